@@ -1,0 +1,31 @@
+"""Data sets by name, and the batches that training draws from them."""
+
+from core.data.arrays import ArraysData as ArraysData
+from core.data.batches import Batches as Batches
+from core.data.batches import batches as batches
+from core.data.cifar import Cifar10Data as Cifar10Data
+from core.data.dataset import Dataset as Dataset
+from core.data.dataset import Source as Source
+from core.data.digits import DigitsData as DigitsData
+from core.data.idx import IdxData as IdxData
+from core.data.images import ImagesData as ImagesData
+from core.data.toy import EIGHT_RADIUS as EIGHT_RADIUS
+from core.data.toy import EIGHT_STD as EIGHT_STD
+from core.data.toy import CheckerboardData as CheckerboardData
+from core.data.toy import EightGaussiansData as EightGaussiansData
+from core.data.toy import SpiralData as SpiralData
+from core.data.toy import TwoMoonsData as TwoMoonsData
+from core.data.toy import eight_centres as eight_centres
+
+DATA: dict[str, type] = {
+    "checkerboard": CheckerboardData,
+    "eight-gaussians": EightGaussiansData,
+    "two-moons": TwoMoonsData,
+    "spiral": SpiralData,
+    "digits": DigitsData,
+    "idx": IdxData,
+    "cifar10": Cifar10Data,
+    "arrays": ArraysData,
+    "images": ImagesData,
+}
+"""Every data set by the name that `--data` takes; each is a dataclass of flags with `load()`."""

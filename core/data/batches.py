@@ -1,0 +1,133 @@
+"""Endless shuffled batches through Grain, which can stop and go on at any batch."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Shaped
+
+from core.data.checks import at_least
+from core.data.dataset import Dataset
+from core.errors import UserError
+
+_NUM_BATCHES = 2**48
+_READ_THREADS = 8
+_PREFETCHED_BATCHES = 8
+
+Batch = dict[str, Shaped[np.ndarray, "batch ..."]]
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(size: int, seed: int, epoch: int) -> Int32[np.ndarray, " size"]:
+    """The order in which epoch `epoch` visits `size` examples, another one each epoch."""
+    order = np.random.default_rng((seed, epoch)).permutation(size).astype(np.int32)
+    order.flags.writeable = False
+    return order
+
+
+@dataclass(frozen=True)
+class ShuffledIndices:
+    """The indices of batch number `k`, for any `k`, without a state.
+
+    The orders of all epochs, one behind the other, make an endless stream; of it, shard `i` of
+    `count` takes every `count`-th index from the `i`-th on, and its batches cut that into pieces of
+    `batch_size`. So every batch is full, an epoch's end may lie inside one, no index is left out,
+    and within an epoch the shards are disjoint. The batches number `k` of all shards together are
+    batch number `k` of one shard with a batch `count` times as large.
+    """
+
+    size: int
+    batch_size: int
+    seed: int
+    shard_index: int
+    shard_count: int
+
+    def __call__(self, number: int) -> Int32[np.ndarray, " batch_size"]:
+        """The indices of batch `number >= 0`, each in `[0, size)`."""
+        drawn = number * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
+        epoch, place = np.divmod(drawn * self.shard_count + self.shard_index, self.size)
+        index = np.empty(self.batch_size, np.int32)
+        for e in range(int(epoch[0]), int(epoch[-1]) + 1):
+            here = epoch == e
+            index[here] = epoch_order(self.size, self.seed, e)[place[here]]
+        return index
+
+
+@dataclass(frozen=True)
+class _ReadBatch:
+    dataset: Dataset
+
+    def __call__(self, index: Int32[np.ndarray, " batch"]) -> Batch:
+        labels = self.dataset.labels
+        batch: Batch = {"x": self.dataset.take(index)}
+        return batch if labels is None else batch | {"label": labels[index]}
+
+
+def _named_index(index: Int32[np.ndarray, " batch"]) -> Batch:
+    return {"index": index}
+
+
+class Batches(Iterator[Batch]):
+    """An endless iterator over batches whose state can be kept and put back."""
+
+    def __init__(self, iterator: Any) -> None:
+        """Wraps a Grain `DatasetIterator`."""
+        self._iterator = iterator
+
+    def __next__(self) -> Batch:
+        """The next batch."""
+        return next(self._iterator)
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the iterator stands, as a dict that JSON can hold: what is due next."""
+        return self._iterator.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes to a state from `get_state`, of this iterator or of one made in the same way."""
+        self._iterator.set_state(state)
+
+    def close(self) -> None:
+        """Stops the threads that read ahead; the iterator is of no use afterwards."""
+        self._iterator.close()
+
+
+def batches(
+    dataset: Dataset, batch_size: int, seed: int, shard_index: int = 0, shard_count: int = 1
+) -> Batches:
+    """Shuffled batches of a data set, without end, each epoch in an order of its own.
+
+    **Arguments:**
+
+    - `batch_size`: examples in a batch of this shard. Data sets smaller than it repeat inside a
+      batch.
+    - `seed`: fixes all orders, together with the size of the data set; not negative.
+    - `shard_index`, `shard_count`: this process and the number of processes. Within an epoch no
+      two shards see the same example, and together they see all.
+
+    **Returns:**
+
+    An iterator of `{"index": int32 (batch,)}` if the data are resident: the training step gathers
+    the examples on the device. Otherwise of `{"x": stored values (batch, *shape)}`, and
+    `"label": int32 (batch,)` if there are labels, read ahead on threads.
+
+    Raises `UserError` for an empty data set, a batch below 1, a negative seed, or without Grain.
+    """
+    try:
+        import grain
+    except ImportError:
+        raise UserError("Grain is not installed; run: pip install grain") from None
+    at_least(batch_size, 1, "batch size")
+    at_least(seed, 0, "--seed")
+    if not 0 <= shard_index < shard_count:
+        raise ValueError(f"shard_index {shard_index} is not in [0, shard_count {shard_count})")
+    if len(dataset) == 0:
+        raise UserError(f"the data set {dataset.name} has no examples; give it at least one")
+    draw = ShuffledIndices(len(dataset), batch_size, seed, shard_index, shard_count)
+    indices = grain.MapDataset.range(_NUM_BATCHES).map(draw)
+    if dataset.resident:
+        reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        return Batches(iter(indices.map(_named_index).to_iter_dataset(reading)))
+    reading = grain.ReadOptions(_READ_THREADS, _PREFETCHED_BATCHES)
+    return Batches(iter(indices.map(_ReadBatch(dataset)).to_iter_dataset(reading)))

@@ -1,0 +1,84 @@
+"""A data set in memory or on disk: stored values, labels, and the map to network values."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int, Int32, Shaped
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Examples that are read one at a time, because they do not fit in memory."""
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        ...
+
+    def __getitem__(self, index: int) -> Shaped[np.ndarray, "*shape"]:
+        """Reads the stored values of one example; called from several threads at once."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset:
+    """`n` examples and, where there are any, their labels.
+
+    Examples are kept as they are stored (bytes for images) and become network values by `decode`,
+    inside the training step: a batch of bytes is a quarter of the traffic of a batch of floats.
+
+    **Fields:**
+
+    - `name`: the name in the registry.
+    - `kind`: `"points"` for vectors `(dim,)`, `"image"` for `(height, width, channels)`.
+    - `shape`: the shape of one example.
+    - `num_classes`: labels are in `[0, num_classes)`; 0 if there are none.
+    - `class_names`: one name a class, empty if there are no labels.
+    - `examples`: the stored values, `(n, *shape)`. Empty, `(0, *shape)`, if `source` is given.
+    - `labels`: `(n,)` int32, or `None`.
+    - `levels`: the highest stored value of an image kept as bytes (255 as a rule); stored 0 becomes
+      -1 and `levels` becomes 1. `None` if the stored values are network values already.
+    - `source`: reads the examples from disk, or `None` if `examples` holds them all.
+    """
+
+    name: str
+    kind: Literal["points", "image"]
+    shape: tuple[int, ...]
+    examples: Shaped[np.ndarray, " stored *shape"]
+    labels: Int32[np.ndarray, " n"] | None = None
+    num_classes: int = 0
+    class_names: tuple[str, ...] = ()
+    levels: int | None = None
+    source: Source | None = None
+
+    def __len__(self) -> int:
+        """The number of examples, in memory or not."""
+        return len(self.examples) if self.source is None else len(self.source)
+
+    @property
+    def resident(self) -> bool:
+        """Whether all examples are in memory, so that a step may gather them by index."""
+        return self.source is None
+
+    def take(self, index: Int[np.ndarray, " batch"]) -> Shaped[np.ndarray, " batch *shape"]:
+        """The stored values of some examples, from memory or from disk."""
+        if self.source is None:
+            return self.examples[index]
+        return np.stack([self.source[int(i)] for i in index])
+
+    def decode(self, x: Shaped[Array | np.ndarray, "..."]) -> Float32[Array, "..."]:
+        """Stored values to network values, `2 x / levels - 1`, elementwise; may be traced."""
+        values = jnp.asarray(x, jnp.float32)
+        return values if self.levels is None else values / (self.levels / 2) - 1
+
+    def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """Network values to what can be shown, in NumPy.
+
+        Images become bytes, `round(127.5 (x + 1))` clipped to 0..255, whatever `levels` is;
+        points stay float32.
+        """
+        values = np.asarray(x, np.float32)
+        if self.kind == "points":
+            return values
+        return np.clip(np.rint(127.5 * (values + 1)), 0, 255).astype(np.uint8)

@@ -1,0 +1,161 @@
+"""Folders of pictures written by the test."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.data import ImagesData, batches
+from core.errors import UserError
+
+RNG = np.random.default_rng(0)
+PICTURES = RNG.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
+
+
+def save(file: Path, values: np.ndarray, **options) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(file, **options)
+    return file
+
+
+def save_classes(folder: Path) -> Path:
+    for k, values in enumerate(PICTURES):
+        save(folder / ("cat" if k < 4 else "dog") / f"{k}.png", values)
+    return folder
+
+
+def test_a_flat_folder_is_read_in_the_order_of_its_names(tmp_path):
+    for k in reversed(range(6)):
+        save(tmp_path / f"{k}.png", PICTURES[k])
+    (tmp_path / "notes.txt").write_text("not a picture")
+    dataset = ImagesData(str(tmp_path)).load()
+    assert (dataset.kind, dataset.shape, dataset.levels) == ("image", (4, 5, 3), 255)
+    assert np.array_equal(dataset.examples, PICTURES)
+    assert dataset.labels is None and dataset.num_classes == 0
+
+
+def test_sub_folders_are_classes(tmp_path):
+    dataset = ImagesData(str(save_classes(tmp_path))).load()
+    assert np.array_equal(dataset.examples, PICTURES)
+    assert dataset.labels is not None and dataset.labels.tolist() == [0, 0, 0, 0, 1, 1]
+    assert dataset.num_classes == 2 and dataset.class_names == ("cat", "dog")
+
+
+def test_pictures_that_do_not_fit_are_read_on_demand(tmp_path):
+    folder = str(save_classes(tmp_path))
+    resident, lazy = ImagesData(folder).load(), ImagesData(folder, resident_mb=0).load()
+    assert resident.resident and not lazy.resident and len(lazy) == 6
+    assert lazy.examples.shape == (0, 4, 5, 3)
+    assert np.array_equal(lazy.take(np.arange(6)), PICTURES)
+    by_index, by_value = batches(resident, 4, 3), batches(lazy, 4, 3)
+    for _ in range(5):
+        index, batch = next(by_index)["index"], next(by_value)
+        assert np.array_equal(batch["x"], PICTURES[index])
+        assert np.array_equal(batch["label"], np.array([0, 0, 0, 0, 1, 1])[index])
+
+
+def test_gray_pictures_have_one_channel(tmp_path):
+    values = PICTURES[0, ..., 0]
+    save(tmp_path / "a.png", values)
+    assert np.array_equal(ImagesData(str(tmp_path), gray=True).load().examples[0, ..., 0], values)
+    colour = ImagesData(str(tmp_path)).load().examples[0]
+    assert np.array_equal(colour, np.repeat(values[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize("shape", [(12, 20, 3), (20, 12, 3), (12, 12, 3), (4, 6, 3)])
+def test_size_cuts_the_middle_square(tmp_path, shape):
+    """Left, middle and right (or upper and lower) parts differ; only the middle one remains."""
+    values = np.zeros(shape, np.uint8)
+    height, width = shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    values[top : top + side, left : left + side] = 200
+    save(tmp_path / "a.png", values)
+    x = ImagesData(str(tmp_path), size=6).load().examples[0]
+    assert x.shape == (6, 6, 3)
+    assert np.all(np.abs(x[1:-1, 1:-1].astype(int) - 200) <= 25) and x.mean() > 185
+
+
+def test_size_averages_what_it_shrinks(tmp_path):
+    board = (np.add.outer(np.arange(64), np.arange(64)) % 2 * 255).astype(np.uint8)
+    save(tmp_path / "a.png", board)
+    x = ImagesData(str(tmp_path), size=8, gray=True).load().examples[0]
+    assert np.all(np.abs(x.astype(int) - 127) <= 2)
+
+
+def test_pictures_of_several_sizes_fit_together_with_size(tmp_path):
+    save(tmp_path / "a.png", PICTURES[0])
+    save(tmp_path / "b.jpg", np.full((9, 7), 100, np.uint8))
+    x = ImagesData(str(tmp_path), size=4).load().examples
+    assert x.shape == (2, 4, 4, 3) and np.all(np.abs(x[1].astype(int) - 100) <= 2)
+
+
+def test_transparent_parts_are_white(tmp_path):
+    values = np.zeros((2, 2, 4), np.uint8)
+    values[0, :, 3] = 255
+    save(tmp_path / "a.png", values)
+    x = ImagesData(str(tmp_path)).load().examples[0]
+    assert np.all(x[0] == 0) and np.all(x[1] == 255)
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    values = np.zeros((8, 16, 3), np.uint8)
+    values[:, :8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter, clockwise
+    save(tmp_path / "a.jpg", values, exif=exif, quality=100)
+    x = ImagesData(str(tmp_path)).load().examples[0]
+    assert x.shape == (16, 8, 3) and x[:7].min() > 240 and x[9:].max() < 15
+
+
+def _other_size(folder: Path) -> None:
+    save(folder / "a.png", PICTURES[0])
+    save(folder / "b.png", PICTURES[1, :, :3])
+
+
+def _damaged(folder: Path) -> None:
+    save(folder / "a.png", PICTURES[0])
+    file = save(folder / "b.png", PICTURES[1])
+    file.write_bytes(file.read_bytes()[:-30])
+
+
+def _not_a_picture(folder: Path) -> None:
+    (folder / "b.jpg").write_text("hello")
+
+
+def _mixed(folder: Path) -> None:
+    save_classes(folder)
+    save(folder / "a.png", PICTURES[0])
+
+
+def _empty_class(folder: Path) -> None:
+    save_classes(folder)
+    (folder / "bird").mkdir()
+
+
+CASES = [
+    (_other_size, "b.png: 3 x 4 pixels where a.png has 5 x 4; .* --data.size N"),
+    (_damaged, "b.png: not a readable image"),
+    (_not_a_picture, "b.jpg: not a readable image"),
+    (lambda folder: save(folder / "a.png", np.zeros((2, 2), np.uint16)), "a.png: more than 8 bits"),
+    (_mixed, "pictures beside sub-folders of pictures"),
+    (_empty_class, "bird: no .png or .jpg files in this class"),
+    (lambda folder: (folder / "a.txt").touch(), "no .png or .jpg files in it"),
+]
+
+
+@pytest.mark.parametrize("spoil, message", CASES)
+def test_unusable_folders_are_told_in_one_line(tmp_path, spoil, message):
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=message) as caught:
+        ImagesData(str(tmp_path)).load()
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("spoil, message", CASES[:2])
+def test_files_read_on_demand_are_told_in_the_same_way(tmp_path, spoil, message):
+    spoil(tmp_path)
+    stream = batches(ImagesData(str(tmp_path), resident_mb=0).load(), 2, 0)
+    with pytest.raises(UserError, match=message):
+        next(stream)
