@@ -1,0 +1,262 @@
+"""The oracle checks that every plugin must pass, ours or a stranger's.
+
+Where the data's law is known, so is the exact flow map. Put in the place of the network, it must be
+a fixed point of a correct objective:
+
+- **P0**: with the marginal velocity for supervision, every residual is zero, row by row. The
+  marginal velocity is supplied through the data: the pair `(E[x_0 | x_s], E[z | x_s])` lies on the
+  same `x_s`, and its conditional velocity is the marginal one.
+- **E0**: with sampled pairs, the expected update direction is zero: the gradient of `|R|^2 / 2`,
+  unweighted, with respect to coefficients of smooth perturbations of the map, within 4 standard
+  errors of 0.
+
+Each check has a negative control: the same with `Flipped`, the map that a rule with the wrong sign
+before `(t - s)` would learn. It must fail. Everything is computed in float64.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from core.condition import Condition
+from core.flow_map import FlowMap
+from core.objective import Batch, Objective, Row, RowObjective, Rows, Term, residuals
+from core.oracle import GaussianProblem, OracleMap, Problem, ProductMixture
+from core.path import Path
+from core.plugin import Method, Plugin, Task
+from core.teacher import MapTeacher, frozen
+
+P0_BOUND = 1e-9
+E0_BOUND = 4.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: `value` must be at most `bound`, and that of the negative control above it."""
+
+    name: str
+    kind: str
+    value: float
+    bound: float
+    control: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the check holds and its control fails."""
+        return bool(self.value <= self.bound and self.control > self.bound)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, and `passed`."""
+        return {**asdict(self), "passed": self.passed}
+
+
+class Probe(FlowMap):
+    """A map with smooth perturbations added: `V + sum_k psi_k phi_k(x, s, t)`."""
+
+    exact: FlowMap
+    psi: Float[Array, " count"]
+    path: Path
+
+    def average_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
+        return self.exact.average_velocity(x, s, t, cond) + self._bump(x, s, t)
+
+    def with_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        head = self.exact.velocity(x, s, cond) + self._bump(x, s, s)
+        return self.average_velocity(x, s, t, cond), head
+
+    @property
+    def has_head(self) -> bool:
+        return True
+
+    @property
+    def two_times(self) -> bool:
+        return self.exact.two_times
+
+    def _bump(self, x: Array, s: Array, t: Array) -> Array:
+        shapes = (jnp.ones_like(x), x, jnp.sin(2 * x), s * x, t * x, jnp.cos(x) * (s - t))
+        return sum(
+            (c * b for c, b in zip(self.psi, shapes, strict=True)), start=jnp.zeros_like(x)
+        )
+
+
+NUM_BUMPS = 6
+
+
+class Flipped(FlowMap):
+    """Where `flip` is 1, the map with the sign of `t - s` flipped; the exact map where it is 0.
+
+    Flipped: `2 v - V` off the diagonal, `-v` on it. To first order `V = v + (t - s)/2 Dv`, so this
+    is what a sign error learns. `flip` is an array, so that one program serves both.
+    """
+
+    exact: FlowMap
+    flip: Float[Array, ""]
+    path: Path
+
+    def average_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
+        v, V = self.exact.velocity(x, s, cond), self.exact.average_velocity(x, s, t, cond)
+        return V + self.flip * jnp.where(s == t, -2 * v, 2 * (v - V))
+
+
+class _NoNetwork(eqx.Module):
+    """Stands where a plugin wants a network; the oracle takes the place of the map built on it."""
+
+    head_depth: int = eqx.field(static=True, default=1)
+
+    def __call__(self, x: Array, s: Array, t: Array, cond: Condition | None = None) -> Array:
+        del s, t, cond
+        return x
+
+    def with_head(
+        self, x: Array, s: Array, t: Array, cond: Condition | None = None
+    ) -> tuple[Array, Array]:
+        del s, t, cond
+        return x, x
+
+
+def problems() -> dict[str, Problem]:
+    """The laws of the data that are checked: one curved and skewed, one in two dimensions."""
+    mixture = ProductMixture(
+        weights=jnp.array([[0.3, 0.7]]),
+        means=jnp.array([[-1.2, 0.8]]),
+        stds=jnp.array([[0.35, 0.6]]),
+    )
+    gaussian = GaussianProblem(
+        mean=jnp.array([0.5, -0.3]), covariance=jnp.array([[0.8, 0.3], [0.3, 0.5]])
+    )
+    return {"mixture": mixture, "gaussian": gaussian}
+
+
+def check_plugin(plugin: Plugin, path: Path, *, rows: int = 4096, seed: int = 0) -> list[Check]:
+    """All checks of one plugin. Call it with 64-bit floats enabled.
+
+    **Arguments:** `plugin` with its flags; `path`; `rows` per check; `seed`. Raises `ValueError`
+    where floats are 32-bit.
+    """
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError("the oracle checks need 64-bit floats: use jax.enable_x64(True)")
+    checks: list[Check] = []
+    for name, problem in problems().items():
+        key = jr.fold_in(jr.key(seed), len(checks))
+        exact = OracleMap(problem, path)
+        task = Task(problem.shape, "points", 0)
+        method = plugin.method(_NoNetwork(), path, MapTeacher(exact), task, key=key)
+        checks += _check_method(name, method, problem, exact, rows, key)
+    return checks
+
+
+def _check_method(
+    name: str, method: Method, problem: Problem, exact: FlowMap, rows: int, key: Key[Array, ""]
+) -> list[Check]:
+    objective = method.objective
+    models = [Flipped(exact, jnp.asarray(flip), exact.path) for flip in (0.0, 1.0)]
+    batch = Batch(jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows)))
+    if not isinstance(objective, RowObjective):
+        values = [_batch_score(objective, method, model, batch, key) for model in models]
+        return [Check(f"{name}: expected update", "E0", values[0], E0_BOUND, values[1])]
+    checks = []
+    for index, kind in enumerate(objective.kinds):
+        if kind.share == 0:
+            continue
+        made = objective.rows(kind, batch, jr.fold_in(key, index + 1), jnp.zeros((), int))
+        marginal = jax.vmap(lambda row: _marginal_row(problem, objective.path, row))(made)
+        (p0, e0), (p0_flipped, e0_flipped) = (_examine(kind, m, made, marginal) for m in models)
+        checks.append(Check(f"{name}: {kind.name} residual", "P0", p0, P0_BOUND, p0_flipped))
+        checks.append(Check(f"{name}: {kind.name} update", "E0", e0, E0_BOUND, e0_flipped))
+    return checks
+
+
+def _marginal_row(problem: Problem, path: Path, row: Row) -> Row:
+    """The row whose pair is the posterior mean, so that its velocity is the marginal one."""
+    x_0 = problem.x_0_mean(path, row.x_s, row.s)
+    v = problem.velocity(path, row.x_s, row.s)
+    z = problem.noise_mean(path, row.x_s, row.s)
+    return eqx.tree_at(lambda r: (r.x_0, r.z, r.v), row, (x_0, z, v))
+
+
+def _examine(kind: Rows, model: FlowMap, made: Row, marginal: Row) -> tuple[float, float]:
+    """The largest residual on marginal rows, and the score of the update on sampled ones."""
+    sizes, gradients = _sizes_and_gradients(kind.term, model, made, marginal)
+    largest = np.max(np.asarray(sizes))
+    return float(largest) if np.isfinite(largest) else float("inf"), largest_score(
+        np.asarray(gradients)
+    )
+
+
+@eqx.filter_jit
+def _sizes_and_gradients(
+    term: Term, model: FlowMap, made: Row, marginal: Row
+) -> tuple[Float[Array, " n"], Float[Array, "n count"]]:
+    """Per row: the largest entry of the residual, with the marginal velocity; and the gradient of
+    `|R|^2 / 2` with respect to the perturbations at zero, with the sampled one."""
+
+    def size(row: Row) -> Array:
+        parts = residuals(term, model, frozen(model), row)
+        return jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in parts]))
+
+    def loss(psi: Array, row: Row) -> Array:
+        probe = Probe(model, psi, model.path)
+        parts = residuals(term, probe, frozen(probe), row)
+        return sum((jnp.sum(part**2) for part in parts), start=jnp.zeros(())) / 2
+
+    start = jnp.zeros(NUM_BUMPS)
+    return jax.vmap(size)(marginal), jax.vmap(lambda row: jax.grad(loss)(start, row))(made)
+
+
+def largest_score(gradients: Float[np.ndarray, "n count"]) -> float:
+    """The largest `|mean| / standard error` over the columns; infinite where one is not finite."""
+    if not np.isfinite(gradients).all():
+        return float("inf")
+    error = gradients.std(axis=0, ddof=1) / np.sqrt(len(gradients))
+    mean = np.abs(gradients.mean(axis=0))
+    rounding = 1e-12 * (1 + np.abs(gradients).max())
+    return float(np.max(mean / np.maximum(error, rounding)))
+
+
+def _batch_score(
+    objective: Objective, method: Method, model: FlowMap, batch: Batch, key: Key[Array, ""]
+) -> float:
+    """The score of an objective that is no `RowObjective`, from its loss on many small batches."""
+    parts = 64
+    small = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), batch)
+
+    @eqx.filter_jit
+    def gradient(piece: Batch, key: Key[Array, ""]) -> Array:
+        def loss(psi: Array) -> Array:
+            players = {"model": Probe(model, psi, model.path), **method.players}
+            target = {name: frozen(player) for name, player in players.items()}
+            carry = objective.init(players)
+            losses, _, _ = objective(
+                players, target, carry, piece, key, jnp.zeros((), jnp.int32)
+            )
+            return losses["model"]
+
+        return jax.grad(loss)(jnp.zeros(NUM_BUMPS))
+
+    keys = jr.split(jr.fold_in(key, 99), parts)
+    pieces = [jax.tree.map(lambda a: a[i], small) for i in range(parts)]
+    return largest_score(np.stack([np.asarray(gradient(p, k)) for p, k in zip(pieces, keys)]))

@@ -1,0 +1,138 @@
+"""Plugins: a method as a frozen dataclass whose fields are its command-line flags.
+
+A plugin of another package is found by an entry point of the group `portolan.plugins` that names
+a module; importing the module runs its `@register`.
+"""
+
+import abc
+import dataclasses
+import difflib
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Self, TypeVar
+
+from jaxtyping import Array, Key
+
+from core.errors import UserError
+from core.flow_map import FlowMap, Network
+from core.objective import Objective
+from core.path import Path
+from core.teacher import Teacher
+
+GROUP = "portolan.plugins"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a method is built for: `shape` of one example, `kind`, and the number of classes."""
+
+    shape: tuple[int, ...]
+    kind: str = "points"
+    num_classes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What a plugin hands to the loop: the map, what trains it, and how to sample from it.
+
+    **Fields:** `flow_map` the player "model"; `objective`; `players` further trained networks by
+    name; `sampler` the name of the default sampler (see `core.sampling.SAMPLERS`);
+    `target_decay` the decay of an EMA for the parameters that targets use, None for the current
+    ones.
+    """
+
+    flow_map: FlowMap
+    objective: Objective
+    players: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sampler: str = "pushforward"
+    target_decay: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin(abc.ABC):
+    """A training method. A subclass is a frozen dataclass: its fields are its flags.
+
+    The class variables say what it is; `apps.plugins` prints them. `cost` is the cost of one
+    training example in forward-pass equivalents, with the method's own row split.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    rule: ClassVar[str]
+    supervision: ClassVar[str]
+    source: ClassVar[str]
+    cost: ClassVar[str]
+    kind: ClassVar[str] = "method"
+    parameterisation: ClassVar[str] = "V"
+    needs_teacher: ClassVar[bool] = False
+
+    @classmethod
+    def preset(cls, kind: str) -> Self:
+        """The default flags for data of a kind ("points" or "image")."""
+        del kind
+        return cls()
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        """The versions of the method that the oracle checks are run on, by name."""
+        return {"": cls.preset("points")}
+
+    @abc.abstractmethod
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        """Builds the method around a fresh network.
+
+        **Arguments:** `net(x, s, t, cond)` on one example; `path`; `teacher`, given where
+        `needs_teacher`; `task`; `key` for networks of the plugin's own.
+        """
+
+
+Registered = TypeVar("Registered", bound=type[Plugin])
+_REGISTRY: dict[str, type[Plugin]] = {}
+_LOADED: set[str] = set()
+
+
+def register(cls: Registered) -> Registered:
+    """Class decorator: makes a plugin known by its `name`. A name taken by another class raises."""
+    known = _REGISTRY.get(cls.name)
+    if known is not None and known.__qualname__ != cls.__qualname__:
+        raise ValueError(f"plugin name {cls.name!r} is taken by {known.__module__}")
+    _REGISTRY[cls.name] = cls
+    return cls
+
+
+def plugins() -> dict[str, type[Plugin]]:
+    """All plugins by name: those imported so far and those of installed packages."""
+    for entry in entry_points(group=GROUP):
+        if entry.value not in _LOADED:
+            _load(entry)
+    return dict(sorted(_REGISTRY.items()))
+
+
+def _load(entry: EntryPoint) -> None:
+    _LOADED.add(entry.value)
+    try:
+        importlib.import_module(entry.value)
+    except Exception as error:
+        raise UserError(
+            f"plugin package {entry.name!r} does not import ({type(error).__name__}: {error}); "
+            "mend or uninstall it"
+        ) from error
+
+
+def find_plugin(name: str) -> type[Plugin]:
+    """The plugin of that name. Raises `UserError` with the nearest name where there is none."""
+    return pick(plugins(), name, "plugin")
+
+
+Item = TypeVar("Item")
+
+
+def pick(items: dict[str, Item], name: str, what: str) -> Item:
+    """`items[name]`. Raises `UserError`, one line, that suggests the nearest name."""
+    if name in items:
+        return items[name]
+    near = difflib.get_close_matches(name, items, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(items)}"
+    raise UserError(f"unknown {what} {name!r}; {hint}")

@@ -1,0 +1,220 @@
+"""Time samplers: distributions over `(s, t)`.
+
+All times here are unit times, in [0, 1] with 0 the data and 1 the noise: times of the linear
+path. `Path.time_of_unit` carries them to another path at equal noise-to-signal ratio.
+One-dimensional laws carry their density, for importance weights.
+"""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.scipy.special import ndtr, ndtri
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float, Key
+
+
+class TimeLaw(eqx.Module):
+    """A distribution of one time on [0, 1]."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        """`n` independent draws."""
+
+    @abc.abstractmethod
+    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """The probability density at `time`."""
+
+
+class Uniform(TimeLaw):
+    """Uniform on `[low, high]`, inside [0, 1]."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        return jr.uniform(key, (n,), minval=self.low, maxval=self.high)
+
+    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        inside = (time >= self.low) & (time <= self.high)
+        return jnp.where(inside, 1 / (self.high - self.low), 0.0)
+
+
+class Point(TimeLaw):
+    """Always the same time. It has no density: asking for one raises `ValueError`."""
+
+    time: float
+
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        del key
+        return jnp.full((n,), self.time)
+
+    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        raise ValueError("a point mass has no density: use another law where weights need one")
+
+
+class LogitNormal(TimeLaw):
+    """`sigmoid(mean + std N(0, 1))`; on the linear path, log-normal sigma with the same numbers.
+
+    Source: Stable Diffusion 3 (arXiv 2403.03206), eq. 19; MeanFlow uses (-0.4, 1).
+    """
+
+    mean: float = -0.4
+    std: float = 1.0
+
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        return _logistic(self.mean + self.std * jr.normal(key, (n,)))
+
+    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        safe = jnp.clip(time, 1e-6, 1 - 1e-6)
+        logit = jnp.log(safe) - jnp.log1p(-safe)
+        value = norm.pdf(logit, self.mean, self.std) / (safe * (1 - safe))
+        return jnp.where((time > 0) & (time < 1), value, 0.0)
+
+
+class ArctanLogNormal(TimeLaw):
+    """`2 / pi arctan(exp(mean + std N(0, 1)))`. Source: sCM (arXiv 2410.11081), section 5.2."""
+
+    mean: float = -0.8
+    std: float = 1.6
+
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        return 2 / jnp.pi * jnp.arctan(jnp.exp(self.mean + self.std * jr.normal(key, (n,))))
+
+    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        angle = jnp.clip(time, 1e-6, 1 - 1e-6) * jnp.pi / 2
+        slope = jnp.pi / 2 / (jnp.sin(angle) * jnp.cos(angle))
+        value = norm.pdf(jnp.log(jnp.tan(angle)), self.mean, self.std) * slope
+        return jnp.where((time > 0) & (time < 1), value, 0.0)
+
+
+class TimeSampler(eqx.Module):
+    """A distribution over pairs `(s, t)` of source and target time."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, key: Key[Array, ""], n: int, step: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """`n` pairs `(s, t)`, unit times in [0, 1]; `step` is the training step, for curricula."""
+
+
+class Diagonal(TimeSampler):
+    """`s = t`, drawn from `law`."""
+
+    law: TimeLaw = LogitNormal()
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, step: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        del step
+        t = self.law.sample(key, n)
+        return t, t
+
+
+class OrderedPair(TimeSampler):
+    """One draw from each of two laws; `s` is the larger, `t` the smaller.
+
+    With two uniforms this is the uniform triangle; with two logit-normals MeanFlow's sampler.
+    """
+
+    first: TimeLaw = LogitNormal()
+    second: TimeLaw = LogitNormal()
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, step: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        del step
+        key_first, key_second = jr.split(key)
+        a, b = self.first.sample(key_first, n), self.second.sample(key_second, n)
+        return jnp.maximum(a, b), jnp.minimum(a, b)
+
+
+class Capped(TimeSampler):
+    """`s` from one law, `t = min(draw of the other, s)`. Used by MeanFlow's CIFAR-10 preset."""
+
+    source: TimeLaw = LogitNormal(-0.6, 1.6)
+    target: TimeLaw = LogitNormal(-4.0, 1.6)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, step: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        del step
+        key_source, key_target = jr.split(key)
+        s = self.source.sample(key_source, n)
+        return s, jnp.minimum(self.target.sample(key_target, n), s)
+
+
+class Gap(TimeSampler):
+    """The gap `d` from `gap`, then `t` uniform on `[0, 1 - d]` and `s = t + d`.
+
+    Source: Align Your Flow (arXiv 2506.14603), logit-normal gap with (-0.8, 1).
+    """
+
+    gap: TimeLaw = LogitNormal(-0.8, 1.0)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, step: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        del step
+        key_gap, key_target = jr.split(key)
+        d = self.gap.sample(key_gap, n)
+        t = (1 - d) * jr.uniform(key_target, (n,))
+        return jnp.minimum(t + d, 1.0), t
+
+
+class TruncatedGap(TimeSampler):
+    """The gap `d` from `gap`, then `t` from a logit-normal truncated to `[0, 1 - d]`, `s = t + d`.
+
+    Source: TVM (arXiv 2511.19797): gap (-0.8, 1), target (-0.4, 1).
+    """
+
+    gap: TimeLaw = LogitNormal(-0.8, 1.0)
+    mean: float = -0.4
+    std: float = 1.0
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, step: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        del step
+        key_gap, key_target = jr.split(key)
+        d = self.gap.sample(key_gap, n)
+        top = ndtr((jnp.log1p(-d) - jnp.log(d) - self.mean) / self.std)
+        level = top * jr.uniform(key_target, (n,), minval=1e-6, maxval=1.0)
+        t = jnp.minimum(_logistic(self.mean + self.std * ndtri(level)), 1 - d)
+        return jnp.minimum(t + d, 1.0), t
+
+
+class Mixture(TimeSampler):
+    """A static mixture: the first `round(shares[0] n)` pairs from `samplers[0]`, and so on.
+
+    `shares` must sum to 1. The split is static, so each part keeps its own shape and cost.
+    """
+
+    samplers: tuple[TimeSampler, ...]
+    shares: tuple[float, ...] = eqx.field(static=True)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, step: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        counts = split_counts(n, self.shares)
+        keys = jr.split(key, len(self.samplers))
+        pairs = [f(k, m, step) for f, k, m in zip(self.samplers, keys, counts) if m > 0]
+        return jnp.concatenate([s for s, _ in pairs]), jnp.concatenate([t for _, t in pairs])
+
+
+def split_counts(n: int, shares: tuple[float, ...]) -> tuple[int, ...]:
+    """`n` rows divided by `shares` (which sum to 1) into whole counts that sum to `n`.
+
+    Raises `ValueError` where the shares are negative or do not sum to 1.
+    """
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(f"shares must be non-negative and sum to 1, got {shares}")
+    edges = [0] + [round(n * sum(shares[: i + 1])) for i in range(len(shares))]
+    return tuple(b - a for a, b in zip(edges[:-1], edges[1:]))
+
+
+def _logistic(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The logistic function, kept strictly inside (0, 1) in float32."""
+    return jnp.clip(jax.nn.sigmoid(x), 1e-6, 1 - 1e-6)

@@ -1,0 +1,3 @@
+"""Flow matching: the instantaneous velocity, and what is built straight on it."""
+
+from plugins.flow_matching.fm import FM as FM

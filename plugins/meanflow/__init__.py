@@ -1,0 +1,4 @@
+"""MeanFlow and its descendants: the Eulerian rule with the sampled pair's velocity."""
+
+from plugins.meanflow.imf import IMF as IMF
+from plugins.meanflow.mf import MF as MF

@@ -1,0 +1,88 @@
+"""Time samplers: the range, the order of s and t, and the densities they claim."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core import times
+from core.path import PATHS
+
+LAWS = {
+    "uniform": times.Uniform(),
+    "part": times.Uniform(0.2, 0.7),
+    "logit-normal": times.LogitNormal(-0.4, 1.0),
+    "arctan": times.ArctanLogNormal(-0.8, 1.6),
+}
+SAMPLERS = {
+    "diagonal": times.Diagonal(),
+    "triangle": times.OrderedPair(times.Uniform(), times.Uniform()),
+    "pair": times.OrderedPair(times.LogitNormal(), times.LogitNormal(0.4, 1.0)),
+    "capped": times.Capped(),
+    "gap": times.Gap(),
+    "truncated": times.TruncatedGap(),
+    "full": times.OrderedPair(times.Point(1.0), times.Point(0.0)),
+    "mixture": times.Mixture((times.Diagonal(), times.Gap()), (0.25, 0.75)),
+}
+STEP = jnp.zeros((), jnp.int32)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_density_integrates_to_one_and_matches_the_draws(name, getkey):
+    law = LAWS[name]
+    nodes = np.linspace(0, 1, 20_001)
+    density = np.asarray(law.density(jnp.asarray(nodes)))
+    assert np.trapezoid(density, nodes) == pytest.approx(1.0, abs=2e-3)
+    draws = np.asarray(law.sample(getkey(), 20_000))
+    below = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(nodes))])
+    for level in (0.1, 0.3, 0.5, 0.8):
+        expected = np.interp(level, nodes, below)
+        assert (draws <= level).mean() == pytest.approx(expected, abs=0.015)
+
+
+def test_a_point_mass_has_no_density():
+    with pytest.raises(ValueError, match="point mass"):
+        times.Point(0.5).density(jnp.ones(3))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_times_stay_in_the_unit_interval_with_s_not_below_t(name, getkey):
+    s, t = SAMPLERS[name](getkey(), 10_000, STEP)
+    assert s.shape == t.shape == (10_000,)
+    assert (t >= 0).all() and (s <= 1).all() and (s >= t).all()
+    assert jnp.isfinite(s).all() and jnp.isfinite(t).all()
+
+
+def test_diagonal_rows_have_equal_times(getkey):
+    s, t = SAMPLERS["diagonal"](getkey(), 100, STEP)
+    assert (s == t).all()
+
+
+def test_truncated_gap_follows_the_truncated_law(getkey):
+    sampler = times.TruncatedGap(times.Uniform(0.4, 0.4 + 1e-6), -0.4, 1.0)
+    _, t = sampler(getkey(), 40_000, STEP)
+    nodes = np.linspace(1e-4, 0.6, 4001)
+    density = np.asarray(times.LogitNormal(-0.4, 1.0).density(jnp.asarray(nodes)))
+    mean = np.trapezoid(density * nodes, nodes) / np.trapezoid(density, nodes)
+    assert float(t.mean()) == pytest.approx(mean, abs=0.003)
+
+
+def test_mixture_splits_statically(getkey):
+    s, t = SAMPLERS["mixture"](getkey(), 100, STEP)
+    assert (s[:25] == t[:25]).all() and (s[25:] > t[25:]).all()
+
+
+@pytest.mark.parametrize("n", [1, 7, 128])
+def test_split_counts_cover_the_batch(n):
+    assert sum(times.split_counts(n, (0.3, 0.3, 0.4))) == n
+    with pytest.raises(ValueError, match="sum to 1"):
+        times.split_counts(n, (0.5, 0.6))
+
+
+@pytest.mark.parametrize("name", sorted(PATHS))
+def test_unit_time_is_the_noise_to_signal_ratio_of_the_linear_path(name, x64):
+    path = PATHS[name]()
+    for unit in (0.05, 0.3, 0.6, 0.95):
+        t = path.time_of_unit(jnp.asarray(unit))
+        assert path.t_min <= t <= path.t_max
+        assert float(path.unit_time(t)) == pytest.approx(unit, abs=1e-9)
+        assert float(path.eta(t)) == pytest.approx(unit / (1 - unit), rel=1e-8)
