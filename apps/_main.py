@@ -1,0 +1,53 @@
+"""What every app does around its own work: errors, output streams, devices, compilation cache."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+
+Main = Callable[[list[str]], dict[str, Any] | None]
+
+
+def launch(main: Main) -> None:
+    """Runs an app's `main` with the command line and exits.
+
+    A `UserError` becomes one line on stderr and exit status 2. A result is printed as JSON, the
+    last line on stdout, where the flag --json stands.
+    """
+    _prepare()
+    try:
+        result = main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    if result is not None:
+        print(json.dumps(result), flush=True)
+
+
+def _prepare() -> None:
+    """Quiet libraries, and a compilation cache in the user's cache folder.
+
+    `JAX_COMPILATION_CACHE_DIR` names another folder; an empty value switches the cache off.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="orbax")
+    import jax
+
+    import plugins as plugins  # registers the methods of this project
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(home / "portolan" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,71 @@
+"""Progress of long work on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from apps._table import console
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Meter:
+    """A progress bar with a free text beside it; use it as a context manager."""
+
+    def __init__(self, what: str, total: int, done: int = 0):
+        self._what, self._total, self._done = what, total, done
+        self._bar: Progress | None = None
+        self._last = time.monotonic()
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=28),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._task = self._bar.add_task(what, total=total, completed=done, note="")
+
+    def __enter__(self) -> "Meter":
+        if self._bar is not None:
+            self._bar.start()
+        self._began, self._first = time.monotonic(), self._done
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def to(self, done: int, note: str = "") -> None:
+        """Sets the number of finished pieces and the text."""
+        self._done = done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=note)
+        elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES or done >= self._total:
+            self._last = time.monotonic()
+            console.print(f"{self._what} {done}/{self._total}  {note}  {self._left()} left")
+
+    def more(self, count: int) -> None:
+        """Adds finished pieces."""
+        self.to(self._done + count)
+
+    def _left(self) -> str:
+        passed = time.monotonic() - self._began
+        rest = passed * (self._total - self._done) / max(self._done - self._first, 1)
+        return f"{int(rest) // 60}:{int(rest) % 60:02d}"

@@ -1,0 +1,99 @@
+"""Holds methods against the exact oracle: `python -m apps.check --plugin imf`."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import jax
+import tyro
+
+from apps._main import launch
+from apps._table import print_table
+from core.conformance import Check, check_plugin
+from core.path import PATHS
+from core.plugin import Plugin, find_plugin, plugins
+from core.train.cli import parse_flags
+
+COLUMNS = ("plugin", "check", "kind", "value", "bound", "control", "passed")
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Puts the exact flow map in the place of the network and holds the objective against it.
+
+    P0: residuals with the marginal velocity, the largest over all rows, in float64. E0: the
+    expected update with sampled pairs, in standard errors. Each has a negative control, a map with
+    a flipped sign, which must exceed the bound. Exit status 1 if a check fails.
+    """
+
+    plugin: Annotated[str, tyro.conf.arg(name="plugin", metavar="NAME")] = "imf"
+    """The method to check; its own flags set what is checked."""
+    all: bool = False
+    """Check every registered method, in each of its variants."""
+    path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
+    """Probability path."""
+    rows: int = 16_384
+    """Training rows for each check."""
+    seed: int = 0
+    """Seed of the rows."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+    plugin_flags: Annotated[Any, tyro.conf.arg(name="plugin")] = None
+    """Flags of the method."""
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    """Runs the checks and prints their table."""
+    name = _selected(argv)
+    default = CheckConfig(plugin=name, plugin_flags=find_plugin(name).preset("points"))
+    config = parse_flags(CheckConfig, argv, default)
+    jax.config.update("jax_enable_x64", True)
+    report, rows = [], []
+    for label, plugin in _chosen(config, "--plugin." in " ".join(argv)).items():
+        checks = check_plugin(plugin, PATHS[config.path](), rows=config.rows, seed=config.seed)
+        passed = all(check.passed for check in checks)
+        report.append({"name": label, "passed": passed, "checks": [c.to_json() for c in checks]})
+        rows += [_row(label, check) for check in checks]
+    print_table("a check passes if value <= bound < control", COLUMNS, rows)
+    failed = [entry["name"] for entry in report if not entry["passed"]]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    result = {"plugins": report}
+    if failed and not config.json:
+        sys.exit(1)
+    return result if config.json else None
+
+
+def _selected(argv: list[str]) -> str:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--plugin", default=CheckConfig.plugin)
+    return parser.parse_known_args(argv)[0].plugin
+
+
+def _chosen(config: CheckConfig, with_flags: bool) -> dict[str, Plugin]:
+    """The plugins to check by label: all variants of one or of all, or one with its flags."""
+    if with_flags:
+        return {config.plugin: config.plugin_flags}
+    names = list(plugins()) if config.all else [config.plugin]
+    return {
+        f"{name} {variant}".strip(): plugin
+        for name in names
+        for variant, plugin in find_plugin(name).variants().items()
+    }
+
+
+def _row(label: str, check: Check) -> dict[str, Any]:
+    return {
+        "plugin": label,
+        "check": check.name,
+        "kind": check.kind,
+        "value": f"{check.value:.1e}" if check.kind == "P0" else f"{check.value:.2f}",
+        "bound": f"{check.bound:g}",
+        "control": f"{check.control:.2g}",
+        "passed": check.passed,
+    }
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,111 @@
+"""Draws samples from a trained run: `python -m apps.sample --run runs/imf-digits`."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+
+from apps._main import launch
+from apps._progress import Meter
+from apps._table import console
+from core.errors import UserError
+from core.gallery import MOST_COLUMNS, draw, grid_labels
+from core.plugin import pick
+from core.sampling import SAMPLERS, check_sampler, generate, uniform_grid
+from core.train.cli import parse_flags
+from core.train.run import Run, open_run
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Draws samples from a run's averaged weights: a picture (PNG) and the values (npz).
+
+    The npz holds `samples` in network values (images in [-1, 1]) and `labels`, if there are any.
+    """
+
+    run: str = "runs/imf-digits"
+    """Run folder."""
+    sampler: str | None = None
+    """pushforward, restart, euler or heun; default: the method's own."""
+    steps: int = 1
+    """Steps of the sampler; euler and the flow-map samplers take one evaluation a step, heun 2."""
+    n: int = 80
+    """Number of samples."""
+    label: int | None = None
+    """Draw only this class; default: one column a class."""
+    seed: int = 0
+    """Seed of the noise."""
+    out: str | None = None
+    """Output without ending; default: <run>/samples/sample_<sampler>_<steps>."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    """Draws, and writes picture and values."""
+    config = parse_flags(SampleConfig, argv)
+    if config.n < 1 or config.steps < 1 or config.seed < 0:
+        raise UserError("--n and --steps must be at least 1 and --seed at least 0")
+    run = open_run(config.run)
+    name = config.sampler or run.built.method.sampler
+    sampler = pick(SAMPLERS, name, "sampler")
+    check_sampler(name, sampler, run.flow_map)
+    labels = choose_labels(run, config)
+    with Meter("sampling", config.n) as meter:
+        samples = generate(
+            run.flow_map,
+            sampler,
+            uniform_grid(run.flow_map.path, config.steps),
+            run.built.dataset.shape,
+            labels,
+            key=jr.key(config.seed),
+            progress=meter.more,
+        )
+    out = Path(config.out or Path(config.run) / "samples" / f"sample_{name}_{config.steps}")
+    paths = write(run, samples, labels, out, f"{name}, {config.steps} steps")
+    console.print(f"wrote {paths[0]} and {paths[1]}")
+    nfe = config.steps * (2 if name == "heun" else 1)
+    result = {"run": config.run, "sampler": name, "steps": config.steps, "nfe": nfe}
+    result |= {"n": config.n, "picture": str(paths[0]), "values": str(paths[1])}
+    return result if config.json else None
+
+
+def choose_labels(run: Run, config: SampleConfig) -> np.ndarray | int:
+    """The labels asked for; a number of samples where the data have none."""
+    classes = run.built.dataset.num_classes
+    if config.label is None:
+        if not classes:
+            return config.n
+        return np.resize(grid_labels(classes, 1), config.n)
+    if not 0 <= config.label < classes:
+        what = f"classes 0 to {classes - 1}" if classes else "no classes"
+        raise UserError(f"--label {config.label}: this run has {what}")
+    return np.full(config.n, config.label)
+
+
+def write(
+    run: Run, samples: np.ndarray, labels: np.ndarray | int, out: Path, title: str
+) -> tuple[Path, Path]:
+    """Writes `out.png` and `out.npz`; the picture shows whole rows only."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        values = out.with_name(f"{out.name}.npz")
+        extra = {} if isinstance(labels, int) else {"labels": labels}
+        np.savez_compressed(values, samples=samples, **extra)
+    except OSError as error:
+        raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
+    dataset, picture = run.built.dataset, out.with_name(f"{out.name}.png")
+    columns = min(dataset.num_classes or MOST_COLUMNS, MOST_COLUMNS, len(samples))
+    rows = len(samples) // columns
+    single = not isinstance(labels, int) and len(set(labels.tolist())) == 1
+    shown = dataclasses.replace(dataset, num_classes=0) if single else dataset
+    kept = samples if dataset.kind == "points" else samples[: rows * columns]
+    draw(shown, kept, picture, rows, title)
+    return picture, values
+
+
+if __name__ == "__main__":
+    launch(main)

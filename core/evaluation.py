@@ -1,0 +1,110 @@
+"""How good a map is: metrics at chosen numbers of evaluations, beside the real data's own floor."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+from jaxtyping import Int
+
+from core.data.dataset import Dataset
+from core.flow_map import FlowMap
+from core.metrics import evaluate, reference_floor
+from core.oracle import OracleMap, eight_gaussians
+from core.sampling import SAMPLERS, check_sampler, generate, uniform_grid
+
+Row = dict[str, Any]
+
+KNOWN_LAWS = {"eight-gaussians": eight_gaussians}
+"""Data sets whose law has a closed form, so that the exact flow map is known."""
+
+
+def labels_like(dataset: Dataset, n: int) -> Int[np.ndarray, " n"] | int:
+    """`n` labels in the proportions of the data, in a fixed order; `n` itself without labels."""
+    if dataset.labels is None:
+        return n
+    order = np.random.default_rng(0).permutation(len(dataset.labels))
+    return dataset.labels[np.resize(order, n)]
+
+
+def evaluate_map(
+    flow_map: FlowMap,
+    dataset: Dataset,
+    samplers: Sequence[str],
+    nfes: Sequence[int],
+    *,
+    n: int,
+    features: str = "pixels",
+    seed: int = 0,
+    only: tuple[str, ...] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Row]:
+    """One row of metrics for each sampler and number of evaluations, all from the same noise.
+
+    **Arguments:** `n` samples a row; `features` see `core.metrics.FEATURES`; `only` the metrics
+    wanted (None: all that apply); `progress` is called with the number of samples made. Raises
+    `UserError` for a sampler that the map cannot serve or a number of evaluations it cannot use.
+    """
+    reference = reference_values(dataset)
+    labels = labels_like(dataset, n)
+    rows = []
+    for name in samplers:
+        check_sampler(name, SAMPLERS[name], flow_map)
+        for nfe in nfes:
+            steps = SAMPLERS[name].steps(nfe)
+            grid = uniform_grid(flow_map.path, steps)
+            samples = generate(
+                flow_map,
+                SAMPLERS[name],
+                grid,
+                dataset.shape,
+                labels,
+                key=jr.key(seed),
+                progress=progress,
+            )
+            given = None if isinstance(labels, int) else labels
+            metrics = evaluate(
+                samples,
+                given,
+                reference,
+                dataset.labels,
+                kind=dataset.kind,
+                features=features,
+                seed=seed,
+                only=only,
+            )
+            head = {"sampler": name, "steps": steps, "nfe": nfe, "features": features}
+            rows.append({**head, **metrics, **_map_error(samples, flow_map, dataset, seed)})
+    return rows
+
+
+def reference_values(dataset: Dataset) -> np.ndarray:
+    """All examples of a resident data set as network values; the first 10,000 of another."""
+    count = len(dataset) if dataset.resident else min(len(dataset), 10_000)
+    return np.asarray(dataset.decode(dataset.take(np.arange(count))))
+
+
+def floor_row(
+    dataset: Dataset, *, features: str = "pixels", only: tuple[str, ...] | None = None
+) -> Row:
+    """The same metrics between two disjoint random halves of the real data."""
+    values = reference_values(dataset)
+    labels = None if dataset.labels is None else dataset.labels[: len(values)]
+    floor = reference_floor(values, labels, kind=dataset.kind, features=features, only=only)
+    return {"features": features, **floor}
+
+
+def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: int) -> Row:
+    """Mean distance to the exact flow map from the same noise, where the data's law is known."""
+    law = KNOWN_LAWS.get(dataset.name)
+    if law is None:
+        return {}
+    exact = generate(
+        OracleMap(law(), flow_map.path),
+        SAMPLERS["pushforward"],
+        uniform_grid(flow_map.path, 1),
+        dataset.shape,
+        len(samples),
+        key=jr.key(seed),
+    )
+    return {"map_error": float(np.linalg.norm(samples - exact, axis=-1).mean())}

@@ -1,0 +1,61 @@
+"""Pictures of samples: a grid with one column a class, or points beside the data."""
+
+from pathlib import Path
+
+import jax.random as jr
+import numpy as np
+from jaxtyping import Int
+
+from core import pictures
+from core.data.dataset import Dataset
+from core.flow_map import FlowMap
+from core.sampling import SAMPLERS, generate, uniform_grid
+
+MOST_COLUMNS = 10
+
+
+def grid_labels(num_classes: int, rows: int) -> Int[np.ndarray, " n"]:
+    """Labels of a grid with one column a class (the first ten), row by row."""
+    return np.tile(np.arange(min(num_classes, MOST_COLUMNS)), rows)
+
+
+def sample_picture(
+    flow_map: FlowMap,
+    dataset: Dataset,
+    path: Path,
+    *,
+    sampler: str = "pushforward",
+    nfe: int = 1,
+    rows: int = 8,
+    seed: int = 0,
+    title: str | None = None,
+) -> np.ndarray:
+    """Draws samples, writes their picture and returns them as network values.
+
+    Images: `rows` rows, one column a class, or ten columns without labels. Points: a panel of
+    2,000 samples beside the data.
+    """
+    grid = uniform_grid(flow_map.path, SAMPLERS[sampler].steps(nfe))
+    labels: np.ndarray | int = 2000 if dataset.kind == "points" else MOST_COLUMNS * rows
+    if dataset.num_classes and dataset.kind == "image":
+        labels = grid_labels(dataset.num_classes, rows)
+    elif dataset.labels is not None:
+        labels = dataset.labels[:2000]
+    samples = generate(
+        flow_map, SAMPLERS[sampler], grid, dataset.shape, labels, key=jr.key(seed)
+    )
+    plural = "evaluation" if nfe == 1 else "evaluations"
+    draw(dataset, samples, path, rows, title or f"{sampler}, {nfe} {plural}")
+    return samples
+
+
+def draw(dataset: Dataset, samples: np.ndarray, path: Path, rows: int, title: str) -> None:
+    """Writes samples (network values) as a picture that suits the data."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if dataset.kind == "points":
+        data = np.asarray(dataset.decode(dataset.take(np.arange(min(len(dataset), 2000)))))
+        pictures.points_plot({"data": data, title: samples}, path)
+        return
+    cols = len(samples) // rows
+    names = list(dataset.class_names[:cols]) if dataset.num_classes else None
+    pictures.image_grid(dataset.encode(samples), rows, cols, path, names, title=title)

@@ -1,0 +1,109 @@
+"""From the command line to a `TrainConfig`.
+
+The selectors --plugin, --data and --net are read first; they choose the dataclasses whose fields
+become the other flags, and the recipe whose values are the defaults. A file named by --config
+stands before the user's flags, so the flags override it.
+"""
+
+import argparse
+import contextlib
+import io
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from core.data import DATA
+from core.errors import UserError
+from core.nets import NETS
+from core.plugin import find_plugin, pick, plugins
+from core.train import toml
+from core.train.config import TrainConfig
+from core.train.recipe import recipe
+
+Flags = TypeVar("Flags")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the selectors chose, and all flags with those of the config file in front."""
+
+    plugin: str
+    data: str
+    net: str | None
+    flags: list[str]
+
+
+def select(argv: list[str]) -> Selection:
+    """Reads the selectors and the config file. Raises `UserError` for an unknown name."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in (*toml.SELECTORS, "config"):
+        parser.add_argument(f"--{name}")
+    flags = list(argv)
+    chosen = _parse_known(parser, flags)
+    if chosen.config:
+        flags = toml.to_flags(toml.read(Path(chosen.config))) + flags
+        chosen = _parse_known(parser, flags)
+    data = chosen.data or TrainConfig.data
+    return Selection(chosen.plugin or TrainConfig.plugin, data, chosen.net, flags)
+
+
+def _parse_known(parser: argparse.ArgumentParser, flags: list[str]) -> argparse.Namespace:
+    try:
+        return parser.parse_known_args(flags)[0]
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}; see --help") from None
+
+
+def parse(argv: list[str]) -> TrainConfig:
+    """The resolved configuration of these flags. Raises `UserError`; `--help` prints and exits."""
+    chosen = select(argv)
+    plugin = find_plugin(chosen.plugin)
+    pick(DATA, chosen.data, "data set")
+    default = recipe(plugin, chosen.data, chosen.net)
+    return parse_flags(TrainConfig, chosen.flags, default, _epilogue())
+
+
+def _epilogue() -> str:
+    return (
+        f"Methods: {', '.join(plugins())}. Data sets: {', '.join(DATA)}. "
+        f"Networks: {', '.join(NETS)}. The flags below are those of the chosen three."
+    )
+
+
+def parse_flags(
+    kind: type[Flags], argv: list[str], default: Flags | None = None, note: str = ""
+) -> Flags:
+    """Parses flags into a dataclass with tyro; a wrong flag raises `UserError` with one line."""
+    description = " ".join(f"{kind.__doc__ or ''} {note}".split())
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                kind,
+                args=argv,
+                description=description,
+                config=(tyro.conf.FlagConversionOff,),
+                **options,
+            )
+    except SystemExit as stop:
+        if stop.code == 0:
+            raise
+        raise UserError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """The message of tyro's error box on one line: what stands before the first rule in it."""
+    lines = [re.sub(r"^[│|]\s*|\s*[│|]$", "", line).strip() for line in box.splitlines()]
+    message: list[str] = []
+    for line in lines:
+        if line.startswith(("╭", "╰")):
+            continue
+        if line.startswith("──"):
+            break
+        message.append(line)
+    return f"{' '.join(message).strip()}; see --help of python {Path(sys.argv[0]).stem}"

@@ -1,0 +1,148 @@
+"""The configuration of a run: nested frozen dataclasses whose fields are the command-line flags."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from core.errors import UserError
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and its schedule."""
+
+    rate: float = 1e-3
+    """Peak learning rate."""
+    name: Literal["adam", "adamw", "radam"] = "adam"
+    """Optimiser."""
+    schedule: Literal["cosine", "constant", "inverse-root"] = "cosine"
+    """Learning rate after the warm-up: cosine to zero, constant, or rate * sqrt(decay / step)."""
+    warmup: int = 100
+    """Steps of linear warm-up from zero."""
+    decay: int = 1000
+    """Step from which on the inverse-root schedule decays."""
+    b1: float = 0.9
+    """Adam's decay of the mean gradient."""
+    b2: float = 0.99
+    """Adam's decay of the mean squared gradient."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (adamw only)."""
+    clip: float = 1.0
+    """Largest global gradient norm; 0 switches clipping off."""
+
+    def __post_init__(self):
+        _positive("--optim.rate", self.rate)
+        _at_least("--optim.warmup", self.warmup, 0)
+        _at_least("--optim.decay", self.decay, 1)
+        _at_least("--optim.clip", self.clip, 0)
+        _at_least("--optim.weight-decay", self.weight_decay, 0)
+        _fraction("--optim.b1", self.b1)
+        _fraction("--optim.b2", self.b2)
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How many devices to use."""
+
+    data: int = 1
+    """Devices over which each batch is divided; 0 takes all there are."""
+
+    def __post_init__(self):
+        _at_least("--mesh.data", self.data, 0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Trains one method on one data set and leaves a run folder.
+
+    The flags --plugin, --data and --net choose what is trained; each has flags of its own below.
+    """
+
+    plugin: Annotated[str, tyro.conf.arg(name="plugin", metavar="NAME")] = "imf"
+    """Training method; `python -m apps.plugins` lists them."""
+    data: Annotated[str, tyro.conf.arg(name="data", metavar="NAME")] = "digits"
+    """Data set: checkerboard, eight-gaussians, two-moons, spiral, digits, idx, cifar10, arrays,
+    images."""
+    net: Annotated[str, tyro.conf.arg(name="net", metavar="NAME")] = "dit"
+    """Network: mlp (points), dit, unet (images). The default depends on the data."""
+    run: str | None = None
+    """Run folder; default runs/<plugin>-<data>. A run that was interrupted goes on from there."""
+    config: str | None = None
+    """TOML file of flags, such as a run's config.toml; flags given beside it override it."""
+    teacher: str | None = None
+    """Run folder of a trained model that teaches, for methods that need a teacher."""
+    path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
+    """Probability path from data to noise."""
+    steps: int = 2000
+    """Training steps."""
+    batch: int = 128
+    """Examples in one step."""
+    seed: int = 0
+    """Seed of initialisation, data order, times and noise."""
+    ema: float = 0.999
+    """Decay a step of the weight average that is sampled from; it starts at the weights."""
+    dispatch: int = 10
+    """Steps in one call of the compiled program."""
+    log_every: int = 50
+    """Steps between two lines of metrics.jsonl."""
+    sample_every: int = 500
+    """Steps between two pictures in samples/; 0 for only the last."""
+    save_every: int = 500
+    """Steps between two checkpoints; 0 for only the last."""
+    keep: int = 2
+    """Checkpoints kept."""
+    evals: tuple[int, ...] = (1, 2, 4, 8)
+    """Numbers of evaluations in the closing table."""
+    on_nan: Literal["stop", "rollback"] = "stop"
+    """At a non-finite loss: stop, or go back to the last checkpoint and skip the batch."""
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Log to Weights & Biases as well; offline needs no account."""
+    restart: bool = False
+    """Delete what the run folder holds and start anew."""
+    dry_run: bool = False
+    """Print the resolved config, parameters, operations a step and memory; run nothing."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+    plugin_flags: Annotated[Any, tyro.conf.arg(name="plugin")] = None
+    """Flags of the method."""
+    data_flags: Annotated[Any, tyro.conf.arg(name="data")] = None
+    """Flags of the data set."""
+    net_flags: Annotated[Any, tyro.conf.arg(name="net")] = None
+    """Flags of the network."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    def __post_init__(self):
+        _at_least("--steps", self.steps, 1)
+        _at_least("--batch", self.batch, 1)
+        _at_least("--seed", self.seed, 0)
+        _at_least("--dispatch", self.dispatch, 1)
+        _at_least("--log-every", self.log_every, 1)
+        _at_least("--sample-every", self.sample_every, 0)
+        _at_least("--save-every", self.save_every, 0)
+        _at_least("--keep", self.keep, 1)
+        _fraction("--ema", self.ema)
+        for nfe in self.evals:
+            _at_least("--evals", nfe, 1)
+
+    @property
+    def folder(self) -> str:
+        """The run folder."""
+        return self.run or f"runs/{self.plugin}-{self.data}"
+
+
+def _positive(flag: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(f"{flag} must be a positive number, got {value}")
+
+
+def _at_least(flag: str, value: float, least: int) -> None:
+    if not (math.isfinite(value) and value >= least):
+        raise UserError(f"{flag} must be at least {least}, got {value}")
+
+
+def _fraction(flag: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise UserError(f"{flag} must be in [0, 1), got {value}")

@@ -1,0 +1,62 @@
+"""What a run writes while it trains: metrics as JSON lines, and Weights & Biases where asked."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """Appends one JSON object a line to `metrics.jsonl`.
+
+    On opening, lines of steps after `start` are dropped: an interrupted run had written them
+    after its last checkpoint, and will write them again. A number that is not finite is written as
+    null, which is what JSON has for it.
+    """
+
+    def __init__(self, folder: Path, start: int, wandb: str = "off", config: Any = None):
+        self.path = folder / "metrics.jsonl"
+        self._keep_until(start)
+        self._file = self.path.open("a")
+        self._wandb = _wandb_run(folder, wandb, config) if wandb != "off" else None
+
+    def _keep_until(self, start: int) -> None:
+        if not self.path.exists():
+            return
+        kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= start]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(f"{line}\n" for line in kept))
+        os.replace(partial, self.path)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Writes the metrics of one step."""
+        line = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        self._file.write(json.dumps({"step": step, **line}) + "\n")
+        self._file.flush()
+        if self._wandb is not None:
+            self._wandb.log(metrics, step=step)
+
+    def close(self) -> None:
+        """Closes the file and the Weights & Biases run."""
+        self._file.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; infinite for one that was cut while it was written."""
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return math.inf
+
+
+def _wandb_run(folder: Path, mode: str, config: Any):
+    from core.errors import UserError
+
+    try:
+        import wandb
+    except ImportError:
+        raise UserError("--wandb needs the package wandb; run: pip install wandb") from None
+    return wandb.init(project="portolan", dir=str(folder), mode=mode, config=config)  # pyright: ignore

@@ -1,0 +1,38 @@
+"""Optimisers and schedules, by Optax."""
+
+import jax.numpy as jnp
+import optax
+
+from core.train.config import OptimConfig
+
+
+def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
+    """The learning rate as a function of the step."""
+    warmup = min(config.warmup, max(steps - 1, 0))
+    if config.schedule == "cosine":
+        main = optax.cosine_decay_schedule(config.rate, max(steps - warmup, 1))
+    elif config.schedule == "constant":
+        main = optax.constant_schedule(config.rate)
+    else:
+        main = _inverse_root(config.rate, max(config.decay - warmup, 1))
+    ramp = optax.linear_schedule(0.0, config.rate, max(warmup, 1))
+    return optax.join_schedules([ramp, main], [warmup]) if warmup else main
+
+
+def _inverse_root(rate: float, decay: int) -> optax.Schedule:
+    def value(step):
+        return rate * jnp.sqrt(decay / jnp.maximum(step, decay))
+
+    return value
+
+
+def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """Clipping, then Adam, AdamW or RAdam with the schedule."""
+    rate = schedule(config, steps)
+    if config.name == "adamw":
+        rule = optax.adamw(rate, config.b1, config.b2, weight_decay=config.weight_decay)
+    elif config.name == "radam":
+        rule = optax.radam(rate, config.b1, config.b2)
+    else:
+        rule = optax.adam(rate, config.b1, config.b2)
+    return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule

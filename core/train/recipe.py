@@ -1,0 +1,67 @@
+"""Default settings by data: what `--data NAME` alone trains with.
+
+Each recipe is a `TrainConfig`; a flag overrides any value of it.
+"""
+
+from typing import Any
+
+from core.data import DATA
+from core.nets import NETS, DiTConfig, MLPConfig, UNetConfig
+from core.plugin import Plugin, pick
+from core.train.config import OptimConfig, TrainConfig
+
+POINTS = ("checkerboard", "eight-gaussians", "two-moons", "spiral")
+
+
+def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
+    """The default configuration of a method on a data set, with another network where asked."""
+    kind = "points" if data in POINTS else "image"
+    base = _points() if kind == "points" else _digits() if data == "digits" else _images()
+    if net is not None and net != base["net"]:
+        base |= {"net": net, "net_flags": pick(NETS, net, "network")()}
+    return TrainConfig(
+        plugin=plugin.name,
+        data=data,
+        plugin_flags=plugin.preset(kind),
+        data_flags=DATA[data](),
+        **base,
+    )
+
+
+def _points() -> dict[str, Any]:
+    """Two-dimensional sets, on CPU: about three minutes."""
+    return {
+        "net": "mlp",
+        "net_flags": MLPConfig(),
+        "steps": 20_000,
+        "batch": 512,
+        "dispatch": 100,
+        "log_every": 500,
+        "sample_every": 5000,
+        "save_every": 2000,
+        "optim": OptimConfig(rate=1e-3, b2=0.999),
+    }
+
+
+def _digits() -> dict[str, Any]:
+    """The main job: 8x8 digits, on two CPU cores under three minutes."""
+    return {
+        "net": "dit",
+        "net_flags": DiTConfig(),
+        "steps": 3000,
+        "batch": 128,
+        "optim": OptimConfig(rate=2e-3),
+    }
+
+
+def _images() -> dict[str, Any]:
+    """Images of 28 pixels and more."""
+    return {
+        "net": "unet",
+        "net_flags": UNetConfig(),
+        "steps": 10_000,
+        "batch": 64,
+        "optim": OptimConfig(rate=5e-4),
+    }
+
+

@@ -1,0 +1,91 @@
+"""A run is a folder: claimed once, opened by every command that uses a trained model.
+
+    config.toml     resolved; repeats the run
+    metrics.jsonl   one line every --log-every steps
+    samples/        pictures
+    checkpoints/    the last few
+    summary.json    the closing table
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import UserError
+from core.flow_map import FlowMap
+from core.teacher import Teacher
+from core.train import toml
+from core.train.build import Built, build
+from core.train.checkpoint import Checkpoints, delete_run
+from core.train.cli import parse
+from core.train.config import TrainConfig
+from core.train.trainer import restored_flow_map
+
+
+def claim(config: TrainConfig) -> Path:
+    """Makes the run folder, or finds the same run there, and writes `config.toml`.
+
+    Raises `UserError` where the folder cannot be written or holds a run of another configuration;
+    nothing is changed then.
+    """
+    folder = Path(config.folder)
+    written = folder / "config.toml"
+    if written.exists() and not config.restart:
+        other = toml.difference(toml.read(written), toml.to_dict(config))
+        if other:
+            raise UserError(
+                f"run folder {folder} holds another run ({other}); "
+                "name another folder with --run, or replace it with --restart"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"no permission to write {folder}")
+        if config.restart:
+            delete_run(folder)
+        toml.write(config, written)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"cannot write run folder {folder} ({reason}); name another with --run"
+        ) from None
+    return folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run: its configuration, its data and method, and the averaged map of a step."""
+
+    folder: Path
+    config: TrainConfig
+    built: Built
+    flow_map: FlowMap
+    step: int
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The configuration of a run folder. Raises `UserError` where it holds no run."""
+    written = folder / "config.toml"
+    if not written.exists():
+        raise UserError(f"{folder} is not a run folder (no config.toml); train one with apps.train")
+    return parse(["--config", str(written), "--run", str(folder)])
+
+
+def open_run(folder: str | Path, teacher: Teacher | None = None) -> Run:
+    """Opens a run at its newest checkpoint.
+
+    Raises `UserError` where the folder holds no run, no checkpoint, or a damaged one.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    checkpoints = Checkpoints(folder, config.keep) if (folder / "checkpoints").is_dir() else None
+    step = None if checkpoints is None else checkpoints.latest()
+    if checkpoints is None or step is None:
+        raise UserError(
+            f"run {folder} has no checkpoint yet; train it with "
+            f"python -m apps.train --config {folder}/config.toml --run {folder}"
+        )
+    built = build(config, teacher)
+    flow_map = restored_flow_map(config, built, checkpoints, step)
+    checkpoints.close()
+    return Run(folder, config, built, flow_map, step)

@@ -1,0 +1,62 @@
+"""The state of a run: everything a checkpoint holds, as arrays."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, Key
+
+from core.objective import Objective, Players
+from core.teacher import frozen
+
+
+class TrainState(eqx.Module):
+    """Arrays only, so that it can be scanned, donated and saved.
+
+    **Fields:** `players` the trained parameters by player; `opt` their optimiser states; `ema` the
+    averaged parameters that are sampled from; `target` the parameters that targets use, or None
+    for the current ones; `carry` of the objective; `step` the number of finished steps; `key` of
+    the run, never drawn from, only folded; `rollbacks` how often the run went back.
+    """
+
+    players: Players
+    opt: dict[str, Any]
+    ema: Players
+    target: Players | None
+    carry: Any
+    step: Int[Array, ""]
+    key: Key[Array, ""]
+    rollbacks: Int[Array, ""]
+
+
+def init_state(
+    players: Players,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""],
+    target_decay: float | None = None,
+) -> tuple[TrainState, Players]:
+    """The state before the first step, and the static half of the players.
+
+    The EMA starts at the weights. `target_decay` asks for a target EMA.
+    """
+    arrays, static = eqx.partition(players, eqx.is_inexact_array)
+    state = TrainState(
+        players=arrays,
+        opt={name: optimizer.init(part) for name, part in arrays.items()},
+        ema=jax.tree.map(jnp.copy, arrays),
+        target=None if target_decay is None else jax.tree.map(jnp.copy, arrays),
+        carry=objective.init(players),
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+        rollbacks=jnp.zeros((), jnp.int32),
+    )
+    return state, static
+
+
+def target_players(state: TrainState, static: Players) -> Players:
+    """The players with the parameters that targets use; no gradient reaches them."""
+    arrays = state.players if state.target is None else state.target
+    return frozen(eqx.combine(arrays, static))

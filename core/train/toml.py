@@ -1,0 +1,95 @@
+"""A configuration as TOML, and TOML as command-line flags.
+
+The file has the shape of the flags: `[plugin] name = "imf"`, `diagonal = 0.5` says
+`--plugin imf --plugin.diagonal 0.5`. Reading a file means putting its flags before the user's, so
+there is one parser, and flags override the file.
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from core.errors import UserError
+from core.train.config import TrainConfig
+
+SELECTORS = ("plugin", "data", "net")
+NOT_KEPT = ("config", "run", "restart", "dry_run", "json")
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """The resolved configuration as nested plain values; what does not shape the run is left out.
+
+    A field that is None is left out too: TOML has no null.
+    """
+    result: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.name in SELECTORS:
+            flags = dataclasses.asdict(getattr(config, f"{item.name}_flags"))
+            result[item.name] = {"name": value, **flags}
+        elif dataclasses.is_dataclass(value) and not item.name.endswith("_flags"):
+            result[item.name] = dataclasses.asdict(value)  # pyright: ignore[reportArgumentType]
+        elif item.name not in NOT_KEPT and not item.name.endswith("_flags"):
+            result[item.name] = value
+    return _without_none(result)
+
+
+def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value)
+        if isinstance(value, dict)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for key, value in tree.items()
+        if value is not None
+    }
+
+
+def write(config: TrainConfig, path: Path) -> None:
+    """Writes the resolved configuration as TOML."""
+    path.write_text(tomli_w.dumps(to_dict(config)))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Reads a TOML file. Raises `UserError` where it is missing or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no config file {path}; name one with --config FILE") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"config file {path} is not readable TOML: {error}") from None
+
+
+def to_flags(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    """Nested values as command-line flags, `["--optim.rate", "0.001", ...]`."""
+    flags: list[str] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}".replace("_", "-")
+        if isinstance(value, dict):
+            flags += to_flags(value, f"{name}.")
+        elif not prefix.strip(".") or key != "name" or prefix[:-1] not in SELECTORS:
+            flags += [f"--{name}", *_words(value)]
+        else:
+            flags = [f"--{prefix[:-1]}", str(value), *flags]
+    return flags
+
+
+def _words(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+
+
+def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
+    """The first flag in which two configurations differ, as `--flag old against new`, or None."""
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            deeper = difference(a, b, f"{prefix}{key}.")
+            if deeper:
+                return deeper
+        elif a != b:
+            return f"--{prefix}{key} {a} there, {b} asked".replace("_", "-")
+    return None

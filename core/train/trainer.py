@@ -1,0 +1,195 @@
+"""The training loop: a generator of dispatches; the caller decides about logging and saving."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from core.data.batches import batches
+from core.data.dataset import Dataset
+from core.errors import UserError
+from core.flow_map import FlowMap
+from core.objective import Batch
+from core.train.build import Built
+from core.train.checkpoint import Checkpoints
+from core.train.config import TrainConfig
+from core.train.optim import optimizer
+from core.train.sharding import Placement
+from core.train.state import TrainState, init_state
+from core.train.step import make_step, many_steps
+
+
+class NonFinite(Exception):
+    """A loss or gradient was not finite. `step` is the step, `drawn` the number of its batch."""
+
+    def __init__(self, step: int, drawn: int):
+        super().__init__(f"the loss is not finite at step {step}")
+        self.step, self.drawn = step, drawn
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """What one call of the compiled program did: steps `start + 1` to `step`.
+
+    `metrics` are means over its steps; `seconds` its wall time, the data included.
+    """
+
+    start: int
+    step: int
+    metrics: dict[str, float]
+    seconds: float
+
+    def crosses(self, every: int) -> bool:
+        """Whether a multiple of `every` (0: never) lies among its steps."""
+        return every > 0 and self.step // every > self.start // every
+
+
+class Trainer:
+    """State, data and compiled program of a run.
+
+    Iterating `run()` trains; `save` and `restore` may be called between two dispatches.
+    """
+
+    def __init__(self, config: TrainConfig, built: Built):
+        self.config, self.built = config, built
+        self._place = Placement(config.mesh, config.batch)
+        self._optimizer = optimizer(config.optim, config.steps)
+        key = jr.fold_in(jr.key(config.seed), 1)
+        state, self._static = init_state(
+            built.players, built.method.objective, self._optimizer, key, built.method.target_decay
+        )
+        self.state = self._place.replicate(state)
+        self._store = self._place.replicate(_device_store(built.dataset))
+        self._data = batches(built.dataset, config.batch, config.seed)
+        self.drawn = 0
+        self.skipped: list[int] = []
+        step = make_step(
+            built.method.objective,
+            self._static,
+            self._optimizer,
+            config.ema,
+            built.method.target_decay,
+        )
+        self._program = many_steps(step, _gather(built.dataset))
+
+    @property
+    def step(self) -> int:
+        """Finished steps."""
+        return int(self.state.step)
+
+    def flow_map(self) -> FlowMap:
+        """The trained map with the averaged weights: what one samples from."""
+        return eqx.combine(self.state.ema, self._static)["model"]
+
+    def run(self) -> Iterator[Dispatch]:
+        """Trains to the last step, `config.dispatch` steps a call.
+
+        Raises `NonFinite`; the state is then unusable until `restore`.
+        """
+        start = self.step
+        while start < self.config.steps:
+            began = time.perf_counter()
+            count = min(self.config.dispatch, self.config.steps - start)
+            raw, numbers = self._draw(count)
+            self.state, stacked = self._program(self.state, self._store, raw)
+            metrics = {k: np.asarray(v) for k, v in stacked.items()}
+            finite = metrics.pop("finite") > 0
+            if not finite.all():
+                bad = int(np.argmin(finite))
+                raise NonFinite(start + bad + 1, numbers[bad])
+            means = {k: float(v.mean()) for k, v in metrics.items()}
+            yield Dispatch(start, start + count, means, time.perf_counter() - began)
+            start += count
+
+    def _draw(self, count: int) -> tuple[dict[str, jax.Array], list[int]]:
+        """The next batches, stacked, and their numbers; those to be skipped are left out."""
+        parts: list[dict[str, np.ndarray]] = []
+        numbers: list[int] = []
+        while len(parts) < count:
+            part, number = next(self._data), self.drawn
+            self.drawn += 1
+            if number not in self.skipped:
+                parts.append(part)
+                numbers.append(number)
+        stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        return self._place.batch(stacked), numbers
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Saves the state and the position in the data."""
+        meta: dict[str, Any] = {
+            "data": self._data.get_state(),
+            "drawn": self.drawn,
+            "skipped": self.skipped,
+        }
+        checkpoints.save(self.step, self.state, meta)
+
+    def restore(self, checkpoints: Checkpoints, step: int) -> None:
+        """Goes to a checkpoint: parameters, optimiser, averages, random numbers, data position."""
+        self.state, meta = checkpoints.restore(step, self.state)
+        self._data.set_state(meta["data"])
+        self.drawn, self.skipped = int(meta["drawn"]), list(meta["skipped"])
+
+    def roll_back(self, checkpoints: Checkpoints, bad: NonFinite) -> None:
+        """Goes back to the last checkpoint and leaves out the batch that failed.
+
+        The steps in between are repeated with fresh noise.
+        """
+        step = checkpoints.latest()
+        if step is None:
+            raise UserError(f"{bad}, before the first checkpoint; lower --optim.rate") from None
+        rollbacks = int(self.state.rollbacks) + 1
+        skipped = [*self.skipped, bad.drawn]
+        self.restore(checkpoints, step)
+        self.skipped = skipped
+        self.state = eqx.tree_at(
+            lambda s: s.rollbacks, self.state, jnp.asarray(rollbacks, jnp.int32)
+        )
+
+    def program_text(self) -> jax.stages.Lowered:
+        """The lowered program of one dispatch, for its cost and memory."""
+        raw, _ = self._draw(1)
+        return self._program.lower(self.state, self._store, raw)
+
+
+def _device_store(dataset: Dataset) -> Any:
+    if not dataset.resident:
+        return None
+    labels = None if dataset.labels is None else jnp.asarray(dataset.labels)
+    return jnp.asarray(dataset.examples), labels
+
+
+def _gather(dataset: Dataset):
+    """`(store, raw batch) -> Batch`: from indices where the data are resident, else directly."""
+
+    def from_store(store, raw) -> Batch:
+        examples, labels = store
+        index = raw["index"]
+        label = None if labels is None else labels[index]
+        return Batch(dataset.decode(examples[index]), label)
+
+    def direct(store, raw) -> Batch:
+        del store
+        return Batch(dataset.decode(raw["x"]), raw.get("label"))
+
+    return from_store if dataset.resident else direct
+
+
+def restored_flow_map(
+    config: TrainConfig, built: Built, checkpoints: Checkpoints, step: int
+) -> FlowMap:
+    """The averaged flow map of a checkpoint, without a trainer's data and program."""
+    state, static = init_state(
+        built.players,
+        built.method.objective,
+        optimizer(config.optim, config.steps),
+        jr.key(0),
+        built.method.target_decay,
+    )
+    loaded: TrainState = checkpoints.restore(step, state)[0]
+    return eqx.combine(loaded.ema, static)["model"]
