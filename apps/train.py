@@ -25,7 +25,6 @@ from core.train.toml import to_dict
 from core.train.trainer import Dispatch, NonFinite, Trainer
 
 COLUMNS = ("data", "sampler", "nfe", "n", "frechet", "accuracy", "w2", "sliced_w2", "map_error")
-QUICK = ("frechet", "accuracy", "w2", "sliced_w2")
 MOST_ROLLBACKS = 5
 
 
@@ -167,10 +166,10 @@ def close(trainer: Trainer, folder: Path) -> None:
             [built.method.sampler],
             config.evals,
             n=n,
-            only=QUICK,
+            quick=True,
             progress=meter.more,
         )
-    reference = floor_row(built.dataset, only=QUICK)
+    reference = floor_row(built.dataset, quick=True)
     for nfe in config.evals:
         path = folder / "samples" / f"final_{nfe}.png"
         sample_picture(flow_map, built.dataset, path, sampler=built.method.sampler, nfe=nfe)

@@ -92,9 +92,7 @@ class Probe(FlowMap):
 
     def _bump(self, x: Array, s: Array, t: Array) -> Array:
         shapes = (jnp.ones_like(x), x, jnp.sin(2 * x), s * x, t * x, jnp.cos(x) * (s - t))
-        return sum(
-            (c * b for c, b in zip(self.psi, shapes, strict=True)), start=jnp.zeros_like(x)
-        )
+        return sum((c * b for c, b in zip(self.psi, shapes, strict=True)), start=jnp.zeros_like(x))
 
 
 NUM_BUMPS = 6
@@ -250,9 +248,7 @@ def _batch_score(
             players = {"model": Probe(model, psi, model.path), **method.players}
             target = {name: frozen(player) for name, player in players.items()}
             carry = objective.init(players)
-            losses, _, _ = objective(
-                players, target, carry, piece, key, jnp.zeros((), jnp.int32)
-            )
+            losses, _, _ = objective(players, target, carry, piece, key, jnp.zeros((), jnp.int32))
             return losses["model"]
 
         return jax.grad(loss)(jnp.zeros(NUM_BUMPS))

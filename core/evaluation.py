@@ -36,13 +36,13 @@ def evaluate_map(
     n: int,
     features: str = "pixels",
     seed: int = 0,
-    only: tuple[str, ...] | None = None,
+    quick: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> list[Row]:
     """One row of metrics for each sampler and number of evaluations, all from the same noise.
 
-    **Arguments:** `n` samples a row; `features` see `core.metrics.FEATURES`; `only` the metrics
-    wanted (None: all that apply); `progress` is called with the number of samples made. Raises
+    **Arguments:** `n` samples a row; `features` see `core.metrics.FEATURES`; `quick` takes only
+    the metrics that cost little; `progress` is called with the number of samples made. Raises
     `UserError` for a sampler that the map cannot serve or a number of evaluations it cannot use.
     """
     reference = reference_values(dataset)
@@ -71,7 +71,7 @@ def evaluate_map(
                 kind=dataset.kind,
                 features=features,
                 seed=seed,
-                only=only,
+                quick=quick,
             )
             head = {"sampler": name, "steps": steps, "nfe": nfe, "features": features}
             rows.append({**head, **metrics, **_map_error(samples, flow_map, dataset, seed)})
@@ -84,13 +84,11 @@ def reference_values(dataset: Dataset) -> np.ndarray:
     return np.asarray(dataset.decode(dataset.take(np.arange(count))))
 
 
-def floor_row(
-    dataset: Dataset, *, features: str = "pixels", only: tuple[str, ...] | None = None
-) -> Row:
+def floor_row(dataset: Dataset, *, features: str = "pixels", quick: bool = False) -> Row:
     """The same metrics between two disjoint random halves of the real data."""
     values = reference_values(dataset)
     labels = None if dataset.labels is None else dataset.labels[: len(values)]
-    floor = reference_floor(values, labels, kind=dataset.kind, features=features, only=only)
+    floor = reference_floor(values, labels, kind=dataset.kind, features=features, quick=quick)
     return {"features": features, **floor}
 
 

@@ -153,8 +153,10 @@ class EndpointMap(FlowMap):
 class RotationMap(FlowMap):
     """Simple-EDM, which on the trigonometric path is the TrigFlow map.
 
-        F = (alpha_s alpha_t + sigma_s sigma_t) / r x - (alpha_t sigma_s - alpha_s sigma_t) / sqrt(r)
-            data_std N(x / (data_std sqrt(r)), s, t),        r = alpha_s^2 + sigma_s^2.
+        F = (alpha_s alpha_t + sigma_s sigma_t) / r x
+            - (alpha_t sigma_s - alpha_s sigma_t) / sqrt(r) data_std N(x / (data_std sqrt(r)), s, t)
+
+    with `r = alpha_s^2 + sigma_s^2`.
 
     Finite everywhere, also at `s = 0`, and unchanged by a change of path. `data_std` is the data's
     standard deviation and the noise has the same one in the sources (`noise_std = data_std`).
@@ -176,9 +178,7 @@ class RotationMap(FlowMap):
         alpha, sigma = path.alpha(s), path.sigma(s)
         alpha_slope, sigma_slope = path.alpha_slope(s, t), path.sigma_slope(s, t)
         r = alpha**2 + sigma**2
-        N = self.net(
-            x / (self.data_std * jnp.sqrt(r)), path.unit_time(s), path.unit_time(t), cond
-        )
+        N = self.net(x / (self.data_std * jnp.sqrt(r)), path.unit_time(s), path.unit_time(t), cond)
         turn = (sigma * alpha_slope - alpha * sigma_slope) / jnp.sqrt(r)
         return (alpha * alpha_slope + sigma * sigma_slope) / r * x - turn * self.data_std * N
 
@@ -243,4 +243,5 @@ class DenoisedNetwork(eqx.Module):
         alpha, sigma = self.path.alpha(time), self.path.sigma(time) * self.path.noise_std
         d = self.data_std
         q = sigma**2 + (d * alpha) ** 2
-        return d**2 * alpha / q * x + sigma * d / jnp.sqrt(q) * self.net(x / jnp.sqrt(q), s, t, cond)
+        N = self.net(x / jnp.sqrt(q), s, t, cond)
+        return d**2 * alpha / q * x + sigma * d / jnp.sqrt(q) * N

@@ -41,9 +41,7 @@ def sample_picture(
         labels = grid_labels(dataset.num_classes, rows)
     elif dataset.labels is not None:
         labels = dataset.labels[:2000]
-    samples = generate(
-        flow_map, SAMPLERS[sampler], grid, dataset.shape, labels, key=jr.key(seed)
-    )
+    samples = generate(flow_map, SAMPLERS[sampler], grid, dataset.shape, labels, key=jr.key(seed))
     plural = "evaluation" if nfe == 1 else "evaluations"
     draw(dataset, samples, path, rows, title or f"{sampler}, {nfe} {plural}")
     return samples

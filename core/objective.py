@@ -28,7 +28,7 @@ Metrics = dict[str, Float[Array, ""]]
 class Batch(eqx.Module):
     """Clean examples `x_0` (n, *shape) and their labels (n,), or None."""
 
-    x_0: Float[Array, "n *shape"]
+    x_0: Float[Array, " n *shape"]
     label: Int[Array, " n"] | None = None
 
 

@@ -57,7 +57,7 @@ class Sampler(eqx.Module):
 
 
 class Pushforward(Sampler):
-    """`x_{i+1} = F(x_i, t_i, t_{i+1})`: deterministic jumps along the grid; one step is one jump."""
+    """`x_{i+1} = F(x_i, t_i, t_{i+1})`: deterministic jumps along the grid, one a step."""
 
     two_times: ClassVar[bool] = True
 
@@ -197,7 +197,7 @@ def generate(
     key: Key[Array, ""],
     batch: int = 512,
     progress: Callable[[int], None] | None = None,
-) -> Float[np.ndarray, "n *shape"]:
+) -> Float[np.ndarray, " n *shape"]:
     """Samples from noise, in batches of one shape so that one program serves all.
 
     **Arguments:** `labels` one a sample, or the number of unconditional samples; `grid` decreasing

@@ -44,7 +44,7 @@ class Teacher(eqx.Module):
 
 
 class MapTeacher(Teacher):
-    """The diagonal `V(x, t, t)` of a flow map: a trained run, an oracle map, or an EMA of oneself."""
+    """The diagonal `V(x, t, t)` of a flow map: of a trained run, an oracle or an EMA."""
 
     flow_map: FlowMap
 

@@ -42,7 +42,9 @@ def exact(path):
 
 
 def times_of(path):
-    return [(path.time_of_unit(jnp.asarray(s)), path.time_of_unit(jnp.asarray(t))) for s, t in TIMES]
+    return [
+        (path.time_of_unit(jnp.asarray(s)), path.time_of_unit(jnp.asarray(t))) for s, t in TIMES
+    ]
 
 
 def endpoint_field(exact, path):

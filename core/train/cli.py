@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import io
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,7 +86,6 @@ def parse_flags(
                 kind,
                 args=argv,
                 description=description,
-                config=(tyro.conf.FlagConversionOff,),
                 **options,
             )
     except SystemExit as stop:
@@ -106,4 +104,4 @@ def _one_line(box: str) -> str:
         if line.startswith("──"):
             break
         message.append(line)
-    return f"{' '.join(message).strip()}; see --help of python {Path(sys.argv[0]).stem}"
+    return f"{' '.join(message).strip()}; --help lists the flags"

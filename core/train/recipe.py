@@ -63,5 +63,3 @@ def _images() -> dict[str, Any]:
         "batch": 64,
         "optim": OptimConfig(rate=5e-4),
     }
-
-

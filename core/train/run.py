@@ -1,10 +1,10 @@
 """A run is a folder: claimed once, opened by every command that uses a trained model.
 
-    config.toml     resolved; repeats the run
-    metrics.jsonl   one line every --log-every steps
-    samples/        pictures
-    checkpoints/    the last few
-    summary.json    the closing table
+config.toml     resolved; repeats the run
+metrics.jsonl   one line every --log-every steps
+samples/        pictures
+checkpoints/    the last few
+summary.json    the closing table
 """
 
 import os

@@ -37,9 +37,7 @@ def make_step(
 
         def losses_of(arrays: Players):
             players = eqx.combine(arrays, static)
-            losses, carry, metrics = objective(
-                players, target, state.carry, batch, key, state.step
-            )
+            losses, carry, metrics = objective(players, target, state.carry, batch, key, state.step)
             return losses, (carry, metrics)
 
         losses, pull_back, (carry, metrics) = jax.vjp(losses_of, state.players, has_aux=True)
@@ -84,9 +82,7 @@ def many_steps(step: Step, gather: Callable[[Any, dict[str, Array]], Batch]) -> 
     back with a leading axis of steps.
     """
 
-    def run(
-        state: TrainState, store: Any, raw: dict[str, Array]
-    ) -> tuple[TrainState, Metrics]:
+    def run(state: TrainState, store: Any, raw: dict[str, Array]) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(lambda carry, one: step(carry, gather(store, one)), state, raw)
 
     return jax.jit(run, donate_argnums=0)

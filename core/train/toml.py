@@ -72,14 +72,18 @@ def to_flags(tree: dict[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, dict):
             flags += to_flags(value, f"{name}.")
         elif not prefix.strip(".") or key != "name" or prefix[:-1] not in SELECTORS:
-            flags += [f"--{name}", *_words(value)]
+            flags += _flag(name, value)
         else:
             flags = [f"--{prefix[:-1]}", str(value), *flags]
     return flags
 
 
-def _words(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+def _flag(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        *groups, last = name.split(".")
+        return ["--" + ".".join([*groups, last if value else f"no-{last}"])]
+    words = value if isinstance(value, list) else [value]
+    return [f"--{name}", *(str(word) for word in words)]
 
 
 def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:

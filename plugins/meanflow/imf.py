@@ -45,9 +45,7 @@ class HeadJump(Term):
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         del target
         tau = stop(model.with_velocity(row.x_s, row.s, row.s, row.cond)[1])
-        V, dV_ds, v_head = rules.eulerian_with_head(
-            model, row.x_s, row.s, row.t, tau, row.cond
-        )
+        V, dV_ds, v_head = rules.eulerian_with_head(model, row.x_s, row.s, row.t, tau, row.cond)
         return V - (row.t - row.s) * stop(dV_ds) - row.v, v_head - row.v
 
 
@@ -107,8 +105,10 @@ class IMF(Plugin):
         del teacher, key
         flow_map = AverageVelocityMap(net, path)
         if self.head and not flow_map.has_head:
-            raise UserError("imf with --plugin.head needs a network with a velocity head: "
-                            "--net dit --net.head-depth 1")
+            raise UserError(
+                "imf with --plugin.head needs a network with a velocity head: "
+                "--net dit --net.head-depth 1"
+            )
         law = LogitNormal(self.time_mean, self.time_std)
         weight = Adaptive(self.power, self.constant)
         diagonal = HeadDiagonal() if self.head else FlowMatching()

@@ -1,0 +1,77 @@
+"""Named features: the space in which two sets of examples are compared."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from core.errors import UserError
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """A function from examples `(n, ...)` to features `(n, dim)`, with a name to report it by.
+
+    Distances in different features cannot be compared, so the name belongs to every number.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]: ...
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The numbers themselves: examples flattened, in float64."""
+
+    name: str = "pixels"
+
+    def __call__(self, examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]:
+        return np.asarray(examples, np.float64).reshape(len(examples), -1)
+
+
+FEATURES: dict[str, FeatureExtractor] = {"pixels": Pixels()}
+
+
+def register_features(extractor: FeatureExtractor) -> FeatureExtractor:
+    """Adds an extractor to `FEATURES` under its name; `ValueError` if the name is taken."""
+    if extractor.name in FEATURES:
+        raise ValueError(f"features named {extractor.name!r} exist already: choose another name")
+    FEATURES[extractor.name] = extractor
+    return extractor
+
+
+def get_features(features: str | FeatureExtractor) -> FeatureExtractor:
+    """Looks a name up in `FEATURES`; an extractor is returned as it is.
+
+    **Raises:** `UserError` for a name that is not there.
+    """
+    if not isinstance(features, str):
+        return features
+    if features not in FEATURES:
+        known = ", ".join(sorted(FEATURES))
+        raise UserError(f"no features are named {features!r}: choose one of {known}")
+    return FEATURES[features]
+
+
+def extract(
+    features: str | FeatureExtractor, examples: Shaped[np.ndarray, "n ..."]
+) -> Float[np.ndarray, "n dim"]:
+    """Features of examples in float64.
+
+    **Raises:** `ValueError` for examples or features that are not finite (a sampler diverged), or
+    for features that are not one row an example.
+    """
+    extractor = get_features(features)
+    found = np.asarray(extractor(np.asarray(examples)), np.float64)
+    if found.ndim != 2 or len(found) != len(examples):
+        raise ValueError(
+            f"features {extractor.name!r} have shape {found.shape} for {len(examples)} examples: "
+            "expected one row an example"
+        )
+    bad = int(np.sum(~np.isfinite(found).all(axis=1)))
+    if bad:
+        raise ValueError(f"{bad} of {len(found)} examples have features that are not finite")
+    return found

@@ -1,0 +1,16 @@
+"""Networks `N(x, s, t, cond)` of one example, and their configurations by name."""
+
+from core.nets.attention import attention as attention
+from core.nets.dit import DiT as DiT
+from core.nets.dit import DiTConfig as DiTConfig
+from core.nets.embeddings import Embedding as Embedding
+from core.nets.embeddings import EmbeddingConfig as EmbeddingConfig
+from core.nets.embeddings import sinusoid as sinusoid
+from core.nets.mlp import MLP as MLP
+from core.nets.mlp import MLPConfig as MLPConfig
+from core.nets.unet import UNet as UNet
+from core.nets.unet import UNetConfig as UNetConfig
+
+NETS: dict[str, type] = {"mlp": MLPConfig, "dit": DiTConfig, "unet": UNetConfig}
+"""Configurations by the name that `--net` takes. Each has
+`build(shape, num_classes, *, key) -> network`."""

@@ -1,0 +1,264 @@
+"""A diffusion transformer with two times: patches, adaLN-zero blocks, a scan over the layers."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Key
+
+from core.condition import Condition
+from core.errors import UserError
+from core.nets.attention import Implementation, attention
+from core.nets.embeddings import Embedding, EmbeddingConfig
+from core.nets.layers import Dense, Dtype, Remat, cast, layer_norm, rematerialise, rms_norm
+
+Positions = Literal["learned", "sincos"]
+
+
+@dataclass(frozen=True)
+class DiTConfig(EmbeddingConfig):
+    """Flags of the transformer for images. The defaults suit 8x8 images on a CPU."""
+
+    patch: int = 2
+    """Side of a patch in pixels."""
+    width: int = 64
+    """Width of a token."""
+    depth: int = 4
+    """Number of blocks."""
+    heads: int = 4
+    """Number of attention heads."""
+    mlp_ratio: float = 4.0
+    """Hidden width of the MLP in a block over the width of a token."""
+    positions: Positions = "learned"
+    """Position embeddings: learned, or fixed sines and cosines."""
+    qk_norm: bool = True
+    """Normalise queries and keys, which keeps derivatives of the attention bounded."""
+    head_depth: int = 0
+    """Extra blocks of an auxiliary velocity head on the trunk, used in training only; 0: none."""
+    dtype: Dtype = "float32"
+    """Compute dtype; parameters, times, softmax, norms and output stay float32."""
+    remat: Remat = "full"
+    """What the backward pass computes again: nothing (none), all but matrix products (dots), or
+    all (full). On a CPU memory is slower than arithmetic, so full is fastest for small networks."""
+    unroll: int = 1
+    """How many blocks a step of the layer loop holds; depth means no loop."""
+    attention: Implementation = "xla"
+    """Implementation of attention."""
+
+    def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "DiT":
+        """The network for images of `shape` (H, W, C). Raises `UserError` where that fails."""
+        if len(shape) != 3:
+            raise UserError(
+                f"the dit is for images (H, W, C), but the data have shape {shape}: use --net mlp"
+            )
+        if shape[0] % self.patch or shape[1] % self.patch:
+            raise UserError(
+                f"patches of {self.patch} do not divide images of {shape[0]}x{shape[1]}: "
+                "choose another --net.patch"
+            )
+        if self.width % self.heads:
+            raise UserError(
+                f"{self.heads} heads do not divide width {self.width}: choose another --net.heads"
+            )
+        if self.positions == "sincos" and self.width % 4:
+            raise UserError(f"sincos positions need --net.width divisible by 4, not {self.width}")
+        return DiT(shape, num_classes, self, key=key)
+
+
+class Block(eqx.Module):
+    """Attention and MLP, each modulated by the embedding and gated; the identity at the start.
+
+        h = h + gate_1 attend(scale_1 norm(h) + shift_1),   h = h + gate_2 mlp(scale_2 norm(h) + ..)
+
+    Source: DiT (arXiv 2212.09748), adaLN-zero; QK-norm: ViT-22B (arXiv 2302.05442).
+    """
+
+    modulation: Dense
+    qkv: Dense
+    merge: Dense
+    up: Dense
+    down: Dense
+    q_scale: Float[Array, " dim"] | None
+    k_scale: Float[Array, " dim"] | None
+    heads: int = eqx.field(static=True)
+    implementation: Implementation = eqx.field(static=True)
+
+    def __init__(self, config: DiTConfig, *, key: Key[Array, ""]):
+        key_modulation, key_qkv, key_merge, key_up, key_down = jr.split(key, 5)
+        width, hidden = config.width, round(config.mlp_ratio * config.width)
+        self.modulation = Dense(width, 6 * width, scale=0.0, key=key_modulation)
+        self.qkv = Dense(width, 3 * width, bias=False, key=key_qkv)
+        self.merge = Dense(width, width, key=key_merge)
+        self.up = Dense(width, hidden, key=key_up)
+        self.down = Dense(hidden, width, key=key_down)
+        scale = jnp.ones(width // config.heads, jnp.float32) if config.qk_norm else None
+        self.q_scale = self.k_scale = scale
+        self.heads, self.implementation = config.heads, config.attention
+
+    def __call__(
+        self, h: Float[Array, "tokens width"], e: Float[Array, " width"]
+    ) -> Float[Array, "tokens width"]:
+        modulation = jnp.split(self.modulation(e)[None], 6, axis=-1)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
+        h = h + gate_1 * self._attend(layer_norm(h) * (1 + scale_1) + shift_1)
+        hidden = self.up(layer_norm(h) * (1 + scale_2) + shift_2)
+        return h + gate_2 * self.down(jax.nn.gelu(hidden))
+
+    def _attend(self, h: Float[Array, "tokens width"]) -> Float[Array, "tokens width"]:
+        q, k, v = (
+            x.reshape(x.shape[0], self.heads, -1) for x in jnp.split(self.qkv(h), 3, axis=-1)
+        )
+        if self.q_scale is not None and self.k_scale is not None:
+            q, k = rms_norm(q, self.q_scale), rms_norm(k, self.k_scale)
+        return self.merge(attention(q, k, v, self.implementation).reshape(h.shape))
+
+
+class Readout(eqx.Module):
+    """From tokens to pixels of patches: modulated norm and a dense layer; zero at the start."""
+
+    modulation: Dense
+    output: Dense
+
+    def __init__(self, width: int, pixels: int, *, key: Key[Array, ""]):
+        key_modulation, key_output = jr.split(key)
+        self.modulation = Dense(width, 2 * width, scale=0.0, key=key_modulation)
+        self.output = Dense(width, pixels, scale=0.0, key=key_output)
+
+    def __call__(
+        self, h: Float[Array, "tokens width"], e: Float[Array, " width"]
+    ) -> Float[Array, "tokens pixels"]:
+        shift, scale = jnp.split(self.modulation(e)[None], 2, -1)
+        return self.output(layer_norm(h) * (1 + scale) + shift)
+
+
+class DiT(eqx.Module):
+    """`N(x, s, t, cond)` of one image `x` of shape (H, W, C); zero at the start of training.
+
+    With `head_depth > 0` the method `with_head` also returns an auxiliary velocity `v`, read from
+    the same trunk through `head_depth` blocks of its own; `__call__` does not compute it.
+    """
+
+    embedding: Embedding
+    patches: Dense
+    positions: Float[Array, "tokens width"] | None
+    blocks: Block
+    readout: Readout
+    head_blocks: Block | None
+    head_readout: Readout | None
+    config: DiTConfig = eqx.field(static=True)
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        num_classes: int,
+        config: DiTConfig,
+        *,
+        key: Key[Array, ""],
+    ):
+        keys = jr.split(key, 7)
+        width, pixels = config.width, config.patch**2 * shape[2]
+        tokens = shape[0] * shape[1] // config.patch**2
+        self.embedding = Embedding(width, num_classes, config, key=keys[0])
+        self.patches = Dense(pixels, width, key=keys[1])
+        learned = 0.02 * jr.normal(keys[2], (tokens, width), jnp.float32)
+        self.positions = learned if config.positions == "learned" else None
+        self.blocks = _stack(config, config.depth, keys[3])
+        self.readout = Readout(width, pixels, key=keys[4])
+        headed = config.head_depth > 0
+        self.head_blocks = _stack(config, config.head_depth, keys[5]) if headed else None
+        self.head_readout = Readout(width, pixels, key=keys[6]) if headed else None
+        self.config = config
+
+    @property
+    def head_depth(self) -> int:
+        """Number of blocks of the velocity head; 0 where there is none."""
+        return self.config.head_depth
+
+    def __call__(
+        self,
+        x: Float[Array, "height width channels"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "height width channels"]:
+        h, e = self._trunk(x, s, t, cond)
+        return self._read(self.readout, h, e, x)
+
+    def with_head(
+        self,
+        x: Float[Array, "height width channels"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> tuple[Float[Array, "height width channels"], Float[Array, "height width channels"]]:
+        """`(V, v)`: the output and the velocity head, from one pass through the trunk.
+
+        Raises `UserError` where the network has no head.
+        """
+        if self.head_blocks is None or self.head_readout is None:
+            raise UserError("this network has no velocity head: train one with --net.head-depth 1")
+        h, e = self._trunk(x, s, t, cond)
+        h_head = self._run(self.head_blocks, h, e)
+        return self._read(self.readout, h, e, x), self._read(self.head_readout, h_head, e, x)
+
+    def _trunk(
+        self,
+        x: Float[Array, "height width channels"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None,
+    ) -> tuple[Float[Array, "tokens embed"], Float[Array, " embed"]]:
+        p, dtype = self.config.patch, self.config.dtype
+        e = cast(jax.nn.silu(self.embedding(s, t, cond)), dtype)
+        patches = rearrange(x.astype(e.dtype), "(h p) (w q) c -> (h w) (p q c)", p=p, q=p)
+        positions = self.positions
+        if positions is None:
+            grid = x.shape[0] // p, x.shape[1] // p
+            positions = jnp.asarray(sincos_positions(grid, self.config.width), e.dtype)
+        h = cast(self.patches, dtype)(patches) + cast(positions, dtype)
+        return self._run(self.blocks, h, e), e
+
+    def _run(
+        self, blocks: Block, h: Float[Array, "tokens embed"], e: Float[Array, " embed"]
+    ) -> Float[Array, "tokens embed"]:
+        arrays, static = eqx.partition(cast(blocks, self.config.dtype), eqx.is_array)
+        depth = jax.tree.leaves(arrays)[0].shape[0]
+        unroll = min(self.config.unroll, depth)
+
+        def layer(h, array):
+            return eqx.combine(array, static)(h, e), None
+
+        layer = rematerialise(layer, self.config.remat, in_scan=unroll < depth)
+        return jax.lax.scan(layer, h, arrays, unroll=unroll)[0]
+
+    def _read(
+        self,
+        readout: Readout,
+        h: Float[Array, "tokens embed"],
+        e: Float[Array, " embed"],
+        x: Float[Array, "height width channels"],
+    ) -> Float[Array, "height width channels"]:
+        p = self.config.patch
+        pixels = cast(readout, self.config.dtype)(h, e).astype(x.dtype)
+        return rearrange(pixels, "(h w) (p q c) -> (h p) (w q) c", h=x.shape[0] // p, p=p, q=p)
+
+
+def _stack(config: DiTConfig, depth: int, key: Key[Array, ""]) -> Block:
+    """`depth` blocks as one, each parameter with a leading layer axis."""
+    return eqx.filter_vmap(lambda k: Block(config, key=k))(jr.split(key, depth))
+
+
+def sincos_positions(grid: tuple[int, int], width: int) -> np.ndarray:
+    """Sines and cosines of row and column, (rows * columns, width); frequencies 1 to 1e-4.
+
+    A quarter of the width each for the sine and the cosine of the row and of the column.
+    """
+    omega = 1e4 ** -(np.arange(width // 4) / (width // 4))
+    places = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(-1, 2)
+    angles = (places[:, :, None] * omega).reshape(len(places), -1)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)

@@ -1,0 +1,102 @@
+"""What a network is told beside the state: two times, a label and guidance, as one vector."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from core.condition import Condition
+from core.nets.layers import Dense, at_least_float32
+
+Times = Literal["s,s-t", "s,t", "s-t"]
+
+
+@dataclass(frozen=True)
+class EmbeddingConfig:
+    """Flags of the embedding of times, labels and guidance."""
+
+    times: Times = "s,s-t"
+    """Which times the network sees: source and step, source and target, or the step alone."""
+    frequencies: int = 16
+    """Number of angular frequencies of each embedded time."""
+    max_frequency: float = 8.0
+    """Largest angular frequency, in radians per unit time. It bounds the time derivative of the
+    embedding, and with it dV/ds and dV/dt: keep it small for methods that take a derivative."""
+    guidance: bool = False
+    """Take guidance (w, a, b) as an input, for guidance learned in training."""
+
+
+def sinusoid(
+    t: Float[Array, ""], frequencies: int, max_frequency: float
+) -> Float[Array, " features"]:
+    """`(cos(omega_i t), sin(omega_i t))` with `omega` geometric from 1 to `max_frequency`.
+
+    The number is embedded as it is, without a factor of 1000 or the like; it may be negative. In
+    float32 or wider. The norm is `sqrt(frequencies)` at any `t`, and that of the derivative is
+    `|omega|`, so `|d sinusoid / dt| <= max_frequency sqrt(frequencies)` at any `t`.
+    """
+    omega = np.geomspace(1.0, max_frequency, frequencies) if frequencies > 1 else [1.0]
+    angles = at_least_float32(t) * jnp.asarray(omega, jnp.promote_types(t.dtype, jnp.float32))
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+
+
+class Embedding(eqx.Module):
+    """`e = B silu(sum_i A_i sinusoid(tau_i) + a) + label row`, always in float32 (or wider).
+
+    `tau` are the times chosen by `times`, both from smooth numbers of order one (a flow map maps
+    the times of its path to such), and `(1 - 1/w, a, b)` where guidance is an input. The label
+    table has `num_classes + 1` rows; the last stands for the null class and for no label at all.
+    What the network was not built for (a label where `num_classes` is 0, guidance without the
+    flag) is ignored. Stride embedding `(s, s - t)`: IMM (arXiv 2503.07565), section on networks.
+    """
+
+    inputs: tuple[Dense, ...]
+    output: Dense
+    labels: Float[Array, "rows width"] | None
+    times: Times = eqx.field(static=True)
+    frequencies: int = eqx.field(static=True)
+    max_frequency: float = eqx.field(static=True)
+    guidance: bool = eqx.field(static=True)
+
+    def __init__(
+        self, width: int, num_classes: int, config: EmbeddingConfig, *, key: Key[Array, ""]
+    ):
+        self.times, self.guidance = config.times, config.guidance
+        self.frequencies, self.max_frequency = config.frequencies, config.max_frequency
+        key_inputs, key_output, key_labels = jr.split(key, 3)
+        numbers = len(self.times.split(",")) + 3 * self.guidance
+        keys = jr.split(key_inputs, numbers)
+        self.inputs = tuple(
+            Dense(2 * self.frequencies, width, bias=i == 0, key=k) for i, k in enumerate(keys)
+        )
+        self.output = Dense(width, width, key=key_output)
+        rows = (num_classes + 1, width)
+        self.labels = 0.5 * jr.normal(key_labels, rows, jnp.float32) if num_classes else None
+
+    def __call__(
+        self, s: Float[Array, ""], t: Float[Array, ""], cond: Condition | None = None
+    ) -> Float[Array, " width"]:
+        numbers = [{"s": s, "t": t, "s-t": s - t}[name] for name in self.times.split(",")]
+        if self.guidance:
+            numbers += guidance_numbers(cond, s)
+        features = [sinusoid(number, self.frequencies, self.max_frequency) for number in numbers]
+        hidden = sum(dense(x) for dense, x in zip(self.inputs, features, strict=True))
+        return self.output(jax.nn.silu(jnp.asarray(hidden))) + self._label(cond, s)
+
+    def _label(self, cond: Condition | None, s: Float[Array, ""]) -> Float[Array, "#width"]:
+        if self.labels is None:
+            return jnp.zeros(1, jnp.promote_types(s.dtype, jnp.float32))
+        given = cond is not None and cond.label is not None
+        return self.labels[cond.label if given else -1]
+
+
+def guidance_numbers(cond: Condition | None, like: Float[Array, ""]) -> list[Float[Array, ""]]:
+    """`[1 - 1/w, a, b]`, all in [0, 1]; no guidance is `w = 1` on the interval [0, 1]."""
+    given = cond is not None and cond.guidance is not None
+    w, a, b = cond.guidance if given else jnp.asarray([1.0, 0.0, 1.0], like.dtype)
+    return [1 - 1 / w, a, b]

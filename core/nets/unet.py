@@ -1,0 +1,263 @@
+"""A convolutional U-Net with two times, for images."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from einops import reduce, repeat
+from jaxtyping import Array, Float, Key
+
+from core.condition import Condition
+from core.errors import UserError
+from core.nets.attention import attention
+from core.nets.embeddings import Embedding, EmbeddingConfig
+from core.nets.layers import Dense, Dtype, Remat, at_least_float32, cast, rematerialise
+
+Image = Float[Array, "height width channels"]
+Resample = Literal["keep", "down", "up"]
+
+
+@dataclass(frozen=True)
+class UNetConfig(EmbeddingConfig):
+    """Flags of the convolutional network for images. The defaults suit 28x28 and 32x32 on a CPU."""
+
+    channels: int = 32
+    """Channels at full resolution."""
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    """Channels of each level over those of the first; each level halves the resolution."""
+    blocks: int = 1
+    """Residual blocks of a level on the way down; one more on the way up."""
+    attention: tuple[int, ...] = (7, 8)
+    """Resolutions (heights in pixels) at which blocks have self-attention."""
+    heads: int = 2
+    """Number of attention heads."""
+    dtype: Dtype = "float32"
+    """Compute dtype; parameters, times, softmax, norms and output stay float32."""
+    remat: Remat = "none"
+    """What the backward pass computes again of each block: nothing, all but matrix products
+    (dots; convolutions are computed again), or all (full)."""
+
+    def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "UNet":
+        """The network for images of `shape` (H, W, C). Raises `UserError` where that fails."""
+        if len(shape) != 3:
+            raise UserError(
+                f"the unet is for images (H, W, C), but the data have shape {shape}: use --net mlp"
+            )
+        step = 2 ** (len(self.multipliers) - 1)
+        if shape[0] % step or shape[1] % step:
+            raise UserError(
+                f"{len(self.multipliers)} levels need sides divisible by {step}, but images are "
+                f"{shape[0]}x{shape[1]}: give fewer --net.multipliers"
+            )
+        if any(self.channels * m % self.heads for m in self.multipliers):
+            raise UserError(f"{self.heads} heads do not divide the channels: change --net.heads")
+        return UNet(shape, num_classes, self, key=key)
+
+
+class Conv(eqx.Module):
+    """A 3x3 convolution of an HWC image, same size."""
+
+    weight: Float[Array, "3 3 in out"]
+    bias: Float[Array, " out"]
+
+    def __init__(self, size_in: int, size_out: int, *, scale: float = 1.0, key: Key[Array, ""]):
+        spread = scale / (9 * size_in) ** 0.5
+        self.weight = spread * jr.normal(key, (3, 3, size_in, size_out), jnp.float32)
+        self.bias = jnp.zeros(size_out, jnp.float32)
+
+    def __call__(self, x: Float[Array, "height width in"]) -> Float[Array, "height width out"]:
+        layout = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(
+            x[None], self.weight, (1, 1), "SAME", dimension_numbers=layout
+        )
+        return y[0] + self.bias[None, None]
+
+
+class GroupNorm(eqx.Module):
+    """Normalises groups of at least 4 channels, at most 32 groups, over all pixels, in float32."""
+
+    scale: Float[Array, " channels"]
+    shift: Float[Array, " channels"]
+    groups: int = eqx.field(static=True)
+
+    def __init__(self, channels: int):
+        self.scale = jnp.ones(channels, jnp.float32)
+        self.shift = jnp.zeros(channels, jnp.float32)
+        most = min(32, max(channels // 4, 1))
+        self.groups = next(n for n in range(most, 0, -1) if channels % n == 0)
+
+    def __call__(self, x: Image) -> Image:
+        wide = at_least_float32(x).reshape(*x.shape[:2], self.groups, -1)
+        centred = wide - wide.mean((0, 1, 3), keepdims=True)
+        variance = jnp.square(centred).mean((0, 1, 3), keepdims=True)
+        normed = (centred * jax.lax.rsqrt(variance + 1e-5)).reshape(x.shape)
+        return (normed * self.scale[None, None] + self.shift[None, None]).astype(x.dtype)
+
+
+def resample(x: Image, how: Resample) -> Float[Array, "h w channels"]:
+    """Halves (mean of 2x2 pixels) or doubles (nearest) height and width, or keeps them."""
+    if how == "down":
+        return reduce(x, "(h p) (w q) c -> h w c", "mean", p=2, q=2)
+    if how == "up":
+        return repeat(x, "h w c -> (h p) (w q) c", p=2, q=2)
+    return x
+
+
+class SelfAttention(eqx.Module):
+    """`x + merge(attention(norm(x)))` over all pixels; the identity at the start of training."""
+
+    norm: GroupNorm
+    qkv: Dense
+    merge: Dense
+    heads: int = eqx.field(static=True)
+
+    def __init__(self, channels: int, heads: int, *, key: Key[Array, ""]):
+        key_qkv, key_merge = jr.split(key)
+        self.norm = GroupNorm(channels)
+        self.qkv = Dense(channels, 3 * channels, key=key_qkv)
+        self.merge = Dense(channels, channels, scale=0.0, key=key_merge)
+        self.heads = heads
+
+    def __call__(self, x: Image) -> Image:
+        tokens = self.norm(x).reshape(-1, x.shape[-1])
+        q, k, v = (
+            y.reshape(y.shape[0], self.heads, -1) for y in jnp.split(self.qkv(tokens), 3, axis=-1)
+        )
+        return x + self.merge(attention(q, k, v).reshape(tokens.shape)).reshape(x.shape)
+
+
+class ResBlock(eqx.Module):
+    """Two convolutions around a norm that the embedding scales and shifts, and a short cut.
+
+        y = conv_2(silu(scale norm(conv_1(silu(norm(x)))) + shift)),   x = (short(x) + y) / sqrt(2)
+
+    Source: EDM (arXiv 2206.00364), the block of its DDPM++ network.
+    """
+
+    norm_1: GroupNorm
+    conv_1: Conv
+    modulation: Dense
+    norm_2: GroupNorm
+    conv_2: Conv
+    short: Dense | None
+    attend: SelfAttention | None
+    how: Resample = eqx.field(static=True)
+
+    def __init__(
+        self,
+        size_in: int,
+        size_out: int,
+        embed: int,
+        *,
+        how: Resample = "keep",
+        heads: int = 0,
+        key: Key[Array, ""],
+    ):
+        keys = jr.split(key, 5)
+        self.norm_1 = GroupNorm(size_in)
+        self.conv_1 = Conv(size_in, size_out, key=keys[0])
+        self.modulation = Dense(embed, 2 * size_out, scale=0.1, key=keys[1])
+        self.norm_2 = GroupNorm(size_out)
+        self.conv_2 = Conv(size_out, size_out, scale=0.0, key=keys[2])
+        changes = size_in != size_out
+        self.short = Dense(size_in, size_out, bias=False, key=keys[3]) if changes else None
+        self.attend = SelfAttention(size_out, heads, key=keys[4]) if heads else None
+        self.how = how
+
+    def __call__(self, x: Image, e: Float[Array, " embed"]) -> Float[Array, "h w c"]:
+        scale, shift = jnp.split(self.modulation(e)[None, None], 2, -1)
+        y = self.conv_1(resample(jax.nn.silu(self.norm_1(x)), self.how))
+        y = self.conv_2(jax.nn.silu(self.norm_2(y) * (1 + scale) + shift))
+        x = resample(x, self.how)
+        x = (y + (x if self.short is None else self.short(x))) * 0.5**0.5
+        return x if self.attend is None else self.attend(x)
+
+
+class UNet(eqx.Module):
+    """`N(x, s, t, cond)` of one image `x` of shape (H, W, C); zero at the start of training."""
+
+    embedding: Embedding
+    input: Conv
+    down: tuple[ResBlock, ...]
+    up: tuple[ResBlock, ...]
+    norm: GroupNorm
+    output: Conv
+    joins: tuple[bool, ...] = eqx.field(static=True)
+    config: UNetConfig = eqx.field(static=True)
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        num_classes: int,
+        config: UNetConfig,
+        *,
+        key: Key[Array, ""],
+    ):
+        key_embedding, key_input, key_down, key_up, key_output = jr.split(key, 5)
+        embed, channels = 4 * config.channels, config.channels
+        self.embedding = Embedding(embed, num_classes, config, key=key_embedding)
+        self.input = Conv(shape[2], channels, key=key_input)
+        down, up = plan(shape[0], config)
+        keys_down, keys_up = jr.split(key_down, len(down)), jr.split(key_up, len(up))
+        self.down = tuple(p.build(embed, k) for p, k in zip(down, keys_down, strict=True))
+        self.up = tuple(p.build(embed, k) for p, k in zip(up, keys_up, strict=True))
+        self.joins = tuple(p.joins for p in up)
+        self.norm = GroupNorm(channels * config.multipliers[0])
+        self.output = Conv(channels * config.multipliers[0], shape[2], scale=0.0, key=key_output)
+        self.config = config
+
+    def __call__(
+        self, x: Image, s: Float[Array, ""], t: Float[Array, ""], cond: Condition | None = None
+    ) -> Image:
+        dtype, remat = self.config.dtype, self.config.remat
+        e = cast(jax.nn.silu(self.embedding(s, t, cond)), dtype)
+        net = cast((self.input, self.down, self.up, self.norm, self.output), dtype)
+        first, down, up, norm, output = net
+        run = rematerialise(lambda block, h, e: block(h, e), remat, in_scan=False)
+        h = first(x.astype(e.dtype))
+        skips = [h]
+        for block in down:
+            h = run(block, h, e)
+            skips.append(h)
+        for block, joins in zip(up, self.joins, strict=True):
+            h = run(block, jnp.concatenate([h, skips.pop()], -1) if joins else h, e)
+        return output(jax.nn.silu(norm(h))).astype(x.dtype)
+
+
+class Plan(NamedTuple):
+    """One residual block to be built; `joins` says that a skip connection is appended to it."""
+
+    size_in: int
+    size_out: int
+    how: Resample
+    heads: int
+    joins: bool
+
+    def build(self, embed: int, key: Key[Array, ""]) -> ResBlock:
+        """The block, for embeddings of size `embed`."""
+        return ResBlock(self.size_in, self.size_out, embed, how=self.how, heads=self.heads, key=key)
+
+
+def plan(height: int, config: UNetConfig) -> tuple[list[Plan], list[Plan]]:
+    """The blocks on the way down and on the way up, for images of `height` pixels."""
+    sizes = [config.channels * m for m in config.multipliers]
+    heads = [config.heads * (height >> i in config.attention) for i in range(len(sizes))]
+    down, skips, size = [], [config.channels], config.channels
+    for i, wanted in enumerate(sizes):
+        if i > 0:
+            down.append(Plan(size, size, "down", 0, False))
+            skips.append(size)
+        for _ in range(config.blocks):
+            down.append(Plan(size, wanted, "keep", heads[i], False))
+            skips.append(size := wanted)
+    up = [Plan(size, size, "keep", heads[-1], False), Plan(size, size, "keep", 0, False)]
+    for i in reversed(range(len(sizes))):
+        if i < len(sizes) - 1:
+            up.append(Plan(size, size, "up", 0, False))
+        for _ in range(config.blocks + 1):
+            up.append(Plan(size + skips.pop(), sizes[i], "keep", heads[i], True))
+            size = sizes[i]
+    return down, up

@@ -1,0 +1,12 @@
+"""Problems with closed-form velocities, and their exact flow maps."""
+
+from core.oracle.gaussian import GaussianProblem as GaussianProblem
+from core.oracle.gaussian import SinglePoint as SinglePoint
+from core.oracle.map import OracleMap as OracleMap
+from core.oracle.mixture import GaussianMixture as GaussianMixture
+from core.oracle.mixture import eight_gaussians as eight_gaussians
+from core.oracle.mixture import finite_data as finite_data
+from core.oracle.problem import ClosedProblem as ClosedProblem
+from core.oracle.problem import Problem as Problem
+from core.oracle.product import ProductMixture as ProductMixture
+from core.oracle.product import mixture_1d as mixture_1d

@@ -1,0 +1,56 @@
+"""The exact flow map of a problem."""
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from core.change import move_average_velocity
+from core.condition import Condition
+from core.flow_map import FlowMap
+from core.oracle.problem import ClosedProblem, Problem
+from core.path import Path, TrigPath
+from core.solve import Adaptive, Fixed, solve_average_velocity
+
+
+class OracleMap(FlowMap):
+    """The flow map that a perfectly trained network would be: exact, or as exact as `method`.
+
+    A `ClosedProblem` brings its closed form, and `method` is not used. For any other problem the
+    average velocity is integrated on the trigonometric path, on which every problem is smooth and
+    of unit scale, and moved to `path`. It is right at `s = t`, with its derivatives, and supports
+    `jax.jvp` and `jax.vmap`; reverse mode only with a closed form. Conditions are ignored.
+
+    **Fields:** `problem`; `path`; `method`, how to integrate, see `core.solve`.
+    """
+
+    problem: Problem
+    path: Path
+    method: Fixed | Adaptive = eqx.field(default=Adaptive(rtol=1e-6, atol=1e-6))
+
+    def average_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
+        del cond
+        if isinstance(self.problem, ClosedProblem):
+            return self.problem.average_velocity(self.path, x, s, t)
+        return move_average_velocity(self.path, _ANGLES, self._integrate)(x, s, t)
+
+    def velocity(
+        self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
+    ) -> Float[Array, "*shape"]:
+        del cond
+        return self.problem.velocity(self.path, x, t)  # the same as the diagonal, without a solve
+
+    def _integrate(
+        self, x: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
+    ) -> Float[Array, "*shape"]:
+        def velocity(y: Float[Array, "*shape"], u: Float[Array, ""]) -> Float[Array, "*shape"]:
+            return self.problem.velocity(_ANGLES, y, u)
+
+        return solve_average_velocity(velocity, x, s, t, method=self.method).x
+
+
+_ANGLES = TrigPath()

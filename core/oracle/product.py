@@ -1,0 +1,236 @@
+"""Products of 1-D mixtures: the oracle with curvature whose flow map is still exact."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.scipy.special import log_ndtr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from core.change import move_average_velocity
+from core.oracle.problem import ClosedProblem
+from core.path import Path, Time, TrigPath
+
+
+class ProductMixture(ClosedProblem):
+    """Independent coordinates, each `sum_k weights_k N(means_k, stds_k^2)`.
+
+    In one dimension trajectories cannot cross, so the flow map is the monotone rearrangement
+    `F(x, s, t) = Q_t(Phi_s(x))` with `Phi_s` the distribution function and `Q_t` the quantile
+    function of the marginals. It is found on the trigonometric path, on which the problem is
+    smooth and of unit scale up to both ends, and moved to the path asked for. Where `s` and `t`
+    are too close for a difference quotient, four Runge-Kutta steps replace it.
+
+    Derivatives (forward or reverse, any order) are with respect to `x`, `s` and `t` only: the
+    flow map treats the mixture itself as a constant.
+
+    **Fields:** `weights`, `means`, `stds`: each (*shape, k), weights positive with sum 1 along
+    the last axis, stds positive.
+    """
+
+    weights: Float[Array, "*shape k"]
+    means: Float[Array, "*shape k"]
+    stds: Float[Array, "*shape k"]
+
+    def __check_init__(self):
+        if not self.weights.shape == self.means.shape == self.stds.shape:
+            raise ValueError(
+                f"ProductMixture needs weights, means and stds of one shape (*shape, k), got "
+                f"{self.weights.shape}, {self.means.shape} and {self.stds.shape}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.means.shape[:-1]
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*shape"]:
+        key_component, key_noise = jr.split(key)
+        k = jr.categorical(key_component, jnp.log(self.weights))
+        noise = jr.normal(key_noise, self.shape, self.means.dtype)
+        return _pick(self.means, k) + _pick(self.stds, k) * noise
+
+    def posterior_means(
+        self, path: Path, x: Float[Array, "*shape"], t: Time
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        centres, spreads = self._marginals(path, t)
+        offsets = x[..., None] - centres
+        posterior = jax.nn.softmax(self._log_joint(path, x, t))
+        shrunk = posterior * offsets / spreads**2
+        x_0 = jnp.sum(posterior * self.means + path.alpha(t) * self.stds**2 * shrunk, axis=-1)
+        return x_0, path.noise_std**2 * path.sigma(t) * jnp.sum(shrunk, axis=-1)
+
+    def sample_posterior(
+        self, path: Path, key: PRNGKeyArray, x: Float[Array, "*shape"], t: Time
+    ) -> Float[Array, "*shape"]:
+        key_component, key_noise = jr.split(key)
+        centres, spreads = self._marginals(path, t)
+        k = jr.categorical(key_component, self._log_joint(path, x, t))
+        means = self.means + path.alpha(t) * (self.stds / spreads) ** 2 * (x[..., None] - centres)
+        stds = self.stds * path.noise_std * path.sigma(t) / spreads
+        noise = jr.normal(key_noise, self.shape, self.means.dtype)
+        return _pick(means, k) + _pick(stds, k) * noise
+
+    def log_prob(self, path: Path, x: Float[Array, "*shape"], t: Time) -> Float[Array, ""]:
+        return jnp.sum(self.log_densities(path, x, t))
+
+    def log_densities(
+        self, path: Path, x: Float[Array, "*shape"], t: Time
+    ) -> Float[Array, "*shape"]:
+        """The log density of every coordinate; `log_prob` is their sum."""
+        return jax.nn.logsumexp(self._log_joint(path, x, t), axis=-1)
+
+    def average_velocity(
+        self, path: Path, x: Float[Array, "*shape"], s: Time, t: Time
+    ) -> Float[Array, "*shape"]:
+        frozen = jax.lax.stop_gradient(self)
+        on_angles = functools.partial(_average_velocity, frozen)
+        s, t = jnp.asarray(s, x.dtype), jnp.asarray(t, x.dtype)
+        return move_average_velocity(path, ANGLES, on_angles)(x, s, t)
+
+    def _marginals(
+        self, path: Path, t: Time
+    ) -> tuple[Float[Array, "*shape k"], Float[Array, "*shape k"]]:
+        """Centres and standard deviations of the components of `x_t`."""
+        noise = path.noise_std * path.sigma(t)
+        return path.alpha(t) * self.means, jnp.hypot(path.alpha(t) * self.stds, noise)
+
+    def _log_joint(
+        self, path: Path, x: Float[Array, "*shape"], t: Time
+    ) -> Float[Array, "*shape k"]:
+        """`log(weight_k p_t(x | k))` of every coordinate and component."""
+        centres, spreads = self._marginals(path, t)
+        z = (x[..., None] - centres) / spreads
+        return jnp.log(self.weights) - 0.5 * z**2 - jnp.log(spreads) - 0.5 * jnp.log(2 * jnp.pi)
+
+
+def mixture_1d(
+    weights: Float[Array, " k"], means: Float[Array, " k"], stds: Float[Array, " k"]
+) -> ProductMixture:
+    """A mixture on the line, whose examples have shape `(1,)`."""
+    return ProductMixture(weights[None], means[None], stds[None])
+
+
+ANGLES = TrigPath()
+
+
+def _average_velocity(
+    problem: ProductMixture,
+    x: Float[Array, "*shape"],
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+) -> Float[Array, "*shape"]:
+    """`V(x_s, s, t)` on the trigonometric path."""
+    near = jnp.abs(t - s) < _near_gap(x.dtype)
+    elsewhere = jnp.where(s > jnp.pi / 4, s - 0.5, s + 0.5)
+    t_far = jnp.where(near, elsewhere, t)
+    V_far = (_rearrange(problem, x, s, t_far) - x) / (t_far - s)
+    V_near = _runge_kutta(problem, x, s, jnp.where(near, t, s))
+    return jnp.where(near, V_near, V_far)
+
+
+def _near_gap(dtype: jnp.dtype) -> float:
+    """Gaps of time below which rounding costs a quotient more than Runge-Kutta's own error."""
+    return 4 * float(jnp.finfo(dtype).eps) ** 0.2
+
+
+def _runge_kutta(
+    problem: ProductMixture,
+    x: Float[Array, "*shape"],
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+    steps: int = 4,
+) -> Float[Array, "*shape"]:
+    """The average velocity by classical Runge-Kutta steps; no division by `t - s`."""
+    h = (t - s) / steps
+    V = jnp.zeros_like(x)
+    for i in range(steps):
+        y, u = x + (t - s) * V, s + i * h
+        k_1 = problem.velocity(ANGLES, y, u)
+        k_2 = problem.velocity(ANGLES, y + h / 2 * k_1, u + h / 2)
+        k_3 = problem.velocity(ANGLES, y + h / 2 * k_2, u + h / 2)
+        k_4 = problem.velocity(ANGLES, y + h * k_3, u + h)
+        V = V + (k_1 + 2 * k_2 + 2 * k_3 + k_4) / (6 * steps)
+    return V
+
+
+@jax.custom_jvp
+def _rearrange(
+    problem: ProductMixture,
+    x: Float[Array, "*shape"],
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+) -> Float[Array, "*shape"]:
+    """`F(x, s, t)` on the trigonometric path: the point with the same tail probability.
+
+    The smaller of the two tails is matched, in logarithm, so that no digits are lost far out.
+    An upper tail is the lower tail of the mirror image.
+    """
+    centres, spreads = problem._marginals(ANGLES, s)
+    below = _log_tail(problem, x, centres, spreads)
+    above = _log_tail(problem, -x, -centres, spreads)
+    mirror = jnp.where(below < above, 1.0, -1.0)
+    z = mirror[..., None] * (x[..., None] - centres) / spreads
+    centres, spreads = problem._marginals(ANGLES, t)
+    centres = mirror[..., None] * centres
+    # Phi_s(x) lies between the components' own probabilities, hence F between their quantiles.
+    low = jnp.min(centres + spreads * jnp.min(z, axis=-1, keepdims=True), axis=-1)
+    high = jnp.max(centres + spreads * jnp.max(z, axis=-1, keepdims=True), axis=-1)
+    return mirror * _quantile(problem, jnp.minimum(below, above), centres, spreads, low, high)
+
+
+@_rearrange.defjvp
+def _rearrange_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    """`dF/dx = p_s(x) / p_t(F)`, `dF/dt = v(F, t)`, `dF/ds = -dF/dx v(x, s)`."""
+    problem, x, s, t = primals
+    _, dx, ds, dt = tangents
+    F = _rearrange(problem, x, s, t)
+    log_stretch = problem.log_densities(ANGLES, x, s) - problem.log_densities(ANGLES, F, t)
+    along = dx - problem.velocity(ANGLES, x, s) * ds
+    return F, jnp.exp(log_stretch) * along + problem.velocity(ANGLES, F, t) * dt
+
+
+def _log_tail(
+    problem: ProductMixture,
+    x: Float[Array, "*shape"],
+    centres: Float[Array, "*shape k"],
+    spreads: Float[Array, "*shape k"],
+) -> Float[Array, "*shape"]:
+    """The log of the probability below `x`."""
+    log_weights = jnp.log(problem.weights)
+    return jax.nn.logsumexp(log_weights + log_ndtr((x[..., None] - centres) / spreads), axis=-1)
+
+
+def _quantile(
+    problem: ProductMixture,
+    log_tail: Float[Array, "*shape"],
+    centres: Float[Array, "*shape k"],
+    spreads: Float[Array, "*shape k"],
+    low: Float[Array, "*shape"],
+    high: Float[Array, "*shape"],
+) -> Float[Array, "*shape"]:
+    """The point in `[low, high]` with `log_tail` below it: bisection, then Newton steps."""
+
+    def bisect(_, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = (low + high) / 2
+        left = _log_tail(problem, middle, centres, spreads) < log_tail
+        return jnp.where(left, middle, low), jnp.where(left, high, middle)
+
+    def newton(_, y: Array) -> Array:
+        tail = _log_tail(problem, y, centres, spreads)
+        z = (y[..., None] - centres) / spreads
+        log_terms = jnp.log(problem.weights) - 0.5 * z**2 - jnp.log(spreads * jnp.sqrt(2 * jnp.pi))
+        hazard = jnp.exp(jax.nn.logsumexp(log_terms, axis=-1) - tail)
+        step = jnp.where(hazard > 0, (log_tail - tail) / jnp.where(hazard > 0, hazard, 1.0), 0.0)
+        return jnp.clip(y + step, low, high)
+
+    halvings = jnp.finfo(log_tail.dtype).nmant + 6
+    low, high = jax.lax.fori_loop(0, halvings, bisect, (low, high))
+    width = high - low
+    low, high = low - width, high + width
+    return jax.lax.fori_loop(0, 2, newton, (low + high) / 2)
+
+
+def _pick(values: Float[Array, "*shape k"], k: Array) -> Float[Array, "*shape"]:
+    return jnp.take_along_axis(values, k[..., None], axis=-1)[..., 0]

@@ -1,0 +1,10 @@
+"""Pictures for people: grids of images, panels of points, curves; PNG files written in one move.
+
+Sizes are in pixels and layouts depend only on the arguments, so that pictures of successive steps
+lie exactly over each other.
+"""
+
+from core.pictures.curves import curve_plot as curve_plot
+from core.pictures.image_grid import image_grid as image_grid
+from core.pictures.points import density_plot as density_plot
+from core.pictures.points import points_plot as points_plot

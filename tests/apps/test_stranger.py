@@ -1,0 +1,101 @@
+"""A package that Portolan has never seen brings a method, by an entry point alone."""
+
+import json
+import sys
+
+PYPROJECT = """
+[project]
+name = "stranger"
+version = "0.1"
+[project.entry-points."portolan.plugins"]
+stranger = "stranger_method"
+"""
+
+METHOD = '''
+"""A method of one's own: MeanFlow with another name."""
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+
+from core import rules
+from core.flow_map import AverageVelocityMap
+from core.objective import FlowMatching, RowObjective, Rows, Term
+from core.plugin import Method, Plugin, register
+from core.times import Diagonal, OrderedPair, Uniform
+
+
+class Jump(Term):
+    def __call__(self, model, target, row):
+        V, dV_ds = rules.eulerian(model, row.x_s, row.s, row.t, row.v, row.cond)
+        return V - jax.lax.stop_gradient(row.v + SIGN * (row.t - row.s) * dV_ds)
+
+
+@register
+@dataclass(frozen=True)
+class Stranger(Plugin):
+    """Somebody else's method."""
+
+    name: ClassVar[str] = "stranger"
+    family: ClassVar[str] = "elsewhere"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "sampled pair"
+    source: ClassVar[str] = "a stranger"
+    cost: ClassVar[str] = "3.5"
+
+    diagonal: float = 0.5
+    """Share of rows with s = t."""
+
+    def method(self, net, path, teacher, task, *, key):
+        uniform = Uniform()
+        kinds = (
+            Rows("diagonal", self.diagonal, Diagonal(uniform), FlowMatching()),
+            Rows("jump", 1 - self.diagonal, OrderedPair(uniform, uniform), Jump()),
+        )
+        return Method(AverageVelocityMap(net, path), RowObjective(path, kinds, task.num_classes))
+'''
+
+
+def install(folder, sign):
+    """Lays the package out as an installer would: the module and its entry points."""
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    (folder / "stranger_method.py").write_text(METHOD.replace("SIGN", sign))
+    info = folder / "stranger-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[portolan.plugins]\nstranger = stranger_method\n")
+    return folder
+
+
+def test_a_strangers_plugin_is_listed_checked_and_trained(tmp_path, run_app):
+    from tests.apps.conftest import TINY
+
+    assert sys.version_info >= (3, 11)
+    assert len(METHOD.strip().splitlines()) <= 45
+    package = install(tmp_path / "site", "1")
+    listed = run_app("plugins", "--json", path=[package])
+    names = [p["name"] for p in json.loads(listed.stdout.splitlines()[-1])["plugins"]]
+    assert {"fm", "mf", "imf", "stranger"} <= set(names)
+    flags = ["--plugin", "stranger", "--plugin.diagonal", "0.25", "--data", "two-moons", *TINY]
+    trained = run_app("train", *flags, "--json", path=[package])
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout.splitlines()[-1])["step"] == 8
+    checked = run_app("check", "--plugin", "stranger", "--rows", "2048", "--json", path=[package])
+    report = json.loads(checked.stdout.splitlines()[-1])["plugins"]
+    assert report[0]["passed"], checked.stderr
+
+
+def test_a_strangers_wrong_sign_is_caught(tmp_path, run_app):
+    package = install(tmp_path / "site", "-1")
+    checked = run_app("check", "--plugin", "stranger", "--rows", "2048", path=[package])
+    assert checked.returncode == 1
+    assert "failed: stranger" in checked.stderr
+
+
+def test_a_package_that_does_not_import_is_one_line(tmp_path, run_app):
+    package = install(tmp_path / "site", "1")
+    (package / "stranger_method.py").write_text("import nothing_of_that_name")
+    result = run_app("plugins", path=[package])
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1 and "stranger" in result.stderr

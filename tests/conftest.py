@@ -1,0 +1,43 @@
+"""Settings that hold for all tests, and the fixtures `getkey` and `x64`."""
+
+import itertools
+import os
+
+import beartype.typing  # noqa: F401 (the checker below names it)
+import jax
+import jax.random as jr
+import jaxlib
+import jaxtyping
+import pytest
+
+# Every annotation is checked at run time: a function that takes or returns another shape or dtype
+# than it says fails its test. As in the type system, an int may stand for a float; `Self` can be
+# checked only where a whole class is decorated, so it is let through.
+OVERRIDES = "beartype.FrozenDict({beartype.typing.Self: beartype.typing.Any})"
+CONFIG = f"beartype.BeartypeConf(is_pep484_tower=True, hint_overrides={OVERRIDES})"
+jaxtyping.install_import_hook(["core", "plugins"], f"beartype.beartype(conf={CONFIG})")
+
+# The environment is for the commands that a test starts, the setting for this process.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+
+# (n,) + (n, n) broadcasts along one of two axes without a word: let it raise.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_report_header() -> str:
+    return f"jax {jax.__version__}, jaxlib {jaxlib.__version__} on {os.environ['JAX_PLATFORMS']}"
+
+
+@pytest.fixture
+def getkey():
+    """A function that returns a new random key at each call; the same keys in every run."""
+    root, count = jr.key(0), itertools.count()
+    return lambda: jr.fold_in(root, next(count))
+
+
+@pytest.fixture
+def x64():
+    """float64 is the default dtype for the duration of the test."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,44 @@
+"""Named features: flattening, looking up, refusing what is not finite."""
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from core.metrics import FEATURES, FeatureExtractor, Pixels, extract, register_features
+
+
+class _Means:
+    name = "means"
+
+    def __call__(self, examples):
+        return examples.reshape(len(examples), -1).mean(axis=1, keepdims=True)
+
+
+def test_pixels_flatten_each_example_in_order():
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    found = extract("pixels", x)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, [np.arange(12), np.arange(12, 24)])
+
+
+def test_a_registered_extractor_is_found_by_its_name(monkeypatch):
+    monkeypatch.setattr("core.metrics.features.FEATURES", dict(FEATURES))
+    assert isinstance(register_features(_Means()), FeatureExtractor)
+    np.testing.assert_array_equal(extract("means", np.array([[1.0, 3.0]])), [[2.0]])
+
+
+def test_a_name_cannot_be_taken_twice():
+    with pytest.raises(ValueError, match="'pixels' exist already"):
+        register_features(Pixels())
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(UserError, match="'inception'.*pixels"):
+        extract("inception", np.zeros((3, 2)))
+
+
+def test_samples_that_are_not_finite_are_counted_and_refused():
+    x = np.zeros((5, 2, 2))
+    x[1, 0, 0], x[3, 1, 1] = np.nan, np.inf
+    with pytest.raises(ValueError, match="2 of 5 examples"):
+        extract("pixels", x)

@@ -1,0 +1,358 @@
+"""The problems with closed forms and their exact flow maps, checked against each other's routes."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import scipy.stats
+
+from core.oracle import (
+    GaussianMixture,
+    GaussianProblem,
+    OracleMap,
+    SinglePoint,
+    eight_gaussians,
+    finite_data,
+    mixture_1d,
+)
+from core.path import PATHS, EDMPath, LinearPath, TrigPath, VPPath
+from core.solve import Adaptive, solve
+
+TIGHT = Adaptive(solver="dopri8", rtol=1e-11, atol=1e-11)
+CURVED = [0.3, 0.5, 0.2], [-1.0, 0.4, 1.5], [0.2, 0.15, 0.4]
+
+
+def gaussian():
+    covariance = jnp.array([[0.5, 0.2], [0.2, 1.3]])
+    return GaussianProblem(jnp.array([1.0, -0.5]), covariance)
+
+
+def curved():
+    return mixture_1d(*(jnp.array(values) for values in CURVED))
+
+
+def mixture():
+    means = jnp.array([[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]])
+    return GaussianMixture(jnp.array([0.5, 0.3, 0.2]), means, jnp.array([0.3, 0.5, 0.2]))
+
+
+def three_points():
+    return finite_data(jnp.array([[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]]))
+
+
+def single_point():
+    return SinglePoint(jnp.array([0.7, -0.3]))
+
+
+PROBLEMS = {
+    "gaussian": gaussian,
+    "curved": curved,
+    "mixture": mixture,
+    "three-points": three_points,
+    "single-point": single_point,
+}
+NOISE_STD = {"linear": 1.0, "trig": 0.5, "cosine": 1.0, "vp": 0.8, "edm": 1.0}
+GRID = [(problem, path) for problem in PROBLEMS for path in PATHS]
+
+
+def setting(problem, path):
+    """The two by name, the path with the noise std that is tested on it."""
+    return PROBLEMS[problem](), PATHS[path](noise_std=NOISE_STD[path])
+
+
+def time_at(path, eta):
+    return path.time_of_eta(jnp.asarray(eta))
+
+
+def state(problem, path, t, key):
+    key_data, key_noise = jr.split(key)
+    return path.interpolate(problem.sample(key_data), path.noise(key_noise, problem.shape), t)
+
+
+@pytest.mark.parametrize("problem, path", GRID)
+def test_posterior_means_follow_from_the_density(problem, path, getkey, x64):
+    """Tweedie: E[z | x] = -noise_std^2 sigma grad log p_t(x), and x = alpha x_0 + sigma z."""
+    problem, path = setting(problem, path)
+    t = time_at(path, 0.6)
+    x = state(problem, path, t, getkey())
+    score = jax.grad(lambda x: problem.log_prob(path, x, t))(x)
+    z = -(path.noise_std**2) * path.sigma(t) * score
+    assert jnp.allclose(problem.noise_mean(path, x, t), z, rtol=1e-10, atol=1e-12)
+    x_0 = (x - path.sigma(t) * z) / path.alpha(t)
+    assert jnp.allclose(problem.x_0_mean(path, x, t), x_0, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("problem, path", GRID)
+def test_density_is_carried_by_the_velocity(problem, path, getkey, x64):
+    """The continuity equation: d log p / dt = -div v - v . grad log p."""
+    problem, path = setting(problem, path)
+    t = time_at(path, 0.6)
+    x = state(problem, path, t, getkey())
+    v = problem.velocity(path, x, t)
+    divergence = jnp.trace(jax.jacfwd(lambda x: problem.velocity(path, x, t))(x))
+    score, rate = jax.grad(lambda x, t: problem.log_prob(path, x, t), (0, 1))(x, t)
+    assert jnp.allclose(rate, -divergence - v @ score, rtol=1e-10, atol=1e-12)
+
+
+def test_densities_agree_with_scipy(getkey, x64):
+    x, t, path = jr.normal(getkey(), (2,)), 0.3, LinearPath(noise_std=0.5)
+    m, S = np.array([1.0, -0.5]), np.array([[0.5, 0.2], [0.2, 1.3]])
+    marginal = scipy.stats.multivariate_normal(0.7 * m, 0.49 * S + 0.0225 * np.eye(2))
+    assert jnp.allclose(gaussian().log_prob(path, x, t), marginal.logpdf(x))
+    weights, means, stds = CURVED
+    spreads = np.hypot(0.7 * np.array(stds), 0.15)
+    pdf = weights @ scipy.stats.norm.pdf(x[0], 0.7 * np.array(means), spreads)
+    assert jnp.allclose(curved().log_prob(path, x[:1], t), np.log(pdf))
+    problem = mixture()
+    pdf = sum(
+        w * scipy.stats.multivariate_normal(0.7 * m, 0.49 * c**2 + 0.0225).pdf(x)
+        for w, m, c in zip(problem.weights, problem.means, problem.stds)
+    )
+    assert jnp.allclose(problem.log_prob(path, x, t), np.log(pdf))
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_samples_have_the_moments_of_the_density(problem, getkey):
+    """At pure data noise 0.1: mean and covariance of draws against the score's (Stein)."""
+    problem, path, t = PROBLEMS[problem](), EDMPath(), 0.1
+    keys = jr.split(getkey(), 20_000)
+    x = jax.vmap(lambda key: state(problem, path, t, key))(keys)
+    score = jax.vmap(jax.grad(lambda x: problem.log_prob(path, x, t)))(x)
+    assert jnp.allclose(jnp.mean(score, axis=0), 0.0, atol=5 * float(jnp.std(score)) / 20_000**0.5)
+    stein = jnp.einsum("ni,nj->ij", score, x) / len(x)  # E[score x^T] = -I
+    spread = jnp.std(score[:, :, None] * x[:, None, :], axis=0)
+    assert jnp.all(jnp.abs(stein + jnp.eye(x.shape[1])) < 5 * spread / 20_000**0.5)
+
+
+@pytest.mark.parametrize("path", ["linear", "trig", "edm"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_posterior_samples_have_the_posterior_moments(problem, path, getkey):
+    """Means against `x_0_mean`, covariances against its Jacobian (second-order Tweedie)."""
+    problem, path = setting(problem, path)
+    t, n = time_at(path, 0.6), 20_000
+    x = state(problem, path, t, getkey())
+    draws = jax.vmap(lambda key: problem.sample_posterior(path, key, x, t))(jr.split(getkey(), n))
+    error = jnp.mean(draws, axis=0) - problem.x_0_mean(path, x, t)
+    assert jnp.all(jnp.abs(error) <= 4.5 * jnp.std(draws, axis=0) / n**0.5 + 1e-6)
+    jacobian = jax.jacfwd(lambda x: problem.x_0_mean(path, x, t))(x)
+    expected = (path.noise_std * path.sigma(t)) ** 2 / path.alpha(t) * jacobian
+    centred = draws - problem.x_0_mean(path, x, t)
+    products = centred[:, :, None] * centred[:, None, :]
+    error = jnp.mean(products, axis=0) - expected
+    assert jnp.all(jnp.abs(error) <= 4.5 * jnp.std(products, axis=0) / n**0.5 + 1e-6)
+
+
+@functools.cache
+def compiled(name):
+    """Jitted once for all problems and paths of one tree structure."""
+    return eqx.filter_jit(_QUANTITIES[name])
+
+
+def _jet(F, x, s, t, dx, ds, dt):
+    """`F(x, s, t)` and its derivative along `(dx, ds, dt)`."""
+    return jax.jvp(lambda x, s, t: F(x, s, t), (x, s, t), (dx, ds, dt))
+
+
+def _average_jet(F, x, s, t, dx, ds, dt):
+    return jax.jvp(lambda x, s, t: F.average_velocity(x, s, t), (x, s, t), (dx, ds, dt))
+
+
+_QUANTITIES = {"jet": _jet, "average jet": _average_jet}
+
+
+@pytest.mark.parametrize("problem, path", GRID)
+def test_identities_of_a_flow_map(problem, path, getkey, x64):
+    problem, path = setting(problem, path)
+    F = OracleMap(problem, path, TIGHT)
+    s, u, t = (time_at(path, eta) for eta in (2.0, 0.7, 0.15))
+    x, zero, one = state(problem, path, s, getkey()), jnp.zeros(()), jnp.ones(())
+    v = problem.velocity(path, x, s)
+    close = functools.partial(jnp.allclose, rtol=1e-7, atol=1e-8)
+    jet, average_jet = compiled("jet"), compiled("average jet")
+
+    end, lagrangian = jet(F, x, s, t, jnp.zeros_like(x), zero, one)
+    assert close(lagrangian, problem.velocity(path, end, t)), "Lagrangian"
+    _, eulerian = jet(F, x, s, t, v, one, zero)
+    assert close(eulerian, 0.0), "Eulerian"
+    middle, _ = jet(F, x, s, u, v, one, zero)
+    assert close(jet(F, middle, u, t, v, one, zero)[0], end), "semigroup"
+    assert close(jet(F, end, t, s, v, one, zero)[0], x), "inverse"
+    V, D_s = average_jet(F, x, s, t, v, one, zero)
+    assert close(V, v + (t - s) * D_s), "MeanFlow"
+    boundary, _ = jet(F, x, s, s, v, one, zero)
+    assert close(boundary, x), "boundary"
+
+
+@pytest.mark.parametrize("problem, path", GRID)
+def test_diagonal_is_the_velocity_with_the_right_derivatives(problem, path, getkey, x64):
+    """At `s = t` the derivative of V in either time is half of that of v along the flow."""
+    problem, path = setting(problem, path)
+    F = OracleMap(problem, path, TIGHT)
+    t = time_at(path, 0.7)
+    x, zero, one = state(problem, path, t, getkey()), jnp.zeros(()), jnp.ones(())
+    v, D_v = jax.jvp(lambda x, t: problem.velocity(path, x, t), (x, t), (F.velocity(x, t), one))
+    assert jnp.allclose(F.velocity(x, t), v, rtol=1e-12)
+    V, dV_dt = compiled("average jet")(F, x, t, t, jnp.zeros_like(x), zero, one)
+    assert jnp.allclose(V, v, rtol=1e-9, atol=1e-10)
+    assert jnp.allclose(dV_dt, D_v / 2, rtol=1e-7, atol=1e-8)
+    _, D_s_V = compiled("average jet")(F, x, t, t, v, one, zero)
+    assert jnp.allclose(D_s_V, D_v / 2, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("problem", ["gaussian", "curved", "single-point"])
+def test_closed_form_agrees_with_a_fine_solve(problem, path, getkey, x64):
+    problem, path = setting(problem, path)
+    s, t = time_at(path, 5.0), time_at(path, 0.1)
+    keys = jr.split(getkey(), 16)
+    x_s, x_t = (jax.vmap(lambda k, u=u: state(problem, path, u, k))(keys) for u in (s, t))
+
+    def fine(x, s, t):
+        return solve(lambda y, u: problem.velocity(path, y, u), x, s, t, method=TIGHT).x
+
+    F = OracleMap(problem, path)
+    for x, start, end in ((x_s, s, t), (x_t, t, s)):
+        got, expected = (jax.vmap(f, (0, None, None))(x, start, end) for f in (F, fine))
+        assert jnp.allclose(got, expected, rtol=1e-8, atol=1e-9)
+
+
+def test_mixture_map_is_exact_across_the_switch_at_small_gaps(getkey, x64):
+    """Gaps from 1e-8 to 0.3, on both sides of where Runge-Kutta steps replace the quotient."""
+    problem, path, s = curved(), LinearPath(), jnp.asarray(0.4)
+    gaps = jnp.geomspace(1e-8, 0.3, 40)
+    x = state(problem, path, s, getkey())
+    jet = jax.vmap(lambda gap: _average_jet(F, x, s, s - gap, 0 * x, 0 * s, 1 + 0 * s))
+    exact = OracleMap(GaussianMixture(*(leaf[0] for leaf in jax.tree.leaves(problem))), path, TIGHT)
+    exact = eqx.tree_at(lambda F: F.problem.means, exact, problem.means[0][:, None])
+    F = OracleMap(problem, path)
+    V, dV_dt = jax.jit(jet)(gaps)
+    F = exact
+    V_exact, dV_dt_exact = jax.jit(lambda gaps: jet(gaps))(gaps)
+    assert jnp.allclose(V, V_exact, rtol=1e-9, atol=1e-9)
+    assert jnp.allclose(dV_dt, dV_dt_exact, rtol=1e-6, atol=1e-6)
+
+
+def test_mixture_map_rises_and_keeps_far_tails(x64):
+    """30 standard deviations out, where probabilities underflow, one component rules: a line."""
+    problem, path = curved(), LinearPath()
+    F = OracleMap(problem, path)
+    x = jnp.linspace(-30.0, 30.0, 201)[:, None]
+    y = jax.vmap(F, (0, None, None))(x, jnp.asarray(1.0), jnp.asarray(0.0))
+    assert jnp.all(jnp.isfinite(y)) and jnp.all(jnp.diff(y[:, 0]) > 0)
+    stretch = jnp.diff(y[:, 0])[-1] / 0.3
+    assert jnp.allclose(stretch, 0.4, rtol=1e-3)  # the widest component's std, from noise std 1
+
+
+def test_one_component_is_a_gaussian(getkey, x64):
+    one = mixture_1d(jnp.ones(1), jnp.array([0.7]), jnp.array([0.4]))
+    same = GaussianProblem(jnp.array([0.7]), jnp.array([[0.16]]))
+    for path in (LinearPath(), VPPath(), EDMPath(noise_std=0.5)):
+        s, t = time_at(path, 3.0), time_at(path, 0.1)
+        x = state(one, path, s, getkey())
+        V, expected = (OracleMap(p, path).average_velocity(x, s, t) for p in (one, same))
+        assert jnp.allclose(V, expected, rtol=1e-12)
+
+
+def test_coordinates_of_a_product_do_not_mix(getkey, x64):
+    """A (2, 3) product equals six maps on the line."""
+    shape, path = (2, 3, 4), TrigPath()
+    weights = jax.nn.softmax(jr.normal(getkey(), shape))
+    means, stds = jr.normal(getkey(), shape), 0.2 + jr.uniform(getkey(), shape)
+    from core.oracle import ProductMixture
+
+    problem = ProductMixture(weights, means, stds)
+    s, t = jnp.asarray(1.3), jnp.asarray(0.2)
+    x = state(problem, path, s, getkey())
+    V = OracleMap(problem, path).average_velocity(x, s, t)
+    for i in np.ndindex(2, 3):
+        line = OracleMap(mixture_1d(weights[i], means[i], stds[i]), path)
+        assert jnp.allclose(V[i], line.average_velocity(x[i][None], s, t)[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("path", ["linear", "trig", "cosine"])
+@pytest.mark.parametrize("problem", ["gaussian", "curved", "mixture"])
+def test_data_end_is_finite(problem, path, getkey):
+    """At `sigma = 0` a density has E[x_0 | x] = x and E[z | x] = 0."""
+    problem, path = setting(problem, path)
+    x, t = problem.sample(getkey()), jnp.zeros(())
+    v = problem.velocity(path, x, t)
+    assert jnp.allclose(v, path.d_alpha(0.0) * x, atol=1e-6)
+    _, D_v = jax.jvp(lambda x, t: problem.velocity(path, x, t), (x, t), (v, jnp.ones(())))
+    V, dV_dt = _average_jet(OracleMap(problem, path), x, t, t, v, jnp.ones(()), jnp.zeros(()))
+    assert jnp.all(jnp.isfinite(D_v)) and jnp.all(jnp.isfinite(dV_dt))
+    assert jnp.allclose(V, v, atol=1e-6)
+    start = OracleMap(problem, path)(x, jnp.zeros(()), jnp.asarray(path.t_max))
+    back = OracleMap(problem, path)(start, jnp.asarray(path.t_max), jnp.zeros(()))
+    assert jnp.allclose(back, x, atol=1e-4)
+
+
+@pytest.mark.parametrize("problem", ["three-points", "single-point"])
+def test_points_of_mass_do_not_give_nan_at_the_data_end(problem, getkey):
+    problem = PROBLEMS[problem]()
+    x = problem.sample(getkey())
+    for value in problem.posterior_means(LinearPath(), x, jnp.zeros(())):
+        assert jnp.all(jnp.isfinite(value))
+
+
+def test_trajectories_of_a_data_set_end_on_its_points(getkey, x64):
+    problem, path = three_points(), EDMPath()
+    F = OracleMap(problem, path, TIGHT)
+    x = 80.0 * jr.normal(getkey(), (8, 2))
+    end = jax.vmap(F, (0, None, None))(x, jnp.asarray(80.0), jnp.asarray(0.002))
+    distance = jnp.linalg.norm(end[:, None] - problem.means[None], axis=-1)
+    assert jnp.all(jnp.min(distance, axis=1) < 0.02)
+
+
+def test_a_single_point_is_reached_on_straight_rays(getkey):
+    problem = single_point()
+    x, s = jr.normal(getkey(), (2,)), jnp.asarray(0.8)
+    for t in (0.0, 0.3, 0.8, 1.0):
+        V = OracleMap(problem, LinearPath()).average_velocity(x, s, jnp.asarray(t))
+        assert jnp.allclose(V, (x - problem.point) / s, rtol=1e-5)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_float32_agrees_with_float64(problem, getkey):
+    maker, path = PROBLEMS[problem], LinearPath()
+    keys = jr.split(getkey(), 32)
+    s, t = 0.05 + 0.9 * jr.uniform(getkey(), (2, 32))
+    x = jax.vmap(lambda key, s: state(maker(), path, s, key))(keys, s)
+    V = jax.vmap(OracleMap(maker(), path).average_velocity)(x, s, t)
+    assert V.dtype == jnp.float32
+    with jax.enable_x64(True):
+        x, s, t = (jnp.asarray(np.asarray(a), jnp.float64) for a in (x, s, t))
+        exact = jax.vmap(OracleMap(maker(), path, TIGHT).average_velocity)(x, s, t)
+    assert np.allclose(V, exact, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("problem", ["gaussian", "curved", "single-point"])
+def test_closed_forms_have_reverse_mode_too(problem, getkey, x64):
+    problem, path = PROBLEMS[problem](), LinearPath()
+    F = OracleMap(problem, path)
+    s, t = jnp.asarray(0.8), jnp.asarray(0.3)
+    x = state(problem, path, s, getkey())
+    forward, reverse = jax.jacfwd(F, (0, 1, 2))(x, s, t), jax.jacrev(F, (0, 1, 2))(x, s, t)
+    for a, b in zip(forward, reverse):
+        assert jnp.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_eight_gaussians_lie_on_their_circle(getkey):
+    problem = eight_gaussians()
+    assert problem.shape == (2,)
+    draws = jax.vmap(problem.sample)(jr.split(getkey(), 4096))
+    distance = jnp.linalg.norm(draws[:, None] - problem.means[None], axis=-1)
+    assert jnp.mean(jnp.min(distance, axis=1) < 0.6) > 0.98
+    assert jnp.allclose(jnp.linalg.norm(problem.means, axis=1), 2.0)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="covariance \\(dim, dim\\)"):
+        GaussianProblem(jnp.zeros(2), jnp.eye(3))
+    with pytest.raises(ValueError, match="stds \\(k,\\)"):
+        GaussianMixture(jnp.ones(2) / 2, jnp.zeros((3, 2)), jnp.ones(2))
+    with pytest.raises(ValueError, match="one shape"):
+        mixture_1d(jnp.ones(2) / 2, jnp.zeros(3), jnp.ones(2))

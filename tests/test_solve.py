@@ -1,0 +1,175 @@
+"""Solves of the probability-flow ODE: order, direction, cost, derivatives."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from core.oracle import OracleMap, mixture_1d
+from core.path import LinearPath
+from core.solve import SOLVERS, Adaptive, Fixed, solve, solve_average_velocity, solve_grid
+
+PATH = LinearPath()
+S, T = 0.95, 0.05
+
+
+def curved():
+    """A 1-D mixture: the cheapest velocity field with curvature and an exact flow map."""
+    values = [0.3, 0.5, 0.2], [-1.0, 0.4, 1.5], [0.3, 0.25, 0.4]
+    return mixture_1d(*(jnp.array(value) for value in values))
+
+
+def velocity(x, t):
+    return curved().velocity(PATH, x, t)
+
+
+def exact(x, s, t):
+    return OracleMap(curved(), PATH)(x, jnp.asarray(s), jnp.asarray(t))
+
+
+def starts(key, n=32):
+    return jr.normal(key, (n, 1))
+
+
+@pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2), ("midpoint", 2)])
+@pytest.mark.parametrize("s, t", [(S, T), (T, S)])
+def test_error_falls_with_the_order_of_the_solver(solver, order, s, t, getkey, x64):
+    x = starts(getkey())
+    errors = []
+    for steps in (40, 80, 160):
+        method = Fixed(solver=solver, steps=steps)
+        got = jax.vmap(lambda x, m=method: solve(velocity, x, s, t, method=m).x)(x)
+        errors.append(
+            float(jnp.sqrt(jnp.mean((got - jax.vmap(exact, (0, None, None))(x, s, t)) ** 2)))
+        )
+    slopes = -np.diff(np.log2(errors))
+    assert np.all(np.abs(slopes - order) < 0.2), slopes
+
+
+@pytest.mark.parametrize("solver", ["heun", "dopri5", "tsit5", "dopri8"])
+def test_adaptive_error_follows_the_tolerance(solver, getkey, x64):
+    x = starts(getkey(), 8)
+    for tolerance in (1e-4, 1e-7):
+        method = Adaptive(solver=solver, rtol=tolerance, atol=tolerance, max_steps=20_000)
+        got = jax.vmap(lambda x, m=method: solve(velocity, x, S, T, method=m).x)(x)
+        error = jnp.max(jnp.abs(got - jax.vmap(exact, (0, None, None))(x, S, T)))
+        assert error < 30 * tolerance
+
+
+@pytest.mark.parametrize("method", [Adaptive(rtol=1e-9, atol=1e-9), Fixed("dopri5", 60)])
+def test_forward_and_back_returns_the_start(method, getkey, x64):
+    x = starts(getkey(), 1)[0]
+    y = solve(velocity, x, T, S, method=method).x
+    assert jnp.allclose(solve(velocity, y, S, T, method=method).x, x, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [Adaptive(), Fixed("euler", 3), Fixed("dopri8", 2)])
+def test_equal_times_return_the_start(method, getkey):
+    x = starts(getkey(), 1)[0]
+    t = jnp.asarray(0.4)
+    assert jnp.array_equal(solve(velocity, x, t, t, method=method).x, x)
+    V = solve_average_velocity(velocity, x, t, t, method=method).x
+    assert jnp.allclose(V, velocity(x, t), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Fixed(solver, 7) for solver in SOLVERS]
+    + [Adaptive(solver) for solver in SOLVERS if solver != "euler"]
+    + [Adaptive(rtol=1e-4, atol=1e-9)],
+    ids=repr,
+)
+@pytest.mark.parametrize("run", [solve, solve_average_velocity])
+def test_evaluations_are_counted_as_they_happen(run, method, getkey):
+    calls = []
+
+    def counted(x, t):
+        jax.debug.callback(lambda _: calls.append(1), t)
+        return jnp.cos(20 * t) * x  # uneven enough that adaptive solves reject steps
+
+    solution = jax.block_until_ready(run(counted, starts(getkey(), 1)[0], 1.0, 0.0, method=method))
+    jax.effects_barrier()
+    assert int(solution.nfe) == len(calls)
+
+
+def test_evaluations_of_the_usual_solvers(getkey):
+    x = starts(getkey(), 1)[0]
+    counts = {"euler": 10, "heun": 20, "dopri5": 61, "tsit5": 61}
+    for solver, expected in counts.items():
+        assert solve(velocity, x, S, T, method=Fixed(solver, 10)).nfe == expected
+
+
+def test_grid_takes_the_steps_that_it_names(getkey, x64):
+    """Heun by hand on an uneven grid towards data."""
+    x, times = starts(getkey(), 1)[0], jnp.array([0.95, 0.7, 0.62, 0.3, 0.05])
+    y = x
+    for u, w in zip(times[:-1], times[1:]):
+        start = velocity(y, u)
+        y = y + (w - u) / 2 * (start + velocity(y + (w - u) * start, w))
+    solution = solve_grid(velocity, x, times, solver="heun")
+    assert jnp.allclose(solution.x, y, rtol=1e-12)
+    assert solution.nfe == 8
+
+
+@pytest.mark.parametrize("solver", ["euler", "dopri5"])
+def test_even_grid_equals_fixed_steps(solver, getkey, x64):
+    x = starts(getkey(), 1)[0]
+    on_grid = solve_grid(velocity, x, jnp.linspace(S, T, 11), solver=solver)
+    fixed = solve(velocity, x, S, T, method=Fixed(solver, 10))
+    assert jnp.allclose(on_grid.x, fixed.x, rtol=1e-12)
+    assert on_grid.nfe == fixed.nfe
+
+
+def test_each_example_of_a_batch_has_its_own_steps(getkey, x64):
+    x = jnp.array([[0.1], [2.5], [-0.4]])
+    batch = jax.vmap(lambda x: solve(velocity, x, S, T))(x)
+    single = [solve(velocity, x_i, S, T) for x_i in x]
+    assert jnp.allclose(batch.x, jnp.stack([one.x for one in single]), rtol=1e-12)
+    assert batch.nfe.tolist() == [int(one.nfe) for one in single]
+    assert len(set(batch.nfe.tolist())) > 1
+
+
+@pytest.mark.parametrize("method", [Adaptive(rtol=1e-9, atol=1e-9), Fixed("dopri5", 80)])
+def test_forward_derivatives_are_those_of_the_flow(method, getkey, x64):
+    """dF/dt = v(F, t), dF/ds = -dF/dx v(x, s)."""
+    x, s, t = starts(getkey(), 1)[0], jnp.asarray(S), jnp.asarray(T)
+
+    def F(x, s, t):
+        return solve(velocity, x, s, t, method=method).x
+
+    dF_dx, dF_ds, dF_dt = jax.jit(jax.jacfwd(F, (0, 1, 2)))(x, s, t)
+    assert jnp.allclose(dF_dt, velocity(F(x, s, t), t), rtol=1e-5)
+    assert jnp.allclose(dF_ds, -dF_dx @ velocity(x, s), rtol=1e-5, atol=1e-7)
+    assert jnp.allclose(dF_dx, jax.jacfwd(exact)(x, s, t), rtol=1e-5)
+
+
+def test_reverse_derivatives_with_the_adjoint_for_them(getkey, x64):
+    x = starts(getkey(), 1)[0]
+
+    def F(x):
+        return solve(velocity, x, S, T, adjoint=diffrax.RecursiveCheckpointAdjoint()).x[0]
+
+    assert jnp.allclose(jax.grad(F)(x), jax.jacfwd(exact)(x, S, T)[0], rtol=1e-3)
+
+
+def test_average_velocity_is_the_displacement_over_the_time(getkey, x64):
+    x, method = starts(getkey(), 1)[0], Adaptive(rtol=1e-10, atol=1e-10)
+    V = solve_average_velocity(velocity, x, S, T, method=method).x
+    assert jnp.allclose(V, (exact(x, S, T) - x) / (T - S), rtol=1e-8)
+
+
+def test_too_many_steps_is_an_error_not_a_wrong_answer(getkey):
+    method = Adaptive(rtol=1e-6, atol=1e-6, max_steps=3)
+    with pytest.raises(Exception, match="maximum number of solver steps"):
+        jax.block_until_ready(solve(velocity, starts(getkey(), 1)[0], S, T, method=method))
+
+
+def test_methods_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="Unknown solver 'rk45'; choose among euler, heun"):
+        Fixed(solver="rk45")
+    with pytest.raises(ValueError, match="try dopri5"):
+        Adaptive(solver="euler")
+    with pytest.raises(ValueError, match="steps >= 1"):
+        Fixed(steps=0)
