@@ -93,8 +93,10 @@ def write(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         values = out.with_name(f"{out.name}.npz")
-        extra = {} if isinstance(labels, int) else {"labels": labels}
-        np.savez_compressed(values, samples=samples, **extra)
+        if isinstance(labels, int):
+            np.savez_compressed(values, samples=samples)
+        else:
+            np.savez_compressed(values, samples=samples, labels=labels)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
     dataset, picture = run.built.dataset, out.with_name(f"{out.name}.png")

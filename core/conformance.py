@@ -160,7 +160,7 @@ def check_plugin(plugin: Plugin, path: Path, *, rows: int = 4096, seed: int = 0)
     checks: list[Check] = []
     for name, problem in problems().items():
         key = jr.fold_in(jr.key(seed), len(checks))
-        exact = OracleMap(problem, path)
+        exact = OracleMap(problem=problem, path=path)
         task = Task(problem.shape, "points", 0)
         method = plugin.method(_NoNetwork(), path, MapTeacher(exact), task, key=key)
         checks += _check_method(name, method, problem, exact, rows, key)
@@ -171,7 +171,7 @@ def _check_method(
     name: str, method: Method, problem: Problem, exact: FlowMap, rows: int, key: Key[Array, ""]
 ) -> list[Check]:
     objective = method.objective
-    models = [Flipped(exact, jnp.asarray(flip), exact.path) for flip in (0.0, 1.0)]
+    models = [Flipped(exact=exact, flip=jnp.asarray(flip), path=exact.path) for flip in (0.0, 1.0)]
     batch = Batch(jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows)))
     if not isinstance(objective, RowObjective):
         values = [_batch_score(objective, method, model, batch, key) for model in models]
@@ -217,7 +217,7 @@ def _sizes_and_gradients(
         return jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in parts]))
 
     def loss(psi: Array, row: Row) -> Array:
-        probe = Probe(model, psi, model.path)
+        probe = Probe(exact=model, psi=psi, path=model.path)
         parts = residuals(term, probe, frozen(probe), row)
         return sum((jnp.sum(part**2) for part in parts), start=jnp.zeros(())) / 2
 
@@ -245,7 +245,7 @@ def _batch_score(
     @eqx.filter_jit
     def gradient(piece: Batch, key: Key[Array, ""]) -> Array:
         def loss(psi: Array) -> Array:
-            players = {"model": Probe(model, psi, model.path), **method.players}
+            players = {"model": Probe(exact=model, psi=psi, path=model.path), **method.players}
             target = {name: frozen(player) for name, player in players.items()}
             carry = objective.init(players)
             losses, _, _ = objective(players, target, carry, piece, key, jnp.zeros((), jnp.int32))

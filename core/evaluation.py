@@ -98,7 +98,7 @@ def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: i
     if law is None:
         return {}
     exact = generate(
-        OracleMap(law(), flow_map.path),
+        OracleMap(problem=law(), path=flow_map.path),
         SAMPLERS["pushforward"],
         uniform_grid(flow_map.path, 1),
         dataset.shape,

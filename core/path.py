@@ -6,6 +6,7 @@ Here and everywhere in this project data sits at the small end of time and noise
 """
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -310,7 +311,7 @@ class EDMPath(Path):
         return jnp.divide(sigma, jnp.maximum(alpha, 0.0))  # cos(pi / 2) rounds to below 0
 
 
-PATHS: dict[str, type[Path]] = {
+PATHS: dict[str, Callable[[], Path]] = {
     "linear": LinearPath,
     "trig": TrigPath,
     "cosine": CosinePath,

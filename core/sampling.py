@@ -195,16 +195,15 @@ def generate(
     labels: Int[np.ndarray, " n"] | int,
     *,
     key: Key[Array, ""],
-    batch: int = 512,
+    batch: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> Float[np.ndarray, " n *shape"]:
-    """Samples from noise, in batches of one shape so that one program serves all.
+    """Samples from noise, in full batches, so that one program serves any number of samples.
 
     **Arguments:** `labels` one a sample, or the number of unconditional samples; `grid` decreasing
     times; `progress` is called with the number of samples after each batch.
     """
     n = labels if isinstance(labels, int) else len(labels)
-    batch = min(batch, n)
     parts = []
     for i, start in enumerate(range(0, n, batch)):
         count = min(batch, n - start)

@@ -22,7 +22,10 @@ class Teacher(eqx.Module):
     No gradient passes into a teacher's parameters; gradients with respect to `x` do pass.
     """
 
-    path: eqx.AbstractVar[Path]
+    @property
+    @abc.abstractmethod
+    def path(self) -> Path:
+        """The path on whose times and states the velocity is defined."""
 
     @abc.abstractmethod
     def velocity(
@@ -49,7 +52,7 @@ class MapTeacher(Teacher):
     flow_map: FlowMap
 
     @property
-    def path(self) -> Path:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def path(self) -> Path:
         return self.flow_map.path
 
     def velocity(
@@ -73,7 +76,7 @@ class GuidedTeacher(Teacher):
     interval: tuple[float, float] = (0.0, float("inf"))
 
     @property
-    def path(self) -> Path:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def path(self) -> Path:
         return self.teacher.path
 
     def velocity(
@@ -97,7 +100,7 @@ class AutoguidedTeacher(Teacher):
     scale: float
 
     @property
-    def path(self) -> Path:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def path(self) -> Path:
         return self.strong.path
 
     def velocity(

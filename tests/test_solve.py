@@ -4,7 +4,6 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import pytest
 
 from core.oracle import OracleMap, mixture_1d
@@ -33,29 +32,31 @@ def starts(key, n=32):
     return jr.normal(key, (n, 1))
 
 
-@pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2), ("midpoint", 2)])
-@pytest.mark.parametrize("s, t", [(S, T), (T, S)])
+@pytest.mark.parametrize(
+    "solver, order, s, t",
+    [("euler", 1, S, T), ("heun", 2, S, T), ("heun", 2, T, S), ("midpoint", 2, S, T)],
+)
 def test_error_falls_with_the_order_of_the_solver(solver, order, s, t, getkey, x64):
     x = starts(getkey())
-    errors = []
-    for steps in (40, 80, 160):
+    expected = jax.vmap(exact, (0, None, None))(x, s, t)
+
+    def error(steps):
         method = Fixed(solver=solver, steps=steps)
-        got = jax.vmap(lambda x, m=method: solve(velocity, x, s, t, method=m).x)(x)
-        errors.append(
-            float(jnp.sqrt(jnp.mean((got - jax.vmap(exact, (0, None, None))(x, s, t)) ** 2)))
-        )
-    slopes = -np.diff(np.log2(errors))
-    assert np.all(np.abs(slopes - order) < 0.2), slopes
+        got = jax.vmap(lambda x: solve(velocity, x, s, t, method=method).x)(x)
+        return jnp.sqrt(jnp.mean((got - expected) ** 2))
+
+    slope = jnp.log2(error(60) / error(120))
+    assert abs(slope - order) < 0.15, slope
 
 
-@pytest.mark.parametrize("solver", ["heun", "dopri5", "tsit5", "dopri8"])
+@pytest.mark.parametrize("solver", ["dopri5", "tsit5", "dopri8"])
 def test_adaptive_error_follows_the_tolerance(solver, getkey, x64):
-    x = starts(getkey(), 8)
-    for tolerance in (1e-4, 1e-7):
-        method = Adaptive(solver=solver, rtol=tolerance, atol=tolerance, max_steps=20_000)
+    x = starts(getkey(), 16)
+    expected = jax.vmap(exact, (0, None, None))(x, S, T)
+    for tolerance in (1e-6, 1e-9):
+        method = Adaptive(solver=solver, rtol=tolerance, atol=tolerance)
         got = jax.vmap(lambda x, m=method: solve(velocity, x, S, T, method=m).x)(x)
-        error = jnp.max(jnp.abs(got - jax.vmap(exact, (0, None, None))(x, S, T)))
-        assert error < 30 * tolerance
+        assert jnp.max(jnp.abs(got - expected)) < 30 * tolerance
 
 
 @pytest.mark.parametrize("method", [Adaptive(rtol=1e-9, atol=1e-9), Fixed("dopri5", 60)])
@@ -75,13 +76,12 @@ def test_equal_times_return_the_start(method, getkey):
 
 
 @pytest.mark.parametrize(
-    "method",
-    [Fixed(solver, 7) for solver in SOLVERS]
-    + [Adaptive(solver) for solver in SOLVERS if solver != "euler"]
-    + [Adaptive(rtol=1e-4, atol=1e-9)],
-    ids=repr,
+    "run, method",
+    [(solve, Fixed(solver, 7)) for solver in SOLVERS]
+    + [(solve, Adaptive(solver)) for solver in ("heun", "dopri5", "tsit5", "dopri8")]
+    + [(solve_average_velocity, Adaptive(rtol=1e-4, atol=1e-9))],
+    ids=lambda value: getattr(value, "__name__", repr(value)),
 )
-@pytest.mark.parametrize("run", [solve, solve_average_velocity])
 def test_evaluations_are_counted_as_they_happen(run, method, getkey):
     calls = []
 
@@ -96,9 +96,9 @@ def test_evaluations_are_counted_as_they_happen(run, method, getkey):
 
 def test_evaluations_of_the_usual_solvers(getkey):
     x = starts(getkey(), 1)[0]
-    counts = {"euler": 10, "heun": 20, "dopri5": 61, "tsit5": 61}
-    for solver, expected in counts.items():
-        assert solve(velocity, x, S, T, method=Fixed(solver, 10)).nfe == expected
+    for solver, expected in {"euler": 10, "heun": 20, "dopri5": 61}.items():
+        solution = solve(lambda x, t: -t * x, x, S, T, method=Fixed(solver, 10))
+        assert solution.nfe == expected
 
 
 def test_grid_takes_the_steps_that_it_names(getkey, x64):
@@ -125,7 +125,8 @@ def test_even_grid_equals_fixed_steps(solver, getkey, x64):
 def test_each_example_of_a_batch_has_its_own_steps(getkey, x64):
     x = jnp.array([[0.1], [2.5], [-0.4]])
     batch = jax.vmap(lambda x: solve(velocity, x, S, T))(x)
-    single = [solve(velocity, x_i, S, T) for x_i in x]
+    alone = jax.jit(lambda x: solve(velocity, x, S, T))
+    single = [alone(x_i) for x_i in x]
     assert jnp.allclose(batch.x, jnp.stack([one.x for one in single]), rtol=1e-12)
     assert batch.nfe.tolist() == [int(one.nfe) for one in single]
     assert len(set(batch.nfe.tolist())) > 1
@@ -149,9 +150,11 @@ def test_reverse_derivatives_with_the_adjoint_for_them(getkey, x64):
     x = starts(getkey(), 1)[0]
 
     def F(x):
-        return solve(velocity, x, S, T, adjoint=diffrax.RecursiveCheckpointAdjoint()).x[0]
+        method = Adaptive(rtol=1e-9, atol=1e-9)
+        adjoint = diffrax.RecursiveCheckpointAdjoint()
+        return solve(velocity, x, S, T, method=method, adjoint=adjoint).x[0]
 
-    assert jnp.allclose(jax.grad(F)(x), jax.jacfwd(exact)(x, S, T)[0], rtol=1e-3)
+    assert jnp.allclose(jax.grad(F)(x), jax.jacfwd(exact)(x, S, T)[0], rtol=1e-6)
 
 
 def test_average_velocity_is_the_displacement_over_the_time(getkey, x64):

@@ -91,12 +91,12 @@ class Embedding(eqx.Module):
     def _label(self, cond: Condition | None, s: Float[Array, ""]) -> Float[Array, "#width"]:
         if self.labels is None:
             return jnp.zeros(1, jnp.promote_types(s.dtype, jnp.float32))
-        given = cond is not None and cond.label is not None
-        return self.labels[cond.label if given else -1]
+        label = None if cond is None else cond.label
+        return self.labels[-1 if label is None else label]
 
 
 def guidance_numbers(cond: Condition | None, like: Float[Array, ""]) -> list[Float[Array, ""]]:
     """`[1 - 1/w, a, b]`, all in [0, 1]; no guidance is `w = 1` on the interval [0, 1]."""
-    given = cond is not None and cond.guidance is not None
-    w, a, b = cond.guidance if given else jnp.asarray([1.0, 0.0, 1.0], like.dtype)
+    guidance = None if cond is None else cond.guidance
+    w, a, b = jnp.asarray([1.0, 0.0, 1.0], like.dtype) if guidance is None else guidance
     return [1 - 1 / w, a, b]

@@ -143,15 +143,16 @@ def _runge_kutta(
 ) -> Float[Array, "*shape"]:
     """The average velocity by classical Runge-Kutta steps; no division by `t - s`."""
     h = (t - s) / steps
-    V = jnp.zeros_like(x)
-    for i in range(steps):
+
+    def step(V: Array, i: Array) -> tuple[Array, None]:
         y, u = x + (t - s) * V, s + i * h
         k_1 = problem.velocity(ANGLES, y, u)
         k_2 = problem.velocity(ANGLES, y + h / 2 * k_1, u + h / 2)
         k_3 = problem.velocity(ANGLES, y + h / 2 * k_2, u + h / 2)
         k_4 = problem.velocity(ANGLES, y + h * k_3, u + h)
-        V = V + (k_1 + 2 * k_2 + 2 * k_3 + k_4) / (6 * steps)
-    return V
+        return V + (k_1 + 2 * k_2 + 2 * k_3 + k_4) / (6 * steps), None
+
+    return jax.lax.scan(step, jnp.zeros_like(x), jnp.arange(steps))[0]
 
 
 @jax.custom_jvp

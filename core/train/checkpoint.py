@@ -23,7 +23,8 @@ class Checkpoints:
         self.folder = folder / "checkpoints"
         policies = ocp.training.preservation_policies
         self._manager = ocp.training.Checkpointer(
-            self.folder.absolute(), preservation_policy=policies.LatestN(keep)
+            self.folder.absolute(),  # pyright: ignore[reportArgumentType]
+            preservation_policy=policies.LatestN(keep),  # pyright: ignore[reportArgumentType]
         )
 
     def latest(self) -> int | None:

@@ -49,7 +49,7 @@ def make_step(
         new = TrainState(
             players=players,
             opt=opt,
-            ema=optax.incremental_update(players, state.ema, 1 - ema_decay),
+            ema=_average(players, state.ema, ema_decay),
             target=_new_target(state, players, target_decay),
             carry=carry,
             step=state.step + 1,
@@ -68,10 +68,15 @@ def _own_gradient(pull_back: Callable, losses: dict[str, Array], name: str):
     return pull_back(cotangent)[0][name]
 
 
+def _average(new: Players, old: Players, decay: float) -> Any:
+    """`decay old + (1 - decay) new`."""
+    return optax.incremental_update(new, old, 1 - decay)
+
+
 def _new_target(state: TrainState, players: Players, decay: float | None) -> Players | None:
     if state.target is None or decay is None:
         return None
-    return optax.incremental_update(players, state.target, 1 - decay)
+    return _average(players, state.target, decay)
 
 
 def many_steps(step: Step, gather: Callable[[Any, dict[str, Array]], Batch]) -> Any:

@@ -48,4 +48,4 @@ class FM(Plugin):
         law = LogitNormal(self.time_mean, self.time_std) if self.time_std > 0 else Uniform()
         rows = Rows("diagonal", 1.0, Diagonal(law), FlowMatching())
         objective = RowObjective(path, (rows,), task.num_classes, self.label_drop)
-        return Method(AverageVelocityMap(net, path), objective, sampler="euler")
+        return Method(AverageVelocityMap(net=net, path=path), objective, sampler="euler")

@@ -103,7 +103,7 @@ class IMF(Plugin):
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
         del teacher, key
-        flow_map = AverageVelocityMap(net, path)
+        flow_map = AverageVelocityMap(net=net, path=path)
         if self.head and not flow_map.has_head:
             raise UserError(
                 "imf with --plugin.head needs a network with a velocity head: "

@@ -71,4 +71,4 @@ class MF(Plugin):
             Rows("jump", 1 - self.diagonal, OrderedPair(law, law), MeanFlowJump(), weight),
         )
         objective = RowObjective(path, kinds, task.num_classes, self.label_drop)
-        return Method(AverageVelocityMap(net, path), objective)
+        return Method(AverageVelocityMap(net=net, path=path), objective)

@@ -22,7 +22,7 @@ def command(app: str, *flags: str) -> list[str]:
 
 @pytest.fixture
 def run_app(tmp_path):
-    """`run_app(app, *flags)` -> finished process, in an empty folder with the project on the path."""
+    """`run_app(app, *flags)` -> finished process, in an empty folder."""
 
     def run(app, *flags, path=(), timeout=300):
         places = [str(ROOT), *map(str, path)]
