@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import plugins as plugins  # registers the methods of this project
 from core.errors import UserError
 
 Main = Callable[[list[str]], dict[str, Any] | None]
@@ -44,8 +45,6 @@ def _prepare() -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="orbax")
     import jax
-
-    import plugins as plugins  # registers the methods of this project
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))

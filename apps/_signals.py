@@ -3,19 +3,27 @@
 import signal
 from types import FrameType
 
+NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
 
 class StopRequest:
-    """Notes the first SIGTERM or SIGINT; a second one ends the program at once."""
+    """Notes the first SIGTERM or SIGINT inside the `with`; a second one ends the program."""
 
     def __init__(self):
         self.number: int | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._note) for number in NUMBERS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.number = number
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in NUMBERS:
             signal.signal(each, signal.SIG_DFL)
 
     @property

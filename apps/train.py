@@ -14,13 +14,13 @@ from apps._table import console, print_table
 from core.errors import UserError
 from core.evaluation import evaluate_map, floor_row
 from core.gallery import sample_picture
-from core.teacher import MapTeacher, Teacher
+from core.sampling import SAMPLERS, check_sampler
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
 from core.train.config import TrainConfig
 from core.train.journal import Journal
-from core.train.run import claim, open_run
+from core.train.run import claim, open_teacher
 from core.train.toml import to_dict
 from core.train.trainer import Dispatch, NonFinite, Trainer
 
@@ -34,6 +34,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     built = build(config, open_teacher(config))
     if config.dry_run:
         return dry_run(config, built)
+    preflight(config, built)
     trainer = Trainer(config, built)
     folder = claim(config)
     checkpoints = Checkpoints(folder, config.keep)
@@ -45,18 +46,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def open_teacher(config: TrainConfig) -> Teacher | None:
-    """The diagonal of the run named by --teacher. Raises `UserError` where one is missing."""
-    from core.plugin import find_plugin
-
-    if config.teacher is not None:
-        return MapTeacher(open_run(config.teacher).flow_map)
-    if find_plugin(config.plugin).needs_teacher:
-        raise UserError(
-            f"{config.plugin} needs a teacher: train one with python -m apps.train --plugin fm "
-            f"--data {config.data}, then give --teacher runs/fm-{config.data}"
-        )
-    return None
+def preflight(config: TrainConfig, built: Built) -> None:
+    """Raises `UserError` for what the closing table could not do, before anything is trained."""
+    name = built.method.sampler
+    check_sampler(name, SAMPLERS[name], built.method.flow_map)
+    for nfe in config.evals:
+        SAMPLERS[name].steps(nfe)
 
 
 def train(trainer: Trainer, checkpoints: Checkpoints, folder: Path) -> tuple[float, float]:
@@ -84,16 +79,15 @@ def train(trainer: Trainer, checkpoints: Checkpoints, folder: Path) -> tuple[flo
 def _train(
     trainer: Trainer, checkpoints: Checkpoints, folder: Path, journal: Journal, meter: Meter
 ) -> None:
-    stop = StopRequest()
-    while True:
-        try:
-            for dispatch in trainer.run():
-                _after(dispatch, trainer, checkpoints, folder, journal, meter)
-                if stop.number is not None:
-                    _leave(trainer, checkpoints, folder, stop)
-            return
-        except NonFinite as bad:
-            _on_non_finite(bad, trainer, checkpoints, folder)
+    with StopRequest() as stop:
+        while trainer.step < trainer.config.steps:
+            try:
+                for dispatch in trainer.run():
+                    _after(dispatch, trainer, checkpoints, folder, journal, meter)
+                    if stop.number is not None:
+                        _leave(trainer, checkpoints, folder, stop)
+            except NonFinite as bad:
+                _on_non_finite(bad, trainer, checkpoints, folder)
 
 
 def _after(
@@ -148,11 +142,11 @@ def _on_non_finite(
     console.print(f"{bad}: went back to step {last}, and the batch is left out")
 
 
-def picture(trainer: Trainer, path: Path, nfe: int = 1) -> None:
+def picture(trainer: Trainer, path: Path) -> None:
     """Writes the picture of the averaged map's samples."""
-    method = trainer.built.method
-    nfe = nfe if method.sampler != "euler" else 8 * nfe
-    sample_picture(trainer.flow_map(), trainer.built.dataset, path, sampler=method.sampler, nfe=nfe)
+    name = trainer.built.method.sampler
+    nfe = SAMPLERS[name].preview
+    sample_picture(trainer.flow_map(), trainer.built.dataset, path, sampler=name, nfe=nfe)
 
 
 def close(trainer: Trainer, folder: Path) -> None:

@@ -238,9 +238,13 @@ def largest_score(gradients: Float[np.ndarray, "n count"]) -> float:
 def _batch_score(
     objective: Objective, method: Method, model: FlowMap, batch: Batch, key: Key[Array, ""]
 ) -> float:
-    """The score of an objective that is no `RowObjective`, from its loss on many small batches."""
+    """The score of an objective that is no `RowObjective`, from its loss on many small batches.
+
+    Its weights stay on: one that depends on the residual would fail by its own bias.
+    """
     parts = 64
-    small = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), batch)
+    whole = len(batch.x_0) // parts * parts
+    small = jax.tree.map(lambda a: a[:whole].reshape(parts, -1, *a.shape[1:]), batch)
 
     @eqx.filter_jit
     def gradient(piece: Batch, key: Key[Array, ""]) -> Array:

@@ -184,14 +184,16 @@ class RotationMap(FlowMap):
 
 
 class ConsistencyMap(FlowMap):
-    """A consistency model on the EDM path: jumps to `t = sigma_min` only, whatever `t` is asked.
+    """A consistency model on the EDM path: right only for jumps to `t = sigma_min`.
+
+    The target time is not looked at, so `velocity` is no instantaneous velocity here.
 
         f(x, sigma) = c_skip x + c_out N(c_in x, sigma),   c_skip = d^2 / ((sigma - e)^2 + d^2),
         c_out = d (sigma - e) / sqrt(sigma^2 + d^2),       c_in = 1 / sqrt(sigma^2 + d^2),
 
     with `e = sigma_min` and `d = data_std`. The square root in `c_out` takes the unshifted sigma.
-    `average_velocity` divides by `t_min - s` exactly. Source: Consistency Models (arXiv
-    2303.01469), appendix C.
+    `average_velocity` is the closed form of `(f(x, s) - x) / (t_min - s)`. Source: Consistency
+    Models (arXiv 2303.01469), appendix C.
     """
 
     net: Network

@@ -173,10 +173,10 @@ class RowObjective(Objective):
         """The rows (a `Row` whose arrays have a leading axis) of one kind for these examples."""
         n = len(batch.x_0)
         key_times, key_noise, key_drop, key_rows = jr.split(key, 4)
-        s, t = (self.path.time_of_unit(u) for u in kind.times(key_times, n, step))
+        s, t = (jax.vmap(self.path.time_of_unit)(u) for u in kind.times(key_times, n, step))
         z = jax.vmap(lambda k: self.path.noise(k, batch.x_0.shape[1:]))(jr.split(key_noise, n))
         label = self._label(batch.label, n, key_drop)
-        cond = None if label is None else Condition(label=label)
+        cond = None if label is None else jax.vmap(lambda c: Condition(label=c))(label)
         build = jax.vmap(lambda *parts: make_row(self.path, *parts))
         return build(batch.x_0, z, s, t, cond, jr.split(key_rows, n))
 

@@ -68,7 +68,7 @@ class Plugin(abc.ABC):
 
     @classmethod
     def preset(cls, kind: str) -> Self:
-        """The default flags for data of a kind ("points" or "image")."""
+        """The default flags for the recipe of the data: "points", "small-image" or "image"."""
         del kind
         return cls()
 

@@ -35,6 +35,8 @@ class Sampler(eqx.Module):
 
     two_times: ClassVar[bool]
     """Whether it asks for jumps that end before the data."""
+    preview: ClassVar[int] = 1
+    """Evaluations with which it gives a first impression."""
 
     @abc.abstractmethod
     def __call__(
@@ -128,6 +130,7 @@ class Ode(Sampler):
     """
 
     two_times: ClassVar[bool] = True
+    preview: ClassVar[int] = 8
 
     solver: str = eqx.field(static=True, default="euler")
 

@@ -56,7 +56,7 @@ class Point(TimeLaw):
 
 
 class LogitNormal(TimeLaw):
-    """`sigmoid(mean + std N(0, 1))`; on the linear path, log-normal sigma with the same numbers.
+    """`sigmoid(mean + std N(0, 1))`: log-normal `sigma / alpha` with the same numbers, on any path.
 
     Source: Stable Diffusion 3 (arXiv 2403.03206), eq. 19; MeanFlow uses (-0.4, 1).
     """
@@ -75,7 +75,10 @@ class LogitNormal(TimeLaw):
 
 
 class ArctanLogNormal(TimeLaw):
-    """`2 / pi arctan(exp(mean + std N(0, 1)))`. Source: sCM (arXiv 2410.11081), section 5.2."""
+    """`2 / pi arctan(exp(mean + std N(0, 1)))`, a unit time. Source: FACM (arXiv 2507.03738).
+
+    sCM's law, log-normal noise-to-signal, is `LogitNormal` in unit time.
+    """
 
     mean: float = -0.8
     std: float = 1.6

@@ -129,7 +129,7 @@ def test_samples_have_the_moments_of_the_density(problem, getkey):
     assert jnp.all(jnp.abs(stein + jnp.eye(x.shape[1])) < 5 * spread / 20_000**0.5)
 
 
-@pytest.mark.parametrize("path", ["linear", "trig", "edm"])
+@pytest.mark.parametrize("path", ["trig", "edm"])
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_posterior_samples_have_the_posterior_moments(problem, path, getkey):
     """Means against `x_0_mean`, covariances against its Jacobian (second-order Tweedie)."""
@@ -147,78 +147,69 @@ def test_posterior_samples_have_the_posterior_moments(problem, path, getkey):
     assert jnp.all(jnp.abs(error) <= 4.5 * jnp.std(products, axis=0) / n**0.5 + 1e-6)
 
 
-@functools.cache
-def compiled(name):
-    """Jitted once for all problems and paths of one tree structure."""
-    return eqx.filter_jit(_QUANTITIES[name])
+@eqx.filter_jit
+def jets(F, x, s, t, dx, ds, dt):
+    """Row by row `V(x, s, t)` and its derivative along `(dx, ds, dt)`."""
+
+    def jet(x, s, t, dx, ds, dt):
+        return jax.jvp(F.average_velocity, (x, s, t), (dx, ds, dt))
+
+    return jax.vmap(jet)(x, s, t, dx, ds, dt)
 
 
-def _jet(F, x, s, t, dx, ds, dt):
-    """`F(x, s, t)` and its derivative along `(dx, ds, dt)`."""
-    return jax.jvp(lambda x, s, t: F(x, s, t), (x, s, t), (dx, ds, dt))
+INTEGRATED = [(problem, path) for problem in ("mixture", "three-points") for path in ("vp", "edm")]
+CLOSED = [(problem, path) for problem in ("gaussian", "curved", "single-point") for path in PATHS]
 
 
-def _average_jet(F, x, s, t, dx, ds, dt):
-    return jax.jvp(lambda x, s, t: F.average_velocity(x, s, t), (x, s, t), (dx, ds, dt))
-
-
-_QUANTITIES = {"jet": _jet, "average jet": _average_jet}
-
-
-@pytest.mark.parametrize("problem, path", GRID)
+@pytest.mark.parametrize("problem, path", CLOSED + INTEGRATED)
 def test_identities_of_a_flow_map(problem, path, getkey, x64):
     problem, path = setting(problem, path)
     F = OracleMap(problem, path, TIGHT)
     s, u, t = (time_at(path, eta) for eta in (2.0, 0.7, 0.15))
-    x, zero, one = state(problem, path, s, getkey()), jnp.zeros(()), jnp.ones(())
+    x = state(problem, path, s, getkey())
     v = problem.velocity(path, x, s)
     close = functools.partial(jnp.allclose, rtol=1e-7, atol=1e-8)
-    jet, average_jet = compiled("jet"), compiled("average jet")
 
-    end, lagrangian = jet(F, x, s, t, jnp.zeros_like(x), zero, one)
-    assert close(lagrangian, problem.velocity(path, end, t)), "Lagrangian"
-    _, eulerian = jet(F, x, s, t, v, one, zero)
-    assert close(eulerian, 0.0), "Eulerian"
-    middle, _ = jet(F, x, s, u, v, one, zero)
-    assert close(jet(F, middle, u, t, v, one, zero)[0], end), "semigroup"
-    assert close(jet(F, end, t, s, v, one, zero)[0], x), "inverse"
-    V, D_s = average_jet(F, x, s, t, v, one, zero)
-    assert close(V, v + (t - s) * D_s), "MeanFlow"
-    boundary, _ = jet(F, x, s, s, v, one, zero)
-    assert close(boundary, x), "boundary"
+    along = jnp.array([0.0, 1.0, 1.0, 0.0, 1.0])  # rows: target moves, or source with its state
+    targets = jnp.stack([t, t, u, s, s])
+    V, dV = jets(F, _rows(x), _rows(s), targets, along[:, None] * v[None], along, 1 - along)
+    end, middle = x + (t - s) * V[0], x + (u - s) * V[2]
+    assert close(V[0] + (t - s) * dV[0], problem.velocity(path, end, t)), "Lagrangian"
+    assert close(v - V[1] + (t - s) * dV[1], 0.0), "Eulerian, and MeanFlow"
 
+    D_v = jax.jvp(lambda x, s: problem.velocity(path, x, s), (x, s), (v, jnp.ones(())))[1]
+    assert close(V[3], v) and close(F.velocity(x, s), v), "diagonal"
+    assert close(dV[3], D_v / 2) and close(dV[4], D_v / 2), "derivatives on the diagonal"
 
-@pytest.mark.parametrize("problem, path", GRID)
-def test_diagonal_is_the_velocity_with_the_right_derivatives(problem, path, getkey, x64):
-    """At `s = t` the derivative of V in either time is half of that of v along the flow."""
-    problem, path = setting(problem, path)
-    F = OracleMap(problem, path, TIGHT)
-    t = time_at(path, 0.7)
-    x, zero, one = state(problem, path, t, getkey()), jnp.zeros(()), jnp.ones(())
-    v, D_v = jax.jvp(lambda x, t: problem.velocity(path, x, t), (x, t), (F.velocity(x, t), one))
-    assert jnp.allclose(F.velocity(x, t), v, rtol=1e-12)
-    V, dV_dt = compiled("average jet")(F, x, t, t, jnp.zeros_like(x), zero, one)
-    assert jnp.allclose(V, v, rtol=1e-9, atol=1e-10)
-    assert jnp.allclose(dV_dt, D_v / 2, rtol=1e-7, atol=1e-8)
-    _, D_s_V = compiled("average jet")(F, x, t, t, v, one, zero)
-    assert jnp.allclose(D_s_V, D_v / 2, rtol=1e-7, atol=1e-8)
+    starts, sources = jnp.stack([middle, end, x, x, x]), jnp.stack([u, t, s, s, s])
+    targets = jnp.stack([t, s, s, s, s])
+    V, _ = jets(F, starts, sources, targets, along[:, None] * v[None], along, 1 - along)
+    assert close(middle + (t - u) * V[0], end), "semigroup"
+    assert close(end + (s - t) * V[1], x), "inverse"
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("problem", ["gaussian", "curved", "single-point"])
+def _rows(value):
+    return jnp.broadcast_to(value, (5, *value.shape))
+
+
+@pytest.mark.parametrize(
+    "problem, path",
+    [("curved", path) for path in PATHS] + [("gaussian", "vp"), ("gaussian", "edm")],
+)
 def test_closed_form_agrees_with_a_fine_solve(problem, path, getkey, x64):
+    """Sixteen states each way, from near noise to near data and back."""
     problem, path = setting(problem, path)
-    s, t = time_at(path, 5.0), time_at(path, 0.1)
-    keys = jr.split(getkey(), 16)
-    x_s, x_t = (jax.vmap(lambda k, u=u: state(problem, path, u, k))(keys) for u in (s, t))
+    noisy, clean = time_at(path, 5.0), time_at(path, 0.1)
+    s = jnp.repeat(jnp.stack([noisy, clean]), 16)
+    t = jnp.repeat(jnp.stack([clean, noisy]), 16)
+    keys = jr.split(getkey(), 32)
+    x = jax.vmap(lambda s, key: state(problem, path, s, key))(s, keys)
 
     def fine(x, s, t):
         return solve(lambda y, u: problem.velocity(path, y, u), x, s, t, method=TIGHT).x
 
-    F = OracleMap(problem, path)
-    for x, start, end in ((x_s, s, t), (x_t, t, s)):
-        got, expected = (jax.vmap(f, (0, None, None))(x, start, end) for f in (F, fine))
-        assert jnp.allclose(got, expected, rtol=1e-8, atol=1e-9)
+    got, expected = (jax.vmap(f)(x, s, t) for f in (OracleMap(problem, path), fine))
+    assert jnp.allclose(got, expected, rtol=1e-8, atol=1e-9)
 
 
 def test_mixture_map_is_exact_across_the_switch_at_small_gaps(getkey, x64):
@@ -227,10 +218,9 @@ def test_mixture_map_is_exact_across_the_switch_at_small_gaps(getkey, x64):
     gaps = jnp.geomspace(1e-8, 0.3, 40)
     x = state(problem, path, s, getkey())
     same = GaussianMixture(problem.weights[0], problem.means[0][:, None], problem.stds[0])
-    jet = jax.jit(lambda F, gap: _average_jet(F, x, s, s - gap, 0 * x, 0 * s, 1 + 0 * s))
-    jet = jax.vmap(jet, (None, 0))
+    rows = jnp.tile(x, (40, 1)), jnp.full(40, s), s - gaps, jnp.zeros((40, 1))
     (V, dV_dt), (V_exact, dV_dt_exact) = (
-        jet(OracleMap(p, path, TIGHT), gaps) for p in (problem, same)
+        jets(OracleMap(p, path, TIGHT), *rows, jnp.zeros(40), jnp.ones(40)) for p in (problem, same)
     )
     assert jnp.allclose(V, V_exact, rtol=1e-9, atol=1e-9)
     assert jnp.allclose(dV_dt, dV_dt_exact, rtol=1e-6, atol=1e-6)
@@ -271,7 +261,7 @@ def test_coordinates_of_a_product_do_not_mix(getkey, x64):
         assert jnp.allclose(V[i], line.average_velocity(x[i][None], s, t)[0], rtol=1e-10)
 
 
-@pytest.mark.parametrize("path", ["linear", "trig", "cosine"])
+@pytest.mark.parametrize("path", ["linear", "trig"])
 @pytest.mark.parametrize("problem", ["gaussian", "curved", "mixture"])
 def test_data_end_is_finite(problem, path, getkey):
     """At `sigma = 0` a density has E[x_0 | x] = x and E[z | x] = 0."""
@@ -280,12 +270,12 @@ def test_data_end_is_finite(problem, path, getkey):
     v = problem.velocity(path, x, t)
     assert jnp.allclose(v, path.d_alpha(0.0) * x, atol=1e-6)
     _, D_v = jax.jvp(lambda x, t: problem.velocity(path, x, t), (x, t), (v, jnp.ones(())))
-    V, dV_dt = _average_jet(OracleMap(problem, path), x, t, t, v, jnp.ones(()), jnp.zeros(()))
-    assert jnp.all(jnp.isfinite(D_v)) and jnp.all(jnp.isfinite(dV_dt))
-    assert jnp.allclose(V, v, atol=1e-6)
-    start = OracleMap(problem, path)(x, jnp.zeros(()), jnp.asarray(path.t_max))
-    back = OracleMap(problem, path)(start, jnp.asarray(path.t_max), jnp.zeros(()))
-    assert jnp.allclose(back, x, atol=1e-4)
+    F, end = OracleMap(problem, path), jnp.asarray(path.t_max)
+    sources, targets = jnp.stack([t, t, end]), jnp.stack([t, end, t])
+    x = jnp.stack([x, x, problem.sample(getkey())])
+    V, dV = jets(F, x, sources, targets, jnp.ones_like(x), jnp.ones(3), jnp.ones(3))
+    assert jnp.allclose(V[0], v, atol=1e-6)
+    assert jnp.all(jnp.isfinite(V)) and jnp.all(jnp.isfinite(dV)) and jnp.all(jnp.isfinite(D_v))
 
 
 @pytest.mark.parametrize("problem", ["three-points", "single-point"])

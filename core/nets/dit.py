@@ -42,9 +42,9 @@ class DiTConfig(EmbeddingConfig):
     """Extra blocks of an auxiliary velocity head on the trunk, used in training only; 0: none."""
     dtype: Dtype = "float32"
     """Compute dtype; parameters, times, softmax, norms and output stay float32."""
-    remat: Remat = "full"
+    remat: Remat = "dots"
     """What the backward pass computes again: nothing (none), all but matrix products (dots), or
-    all (full). On a CPU memory is slower than arithmetic, so full is fastest for small networks."""
+    all (full). On a CPU memory is slower than arithmetic: dots is faster than none."""
     unroll: int = 1
     """How many blocks a step of the layer loop holds; depth means no loop."""
     attention: Implementation = "xla"

@@ -24,9 +24,9 @@ Resample = Literal["keep", "down", "up"]
 class UNetConfig(EmbeddingConfig):
     """Flags of the convolutional network for images. The defaults suit 28x28 and 32x32 on a CPU."""
 
-    channels: int = 32
+    channels: int = 16
     """Channels at full resolution."""
-    multipliers: tuple[int, ...] = (1, 2, 2)
+    multipliers: tuple[int, ...] = (1, 2, 4)
     """Channels of each level over those of the first; each level halves the resolution."""
     blocks: int = 1
     """Residual blocks of a level on the way down; one more on the way up."""

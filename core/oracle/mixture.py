@@ -72,7 +72,7 @@ class GaussianMixture(Problem):
         """Variances of the components of `x_t`, and `x` minus their centres."""
         variances = (path.alpha(t) * self.stds) ** 2 + (path.noise_std * path.sigma(t)) ** 2
         floor = jnp.finfo(self.means.dtype).eps ** 2  # keeps points of mass finite at sigma = 0
-        return jnp.maximum(variances, floor), x - path.alpha(t) * self.means
+        return jnp.maximum(variances, floor), x[None] - path.alpha(t) * self.means
 
     def _log_joint(
         self, variances: Float[Array, " k"], offsets: Float[Array, " k *shape"]

@@ -114,6 +114,7 @@ def mixture_1d(
 ANGLES = TrigPath()
 
 
+@jax.jit
 def _average_velocity(
     problem: ProductMixture,
     x: Float[Array, "*shape"],
@@ -144,15 +145,15 @@ def _runge_kutta(
     """The average velocity by classical Runge-Kutta steps; no division by `t - s`."""
     h = (t - s) / steps
 
-    def step(V: Array, i: Array) -> tuple[Array, None]:
+    def step(i, V: Array) -> Array:
         y, u = x + (t - s) * V, s + i * h
         k_1 = problem.velocity(ANGLES, y, u)
         k_2 = problem.velocity(ANGLES, y + h / 2 * k_1, u + h / 2)
         k_3 = problem.velocity(ANGLES, y + h / 2 * k_2, u + h / 2)
         k_4 = problem.velocity(ANGLES, y + h * k_3, u + h)
-        return V + (k_1 + 2 * k_2 + 2 * k_3 + k_4) / (6 * steps), None
+        return V + (k_1 + 2 * k_2 + 2 * k_3 + k_4) / (6 * steps)
 
-    return jax.lax.scan(step, jnp.zeros_like(x), jnp.arange(steps))[0]
+    return jax.lax.fori_loop(0, steps, step, jnp.zeros_like(x))
 
 
 @jax.custom_jvp
@@ -168,10 +169,10 @@ def _rearrange(
     An upper tail is the lower tail of the mirror image.
     """
     centres, spreads = problem._marginals(ANGLES, s)
-    below = _log_tail(problem, x, centres, spreads)
-    above = _log_tail(problem, -x, -centres, spreads)
+    z = (x[..., None] - centres) / spreads
+    below, above = _log_tail(problem, jnp.stack([z, -z]))
     mirror = jnp.where(below < above, 1.0, -1.0)
-    z = mirror[..., None] * (x[..., None] - centres) / spreads
+    z = mirror[..., None] * z
     centres, spreads = problem._marginals(ANGLES, t)
     centres = mirror[..., None] * centres
     # Phi_s(x) lies between the components' own probabilities, hence F between their quantiles.
@@ -191,15 +192,10 @@ def _rearrange_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return F, jnp.exp(log_stretch) * along + problem.velocity(ANGLES, F, t) * dt
 
 
-def _log_tail(
-    problem: ProductMixture,
-    x: Float[Array, "*shape"],
-    centres: Float[Array, "*shape k"],
-    spreads: Float[Array, "*shape k"],
-) -> Float[Array, "*shape"]:
-    """The log of the probability below `x`."""
-    log_weights = jnp.log(problem.weights)
-    return jax.nn.logsumexp(log_weights + log_ndtr((x[..., None] - centres) / spreads), axis=-1)
+def _log_tail(problem: ProductMixture, z: Float[Array, "... k"]) -> Float[Array, "..."]:
+    """The log of the probability below a point that is `z` standard deviations above centres."""
+    log_weights = jnp.broadcast_to(jnp.log(problem.weights), z.shape)
+    return jax.nn.logsumexp(log_weights + log_ndtr(z), axis=-1)
 
 
 def _quantile(
@@ -210,27 +206,24 @@ def _quantile(
     low: Float[Array, "*shape"],
     high: Float[Array, "*shape"],
 ) -> Float[Array, "*shape"]:
-    """The point in `[low, high]` with `log_tail` below it: bisection, then Newton steps."""
+    """The point in `[low, high]` with `log_tail` below it: bisection, then two Newton steps."""
+    log_heights = jnp.log(problem.weights) - jnp.log(spreads) - 0.5 * jnp.log(2 * jnp.pi)
+    halvings = int(jnp.finfo(log_tail.dtype).nmant) + 6
 
-    def bisect(_, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = (low + high) / 2
-        left = _log_tail(problem, middle, centres, spreads) < log_tail
-        return jnp.where(left, middle, low), jnp.where(left, high, middle)
-
-    def newton(_, y: Array) -> Array:
-        tail = _log_tail(problem, y, centres, spreads)
+    def improve(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        low, high, y = state
         z = (y[..., None] - centres) / spreads
-        log_terms = jnp.log(problem.weights) - 0.5 * z**2 - jnp.log(spreads * jnp.sqrt(2 * jnp.pi))
-        hazard = jnp.exp(jax.nn.logsumexp(log_terms, axis=-1) - tail)
-        step = jnp.where(hazard > 0, (log_tail - tail) / jnp.where(hazard > 0, hazard, 1.0), 0.0)
-        return jnp.clip(y + step, low, high)
+        gap = log_tail - _log_tail(problem, z)
+        log_hazard = jax.nn.logsumexp(log_heights - 0.5 * z**2, axis=-1) - log_tail + gap
+        hazard = jnp.maximum(jnp.exp(log_hazard), jnp.finfo(y.dtype).tiny)
+        newton = jnp.clip(y + gap / hazard, low, high)
+        bisecting = i < halvings
+        low = jnp.where(bisecting & (gap > 0), y, low)
+        high = jnp.where(bisecting & (gap <= 0), y, high)
+        return low, high, jnp.where(bisecting, (low + high) / 2, newton)
 
-    halvings = jnp.finfo(log_tail.dtype).nmant + 6
-    low, high = jax.lax.fori_loop(0, halvings, bisect, (low, high))
-    width = high - low
-    low, high = low - width, high + width
-    return jax.lax.fori_loop(0, 2, newton, (low + high) / 2)
+    state = low, high, (low + high) / 2
+    return jax.lax.fori_loop(0, halvings + 2, improve, state)[2]
 
 
 def _pick(values: Float[Array, "*shape k"], k: Array) -> Float[Array, "*shape"]:

@@ -15,8 +15,8 @@ POINTS = ("checkerboard", "eight-gaussians", "two-moons", "spiral")
 
 def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
     """The default configuration of a method on a data set, with another network where asked."""
-    kind = "points" if data in POINTS else "image"
-    base = _points() if kind == "points" else _digits() if data == "digits" else _images()
+    kind = "points" if data in POINTS else "small-image" if data == "digits" else "image"
+    base = {"points": _points, "small-image": _digits, "image": _images}[kind]()
     if net is not None and net != base["net"]:
         base |= {"net": net, "net_flags": pick(NETS, net, "network")()}
     return TrainConfig(
@@ -48,8 +48,9 @@ def _digits() -> dict[str, Any]:
     return {
         "net": "dit",
         "net_flags": DiTConfig(),
-        "steps": 3000,
+        "steps": 2000,
         "batch": 128,
+        "ema": 0.998,
         "optim": OptimConfig(rate=2e-3),
     }
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.flow_map import FlowMap
-from core.teacher import Teacher
+from core.plugin import find_plugin
+from core.teacher import MapTeacher, Teacher
 from core.train import toml
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints, delete_run
@@ -71,8 +72,20 @@ def read_config(folder: Path) -> TrainConfig:
     return parse(["--config", str(written), "--run", str(folder)])
 
 
-def open_run(folder: str | Path, teacher: Teacher | None = None) -> Run:
-    """Opens a run at its newest checkpoint.
+def open_teacher(config: TrainConfig) -> Teacher | None:
+    """The diagonal of the run named by --teacher. Raises `UserError` where one is missing."""
+    if config.teacher is not None:
+        return MapTeacher(open_run(config.teacher).flow_map)
+    if find_plugin(config.plugin).needs_teacher:
+        raise UserError(
+            f"{config.plugin} needs a teacher: train one with python -m apps.train --plugin fm "
+            f"--data {config.data}, then give --teacher runs/fm-{config.data}"
+        )
+    return None
+
+
+def open_run(folder: str | Path) -> Run:
+    """Opens a run at its newest checkpoint, with the teacher that its configuration names.
 
     Raises `UserError` where the folder holds no run, no checkpoint, or a damaged one.
     """
@@ -85,7 +98,7 @@ def open_run(folder: str | Path, teacher: Teacher | None = None) -> Run:
             f"run {folder} has no checkpoint yet; train it with "
             f"python -m apps.train --config {folder}/config.toml --run {folder}"
         )
-    built = build(config, teacher)
+    built = build(config, open_teacher(config))
     flow_map = restored_flow_map(config, built, checkpoints, step)
     checkpoints.close()
     return Run(folder, config, built, flow_map, step)

@@ -17,6 +17,18 @@ from core.train.config import TrainConfig
 
 SELECTORS = ("plugin", "data", "net")
 NOT_KEPT = ("config", "run", "restart", "dry_run", "json")
+"""Flags of one call, not of the run."""
+NOT_SHAPING = (
+    "log_every",
+    "sample_every",
+    "save_every",
+    "keep",
+    "evals",
+    "on_nan",
+    "wandb",
+    "mesh",
+)
+"""Flags that may change when an interrupted run goes on: they do not shape its parameters."""
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -87,8 +99,8 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
-    """The first flag in which two configurations differ, as `--flag old against new`, or None."""
-    for key in sorted(set(old) | set(new)):
+    """The first flag that shapes the run and differs, as `--flag OLD there, NEW asked`, or None."""
+    for key in sorted((set(old) | set(new)) - set(NOT_SHAPING)):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             deeper = difference(a, b, f"{prefix}{key}.")

@@ -39,7 +39,9 @@ class FM(Plugin):
 
     @classmethod
     def preset(cls, kind: str) -> Self:
-        return cls(time_std=0.0) if kind == "points" else cls()
+        if kind == "points":
+            return cls(time_std=0.0)
+        return cls(label_drop=0.0) if kind == "small-image" else cls()
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]

@@ -93,7 +93,11 @@ class IMF(Plugin):
 
     @classmethod
     def preset(cls, kind: str) -> Self:
-        return cls(uniform=1.0, power=0.0) if kind == "points" else cls()
+        if kind == "points":
+            return cls(uniform=1.0, power=0.0)
+        if kind == "small-image":
+            return cls(full=0.25, uniform=0.3, power=0.0, label_drop=0.0)
+        return cls()
 
     @classmethod
     def variants(cls) -> dict[str, Self]:

@@ -58,7 +58,9 @@ class MF(Plugin):
 
     @classmethod
     def preset(cls, kind: str) -> Self:
-        return cls(diagonal=0.5, time_std=0.0, power=0.0) if kind == "points" else cls()
+        if kind == "points":
+            return cls(diagonal=0.5, time_std=0.0, power=0.0)
+        return cls(diagonal=0.5, power=0.0, label_drop=0.0) if kind == "small-image" else cls()
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]

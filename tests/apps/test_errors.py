@@ -52,7 +52,7 @@ def nan_points():
 
 
 CASES = {
-    "unknown plugin": (lambda d: ["--plugin", "infm"], "did you mean 'imf'"),
+    "unknown plugin": (lambda d: ["--plugin", "imff"], "did you mean 'imf'"),
     "unknown data set": (lambda d: ["--data", "digit"], "did you mean 'digits'"),
     "unknown network": (lambda d: ["--net", "dt"], "did you mean 'dit'"),
     "unknown flag": (lambda d: ["--stepz", "3"], "--stepz"),
@@ -64,7 +64,7 @@ CASES = {
     "zero steps": (lambda d: ["--steps", "0"], "--steps must be at least 1"),
     "negative batch": (lambda d: ["--batch", "-4"], "--batch must be at least 1"),
     "ema of one": (lambda d: ["--ema", "1.0"], r"--ema must be in \[0, 1\)"),
-    "too many devices": (lambda d: ["--mesh.data", "4096"], "than there are"),
+    "too many devices": (lambda d: [*POINTS, "--mesh.data", "4096"], "than there are"),
     "missing data folder": (
         lambda d: ["--data", "idx", "--data.path", str(d / "nowhere")],
         "nowhere",
@@ -72,10 +72,10 @@ CASES = {
     "data folder not named": (lambda d: ["--data", "idx"], "--data.path"),
     "empty data folder": (
         lambda d: ["--data", "images", "--data.path", str(images_folder(d / "i", []))],
-        "no ",
+        "the folder is empty",
     ),
     "truncated gz": (
-        lambda d: ["--data", "idx", "--data.path", str(idx_folder(d / "i", cut=60))],
+        lambda d: ["--data", "idx", "--data.path", str(idx_folder(d / "i", cut=20))],
         "train-images",
     ),
     "labels out of range": (

@@ -1,0 +1,167 @@
+"""What only the transformer promises: cost of its derivatives, remat, the velocity head."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from core.nets import DiTConfig
+from core.nets.dit import sincos_positions
+from tests.nets.randomised import mean_flow_loss, randomised, with_config
+
+CONFIG = DiTConfig(width=16, depth=3, heads=2, remat="none")
+SHAPE = (8, 8, 1)
+
+
+def make(getkey, **changes):
+    return randomised(dataclasses.replace(CONFIG, **changes), SHAPE, 10, getkey())
+
+
+def rerun(net, **changes):
+    return with_config(net, SHAPE, 10, net.config, **changes)
+
+
+def batch_loss(loss):
+    return lambda net, x, s, t: jax.vmap(loss, (None, 0, 0, 0, None))(net, x, s, t, None).mean()
+
+
+def diagonal_loss(net, x, s, t, cond):
+    del t
+    return jnp.mean(jnp.square(net(x, s, s, cond) - jnp.cos(x)))
+
+
+def compiled(net, loss, batch, grad=True):
+    """The compiled value (and gradient) of a mean loss over a batch."""
+    args = (jnp.zeros((batch, *SHAPE)), jnp.zeros(batch), jnp.zeros(batch))
+    function = batch_loss(loss)
+    params, static = eqx.partition(net, eqx.is_array)
+    call = lambda p, *a: function(eqx.combine(p, static), *a)  # noqa: E731
+    return jax.jit(jax.value_and_grad(call) if grad else call).lower(params, *args).compile()
+
+
+def flops(executable):
+    return executable.cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("changes", [{"remat": "dots"}, {"remat": "full"}, {"unroll": 3}])
+def test_remat_and_unroll_change_no_value_and_no_gradient(changes, getkey, x64):
+    net = make(getkey)
+    net = jax.tree.map(lambda p: p.astype(jnp.float64), net)
+    x, (s, t) = jr.normal(getkey(), (4, *SHAPE)), jr.uniform(getkey(), (2, 4))
+    loss = eqx.filter_jit(eqx.filter_value_and_grad(batch_loss(mean_flow_loss)))
+    plain, other = loss(net, x, s, t), loss(rerun(net, **changes), x, s, t)
+    for a, b in zip(*map(jax.tree.leaves, (plain, other)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_remat_lowers_the_memory_of_a_stopped_derivative(getkey):
+    net = make(getkey, depth=6)
+    memory = {
+        remat: compiled(rerun(net, remat=remat), mean_flow_loss, 32)
+        .memory_analysis()
+        .temp_size_in_bytes
+        for remat in ("none", "dots", "full")
+    }
+    assert memory["dots"] < 0.6 * memory["none"] and memory["full"] < 0.4 * memory["none"]
+
+
+def test_stopped_derivative_costs_one_more_forward_pass(getkey):
+    """A loss with a stopped jvp costs 4/3 of plain flow matching, and no activation memory."""
+    net = make(getkey, width=64, depth=2, unroll=2)
+    forward = flops(compiled(net, diagonal_loss, 8, grad=False))
+    plain, derived = (compiled(net, loss, 8) for loss in (diagonal_loss, mean_flow_loss))
+    assert flops(plain) < 3.3 * forward
+    assert flops(derived) <= 1.4 * flops(plain)
+    scanned = [
+        compiled(rerun(net, unroll=1), loss, 8).memory_analysis().temp_size_in_bytes
+        for loss in (diagonal_loss, mean_flow_loss)
+    ]
+    assert scanned[1] <= 1.2 * scanned[0]
+
+
+def test_scanned_layers_stop_the_tangent_too(getkey):
+    """The same ratio in the loop bodies, which XLA counts once however deep the net is."""
+    net = make(getkey, width=64, depth=8, mlp_ratio=8.0)
+    plain, derived = (flops(compiled(net, loss, 8)) for loss in (diagonal_loss, mean_flow_loss))
+    assert derived <= 1.4 * plain
+
+
+def test_dense_layers_are_matrix_products_over_the_whole_batch(getkey):
+    """Under vmap XLA sees (batch * tokens, width) matrices, not batches of small products."""
+    net = make(getkey, width=24, heads=2)
+    text = compiled(net, diagonal_loss, 8, grad=False).as_text()
+    assert "f32[128,72]" in text and "f32[128,96]" in text
+
+
+def test_velocity_head_shares_the_trunk(getkey):
+    net = make(getkey, head_depth=1)
+    assert net.head_depth == 1
+    x, s, t = jr.normal(getkey(), SHAPE), jnp.asarray(0.8), jnp.asarray(0.3)
+    V, v = net.with_head(x, s, t)
+    np.testing.assert_allclose(V, net(x, s, t), rtol=1e-5, atol=1e-6)
+    assert v.shape == SHAPE and not jnp.allclose(V, v, atol=1e-2)
+
+    both = eqx.filter_grad(lambda net: net.with_head(x, s, t)[1].sum())(net)
+    size = lambda tree: sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(tree))  # noqa: E731
+    assert size(both.blocks) > 0 and size(both.head_blocks) > 0 and size(both.readout) == 0
+    alone = eqx.filter_grad(lambda net: net(x, s, t).sum())(net)
+    assert size(alone.head_blocks) == 0 and size(alone.head_readout) == 0
+
+
+def test_head_costs_its_own_blocks_only(getkey):
+    """Of 4 trunk blocks and 1 of the head: 5/4 of a forward pass, not two."""
+    net = make(getkey, width=64, depth=4, head_depth=1, unroll=4)
+
+    def head_loss(net, x, s, t, cond):
+        V, v = net.with_head(x, s, t, cond)
+        return V.sum() + v.sum()
+
+    plain = flops(compiled(net, diagonal_loss, 8, grad=False))
+    assert 1.15 * plain < flops(compiled(net, head_loss, 8, grad=False)) < 1.35 * plain
+
+
+def test_asking_for_a_head_that_is_not_there_says_what_to_do(getkey):
+    net = make(getkey)
+    with pytest.raises(UserError, match="--net.head-depth"):
+        net.with_head(jnp.zeros(SHAPE), jnp.asarray(0.8), jnp.asarray(0.3))
+
+
+def test_patches_are_put_back_where_they_came_from(getkey):
+    """With dense layers that copy pixels and no blocks at work, image in is image out."""
+    config = DiTConfig(patch=2, width=12, depth=1, heads=1)
+    net = config.build((4, 6, 3), 0, key=getkey())
+    seen = net._read(
+        net.readout,
+        jnp.arange(6.0)[:, None] * jnp.ones((1, 12)),
+        jnp.zeros(12),
+        jnp.zeros((4, 6, 3)),
+    )
+    assert (seen == 0).all()
+    moved = eqx.tree_at(lambda n: n.readout.output.bias, net, jnp.arange(12.0))
+    image = moved(jnp.zeros((4, 6, 3)), jnp.asarray(0.5), jnp.asarray(0.2))
+    np.testing.assert_array_equal(image[:2, :2].reshape(-1), np.arange(12.0))
+    np.testing.assert_array_equal(image[2:, 4:], image[:2, :2])
+
+
+def test_a_patch_depends_on_its_own_pixels_first(getkey):
+    """With all gates shut the blocks pass tokens through: dV/dx is block-diagonal in patches."""
+    net = CONFIG.build(SHAPE, 0, key=getkey())
+    weight = jr.normal(getkey(), net.readout.output.weight.shape)
+    net = eqx.tree_at(lambda n: n.readout.output.weight, net, weight)
+    jacobian = jax.jacfwd(lambda x: net(x, jnp.asarray(0.5), jnp.asarray(0.2)))(jnp.ones(SHAPE))
+    touched = jnp.abs(jacobian[..., 2, 5, 0])[..., 0] > 1e-9
+    rows, columns = np.nonzero(np.asarray(touched))
+    assert set(rows) == {2, 3} and set(columns) == {4, 5}
+
+
+def test_sincos_positions_differ_and_are_constant_in_size():
+    table = sincos_positions((4, 7), 16)
+    assert table.shape == (28, 16)
+    distances = np.linalg.norm(table[:, None] - table[None], axis=-1) + 10 * np.eye(28)
+    assert distances.min() > 0.1
+    np.testing.assert_allclose(np.linalg.norm(table, axis=1), np.sqrt(8))

@@ -1,0 +1,226 @@
+"""What every network promises, whatever it is made of."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from core.condition import Condition
+from core.errors import UserError
+from core.nets import NETS, DiTConfig, MLPConfig, UNetConfig
+from tests.nets.randomised import mean_flow_loss, perturbed, randomised, with_config
+
+DIT = DiTConfig(width=16, depth=2, heads=2)
+UNET = UNetConfig(channels=8, multipliers=(1, 2), attention=(4,))
+MLP = MLPConfig(width=16, depth=3)
+CASES = {
+    "mlp": (MLP, (2,)),
+    "mlp-concat": (MLPConfig(width=16, depth=2, conditioning="concat", residual=False), (3,)),
+    "dit": (DIT, (8, 8, 1)),
+    "dit-sincos": (dataclasses.replace(DIT, positions="sincos", qk_norm=False), (4, 8, 3)),
+    "unet": (UNET, (8, 8, 1)),
+}
+SMALL = ["mlp", "dit", "unet"]
+
+
+def in_float64(net):
+    return jax.tree.map(lambda p: p.astype(jnp.float64) if eqx.is_inexact_array(p) else p, net)
+
+
+def built(name, getkey, **changes):
+    config, shape = CASES[name]
+    config = dataclasses.replace(config, **changes)
+    return randomised(config, shape, 10, getkey()), jr.normal(getkey(), shape)
+
+
+def times(*values):
+    return tuple(jnp.asarray(v) for v in values)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_output_has_the_shape_of_the_input_and_is_zero_at_the_start(name, getkey):
+    config, shape = CASES[name]
+    net = config.build(shape, 10, key=getkey())
+    out = net(jr.normal(getkey(), shape), *times(0.8, 0.3), Condition(jnp.asarray(4)))
+    assert out.shape == shape and out.dtype == jnp.float32
+    assert (out == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
+def test_default_unet_takes_the_usual_sizes(shape, getkey):
+    net = UNetConfig().build(shape, 10, key=getkey())
+    assert eqx.filter_eval_shape(net, jnp.zeros(shape), *times(1.0, 0.0)).shape == shape
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_batched_equals_one_by_one(name, getkey):
+    net, _ = built(name, getkey)
+    x = jr.normal(getkey(), (3, *CASES[name][1]))
+    s, t = jnp.asarray([0.9, 0.5, 0.1]), jnp.asarray([0.2, 0.5, 0.7])
+    cond = Condition(jnp.asarray([0, 3, 10]))
+    together = jax.vmap(net)(x, s, t, cond)
+    one_by_one = [net(x[i], s[i], t[i], Condition(cond.label[i])) for i in range(3)]
+    np.testing.assert_allclose(together, np.stack(one_by_one), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_jvp_equals_central_differences(name, getkey, x64):
+    net, x = built(name, getkey)
+    net, x = in_float64(net), x.astype(jnp.float64)
+    s, t = jnp.asarray(0.7), jnp.asarray(0.2)
+    tangent = (jr.normal(getkey(), x.shape, x.dtype), jnp.asarray(0.8), jnp.asarray(-0.6))
+    call = jax.jit(lambda x, s, t: net(x, s, t, Condition(jnp.asarray(2))))
+    _, derivative = jax.jit(lambda *at: jax.jvp(call, at, tangent))(x, s, t)
+    h = 1e-5
+    ahead, behind = (
+        call(*(p + sign * h * d for p, d in zip((x, s, t), tangent, strict=True)))
+        for sign in (1, -1)
+    )
+    assert derivative.dtype == jnp.float64 and jnp.abs(derivative).max() > 1e-2
+    np.testing.assert_allclose(derivative, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradient_of_a_derivative_equals_differences(name, getkey, x64):
+    """Reverse over forward, without a stop: the gradient of |dV/ds|^2 in a random direction."""
+    net, x = built(name, getkey)
+    net, x = in_float64(net), x.astype(jnp.float64)
+    params, static = eqx.partition(net, eqx.is_inexact_array)
+    direction = perturbed(jax.tree.map(jnp.zeros_like, params), getkey(), 1.0)
+    s, t = jnp.asarray(0.7), jnp.asarray(0.2)
+
+    @jax.jit
+    def loss(params):
+        net = eqx.combine(params, static)
+        return jnp.sum(jax.jvp(lambda s: net(x, s, t), (s,), (jnp.ones_like(s),))[1] ** 2)
+
+    products = jax.tree.map(lambda g, d: (g * d).sum(), jax.jit(jax.grad(loss))(params), direction)
+    slope, h = sum(jax.tree.leaves(products)), 1e-6
+    ahead, behind = (
+        loss(jax.tree.map(lambda p, d: p + sign * h * d, params, direction)) for sign in (1, -1)
+    )
+    np.testing.assert_allclose(slope, (ahead - behind) / (2 * h), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_is_close_and_parameters_and_gradients_stay_float32(name, getkey):
+    net, x = built(name, getkey)
+    half = with_config(net, x.shape, 10, CASES[name][0], dtype="bfloat16")
+    at = (x, *times(0.8, 0.3), Condition(jnp.asarray(1)))
+    exact, rounded = eqx.filter_jit(net)(*at), eqx.filter_jit(half)(*at)
+    assert rounded.dtype == jnp.float32 and not (exact == rounded).all()
+    assert jnp.linalg.norm(exact - rounded) < 0.03 * jnp.linalg.norm(exact)
+    grads = eqx.filter_jit(eqx.filter_grad(mean_flow_loss))(half, *at)
+    wide = eqx.filter_jit(eqx.filter_grad(mean_flow_loss))(net, *at)
+    for p, g, w in zip(*map(jax.tree.leaves, (half, grads, wide)), strict=True):
+        assert p.dtype == jnp.float32 and g.dtype == jnp.float32
+        assert jnp.linalg.norm(g - w) < 0.2 * jnp.linalg.norm(w) + 1e-3
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_no_label_is_the_null_class(name, getkey):
+    net, x = built(name, getkey)
+    s, t = times(0.8, 0.3)
+    null = net(x, s, t, Condition(jnp.asarray(10)))
+    assert (null == net(x, s, t)).all() and (null == net(x, s, t, Condition())).all()
+    assert not (null == net(x, s, t, Condition(jnp.asarray(9)))).all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_guidance_matters_only_with_the_flag(name, getkey):
+    s, t = times(0.8, 0.3)
+    given = Condition(None, jnp.asarray([2.5, 0.1, 0.9]))
+    none = Condition(None, jnp.asarray([1.0, 0.0, 1.0]))
+    blind, x = built(name, getkey)
+    assert (blind(x, s, t, given) == blind(x, s, t)).all()
+    told, x = built(name, getkey, guidance=True)
+    assert not (told(x, s, t, given) == told(x, s, t)).all()
+    np.testing.assert_allclose(told(x, s, t, none), told(x, s, t), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_time_derivative_of_a_randomised_net_is_small(name, getkey):
+    """The state moves by order one when s crosses [0, 1]: no embedded frequency is large."""
+    net, x = built(name, getkey)
+    grid = jnp.linspace(0.0, 1.0, 41)
+    slope = jax.jit(jax.vmap(jax.jacfwd(lambda s: net(x, s, jnp.asarray(0.2)))))(grid)
+    values = jax.jit(jax.vmap(lambda s: net(x, s, jnp.asarray(0.2))))(grid)
+    size = jnp.sqrt(jnp.mean(values**2))
+    assert jnp.sqrt(jnp.mean(slope**2, axis=range(1, slope.ndim))).max() < 8 * size
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_new_times_do_not_retrace(name, getkey):
+    net, x = built(name, getkey)
+    traced = []
+
+    @eqx.filter_jit
+    def call(net, x, s, t, cond):
+        traced.append(1)
+        return net(x, s, t, cond)
+
+    call(net, x, *times(0.8, 0.3), Condition(jnp.asarray(1)))
+    call(net, x, *times(0.1, 0.6), Condition(jnp.asarray(7)))
+    assert len(traced) == 1
+
+
+def test_networks_without_labels_have_no_table(getkey):
+    net = MLP.build((2,), 0, key=getkey())
+    assert net.embedding.labels is None
+    assert net(jnp.ones(2), *times(0.8, 0.3)).shape == (2,)
+
+
+def test_mlp_learns_a_simple_field(getkey):
+    """Least squares on V(x, s, t) = (cos 3s, t x_1): most of the variance is explained soon."""
+    import optax
+
+    net = MLPConfig(width=64, depth=3).build((2,), 0, key=getkey())
+    optimiser = optax.adam(3e-3)
+
+    def loss(net, key):
+        key_x, key_s, key_t = jr.split(key, 3)
+        x, s, t = jr.normal(key_x, (128, 2)), jr.uniform(key_s, 128), jr.uniform(key_t, 128)
+        wanted = jnp.stack([jnp.cos(3 * s), t * x[:, 1]], 1)
+        return jnp.mean(jnp.square(jax.vmap(net)(x, s, t) - wanted))
+
+    @eqx.filter_jit
+    def fit(net, state):
+        def step(carry, key):
+            value, grads = jax.value_and_grad(loss)(carry[0], key)
+            updates, state = optimiser.update(grads, carry[1])
+            return (optax.apply_updates(carry[0], updates), state), value
+
+        return jax.lax.scan(step, (net, state), jr.split(getkey(), 400))
+
+    values = fit(net, optimiser.init(net))[1]
+    assert values[-20:].mean() < 0.01 and values[:5].mean() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "message"),
+    [
+        (DiTConfig(patch=3), (8, 8, 1), "patches of 3 do not divide images of 8x8"),
+        (DiTConfig(heads=5), (8, 8, 1), "5 heads do not divide width 64"),
+        (DiTConfig(width=18, heads=2, positions="sincos"), (8, 8, 1), "divisible by 4"),
+        (DiTConfig(), (2,), r"dit is for images .* use --net mlp"),
+        (UNetConfig(), (2,), r"unet is for images .* use --net mlp"),
+        (UNetConfig(), (30, 30, 1), "3 levels need sides divisible by 4"),
+        (UNetConfig(heads=3), (28, 28, 1), "3 heads do not divide the channels"),
+        (MLPConfig(), (8, 8, 1), r"mlp is for points.* use --net dit"),
+    ],
+)
+def test_impossible_shapes_are_told_in_one_line(config, shape, message, getkey):
+    with pytest.raises(UserError, match=message) as told:
+        config.build(shape, 0, key=getkey())
+    assert "\n" not in str(told.value)
+
+
+def test_registry_builds_by_name(getkey):
+    for name, shape in (("mlp", (2,)), ("dit", (8, 8, 1)), ("unet", (32, 32, 3))):
+        net = NETS[name]().build(shape, 0, key=getkey())
+        leaves = jax.tree.leaves(eqx.filter(net, eqx.is_array))
+        assert leaves and all(leaf.dtype == jnp.float32 for leaf in leaves)
