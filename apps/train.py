@@ -88,6 +88,7 @@ def _train(
                         _leave(trainer, checkpoints, folder, stop)
             except NonFinite as bad:
                 _on_non_finite(bad, trainer, checkpoints, folder)
+                journal.rewind(trainer.step)
 
 
 def _after(

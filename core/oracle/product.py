@@ -20,7 +20,7 @@ class ProductMixture(ClosedProblem):
     `F(x, s, t) = Q_t(Phi_s(x))` with `Phi_s` the distribution function and `Q_t` the quantile
     function of the marginals. It is found on the trigonometric path, on which the problem is
     smooth and of unit scale up to both ends, and moved to the path asked for. Where `s` and `t`
-    are too close for a difference quotient, four Runge-Kutta steps replace it.
+    are too close for a difference quotient, Runge-Kutta steps replace it.
 
     Derivatives (forward or reverse, any order) are with respect to `x`, `s` and `t` only: the
     flow map treats the mixture itself as a constant.
@@ -140,20 +140,22 @@ def _runge_kutta(
     x: Float[Array, "*shape"],
     s: Float[Array, ""],
     t: Float[Array, ""],
-    steps: int = 4,
+    steps: int = 8,
 ) -> Float[Array, "*shape"]:
     """The average velocity by classical Runge-Kutta steps; no division by `t - s`."""
     h = (t - s) / steps
+    ahead, weight = jnp.array([0.0, 0.5, 0.5, 1.0]), jnp.array([1.0, 2.0, 2.0, 1.0]) / (6 * steps)
 
-    def step(i, V: Array) -> Array:
-        y, u = x + (t - s) * V, s + i * h
-        k_1 = problem.velocity(ANGLES, y, u)
-        k_2 = problem.velocity(ANGLES, y + h / 2 * k_1, u + h / 2)
-        k_3 = problem.velocity(ANGLES, y + h / 2 * k_2, u + h / 2)
-        k_4 = problem.velocity(ANGLES, y + h * k_3, u + h)
-        return V + (k_1 + 2 * k_2 + 2 * k_3 + k_4) / (6 * steps)
+    def stage(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        V, slope, V_next = state  # V at the start of the step, and as far as it is summed up
+        part = ahead.astype(x.dtype)[i % 4]
+        y = x + (t - s) * V + part * h * slope
+        slope = problem.velocity(ANGLES, y, s + (i // 4 + part) * h)
+        V_next = V_next + weight.astype(x.dtype)[i % 4] * slope
+        return jnp.where(i % 4 == 3, V_next, V), slope, V_next
 
-    return jax.lax.fori_loop(0, steps, step, jnp.zeros_like(x))
+    start = jnp.zeros_like(x)
+    return jax.lax.fori_loop(0, 4 * steps, stage, (start, start, start))[0]
 
 
 @jax.custom_jvp
@@ -206,9 +208,12 @@ def _quantile(
     low: Float[Array, "*shape"],
     high: Float[Array, "*shape"],
 ) -> Float[Array, "*shape"]:
-    """The point in `[low, high]` with `log_tail` below it: bisection, then two Newton steps."""
+    """The point in `[low, high]` with `log_tail` below it: bisection, then Newton steps.
+
+    Twenty halvings bring the error to a millionth of the bracket, where Newton squares it.
+    """
     log_heights = jnp.log(problem.weights) - jnp.log(spreads) - 0.5 * jnp.log(2 * jnp.pi)
-    halvings = int(jnp.finfo(log_tail.dtype).nmant) + 6
+    halvings, newton_steps = 20, 3
 
     def improve(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, high, y = state
@@ -223,7 +228,7 @@ def _quantile(
         return low, high, jnp.where(bisecting, (low + high) / 2, newton)
 
     state = low, high, (low + high) / 2
-    return jax.lax.fori_loop(0, halvings + 2, improve, state)[2]
+    return jax.lax.fori_loop(0, halvings + newton_steps, improve, state)[2]
 
 
 def _pick(values: Float[Array, "*shape k"], k: Array) -> Float[Array, "*shape"]:

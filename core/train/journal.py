@@ -37,6 +37,12 @@ class Journal:
         if self._wandb is not None:
             self._wandb.log(metrics, step=step)
 
+    def rewind(self, step: int) -> None:
+        """Drops the lines after a step, when the run goes back to it."""
+        self._file.close()
+        self._keep_until(step)
+        self._file = self.path.open("a")
+
     def close(self) -> None:
         """Closes the file and the Weights & Biases run."""
         self._file.close()

@@ -48,10 +48,10 @@ def _digits() -> dict[str, Any]:
     return {
         "net": "dit",
         "net_flags": DiTConfig(),
-        "steps": 2000,
+        "steps": 2300,
         "batch": 128,
         "ema": 0.998,
-        "optim": OptimConfig(rate=2e-3),
+        "optim": OptimConfig(rate=3e-3),
     }
 
 
