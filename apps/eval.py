@@ -39,7 +39,7 @@ COLUMNS = (
 class EvalConfig:
     """Measures a run's samples against its data, at chosen numbers of evaluations.
 
-    The last row is the floor: the same metrics between two disjoint halves of the real data.
+    The last row is the floor: the same metrics between two disjoint sets of real data.
     `frechet` is the Frechet distance on the named features, `accuracy` that of a nearest-neighbour
     classifier on the data, `map_error` the mean distance to the exact flow map from the same noise
     (data of known law only).
@@ -86,10 +86,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             seed=config.seed,
             progress=meter.more,
         )
-    reference = floor_row(dataset, features=config.features)
+    reference = floor_row(dataset, n, features=config.features)
     result = {"run": config.run, "step": run.step, "reference": reference, "rows": rows}
     shown = [{"data": "samples", **row} for row in rows]
-    shown.append({"data": "real half against real half", **reference})
+    shown.append({"data": "real against real", **reference})
     print_table(f"{config.run}, step {run.step}: {config.features} features", COLUMNS, shown)
     save(result, Path(config.out or Path(config.run) / "eval.json"))
     return result if config.json else None

@@ -1,6 +1,7 @@
 """Trains a method on a data set: `python -m apps.train --plugin imf`."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -154,6 +155,7 @@ def close(trainer: Trainer, folder: Path) -> None:
     """The closing table and pictures, and `summary.json`."""
     config, built = trainer.config, trainer.built
     flow_map, n = trainer.flow_map(), closing_size(built)
+    features = closing_features(built)
     with Meter("evaluating", n * len(config.evals)) as meter:
         rows = evaluate_map(
             flow_map,
@@ -161,24 +163,32 @@ def close(trainer: Trainer, folder: Path) -> None:
             [built.method.sampler],
             config.evals,
             n=n,
+            features=features,
             quick=True,
             progress=meter.more,
         )
-    reference = floor_row(built.dataset, quick=True)
+    reference = floor_row(built.dataset, n, features=features, quick=True)
     for nfe in config.evals:
         path = folder / "samples" / f"final_{nfe}.png"
         sample_picture(flow_map, built.dataset, path, sampler=built.method.sampler, nfe=nfe)
     summary = {"step": trainer.step, "reference": reference, "rows": rows}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     shown = [{"data": "samples", **row} for row in rows]
-    shown.append({"data": "real half against real half", **reference})
-    print_table(f"{config.plugin} on {config.data}: {n} samples, pixel features", COLUMNS, shown)
+    shown.append({"data": "real against real", **reference})
+    print_table(
+        f"{config.plugin} on {config.data}: {n} samples, {features} features", COLUMNS, shown
+    )
     console.print(f"pictures: {folder / 'samples'}")
 
 
 def closing_size(built: Built) -> int:
     """Samples a row of the closing table: as many as the data, 2,048 at most."""
     return min(len(built.dataset), 2048)
+
+
+def closing_features(built: Built) -> str:
+    """Features of the closing table: pixels up to 1,024 numbers an example, else pooled ones."""
+    return "pixels" if math.prod(built.dataset.shape) <= 1024 else "pooled"
 
 
 if __name__ == "__main__":

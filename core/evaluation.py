@@ -84,11 +84,13 @@ def reference_values(dataset: Dataset) -> np.ndarray:
     return np.asarray(dataset.decode(dataset.take(np.arange(count))))
 
 
-def floor_row(dataset: Dataset, *, features: str = "pixels", quick: bool = False) -> Row:
-    """The same metrics between two disjoint random halves of the real data."""
+def floor_row(dataset: Dataset, n: int, *, features: str = "pixels", quick: bool = False) -> Row:
+    """The same metrics between two disjoint random sets of real data, of `n` or half of them."""
     values = reference_values(dataset)
     labels = None if dataset.labels is None else dataset.labels[: len(values)]
-    floor = reference_floor(values, labels, kind=dataset.kind, features=features, quick=quick)
+    floor = reference_floor(
+        values, labels, kind=dataset.kind, features=features, size=n, quick=quick
+    )
     return {"features": features, **floor}
 
 

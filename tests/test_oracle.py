@@ -59,7 +59,7 @@ PROBLEMS = {
     "single-point": single_point,
 }
 NOISE_STD = {"linear": 1.0, "trig": 0.5, "cosine": 1.0, "vp": 0.8, "edm": 1.0}
-GRID = [(problem, path) for problem in PROBLEMS for path in PATHS]
+GRID = [(problem, path) for problem in PROBLEMS for path in ("trig", "vp")]
 
 
 def setting(problem, path):
@@ -131,8 +131,9 @@ def test_samples_have_the_moments_of_the_density(problem, getkey):
     assert jnp.all(jnp.abs(stein + jnp.eye(x.shape[1])) < 5 * spread / 20_000**0.5)
 
 
-@pytest.mark.parametrize("path", ["trig", "edm"])
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize(
+    "problem, path", [*((name, "trig") for name in PROBLEMS), ("mixture", "edm")]
+)
 def test_posterior_samples_have_the_posterior_moments(problem, path, getkey):
     """Means against `x_0_mean`, covariances against its Jacobian (second-order Tweedie)."""
     problem, path = setting(problem, path)
@@ -160,11 +161,11 @@ def jets(F, x, s, t, dx, ds, dt):
     return jax.vmap(jet)(x, s, t, dx, ds, dt)
 
 
-INTEGRATED = [(problem, path) for problem in ("mixture", "three-points") for path in ("vp", "edm")]
-CLOSED = [(problem, path) for problem in ("gaussian", "curved", "single-point") for path in PATHS]
+MAPS = [(problem, path) for problem in ("gaussian", "curved") for path in PATHS]
+MAPS += [("single-point", "vp"), ("mixture", "vp"), ("three-points", "edm")]
 
 
-@pytest.mark.parametrize("problem, path", CLOSED + INTEGRATED)
+@pytest.mark.parametrize("problem, path", MAPS)
 def test_identities_of_a_flow_map(problem, path, getkey, x64):
     problem, path = setting(problem, path)
     F = OracleMap(problem, path, TIGHT)
@@ -196,8 +197,7 @@ def _rows(value):
 
 
 @pytest.mark.parametrize(
-    "problem, path",
-    [("curved", path) for path in PATHS] + [("gaussian", "vp"), ("gaussian", "edm")],
+    "problem, path", [("curved", "linear"), ("curved", "vp"), ("curved", "edm"), ("gaussian", "vp")]
 )
 def test_closed_form_agrees_with_a_fine_solve(problem, path, getkey, x64):
     """Sixteen states each way, from near noise to near data and back."""
@@ -272,8 +272,9 @@ def test_coordinates_of_a_product_do_not_mix(getkey, x64):
     assert jnp.allclose(V, alone.reshape(2, 3), rtol=1e-10)
 
 
-@pytest.mark.parametrize("path", ["linear", "trig"])
-@pytest.mark.parametrize("problem", ["gaussian", "curved", "mixture"])
+@pytest.mark.parametrize(
+    "problem, path", [("gaussian", "linear"), ("curved", "trig"), ("mixture", "linear")]
+)
 def test_data_end_is_finite(problem, path, getkey):
     """At `sigma = 0` a density has E[x_0 | x] = x and E[z | x] = 0."""
     problem, path = setting(problem, path)
@@ -314,7 +315,7 @@ def test_a_single_point_is_reached_on_straight_rays(getkey):
         assert jnp.allclose(V, (x - problem.point) / s, rtol=1e-5)
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", ["curved", "mixture", "three-points"])
 def test_float32_agrees_with_float64(problem, getkey):
     maker, path = PROBLEMS[problem], LinearPath()
     keys = jr.split(getkey(), 32)
@@ -328,7 +329,7 @@ def test_float32_agrees_with_float64(problem, getkey):
     assert np.allclose(V, exact, rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize("problem", ["gaussian", "curved", "single-point"])
+@pytest.mark.parametrize("problem", ["gaussian", "curved"])
 def test_closed_forms_have_reverse_mode_too(problem, getkey, x64):
     problem, path = PROBLEMS[problem](), LinearPath()
     F = OracleMap(problem, path)
@@ -350,9 +351,10 @@ def test_eight_gaussians_lie_on_their_circle(getkey):
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises((ValueError, TypeError), match="covariance"):
-        GaussianProblem(jnp.zeros(2), jnp.eye(3))
-    with pytest.raises(ValueError, match="stds \\(k,\\)"):
-        GaussianMixture(jnp.ones(2) / 2, jnp.zeros((3, 2)), jnp.ones(2))
-    with pytest.raises(ValueError, match="one shape"):
-        mixture_1d(jnp.ones(2) / 2, jnp.zeros(3), jnp.ones(2))
+    for make, arguments in (
+        (GaussianProblem, (jnp.zeros(2), jnp.eye(3))),
+        (GaussianMixture, (jnp.ones(2) / 2, jnp.zeros((3, 2)), jnp.ones(2))),
+        (mixture_1d, (jnp.ones(2) / 2, jnp.zeros(3), jnp.ones(2))),
+    ):
+        with pytest.raises((ValueError, TypeError), match="covariance|means"):
+            make(*arguments)

@@ -28,6 +28,14 @@ def exact(x, s, t):
     return OracleMap(curved(), PATH)(x, jnp.asarray(s), jnp.asarray(t))
 
 
+def riccati(x, t):
+    return x**2 * jnp.cos(t)
+
+
+def riccati_exact(x, s, t):
+    return 1 / (1 / x - (jnp.sin(t) - jnp.sin(s)))
+
+
 def starts(key, n=32):
     return jr.normal(key, (n, 1))
 
@@ -68,18 +76,15 @@ def test_forward_and_back_returns_the_start(method, getkey, x64):
 
 
 @pytest.mark.parametrize("method", [Adaptive(), Fixed("euler", 3), Fixed("dopri8", 2)])
-def test_equal_times_return_the_start(method, getkey):
-    x = starts(getkey(), 1)[0]
-    t = jnp.asarray(0.4)
-    assert jnp.array_equal(solve(velocity, x, t, t, method=method).x, x)
-    V = solve_average_velocity(velocity, x, t, t, method=method).x
-    assert jnp.allclose(V, velocity(x, t), rtol=1e-5)
+def test_equal_times_return_the_start(method):
+    x, t = jnp.asarray(0.8), jnp.asarray(0.4)
+    assert jnp.array_equal(solve(riccati, x, t, t, method=method).x, x)
 
 
 @pytest.mark.parametrize(
     "run, method",
     [(solve, Fixed(solver, 7)) for solver in SOLVERS]
-    + [(solve, Adaptive(solver)) for solver in ("heun", "dopri5", "tsit5", "dopri8")]
+    + [(solve, Adaptive(solver)) for solver in ("heun", "dopri5")]
     + [(solve_average_velocity, Adaptive(rtol=1e-4, atol=1e-9))],
     ids=lambda value: getattr(value, "__name__", repr(value)),
 )
@@ -123,51 +128,61 @@ def test_even_grid_equals_fixed_steps(solver, getkey, x64):
     assert on_grid.nfe == fixed.nfe
 
 
-def test_each_example_of_a_batch_has_its_own_steps(getkey, x64):
-    x = jnp.array([[0.1], [2.5], [-0.4]])
-    batch = jax.vmap(lambda x: solve(velocity, x, S, T))(x)
-    alone = jax.jit(lambda x: solve(velocity, x, S, T))
-    single = [alone(x_i) for x_i in x]
+def test_each_example_of_a_batch_has_its_own_steps(x64):
+    x = jnp.array([[0.1], [0.9], [-2.4]])
+    alone = jax.jit(lambda x: solve(riccati, x, S, T))
+    batch, single = jax.vmap(alone)(x), [alone(x_i) for x_i in x]
     assert jnp.allclose(batch.x, jnp.stack([one.x for one in single]), rtol=1e-12)
     assert batch.nfe.tolist() == [int(one.nfe) for one in single]
     assert len(set(batch.nfe.tolist())) > 1
 
 
-@pytest.mark.parametrize("method", [Adaptive(rtol=1e-9, atol=1e-9), Fixed("dopri5", 80)])
-def test_forward_derivatives_are_those_of_the_flow(method, getkey, x64):
-    """dF/dt = v(F, t), dF/ds = -dF/dx v(x, s)."""
-    x, s, t = starts(getkey(), 1)[0], jnp.asarray(S), jnp.asarray(T)
+@pytest.mark.parametrize("method", [Adaptive(rtol=1e-10, atol=1e-10), Fixed("dopri5", 80)])
+def test_forward_derivatives_are_those_of_the_flow(method, x64):
+    x, s, t = jnp.asarray(0.8), jnp.asarray(S), jnp.asarray(T)
 
     def F(x, s, t):
-        return solve(velocity, x, s, t, method=method).x
+        return solve(riccati, x, s, t, method=method).x
 
-    dF_dx, dF_ds, dF_dt = jax.jit(jax.jacfwd(F, (0, 1, 2)))(x, s, t)
-    assert jnp.allclose(dF_dt, velocity(F(x, s, t), t), rtol=1e-5)
-    assert jnp.allclose(dF_ds, -dF_dx @ velocity(x, s), rtol=1e-5, atol=1e-7)
-    assert jnp.allclose(dF_dx, jax.jacfwd(exact)(x, s, t), rtol=1e-5)
+    got = jax.jit(jax.jacfwd(F, (0, 1, 2)))(x, s, t)
+    expected = jax.jacfwd(riccati_exact, (0, 1, 2))(x, s, t)
+    assert jnp.allclose(jnp.stack(got), jnp.stack(expected), rtol=1e-7)
 
 
-def test_reverse_derivatives_with_the_adjoint_for_them(getkey, x64):
-    x = starts(getkey(), 1)[0]
+def test_reverse_derivatives_with_the_adjoint_for_them(x64):
+    x, s, t = jnp.asarray(0.8), jnp.asarray(S), jnp.asarray(T)
 
-    def F(x):
-        method = Adaptive(rtol=1e-9, atol=1e-9)
+    def F(x, s, t):
+        method = Adaptive(rtol=1e-10, atol=1e-10)
         adjoint = diffrax.RecursiveCheckpointAdjoint()
-        return solve(velocity, x, S, T, method=method, adjoint=adjoint).x[0]
+        return solve(riccati, x, s, t, method=method, adjoint=adjoint).x
 
-    assert jnp.allclose(jax.grad(F)(x), jax.jacfwd(exact)(x, S, T)[0], rtol=1e-6)
-
-
-def test_average_velocity_is_the_displacement_over_the_time(getkey, x64):
-    x, method = starts(getkey(), 1)[0], Adaptive(rtol=1e-10, atol=1e-10)
-    V = solve_average_velocity(velocity, x, S, T, method=method).x
-    assert jnp.allclose(V, (exact(x, S, T) - x) / (T - S), rtol=1e-8)
+    got = jax.jit(jax.grad(F, (0, 1, 2)))(x, s, t)
+    expected = jax.grad(riccati_exact, (0, 1, 2))(x, s, t)
+    assert jnp.allclose(jnp.stack(got), jnp.stack(expected), rtol=1e-7)
 
 
-def test_too_many_steps_is_an_error_not_a_wrong_answer(getkey):
+def test_average_velocity_is_the_displacement_over_the_time(x64):
+    x, method = jnp.asarray(0.8), Adaptive(rtol=1e-10, atol=1e-10)
+    V = solve_average_velocity(riccati, x, S, T, method=method).x
+    assert jnp.allclose(V, (riccati_exact(x, S, T) - x) / (T - S), rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", [Adaptive(), Fixed("heun", 4)])
+def test_average_velocity_is_smooth_where_the_times_meet(method, x64):
+    """At `t = s`: V is the velocity, and its derivative in t half of that along the flow."""
+    x, s = jnp.asarray(0.8), jnp.asarray(0.4)
+    got = jax.jvp(
+        lambda t: solve_average_velocity(riccati, x, s, t, method=method).x, (s,), (jnp.ones(()),)
+    )
+    _, along = jax.jvp(riccati, (x, s), (riccati(x, s), jnp.ones(())))
+    assert jnp.allclose(jnp.stack(got), jnp.stack([riccati(x, s), along / 2]), rtol=1e-12)
+
+
+def test_too_many_steps_is_an_error_not_a_wrong_answer():
     method = Adaptive(rtol=1e-6, atol=1e-6, max_steps=3)
     with pytest.raises(Exception, match="maximum number of solver steps"):
-        jax.block_until_ready(solve(velocity, starts(getkey(), 1)[0], S, T, method=method))
+        jax.block_until_ready(solve(riccati, jnp.asarray(0.8), S, T, method=method))
 
 
 def test_methods_that_cannot_be_are_refused():

@@ -32,7 +32,30 @@ class Pixels:
         return np.asarray(examples, np.float64).reshape(len(examples), -1)
 
 
-FEATURES: dict[str, FeatureExtractor] = {"pixels": Pixels()}
+@dataclass(frozen=True)
+class Pooled:
+    """Images averaged over a grid of at most `side` by `side` cells; other examples flattened.
+
+    Small enough that a few thousand samples have a covariance of full rank, and blind to fine
+    texture. Cells are as equal as the size allows.
+    """
+
+    side: int = 8
+    name: str = "pooled"
+
+    def __call__(self, examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]:
+        values = np.asarray(examples, np.float64)
+        if values.ndim == 4:
+            for axis in (1, 2):
+                cells = np.array_split(
+                    np.arange(values.shape[axis]), min(self.side, values.shape[axis])
+                )
+                means = [values.take(cell, axis).mean(axis) for cell in cells]
+                values = np.stack(means, axis)
+        return values.reshape(len(values), -1)
+
+
+FEATURES: dict[str, FeatureExtractor] = {"pixels": Pixels(), "pooled": Pooled()}
 
 
 def register_features(extractor: FeatureExtractor) -> FeatureExtractor:

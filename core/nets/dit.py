@@ -1,12 +1,12 @@
 """A diffusion transformer with two times: patches, adaLN-zero blocks, a scan over the layers."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Key
@@ -15,6 +15,7 @@ from core.condition import Condition
 from core.errors import UserError
 from core.nets.attention import Implementation, attention
 from core.nets.embeddings import Embedding, EmbeddingConfig
+from core.nets.initial import Normal, initialise, stack
 from core.nets.layers import Dense, Dtype, Remat, cast, layer_norm, rematerialise, rms_norm
 
 Positions = Literal["learned", "sincos"]
@@ -67,7 +68,7 @@ class DiTConfig(EmbeddingConfig):
             )
         if self.positions == "sincos" and self.width % 4:
             raise UserError(f"sincos positions need --net.width divisible by 4, not {self.width}")
-        return DiT(shape, num_classes, self, key=key)
+        return initialise(lambda normal: DiT(shape, num_classes, self, normal=normal), key)
 
 
 class Block(eqx.Module):
@@ -88,16 +89,16 @@ class Block(eqx.Module):
     heads: int = eqx.field(static=True)
     implementation: Implementation = eqx.field(static=True)
 
-    def __init__(self, config: DiTConfig, *, key: Key[Array, ""]):
-        key_modulation, key_qkv, key_merge, key_up, key_down = jr.split(key, 5)
+    def __init__(self, config: DiTConfig, *, normal: Normal):
         width, hidden = config.width, round(config.mlp_ratio * config.width)
-        self.modulation = Dense(width, 6 * width, scale=0.0, key=key_modulation)
-        self.qkv = Dense(width, 3 * width, bias=False, key=key_qkv)
-        self.merge = Dense(width, width, key=key_merge)
-        self.up = Dense(width, hidden, key=key_up)
-        self.down = Dense(hidden, width, key=key_down)
-        scale = jnp.ones(width // config.heads, jnp.float32) if config.qk_norm else None
-        self.q_scale = self.k_scale = scale
+        self.modulation = Dense(width, 6 * width, scale=0.0, normal=normal)
+        self.qkv = Dense(width, 3 * width, bias=False, normal=normal)
+        self.merge = Dense(width, width, normal=normal)
+        self.up = Dense(width, hidden, normal=normal)
+        self.down = Dense(hidden, width, normal=normal)
+        dim = width // config.heads
+        self.q_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
+        self.k_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
         self.heads, self.implementation = config.heads, config.attention
 
     def __call__(
@@ -124,10 +125,9 @@ class Readout(eqx.Module):
     modulation: Dense
     output: Dense
 
-    def __init__(self, width: int, pixels: int, *, key: Key[Array, ""]):
-        key_modulation, key_output = jr.split(key)
-        self.modulation = Dense(width, 2 * width, scale=0.0, key=key_modulation)
-        self.output = Dense(width, pixels, scale=0.0, key=key_output)
+    def __init__(self, width: int, pixels: int, *, normal: Normal):
+        self.modulation = Dense(width, 2 * width, scale=0.0, normal=normal)
+        self.output = Dense(width, pixels, scale=0.0, normal=normal)
 
     def __call__(
         self, h: Float[Array, "tokens width"], e: Float[Array, " width"]
@@ -158,20 +158,20 @@ class DiT(eqx.Module):
         num_classes: int,
         config: DiTConfig,
         *,
-        key: Key[Array, ""],
+        normal: Normal,
     ):
-        keys = jr.split(key, 7)
         width, pixels = config.width, config.patch**2 * shape[2]
         tokens = shape[0] * shape[1] // config.patch**2
-        self.embedding = Embedding(width, num_classes, config, key=keys[0])
-        self.patches = Dense(pixels, width, key=keys[1])
-        learned = 0.02 * jr.normal(keys[2], (tokens, width), jnp.float32)
-        self.positions = learned if config.positions == "learned" else None
-        self.blocks = _stack(config, config.depth, keys[3])
-        self.readout = Readout(width, pixels, key=keys[4])
+        block = partial(_block, config)
+        self.embedding = Embedding(width, num_classes, config, normal=normal)
+        self.patches = Dense(pixels, width, normal=normal)
+        learned = config.positions == "learned"
+        self.positions = 0.02 * normal(tokens, width) if learned else None
+        self.blocks = stack(block, config.depth, normal)
+        self.readout = Readout(width, pixels, normal=normal)
         headed = config.head_depth > 0
-        self.head_blocks = _stack(config, config.head_depth, keys[5]) if headed else None
-        self.head_readout = Readout(width, pixels, key=keys[6]) if headed else None
+        self.head_blocks = stack(block, config.head_depth, normal) if headed else None
+        self.head_readout = Readout(width, pixels, normal=normal) if headed else None
         self.config = config
 
     @property
@@ -248,9 +248,8 @@ class DiT(eqx.Module):
         return rearrange(pixels, "(h w) (p q c) -> (h p) (w q) c", h=x.shape[0] // p, p=p, q=p)
 
 
-def _stack(config: DiTConfig, depth: int, key: Key[Array, ""]) -> Block:
-    """`depth` blocks as one, each parameter with a leading layer axis."""
-    return eqx.filter_vmap(lambda k: Block(config, key=k))(jr.split(key, depth))
+def _block(config: DiTConfig, normal: Normal) -> Block:
+    return Block(config, normal=normal)
 
 
 def sincos_positions(grid: tuple[int, int], width: int) -> np.ndarray:

@@ -6,11 +6,11 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from core.condition import Condition
+from core.nets.initial import Normal
 from core.nets.layers import Dense, at_least_float32
 
 Times = Literal["s,s-t", "s,t", "s-t"]
@@ -63,20 +63,15 @@ class Embedding(eqx.Module):
     max_frequency: float = eqx.field(static=True)
     guidance: bool = eqx.field(static=True)
 
-    def __init__(
-        self, width: int, num_classes: int, config: EmbeddingConfig, *, key: Key[Array, ""]
-    ):
+    def __init__(self, width: int, num_classes: int, config: EmbeddingConfig, *, normal: Normal):
         self.times, self.guidance = config.times, config.guidance
         self.frequencies, self.max_frequency = config.frequencies, config.max_frequency
-        key_inputs, key_output, key_labels = jr.split(key, 3)
-        numbers = len(self.times.split(",")) + 3 * self.guidance
-        keys = jr.split(key_inputs, numbers)
+        numbers, features = len(self.times.split(",")) + 3 * self.guidance, 2 * self.frequencies
         self.inputs = tuple(
-            Dense(2 * self.frequencies, width, bias=i == 0, key=k) for i, k in enumerate(keys)
+            Dense(features, width, bias=i == 0, normal=normal) for i in range(numbers)
         )
-        self.output = Dense(width, width, key=key_output)
-        rows = (num_classes + 1, width)
-        self.labels = 0.5 * jr.normal(key_labels, rows, jnp.float32) if num_classes else None
+        self.output = Dense(width, width, normal=normal)
+        self.labels = 0.5 * normal(num_classes + 1, width) if num_classes else None
 
     def __call__(
         self, s: Float[Array, ""], t: Float[Array, ""], cond: Condition | None = None

@@ -7,8 +7,9 @@ from typing import Literal, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
+
+from core.nets.initial import Normal
 
 Dtype = Literal["float32", "bfloat16"]
 Remat = Literal["none", "dots", "full"]
@@ -32,16 +33,20 @@ class Dense(eqx.Module):
         *,
         bias: bool = True,
         scale: float = 1.0,
-        key: Key[Array, ""],
+        normal: Normal,
     ):
         """Weights of standard deviation `scale / sqrt(size_in)`, biases zero."""
-        spread = scale / math.sqrt(size_in)
-        self.weight = spread * jr.normal(key, (size_out, size_in), jnp.float32)
+        self.weight = scaled(normal, (size_out, size_in), scale / math.sqrt(size_in))
         self.bias = jnp.zeros(size_out, jnp.float32) if bias else None
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         y = jax.lax.dot_general(x, self.weight, (((x.ndim - 1,), (1,)), ((), ())))
         return y if self.bias is None else y + jnp.expand_dims(self.bias, range(x.ndim - 1))
+
+
+def scaled(normal: Normal, shape: tuple[int, ...], spread: float) -> Float[Array, "..."]:
+    """Normal numbers of standard deviation `spread`; none are drawn where that is zero."""
+    return spread * normal(*shape) if spread else jnp.zeros(shape, jnp.float32)
 
 
 def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

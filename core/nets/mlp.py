@@ -7,12 +7,12 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from core.condition import Condition
 from core.errors import UserError
 from core.nets.embeddings import Embedding, EmbeddingConfig
+from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, Dtype, cast
 
 Activation = Literal["gelu", "silu"]
@@ -43,7 +43,7 @@ class MLPConfig(EmbeddingConfig):
                 f"the mlp is for points, but the data are arrays of shape {shape}: "
                 "use --net dit or --net unet"
             )
-        return MLP(shape[0], num_classes, self, key=key)
+        return initialise(lambda normal: MLP(shape[0], num_classes, self, normal=normal), key)
 
 
 class MLP(eqx.Module):
@@ -57,16 +57,13 @@ class MLP(eqx.Module):
     residual: bool = eqx.field(static=True)
     dtype: Dtype = eqx.field(static=True)
 
-    def __init__(self, dim: int, num_classes: int, config: MLPConfig, *, key: Key[Array, ""]):
-        key_embedding, key_hidden, key_added, key_output = jr.split(key, 4)
+    def __init__(self, dim: int, num_classes: int, config: MLPConfig, *, normal: Normal):
         width, add = config.width, config.conditioning == "add"
         sizes = [dim if add else dim + width] + [width] * (config.depth - 1)
-        self.embedding = Embedding(width, num_classes, config, key=key_embedding)
-        keys = jr.split(key_hidden, config.depth)
-        self.hidden = tuple(Dense(n, width, key=k) for n, k in zip(sizes, keys, strict=True))
-        keys = jr.split(key_added, config.depth) if add else ()
-        self.added = tuple(Dense(width, width, bias=False, key=k) for k in keys)
-        self.output = Dense(width, dim, scale=0.0, key=key_output)
+        self.embedding = Embedding(width, num_classes, config, normal=normal)
+        self.hidden = tuple(Dense(size, width, normal=normal) for size in sizes)
+        self.added = tuple(Dense(width, width, bias=False, normal=normal) for _ in sizes if add)
+        self.output = Dense(width, dim, scale=0.0, normal=normal)
         self.activation, self.residual = config.activation, config.residual
         self.dtype = config.dtype
 

@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from einops import reduce, repeat
 from jaxtyping import Array, Float, Key
 
@@ -14,7 +13,8 @@ from core.condition import Condition
 from core.errors import UserError
 from core.nets.attention import attention
 from core.nets.embeddings import Embedding, EmbeddingConfig
-from core.nets.layers import Dense, Dtype, Remat, at_least_float32, cast, rematerialise
+from core.nets.initial import Normal, initialise
+from core.nets.layers import Dense, Dtype, Remat, at_least_float32, cast, rematerialise, scaled
 
 Image = Float[Array, "height width channels"]
 Resample = Literal["keep", "down", "up"]
@@ -54,7 +54,7 @@ class UNetConfig(EmbeddingConfig):
             )
         if any(self.channels * m % self.heads for m in self.multipliers):
             raise UserError(f"{self.heads} heads do not divide the channels: change --net.heads")
-        return UNet(shape, num_classes, self, key=key)
+        return initialise(lambda normal: UNet(shape, num_classes, self, normal=normal), key)
 
 
 class Conv(eqx.Module):
@@ -63,9 +63,8 @@ class Conv(eqx.Module):
     weight: Float[Array, "3 3 in out"]
     bias: Float[Array, " out"]
 
-    def __init__(self, size_in: int, size_out: int, *, scale: float = 1.0, key: Key[Array, ""]):
-        spread = scale / (9 * size_in) ** 0.5
-        self.weight = spread * jr.normal(key, (3, 3, size_in, size_out), jnp.float32)
+    def __init__(self, size_in: int, size_out: int, *, scale: float = 1.0, normal: Normal):
+        self.weight = scaled(normal, (3, 3, size_in, size_out), scale / (9 * size_in) ** 0.5)
         self.bias = jnp.zeros(size_out, jnp.float32)
 
     def __call__(self, x: Float[Array, "height width in"]) -> Float[Array, "height width out"]:
@@ -114,11 +113,10 @@ class SelfAttention(eqx.Module):
     merge: Dense
     heads: int = eqx.field(static=True)
 
-    def __init__(self, channels: int, heads: int, *, key: Key[Array, ""]):
-        key_qkv, key_merge = jr.split(key)
+    def __init__(self, channels: int, heads: int, *, normal: Normal):
         self.norm = GroupNorm(channels)
-        self.qkv = Dense(channels, 3 * channels, key=key_qkv)
-        self.merge = Dense(channels, channels, scale=0.0, key=key_merge)
+        self.qkv = Dense(channels, 3 * channels, normal=normal)
+        self.merge = Dense(channels, channels, scale=0.0, normal=normal)
         self.heads = heads
 
     def __call__(self, x: Image) -> Image:
@@ -154,17 +152,16 @@ class ResBlock(eqx.Module):
         *,
         how: Resample = "keep",
         heads: int = 0,
-        key: Key[Array, ""],
+        normal: Normal,
     ):
-        keys = jr.split(key, 5)
         self.norm_1 = GroupNorm(size_in)
-        self.conv_1 = Conv(size_in, size_out, key=keys[0])
-        self.modulation = Dense(embed, 2 * size_out, scale=0.1, key=keys[1])
+        self.conv_1 = Conv(size_in, size_out, normal=normal)
+        self.modulation = Dense(embed, 2 * size_out, scale=0.1, normal=normal)
         self.norm_2 = GroupNorm(size_out)
-        self.conv_2 = Conv(size_out, size_out, scale=0.0, key=keys[2])
+        self.conv_2 = Conv(size_out, size_out, scale=0.0, normal=normal)
         changes = size_in != size_out
-        self.short = Dense(size_in, size_out, bias=False, key=keys[3]) if changes else None
-        self.attend = SelfAttention(size_out, heads, key=keys[4]) if heads else None
+        self.short = Dense(size_in, size_out, bias=False, normal=normal) if changes else None
+        self.attend = SelfAttention(size_out, heads, normal=normal) if heads else None
         self.how = how
 
     def __call__(self, x: Image, e: Float[Array, " embed"]) -> Float[Array, "h w c"]:
@@ -194,19 +191,17 @@ class UNet(eqx.Module):
         num_classes: int,
         config: UNetConfig,
         *,
-        key: Key[Array, ""],
+        normal: Normal,
     ):
-        key_embedding, key_input, key_down, key_up, key_output = jr.split(key, 5)
         embed, channels = 4 * config.channels, config.channels
-        self.embedding = Embedding(embed, num_classes, config, key=key_embedding)
-        self.input = Conv(shape[2], channels, key=key_input)
+        self.embedding = Embedding(embed, num_classes, config, normal=normal)
+        self.input = Conv(shape[2], channels, normal=normal)
         down, up = plan(shape[0], config)
-        keys_down, keys_up = jr.split(key_down, len(down)), jr.split(key_up, len(up))
-        self.down = tuple(p.build(embed, k) for p, k in zip(down, keys_down, strict=True))
-        self.up = tuple(p.build(embed, k) for p, k in zip(up, keys_up, strict=True))
+        self.down = tuple(p.build(embed, normal) for p in down)
+        self.up = tuple(p.build(embed, normal) for p in up)
         self.joins = tuple(p.joins for p in up)
         self.norm = GroupNorm(channels * config.multipliers[0])
-        self.output = Conv(channels * config.multipliers[0], shape[2], scale=0.0, key=key_output)
+        self.output = Conv(channels * config.multipliers[0], shape[2], scale=0.0, normal=normal)
         self.config = config
 
     def __call__(
@@ -236,9 +231,11 @@ class Plan(NamedTuple):
     heads: int
     joins: bool
 
-    def build(self, embed: int, key: Key[Array, ""]) -> ResBlock:
+    def build(self, embed: int, normal: Normal) -> ResBlock:
         """The block, for embeddings of size `embed`."""
-        return ResBlock(self.size_in, self.size_out, embed, how=self.how, heads=self.heads, key=key)
+        return ResBlock(
+            self.size_in, self.size_out, embed, how=self.how, heads=self.heads, normal=normal
+        )
 
 
 def plan(height: int, config: UNetConfig) -> tuple[list[Plan], list[Plan]]:

@@ -14,14 +14,16 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     elif config.schedule == "constant":
         main = optax.constant_schedule(config.rate)
     else:
-        main = _inverse_root(config.rate, max(config.decay - warmup, 1))
+        main = _inverse_root(config.rate, max(config.decay, warmup), warmup)
     ramp = optax.linear_schedule(0.0, config.rate, max(warmup, 1))
     return optax.join_schedules([ramp, main], [warmup]) if warmup else main
 
 
-def _inverse_root(rate: float, decay: int) -> optax.Schedule:
+def _inverse_root(rate: float, decay: int, offset: int) -> optax.Schedule:
+    """`rate sqrt(decay / step)` from step `decay` on, of steps counted from `offset`."""
+
     def value(step):
-        return rate * jnp.sqrt(decay / jnp.maximum(step, decay))
+        return rate * jnp.sqrt(decay / jnp.maximum(step + offset, decay))
 
     return value
 

@@ -6,7 +6,7 @@ Each recipe is a `TrainConfig`; a flag overrides any value of it.
 from typing import Any
 
 from core.data import DATA
-from core.nets import NETS, DiTConfig, MLPConfig, UNetConfig
+from core.nets import NETS, DiTConfig, MLPConfig
 from core.plugin import Plugin, pick
 from core.train.config import OptimConfig, TrainConfig
 
@@ -56,10 +56,10 @@ def _digits() -> dict[str, Any]:
 
 
 def _images() -> dict[str, Any]:
-    """Images of 28 pixels and more."""
+    """Images of 28 pixels and more; on a CPU a transformer is several times faster than a U-Net."""
     return {
-        "net": "unet",
-        "net_flags": UNetConfig(),
+        "net": "dit",
+        "net_flags": DiTConfig(patch=4, width=128, depth=6),
         "steps": 10_000,
         "batch": 64,
         "optim": OptimConfig(rate=5e-4),

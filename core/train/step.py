@@ -56,7 +56,7 @@ def make_step(
             key=state.key,
             rollbacks=state.rollbacks,
         )
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.all(jnp.isfinite(jnp.stack(list(losses.values()))))
         return new, {**metrics, "grad_norm": norm, "finite": finite.astype(jnp.float32)}
 
@@ -87,7 +87,9 @@ def many_steps(step: Step, gather: Callable[[Any, dict[str, Array]], Batch]) -> 
     back with a leading axis of steps.
     """
 
-    def run(state: TrainState, store: Any, raw: dict[str, Array]) -> tuple[TrainState, Metrics]:
+    def run(
+        state: TrainState, store: Any, raw: dict[str, Array]
+    ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
         return jax.lax.scan(lambda carry, one: step(carry, gather(store, one)), state, raw)
 
     return jax.jit(run, donate_argnums=0)

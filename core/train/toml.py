@@ -99,13 +99,17 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
-    """The first flag that shapes the run and differs, as `--flag OLD there, NEW asked`, or None."""
-    for key in sorted((set(old) | set(new)) - set(NOT_SHAPING)):
+    """The first flag in which two configurations differ, as `--flag old against new`, or None.
+
+    A selector comes before the flags that it selects.
+    """
+    for key in sorted(set(old) | set(new), key=lambda key: (key != "name", key)):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             deeper = difference(a, b, f"{prefix}{key}.")
             if deeper:
                 return deeper
         elif a != b:
-            return f"--{prefix}{key} {a} there, {b} asked".replace("_", "-")
+            flag = prefix[:-1] if key == "name" else f"{prefix}{key}".replace("_", "-")
+            return f"--{flag} {a} there, {b} asked"
     return None

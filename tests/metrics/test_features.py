@@ -42,3 +42,13 @@ def test_samples_that_are_not_finite_are_counted_and_refused():
     x[1, 0, 0], x[3, 1, 1] = np.nan, np.inf
     with pytest.raises(ValueError, match="2 of 5 examples"):
         extract("pixels", x)
+
+
+def test_pooled_features_keep_means_and_reduce_the_size():
+    images = np.random.default_rng(0).normal(size=(3, 20, 12, 2))
+    pooled = extract("pooled", images)
+    assert pooled.shape == (3, 8 * 8 * 2)
+    flat = np.ones((3, 20, 12, 2)) * np.array([2.0, -1.0])
+    assert np.allclose(extract("pooled", flat).reshape(3, 8, 8, 2), [2.0, -1.0])
+    small = images[:, :8, :8]
+    assert np.allclose(extract("pooled", small), extract("pixels", small))

@@ -12,7 +12,7 @@ import pytest
 from core.errors import UserError
 from core.nets import DiTConfig
 from core.nets.dit import sincos_positions
-from tests.nets.randomised import mean_flow_loss, randomised, with_config
+from tests.nets.randomised import jit, mean_flow_loss, randomised, with_config
 
 CONFIG = DiTConfig(width=16, depth=3, heads=2, remat="none")
 SHAPE = (8, 8, 1)
@@ -39,9 +39,7 @@ def compiled(net, loss, batch, grad=True):
     """The compiled value (and gradient) of a mean loss over a batch."""
     args = (jnp.zeros((batch, *SHAPE)), jnp.zeros(batch), jnp.zeros(batch))
     function = batch_loss(loss)
-    params, static = eqx.partition(net, eqx.is_array)
-    call = lambda p, *a: function(eqx.combine(p, static), *a)  # noqa: E731
-    return jax.jit(jax.value_and_grad(call) if grad else call).lower(params, *args).compile()
+    return jit(jax.value_and_grad(function) if grad else function).lower(net, *args).compile()
 
 
 def flops(executable):
@@ -53,7 +51,7 @@ def test_remat_and_unroll_change_no_value_and_no_gradient(changes, getkey, x64):
     net = make(getkey)
     net = jax.tree.map(lambda p: p.astype(jnp.float64), net)
     x, (s, t) = jr.normal(getkey(), (4, *SHAPE)), jr.uniform(getkey(), (2, 4))
-    loss = eqx.filter_jit(eqx.filter_value_and_grad(batch_loss(mean_flow_loss)))
+    loss = jit(jax.value_and_grad(batch_loss(mean_flow_loss)))
     plain, other = loss(net, x, s, t), loss(rerun(net, **changes), x, s, t)
     for a, b in zip(*map(jax.tree.leaves, (plain, other)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)

@@ -12,7 +12,7 @@ import pytest
 from core.condition import Condition
 from core.errors import UserError
 from core.nets import NETS, DiTConfig, MLPConfig, UNetConfig
-from tests.nets.randomised import mean_flow_loss, perturbed, randomised, with_config
+from tests.nets.randomised import jit, mean_flow_loss, noise, randomised, skeleton, with_config
 
 DIT = DiTConfig(width=16, depth=2, heads=2)
 UNET = UNetConfig(channels=8, multipliers=(1, 2), attention=(4,))
@@ -23,6 +23,7 @@ CASES = {
     "dit": (DIT, (8, 8, 1)),
     "dit-sincos": (dataclasses.replace(DIT, positions="sincos", qk_norm=False), (4, 8, 3)),
     "unet": (UNET, (8, 8, 1)),
+    "unet-flat": (dataclasses.replace(UNET, multipliers=(1,)), (4, 4, 2)),
 }
 SMALL = ["mlp", "dit", "unet"]
 
@@ -45,7 +46,8 @@ def times(*values):
 def test_output_has_the_shape_of_the_input_and_is_zero_at_the_start(name, getkey):
     config, shape = CASES[name]
     net = config.build(shape, 10, key=getkey())
-    out = net(jr.normal(getkey(), shape), *times(0.8, 0.3), Condition(jnp.asarray(4)))
+    cond = Condition(jnp.asarray(4))
+    out = jit(lambda x: net(x, *times(0.8, 0.3), cond))(jr.normal(getkey(), shape))
     assert out.shape == shape and out.dtype == jnp.float32
     assert (out == 0).all()
 
@@ -61,9 +63,10 @@ def test_batched_equals_one_by_one(name, getkey):
     net, _ = built(name, getkey)
     x = jr.normal(getkey(), (3, *CASES[name][1]))
     s, t = jnp.asarray([0.9, 0.5, 0.1]), jnp.asarray([0.2, 0.5, 0.7])
-    cond = Condition(jnp.asarray([0, 3, 10]))
-    together = jax.vmap(net)(x, s, t, cond)
-    one_by_one = [net(x[i], s[i], t[i], Condition(cond.label[i])) for i in range(3)]
+    label = jnp.asarray([0, 3, 10])
+    call = jit(lambda x, s, t, label: net(x, s, t, Condition(label)))
+    together = jax.vmap(call)(x, s, t, label)
+    one_by_one = [call(x[i], s[i], t[i], label[i]) for i in range(3)]
     np.testing.assert_allclose(together, np.stack(one_by_one), rtol=1e-4, atol=1e-5)
 
 
@@ -73,8 +76,8 @@ def test_jvp_equals_central_differences(name, getkey, x64):
     net, x = in_float64(net), x.astype(jnp.float64)
     s, t = jnp.asarray(0.7), jnp.asarray(0.2)
     tangent = (jr.normal(getkey(), x.shape, x.dtype), jnp.asarray(0.8), jnp.asarray(-0.6))
-    call = jax.jit(lambda x, s, t: net(x, s, t, Condition(jnp.asarray(2))))
-    _, derivative = jax.jit(lambda *at: jax.jvp(call, at, tangent))(x, s, t)
+    call = jit(lambda x, s, t: net(x, s, t, Condition(jnp.asarray(2))))
+    _, derivative = jit(lambda *at: jax.jvp(call, at, tangent))(x, s, t)
     h = 1e-5
     ahead, behind = (
         call(*(p + sign * h * d for p, d in zip((x, s, t), tangent, strict=True)))
@@ -84,21 +87,21 @@ def test_jvp_equals_central_differences(name, getkey, x64):
     np.testing.assert_allclose(derivative, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["mlp", "dit", "unet-flat"])
 def test_gradient_of_a_derivative_equals_differences(name, getkey, x64):
     """Reverse over forward, without a stop: the gradient of |dV/ds|^2 in a random direction."""
     net, x = built(name, getkey)
     net, x = in_float64(net), x.astype(jnp.float64)
     params, static = eqx.partition(net, eqx.is_inexact_array)
-    direction = perturbed(jax.tree.map(jnp.zeros_like, params), getkey(), 1.0)
+    direction = noise(params, getkey())
     s, t = jnp.asarray(0.7), jnp.asarray(0.2)
 
-    @jax.jit
+    @jit
     def loss(params):
         net = eqx.combine(params, static)
         return jnp.sum(jax.jvp(lambda s: net(x, s, t), (s,), (jnp.ones_like(s),))[1] ** 2)
 
-    products = jax.tree.map(lambda g, d: (g * d).sum(), jax.jit(jax.grad(loss))(params), direction)
+    products = jax.tree.map(lambda g, d: (g * d).sum(), jit(jax.grad(loss))(params), direction)
     slope, h = sum(jax.tree.leaves(products)), 1e-6
     ahead, behind = (
         loss(jax.tree.map(lambda p, d: p + sign * h * d, params, direction)) for sign in (1, -1)
@@ -107,15 +110,21 @@ def test_gradient_of_a_derivative_equals_differences(name, getkey, x64):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_bfloat16_is_close_and_parameters_and_gradients_stay_float32(name, getkey):
+def test_bfloat16_is_close_and_its_output_float32(name, getkey):
+    net, x = built(name, getkey)
+    half = with_config(net, x.shape, 10, CASES[name][0], dtype="bfloat16")
+    call = jit(lambda net: net(x, *times(0.8, 0.3), Condition(jnp.asarray(1))))
+    exact, rounded = call(net), call(half)
+    assert rounded.dtype == jnp.float32 and not (exact == rounded).all()
+    assert jnp.linalg.norm(exact - rounded) < 0.03 * jnp.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("name", ["mlp", "dit"])
+def test_parameters_and_gradients_stay_float32_in_bfloat16(name, getkey):
     net, x = built(name, getkey)
     half = with_config(net, x.shape, 10, CASES[name][0], dtype="bfloat16")
     at = (x, *times(0.8, 0.3), Condition(jnp.asarray(1)))
-    exact, rounded = eqx.filter_jit(net)(*at), eqx.filter_jit(half)(*at)
-    assert rounded.dtype == jnp.float32 and not (exact == rounded).all()
-    assert jnp.linalg.norm(exact - rounded) < 0.03 * jnp.linalg.norm(exact)
-    grads = eqx.filter_jit(eqx.filter_grad(mean_flow_loss))(half, *at)
-    wide = eqx.filter_jit(eqx.filter_grad(mean_flow_loss))(net, *at)
+    grads, wide = (jit(jax.grad(mean_flow_loss))(n, *at) for n in (half, net))
     for p, g, w in zip(*map(jax.tree.leaves, (half, grads, wide)), strict=True):
         assert p.dtype == jnp.float32 and g.dtype == jnp.float32
         assert jnp.linalg.norm(g - w) < 0.2 * jnp.linalg.norm(w) + 1e-3
@@ -125,9 +134,10 @@ def test_bfloat16_is_close_and_parameters_and_gradients_stay_float32(name, getke
 def test_no_label_is_the_null_class(name, getkey):
     net, x = built(name, getkey)
     s, t = times(0.8, 0.3)
-    null = net(x, s, t, Condition(jnp.asarray(10)))
-    assert (null == net(x, s, t)).all() and (null == net(x, s, t, Condition())).all()
-    assert not (null == net(x, s, t, Condition(jnp.asarray(9)))).all()
+    call = jit(lambda cond: net(x, s, t, cond))
+    null = call(Condition(jnp.asarray(10)))
+    assert (null == call(None)).all() and (null == call(Condition())).all()
+    assert not (null == call(Condition(jnp.asarray(9)))).all()
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -136,21 +146,28 @@ def test_guidance_matters_only_with_the_flag(name, getkey):
     given = Condition(None, jnp.asarray([2.5, 0.1, 0.9]))
     none = Condition(None, jnp.asarray([1.0, 0.0, 1.0]))
     blind, x = built(name, getkey)
-    assert (blind(x, s, t, given) == blind(x, s, t)).all()
-    told, x = built(name, getkey, guidance=True)
-    assert not (told(x, s, t, given) == told(x, s, t)).all()
-    np.testing.assert_allclose(told(x, s, t, none), told(x, s, t), rtol=1e-6)
+    told, _ = built(name, getkey, guidance=True)
+    call = jit(lambda net, cond: net(x, s, t, cond))
+    assert (call(blind, given) == call(blind, None)).all()
+    assert not (call(told, given) == call(told, None)).all()
+    np.testing.assert_allclose(call(told, none), call(told, None), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_time_derivative_of_a_randomised_net_is_small(name, getkey):
-    """The state moves by order one when s crosses [0, 1]: no embedded frequency is large."""
-    net, x = built(name, getkey)
-    grid = jnp.linspace(0.0, 1.0, 41)
-    slope = jax.jit(jax.vmap(jax.jacfwd(lambda s: net(x, s, jnp.asarray(0.2)))))(grid)
-    values = jax.jit(jax.vmap(lambda s: net(x, s, jnp.asarray(0.2))))(grid)
-    size = jnp.sqrt(jnp.mean(values**2))
-    assert jnp.sqrt(jnp.mean(slope**2, axis=range(1, slope.ndim))).max() < 8 * size
+    """|dV/ds| stays below max_frequency |V|; a net that embeds 1000 s, say, is far above."""
+    config, shape = CASES[name]
+    net = randomised(config, shape, 10, getkey(), scale=0.15)
+    fast = with_config(net, shape, 10, config, max_frequency=1000.0)
+    x, grid = jr.normal(getkey(), shape), jnp.linspace(0.0, 1.0, 17)
+
+    @jit
+    def sizes(net):
+        along = lambda s: jax.jvp(lambda s: net(x, s, 0.2 + 0 * s), (s,), (jnp.ones_like(s),))  # noqa: E731
+        return [jnp.sqrt(jnp.mean(jnp.square(a.reshape(17, -1)), 1)) for a in jax.vmap(along)(grid)]
+
+    (size, slope), (_, fast_slope) = sizes(net), sizes(fast)
+    assert slope.max() < 8 * size.mean() and fast_slope.max() > 20 * size.mean()
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -158,7 +175,7 @@ def test_new_times_do_not_retrace(name, getkey):
     net, x = built(name, getkey)
     traced = []
 
-    @eqx.filter_jit
+    @jit
     def call(net, x, s, t, cond):
         traced.append(1)
         return net(x, s, t, cond)
@@ -219,8 +236,26 @@ def test_impossible_shapes_are_told_in_one_line(config, shape, message, getkey):
     assert "\n" not in str(told.value)
 
 
-def test_registry_builds_by_name(getkey):
+def test_parameters_start_at_the_scale_of_their_layer(getkey):
+    """Every weight has its own numbers, of variance 1/fan_in where it is not zero."""
+    net = DiTConfig(depth=3).build((8, 8, 1), 10, key=getkey())
+    weights = np.concatenate(
+        [np.asarray(net.blocks.qkv.weight), np.asarray(net.blocks.up.weight)], 1
+    )
+    assert abs(weights.std() * 8 - 1) < 0.02 and abs(weights.mean()) < 0.01
+    rows = weights.reshape(-1, 64)
+    overlap = np.abs(np.corrcoef(rows[:200]) - np.eye(200))
+    assert overlap.max() < 0.65
+    assert len(np.unique(rows)) > 0.95 * rows.size
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(net))
+
+
+def test_key_decides_the_parameters(getkey):
+    key = getkey()
+    first, again, other = (MLP.build((2,), 0, key=k) for k in (key, key, getkey()))
+    assert eqx.tree_equal(first, again) and not eqx.tree_equal(first, other)
+
+
+def test_registry_builds_by_name():
     for name, shape in (("mlp", (2,)), ("dit", (8, 8, 1)), ("unet", (32, 32, 3))):
-        net = NETS[name]().build(shape, 0, key=getkey())
-        leaves = jax.tree.leaves(eqx.filter(net, eqx.is_array))
-        assert leaves and all(leaf.dtype == jnp.float32 for leaf in leaves)
+        assert jax.tree.leaves(skeleton(NETS[name](), shape, 0))

@@ -1,0 +1,54 @@
+"""Defaults by data set: each fits its data, and flags override them."""
+
+import pytest
+
+import plugins as plugins
+from core.data import DATA
+from core.errors import UserError
+from core.nets import NETS, DiTConfig, MLPConfig, UNetConfig
+from core.plugin import find_plugin
+from core.train.cli import parse
+from core.train.recipe import POINTS, recipe
+
+IMF = find_plugin("imf")
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_the_network_fits_the_kind_of_data(data):
+    config = recipe(IMF, data, None)
+    assert config.data == data and type(config.data_flags) is DATA[data]
+    assert type(config.net_flags) is NETS[config.net]
+    assert (config.net == "mlp") == (data in POINTS)
+    assert type(config.plugin_flags) is IMF
+
+
+def test_points_are_what_loads_as_points():
+    free = [name for name in DATA if name in POINTS or name == "digits"]
+    assert {name for name in free if DATA[name]().load().kind == "points"} == set(POINTS)
+
+
+def test_the_main_job_is_digits_with_the_transformer():
+    config = parse([])
+    assert (config.plugin, config.data, config.net) == ("imf", "digits", "dit")
+    assert config == recipe(IMF, "digits", None)
+    assert config.folder == "runs/imf-digits"
+
+
+@pytest.mark.parametrize(
+    "flags, kind", [(["--net", "unet"], UNetConfig), (["--data", "spiral"], MLPConfig)]
+)
+def test_a_selector_changes_the_network_and_keeps_the_rest(flags, kind):
+    assert type(parse(flags).net_flags) is kind
+    assert type(parse([*flags, "--steps", "7"]).net_flags) is kind
+
+
+def test_flags_override_the_recipe():
+    config = parse(["--net.width", "32", "--plugin.no-head", "--optim.rate", "0.5", "--steps", "3"])
+    assert config.net_flags == DiTConfig(width=32)
+    assert (config.optim.rate, config.steps) == (0.5, 3)
+    assert config.batch == recipe(IMF, "digits", None).batch
+
+
+def test_an_unknown_network_is_named_with_its_nearest():
+    with pytest.raises(UserError, match="unknown network 'unett'; did you mean 'unet'"):
+        recipe(IMF, "digits", "unett")
