@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import sys
 import warnings
@@ -34,7 +35,20 @@ def launch(main: Main) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     if result is not None:
-        print(json.dumps(result), flush=True)
+        print_json(result)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Prints one line of JSON on stdout, with null for what is not finite: JSON has no NaN."""
+    print(json.dumps(_finite(result), allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _prepare() -> None:

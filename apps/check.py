@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import jax
 import tyro
 
-from apps._main import launch
+from apps._main import launch, print_json
 from apps._table import print_table
 from core.conformance import Check, check_plugin
 from core.path import PATHS
@@ -48,19 +48,20 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     name = _selected(argv)
     default = CheckConfig(plugin=name, plugin_flags=find_plugin(name).preset("points"))
     config = parse_flags(CheckConfig, argv, default)
-    jax.config.update("jax_enable_x64", True)
     report, rows = [], []
     for label, plugin in _chosen(config, "--plugin." in " ".join(argv)).items():
-        checks = check_plugin(plugin, PATHS[config.path](), rows=config.rows, seed=config.seed)
+        with jax.enable_x64(True):
+            checks = check_plugin(plugin, PATHS[config.path](), rows=config.rows, seed=config.seed)
         passed = all(check.passed for check in checks)
         report.append({"name": label, "passed": passed, "checks": [c.to_json() for c in checks]})
         rows += [_row(label, check) for check in checks]
     print_table("a check passes if value <= bound < control", COLUMNS, rows)
     failed = [entry["name"] for entry in report if not entry["passed"]]
+    result = {"plugins": report}
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    result = {"plugins": report}
-    if failed and not config.json:
+        if config.json:
+            print_json(result)
         sys.exit(1)
     return result if config.json else None
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.optimize
 import scipy.special
 import scipy.stats
@@ -23,7 +24,7 @@ from core.oracle import (
     mixture_1d,
 )
 from core.path import PATHS, EDMPath, LinearPath, TrigPath, VPPath
-from core.solve import Adaptive, solve
+from core.solve import Adaptive
 
 TIGHT = Adaptive(solver="dopri8", rtol=1e-11, atol=1e-11)
 CURVED = [0.3, 0.5, 0.2], [-1.0, 0.4, 1.5], [0.2, 0.15, 0.4]
@@ -200,19 +201,22 @@ def _rows(value):
     "problem, path", [("curved", "linear"), ("curved", "vp"), ("curved", "edm"), ("gaussian", "vp")]
 )
 def test_closed_form_agrees_with_a_fine_solve(problem, path, getkey, x64):
-    """Sixteen states each way, from near noise to near data and back."""
+    """Sixteen states each way, from near noise to near data and back, by SciPy's DOP853."""
     problem, path = setting(problem, path)
     noisy, clean = time_at(path, 5.0), time_at(path, 0.1)
-    s = jnp.repeat(jnp.stack([noisy, clean]), 16)
-    t = jnp.repeat(jnp.stack([clean, noisy]), 16)
-    keys = jr.split(getkey(), 32)
-    x = jax.vmap(lambda s, key: state(problem, path, s, key))(s, keys)
+    keys = jr.split(getkey(), 16)
+    velocity = jax.jit(jax.vmap(lambda x, t: problem.velocity(path, x, t), (0, None)))
+    for s, t in ((noisy, clean), (clean, noisy)):
+        x = jax.vmap(lambda key, s=s: state(problem, path, s, key))(keys)
 
-    def fine(x, s, t):
-        return solve(lambda y, u: problem.velocity(path, y, u), x, s, t, method=TIGHT).x
+        def rate(t, y, shape=x.shape):
+            return np.asarray(velocity(y.reshape(shape), jnp.asarray(t))).ravel()
 
-    got, expected = (jax.vmap(f)(x, s, t) for f in (OracleMap(problem, path), fine))
-    assert jnp.allclose(got, expected, rtol=1e-8, atol=1e-9)
+        solution = scipy.integrate.solve_ivp(
+            rate, (float(s), float(t)), np.ravel(x), method="DOP853", rtol=1e-12, atol=1e-12
+        )
+        got = jax.vmap(OracleMap(problem, path), (0, None, None))(x, s, t)
+        assert jnp.allclose(got.ravel(), solution.y[:, -1], rtol=1e-8, atol=1e-9)
 
 
 def test_mixture_map_is_exact_across_the_switch_at_small_gaps(getkey, x64):
@@ -315,7 +319,7 @@ def test_a_single_point_is_reached_on_straight_rays(getkey):
         assert jnp.allclose(V, (x - problem.point) / s, rtol=1e-5)
 
 
-@pytest.mark.parametrize("problem", ["curved", "mixture", "three-points"])
+@pytest.mark.parametrize("problem", ["curved", "mixture"])
 def test_float32_agrees_with_float64(problem, getkey):
     maker, path = PROBLEMS[problem], LinearPath()
     keys = jr.split(getkey(), 32)

@@ -26,13 +26,15 @@ from core.train.trainer import restored_flow_map
 def claim(config: TrainConfig) -> Path:
     """Makes the run folder, or finds the same run there, and writes `config.toml`.
 
-    Raises `UserError` where the folder cannot be written or holds a run of another configuration;
-    nothing is changed then.
+    Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's. Raises
+    `UserError` where the folder cannot be written or holds a run of another configuration; nothing
+    is changed then.
     """
     folder = Path(config.folder)
     written = folder / "config.toml"
     if written.exists() and not config.restart:
-        other = toml.difference(toml.read(written), toml.to_dict(config))
+        there, asked = toml.shaping(toml.read(written)), toml.shaping(toml.to_dict(config))
+        other = toml.difference(there, asked)
         if other:
             raise UserError(
                 f"run folder {folder} holds another run ({other}); "

@@ -49,6 +49,11 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     return _without_none(result)
 
 
+def shaping(tree: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as `to_dict` or `read` give it, without the flags that may change."""
+    return {key: value for key, value in tree.items() if key not in NOT_SHAPING}
+
+
 def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _without_none(value)

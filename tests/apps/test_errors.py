@@ -156,11 +156,18 @@ def test_a_folder_that_is_no_run(main, tmp_path):
         main(["--run", str(tmp_path)])
 
 
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one") / "run"
+    train_app.main([*POINTS, "--run", str(folder)])
+    return folder
+
+
 @pytest.fixture
-def trained(tmp_path, monkeypatch):
+def trained(one_run, tmp_path, monkeypatch):
+    """A copy of a trained run, to be spoilt."""
     monkeypatch.chdir(tmp_path)
-    train_app.main([*POINTS, "--run", "run"])
-    return tmp_path / "run"
+    return shutil.copytree(one_run, tmp_path / "run")
 
 
 def test_what_can_be_wrong_with_a_trained_run(trained, tmp_path):

@@ -23,9 +23,9 @@ CASES = {
     "dit": (DIT, (8, 8, 1)),
     "dit-sincos": (dataclasses.replace(DIT, positions="sincos", qk_norm=False), (4, 8, 3)),
     "unet": (UNET, (8, 8, 1)),
-    "unet-flat": (dataclasses.replace(UNET, multipliers=(1,)), (4, 4, 2)),
+    "unet-flat": (dataclasses.replace(UNET, multipliers=(1,), blocks=0), (4, 4, 2)),
 }
-SMALL = ["mlp", "dit", "unet"]
+SMALL = ["mlp", "dit", "unet-flat"]
 
 
 def in_float64(net):
@@ -76,8 +76,8 @@ def test_jvp_equals_central_differences(name, getkey, x64):
     net, x = in_float64(net), x.astype(jnp.float64)
     s, t = jnp.asarray(0.7), jnp.asarray(0.2)
     tangent = (jr.normal(getkey(), x.shape, x.dtype), jnp.asarray(0.8), jnp.asarray(-0.6))
-    call = jit(lambda x, s, t: net(x, s, t, Condition(jnp.asarray(2))))
-    _, derivative = jit(lambda *at: jax.jvp(call, at, tangent))(x, s, t)
+    plain = lambda x, s, t: net(x, s, t, Condition(jnp.asarray(2)))  # noqa: E731
+    call, derivative = jit(plain), jit(lambda *at: jax.jvp(plain, at, tangent)[1])(x, s, t)
     h = 1e-5
     ahead, behind = (
         call(*(p + sign * h * d for p, d in zip((x, s, t), tangent, strict=True)))
@@ -87,7 +87,7 @@ def test_jvp_equals_central_differences(name, getkey, x64):
     np.testing.assert_allclose(derivative, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["mlp", "dit", "unet-flat"])
+@pytest.mark.parametrize("name", SMALL)
 def test_gradient_of_a_derivative_equals_differences(name, getkey, x64):
     """Reverse over forward, without a stop: the gradient of |dV/ds|^2 in a random direction."""
     net, x = built(name, getkey)
@@ -96,13 +96,14 @@ def test_gradient_of_a_derivative_equals_differences(name, getkey, x64):
     direction = noise(params, getkey())
     s, t = jnp.asarray(0.7), jnp.asarray(0.2)
 
-    @jit
-    def loss(params):
+    def squared_slope(params):
         net = eqx.combine(params, static)
         return jnp.sum(jax.jvp(lambda s: net(x, s, t), (s,), (jnp.ones_like(s),))[1] ** 2)
 
-    products = jax.tree.map(lambda g, d: (g * d).sum(), jit(jax.grad(loss))(params), direction)
-    slope, h = sum(jax.tree.leaves(products)), 1e-6
+    products = jax.tree.map(
+        lambda g, d: (g * d).sum(), jit(jax.grad(squared_slope))(params), direction
+    )
+    slope, h, loss = sum(jax.tree.leaves(products)), 1e-6, jit(squared_slope)
     ahead, behind = (
         loss(jax.tree.map(lambda p, d: p + sign * h * d, params, direction)) for sign in (1, -1)
     )
@@ -136,11 +137,11 @@ def test_no_label_is_the_null_class(name, getkey):
     s, t = times(0.8, 0.3)
     call = jit(lambda cond: net(x, s, t, cond))
     null = call(Condition(jnp.asarray(10)))
-    assert (null == call(None)).all() and (null == call(Condition())).all()
-    assert not (null == call(Condition(jnp.asarray(9)))).all()
+    np.testing.assert_allclose(call(None), null, rtol=1e-5, atol=1e-5)
+    assert jnp.abs(call(Condition(jnp.asarray(9))) - null).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["mlp", "dit"])
 def test_guidance_matters_only_with_the_flag(name, getkey):
     s, t = times(0.8, 0.3)
     given = Condition(None, jnp.asarray([2.5, 0.1, 0.9]))
@@ -148,26 +149,36 @@ def test_guidance_matters_only_with_the_flag(name, getkey):
     blind, x = built(name, getkey)
     told, _ = built(name, getkey, guidance=True)
     call = jit(lambda net, cond: net(x, s, t, cond))
-    assert (call(blind, given) == call(blind, None)).all()
-    assert not (call(told, given) == call(told, None)).all()
-    np.testing.assert_allclose(call(told, none), call(told, None), rtol=1e-6)
+    np.testing.assert_allclose(call(blind, given), call(blind, None), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(call(told, none), call(told, None), rtol=1e-5, atol=1e-5)
+    assert jnp.abs(call(told, given) - call(told, None)).max() > 1e-2
+
+
+def size_and_slope(net, x):
+    """Root mean squares of V and of dV/ds, at 17 source times."""
+
+    def along(s):
+        return jax.jvp(lambda s: net(x, s, 0.2 + 0 * s), (s,), (jnp.ones_like(s),))
+
+    pair = jit(jax.vmap(along))(jnp.linspace(0.0, 1.0, 17))
+    return [jnp.sqrt(jnp.mean(jnp.square(a.reshape(17, -1)), 1)) for a in pair]
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_time_derivative_of_a_randomised_net_is_small(name, getkey):
-    """|dV/ds| stays below max_frequency |V|; a net that embeds 1000 s, say, is far above."""
+    """|dV/ds| stays below max_frequency |V|."""
     config, shape = CASES[name]
     net = randomised(config, shape, 10, getkey(), scale=0.15)
-    fast = with_config(net, shape, 10, config, max_frequency=1000.0)
-    x, grid = jr.normal(getkey(), shape), jnp.linspace(0.0, 1.0, 17)
+    size, slope = size_and_slope(net, jr.normal(getkey(), shape))
+    assert 0 < slope.max() < config.max_frequency * size.mean()
 
-    @jit
-    def sizes(net):
-        along = lambda s: jax.jvp(lambda s: net(x, s, 0.2 + 0 * s), (s,), (jnp.ones_like(s),))  # noqa: E731
-        return [jnp.sqrt(jnp.mean(jnp.square(a.reshape(17, -1)), 1)) for a in jax.vmap(along)(grid)]
 
-    (size, slope), (_, fast_slope) = sizes(net), sizes(fast)
-    assert slope.max() < 8 * size.mean() and fast_slope.max() > 20 * size.mean()
+def test_large_frequencies_make_the_time_derivative_large(getkey):
+    """The trap that the default avoids: with 1000 s in the embedding dV/ds is of that order."""
+    config = dataclasses.replace(MLP, max_frequency=1000.0)
+    net = randomised(config, (2,), 10, getkey(), scale=0.15)
+    size, slope = size_and_slope(net, jr.normal(getkey(), (2,)))
+    assert slope.max() > 50 * size.mean()
 
 
 @pytest.mark.parametrize("name", SMALL)

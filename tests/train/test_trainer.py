@@ -19,6 +19,7 @@ from core.plugin import Method, Task
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
+from core.train.run import claim
 from core.train.trainer import NonFinite, Trainer
 
 TINY = [
@@ -226,3 +227,20 @@ def test_there_is_no_going_back_before_the_first_checkpoint(tmp_path):
         list(trainer.run())
     with pytest.raises(UserError, match="before the first checkpoint"):
         trainer.roll_back(Checkpoints(tmp_path), error.value)
+
+
+# --- The run folder ---
+
+
+def test_a_run_goes_on_with_other_habits_but_not_as_another_run(tmp_path):
+    config = config_of("--run", tmp_path / "run")
+    folder = claim(config)
+    written = (folder / "config.toml").read_text()
+    for name, value in (("on_nan", "rollback"), ("log_every", 7), ("keep", 5), ("evals", (3,))):
+        assert claim(dataclasses.replace(config, **{name: value})) == folder
+    assert "evals = [\n    3,\n]" in (folder / "config.toml").read_text()
+    assert claim(config) == folder and (folder / "config.toml").read_text() == written
+    for name, value in (("steps", 3), ("seed", 1), ("ema", 0.5), ("path", "trig")):
+        with pytest.raises(UserError, match=f"holds another run .--{name} "):
+            claim(dataclasses.replace(config, **{name: value}))
+    assert (folder / "config.toml").read_text() == written
