@@ -150,10 +150,16 @@ def test_no_gradient_reaches_the_target(target_decay):
     assert [metrics["grad_norm"] for metrics in history] == pytest.approx([1.0, 1.0])
 
 
-def test_target_players_carry_what_is_not_trained_too():
+def test_target_players_are_whole_and_stopped():
     players = {"model": Weight(jnp.ones(()), "kept")}
     state, static = init_state(players, Stub(constant), optax.sgd(1.0), KEY)
     assert target_players(state, static)["model"].name == "kept"
+
+    def value(w):
+        moved = eqx.tree_at(lambda s: s.players["model"].w, state, w)
+        return target_players(moved, static)["model"].w ** 2
+
+    assert value(jnp.float32(3.0)) == 9 and jax.grad(value)(jnp.float32(3.0)) == 0
 
 
 # --- Randomness, carry, report ---
