@@ -59,10 +59,18 @@ def interrupt(tmp_path, folder, number, after):
     return process.communicate(timeout=120)[1], process.returncode
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command("train", *LONG, "--run", str(folder)), env=env, check=True)
+    return folder
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, run_app, number):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run_app("train", *LONG, "--run", whole).returncode == 0
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, whole, run_app, number):
+    broken = tmp_path / "broken"
     message, status = interrupt(tmp_path, broken, number, after=150)
     if number == signal.SIGTERM:
         assert status == 128 + signal.SIGTERM
