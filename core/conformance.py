@@ -10,8 +10,15 @@ a fixed point of a correct objective:
   unweighted, with respect to coefficients of smooth perturbations of the map, within 4 standard
   errors of 0.
 
+- **O(h^k)**: a rule with a finite step is not exact at the true map. The expectation of its
+  residual given `x_s`, by quadrature over the posterior, must fall as the stated power of the step
+  when that is halved twice. The value is by how much the measured power falls short of `k`.
+
 Each check has a negative control: the same with `Flipped`, the map that a rule with the wrong sign
 before `(t - s)` would learn. It must fail. Everything is computed in float64.
+
+Further players are exact too: a second velocity field that is trained on the student's samples is
+the marginal velocity when the student is exact.
 """
 
 from dataclasses import asdict, dataclass
@@ -26,7 +33,7 @@ from jaxtyping import Array, Float, Key
 
 from core.condition import Condition
 from core.flow_map import FlowMap
-from core.objective import Batch, Objective, Row, RowObjective, Rows, Term, residuals
+from core.objective import Batch, Objective, Row, RowObjective, Rows, Term
 from core.oracle import GaussianProblem, OracleMap, Problem, ProductMixture
 from core.path import Path
 from core.plugin import Method, Plugin, Task
@@ -34,6 +41,8 @@ from core.teacher import MapTeacher, frozen
 
 P0_BOUND = 1e-9
 E0_BOUND = 4.0
+ORDER_BOUND = 0.25
+STEPS = (0.04, 0.02, 0.01)
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,7 @@ def _check_method(
 ) -> list[Check]:
     objective = method.objective
     models = [Flipped(exact=exact, flip=jnp.asarray(flip), path=exact.path) for flip in (0.0, 1.0)]
+    players = list(method.players)
     batch = Batch(jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows)))
     if not isinstance(objective, RowObjective):
         values = [_batch_score(objective, method, model, batch, key) for model in models]
@@ -180,12 +190,80 @@ def _check_method(
     for index, kind in enumerate(objective.kinds):
         if kind.share == 0:
             continue
-        made = objective.rows(kind, batch, jr.fold_in(key, index + 1), jnp.zeros((), int))
+        last = jnp.asarray(objective.steps)
+        made = objective.rows(kind, batch, jr.fold_in(key, index + 1), last)
+        if kind.term.order is not None:
+            checks += _check_order(name, kind, problem, models, players, made)
+            continue
         marginal = jax.vmap(lambda row: _marginal_row(problem, objective.path, row))(made)
-        (p0, e0), (p0_flipped, e0_flipped) = (_examine(kind, m, made, marginal) for m in models)
+        (p0, e0), (p0_flipped, e0_flipped) = (
+            _examine(kind.term, m, dict.fromkeys(players, m), made, marginal) for m in models
+        )
         checks.append(Check(f"{name}: {kind.name} residual", "P0", p0, P0_BOUND, p0_flipped))
         checks.append(Check(f"{name}: {kind.name} update", "E0", e0, E0_BOUND, e0_flipped))
     return checks
+
+
+def _check_order(
+    name: str,
+    kind: Rows,
+    problem: Problem,
+    models: list[Flipped],
+    players: list[str],
+    made: Row,
+) -> list[Check]:
+    """By how much the measured power of the step falls short, on problems with a quadrature."""
+    if not (isinstance(problem, ProductMixture) and problem.shape == (1,)):
+        return []
+    order = kind.term.order
+    assert order is not None
+    few = jax.tree.map(lambda leaf: leaf[:ORDER_ROWS], made)
+    sizes = [
+        [
+            float(_mean_size(kind.term.with_step(h), problem, m, dict.fromkeys(players, m), few))
+            for h in STEPS
+        ]
+        for m in models
+    ]
+    short, short_flipped = (order - _power(size) for size in sizes)
+    label = f"{name}: {kind.name} order {order - short:.2f}"
+    return [Check(label, f"O(h^{order})", max(short, 0.0), ORDER_BOUND, short_flipped)]
+
+
+ORDER_ROWS = 256
+NODES = 12
+
+
+def _power(sizes: list[float]) -> float:
+    """The exponent of a quantity that was measured at `STEPS`; 0 where it is not finite."""
+    ratios = np.asarray(sizes[:-1]) / np.maximum(np.asarray(sizes[1:]), 1e-300)
+    power = np.mean(np.log2(np.maximum(ratios, 1e-300)))
+    return float(power) if np.isfinite(power) else 0.0
+
+
+@eqx.filter_jit
+def _mean_size(
+    term: Term, problem: ProductMixture, model: FlowMap, others: dict[str, FlowMap], rows: Row
+) -> Float[Array, ""]:
+    """The median over rows of `|E[R | x_s]|`."""
+    points, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    weights = jnp.asarray(weights / weights.sum())
+
+    def mean(row: Row) -> Array:
+        share, centres, stds = problem.posterior(model.path, row.x_s, row.s)
+        x_0 = centres[0][:, None] + stds[0][:, None] * jnp.asarray(points)[None, :]
+        values = jax.vmap(lambda clean: residual(clean, row))(x_0.reshape(-1, 1))
+        return jnp.sum((share[0][:, None] * weights[None, :]).reshape(-1, 1) * values, axis=0)
+
+    def residual(clean: Array, row: Row) -> Array:
+        path = model.path
+        z = (row.x_s - path.alpha(row.s) * clean) / path.sigma(row.s)
+        v = path.conditional_velocity(clean, z, row.s)
+        pair = eqx.tree_at(lambda r: (r.x_0, r.z, r.v), row, (clean, z, v))
+        players = {"model": model, **others}
+        return term.residuals(players, players, pair)["model"][0]
+
+    return jnp.median(jnp.abs(jax.vmap(mean)(rows)))
 
 
 def _marginal_row(problem: Problem, path: Path, row: Row) -> Row:
@@ -196,9 +274,11 @@ def _marginal_row(problem: Problem, path: Path, row: Row) -> Row:
     return eqx.tree_at(lambda r: (r.x_0, r.z, r.v), row, (x_0, z, v))
 
 
-def _examine(kind: Rows, model: FlowMap, made: Row, marginal: Row) -> tuple[float, float]:
+def _examine(
+    term: Term, model: FlowMap, others: dict[str, FlowMap], made: Row, marginal: Row
+) -> tuple[float, float]:
     """The largest residual on marginal rows, and the score of the update on sampled ones."""
-    sizes, gradients = _sizes_and_gradients(kind.term, model, made, marginal)
+    sizes, gradients = _sizes_and_gradients(term, model, others, made, marginal)
     largest = np.max(np.asarray(sizes))
     return float(largest) if np.isfinite(largest) else float("inf"), largest_score(
         np.asarray(gradients)
@@ -207,19 +287,21 @@ def _examine(kind: Rows, model: FlowMap, made: Row, marginal: Row) -> tuple[floa
 
 @eqx.filter_jit
 def _sizes_and_gradients(
-    term: Term, model: FlowMap, made: Row, marginal: Row
+    term: Term, model: FlowMap, others: dict[str, FlowMap], made: Row, marginal: Row
 ) -> tuple[Float[Array, " n"], Float[Array, "n count"]]:
-    """Per row: the largest entry of the residual, with the marginal velocity; and the gradient of
-    `|R|^2 / 2` with respect to the perturbations at zero, with the sampled one."""
+    """Per row: the largest entry of the flow map's residuals, with the marginal velocity; and the
+    gradient of `|R|^2 / 2` with respect to the perturbations at zero, with the sampled one."""
+
+    def parts(player: FlowMap, row: Row) -> tuple[Array, ...]:
+        players = {"model": player, **others}
+        return term.residuals(players, {k: frozen(p) for k, p in players.items()}, row)["model"]
 
     def size(row: Row) -> Array:
-        parts = residuals(term, model, frozen(model), row)
-        return jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in parts]))
+        return jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in parts(model, row)]))
 
     def loss(psi: Array, row: Row) -> Array:
         probe = Probe(exact=model, psi=psi, path=model.path)
-        parts = residuals(term, probe, frozen(probe), row)
-        return sum((jnp.sum(part**2) for part in parts), start=jnp.zeros(())) / 2
+        return sum((jnp.sum(part**2) for part in parts(probe, row)), start=jnp.zeros(())) / 2
 
     start = jnp.zeros(NUM_BUMPS)
     return jax.vmap(size)(marginal), jax.vmap(lambda row: jax.grad(loss)(start, row))(made)

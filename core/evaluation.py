@@ -1,22 +1,27 @@
 """How good a map is: metrics at chosen numbers of evaluations, beside the real data's own floor."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.random as jr
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from core.data.dataset import Dataset
 from core.flow_map import FlowMap
 from core.metrics import evaluate, reference_floor
-from core.oracle import OracleMap, eight_gaussians
+from core.oracle import OracleMap, checkerboard, eight_gaussians
+from core.path import Path
 from core.sampling import SAMPLERS, check_sampler, generate, uniform_grid
 
 Row = dict[str, Any]
 
-KNOWN_LAWS = {"eight-gaussians": eight_gaussians}
+KNOWN_LAWS = {"checkerboard": checkerboard, "eight-gaussians": eight_gaussians}
 """Data sets whose law has a closed form, so that the exact flow map is known."""
+
+MAP_ERROR_SAMPLES = 2048
+"""`map_error` is a mean over the first so many samples."""
 
 
 def labels_like(dataset: Dataset, n: int) -> Int[np.ndarray, " n"] | int:
@@ -96,15 +101,29 @@ def floor_row(dataset: Dataset, n: int, *, features: str = "pixels", quick: bool
 
 def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: int) -> Row:
     """Mean distance to the exact flow map from the same noise, where the data's law is known."""
-    law = KNOWN_LAWS.get(dataset.name)
-    if law is None:
+    if dataset.name not in KNOWN_LAWS:
         return {}
+    samples = samples[:MAP_ERROR_SAMPLES]
+    exact = _exact_samples(dataset.name, flow_map.path, len(samples), seed)
+    return {"map_error": float(np.linalg.norm(samples - exact, axis=-1).mean())}
+
+
+@functools.lru_cache(maxsize=8)
+def _exact_samples(name: str, path: Path, n: int, seed: int) -> Float[np.ndarray, "n dim"]:
+    """What the exact map makes of the noise of `generate`, whose first `n` are those of any `n`.
+
+    Kept, because every row of a table starts from the same noise. On the checkerboard two seconds
+    for 2,048 samples on one core, after ten of compilation; in float32 they are 3e-5 off in the
+    mean, 2e-3 at most.
+    """
+    law = KNOWN_LAWS[name]()
     exact = generate(
-        OracleMap(problem=law(), path=flow_map.path),
+        OracleMap(problem=law, path=path),
         SAMPLERS["pushforward"],
-        uniform_grid(flow_map.path, 1),
-        dataset.shape,
-        len(samples),
+        uniform_grid(path, 1),
+        law.shape,
+        n,
         key=jr.key(seed),
     )
-    return {"map_error": float(np.linalg.norm(samples - exact, axis=-1).mean())}
+    exact.setflags(write=False)
+    return exact

@@ -15,6 +15,7 @@ Everything here acts on one example; `jax.vmap` stands outside.
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -66,6 +67,20 @@ class FlowMap(eqx.Module):
         """`(V(x_s, s, t), v(x_s, s))`, from one pass where the network has a velocity head."""
         return self.average_velocity(x, s, t, cond), self.velocity(x, s, cond)
 
+    def encode(
+        self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
+    ) -> Any:
+        """What `decode` needs of the source: one encoding serves every target time.
+
+        Only a decoupled network (`--net.encoder-depth`) computes anything here.
+        """
+        return x, s, cond
+
+    def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
+        """`V(x_s, s, t)` from the encoding of `(x_s, s, cond)`."""
+        x, s, cond = encoding
+        return self.average_velocity(x, s, t, cond)
+
     @property
     def two_times(self) -> bool:
         """Whether the map may stop at any target time, not only at the data end."""
@@ -105,6 +120,18 @@ class AverageVelocityMap(FlowMap):
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
         return self.net(x, self.path.unit_time(s), self.path.unit_time(t), cond)
+
+    def encode(
+        self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
+    ) -> Any:
+        if not getattr(self.net, "decoupled", False):
+            return super().encode(x, s, cond)
+        return self.net.encode(x, self.path.unit_time(s), cond)  # pyright: ignore
+
+    def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
+        if not getattr(self.net, "decoupled", False):
+            return super().decode(encoding, t)
+        return self.net.decode(encoding, self.path.unit_time(t))  # pyright: ignore
 
     def with_velocity(
         self,

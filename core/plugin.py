@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from jaxtyping import Array, Key
 
+from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow_map import FlowMap, Network
-from core.objective import Objective
+from core.objective import Objective, RowObjective, Rows
 from core.path import Path
 from core.teacher import Teacher
 
@@ -24,11 +25,19 @@ GROUP = "portolan.plugins"
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a method is built for: `shape` of one example, `kind`, and the number of classes."""
+    """What a method is built for: `shape` of one example, `kind`, the number of classes, and the
+    number of training steps, over which curricula run."""
 
     shape: tuple[int, ...]
     kind: str = "points"
     num_classes: int = 0
+    steps: int = 1
+
+    def objective(
+        self, path: Path, kinds: tuple[Rows, ...], label_drop: float = 0.0
+    ) -> RowObjective:
+        """The row objective of these kinds, with this task's classes and steps."""
+        return RowObjective(path, kinds, self.num_classes, label_drop, self.steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +45,9 @@ class Method:
     """What a plugin hands to the loop: the map, what trains it, and how to sample from it.
 
     **Fields:** `flow_map` the player "model"; `objective`; `players` further trained networks by
-    name; `sampler` the name of the default sampler (see `core.sampling.SAMPLERS`);
-    `target_decay` the decay of an EMA for the parameters that targets use, None for the current
-    ones.
+    name; `sampler` the name of the default sampler (see `core.sampling.SAMPLERS`). The parameters
+    that targets use are the current ones, or with `target_decay` an EMA of that decay, or with
+    `target_every` a copy that is renewed every so many steps.
     """
 
     flow_map: FlowMap
@@ -46,6 +55,7 @@ class Method:
     players: dict[str, Any] = dataclasses.field(default_factory=dict)
     sampler: str = "pushforward"
     target_decay: float | None = None
+    target_every: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +63,11 @@ class Plugin(abc.ABC):
     """A training method. A subclass is a frozen dataclass: its fields are its flags.
 
     The class variables say what it is; `apps.plugins` prints them. `cost` is the cost of one
-    training example in forward-pass equivalents, with the method's own row split.
+    training example in forward-pass equivalents, with the method's own row split; `whole_cost` the
+    count where every row pays for every term, `seed_cost` the survey's estimate of that.
+    `from_teacher`: training starts from the teacher's weights. `most_nfe`: the evaluations beyond
+    which sampling means nothing, 1 for a map that starts at noise only. `presets`: the flags in
+    which the recipes differ.
     """
 
     name: ClassVar[str]
@@ -61,16 +75,33 @@ class Plugin(abc.ABC):
     rule: ClassVar[str]
     supervision: ClassVar[str]
     source: ClassVar[str]
-    cost: ClassVar[str]
+    cost: ClassVar[float]
     kind: ClassVar[str] = "method"
     parameterisation: ClassVar[str] = "V"
     needs_teacher: ClassVar[bool] = False
+    from_teacher: ClassVar[bool] = False
+    most_nfe: ClassVar[int | None] = None
+    whole_cost: ClassVar[float | None] = None
+    seed_cost: ClassVar[float | None] = None
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @classmethod
     def preset(cls, kind: str) -> Self:
         """The default flags for the recipe of the data: "points", "small-image" or "image"."""
-        del kind
-        return cls()
+        return cls(**cls.presets.get(kind, {}))
+
+    @classmethod
+    def whole(cls) -> Self:
+        """The version whose every row pays for every term, as surveys count a method's cost.
+
+        Each kind of rows with a share is then counted on the whole batch.
+        """
+        return cls.preset("image")
+
+    def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
+        """What the method trains on: the data, or what a teacher makes of them beforehand."""
+        del teacher, key
+        return data
 
     @classmethod
     def variants(cls) -> dict[str, Self]:

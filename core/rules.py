@@ -22,7 +22,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from core.condition import Condition
 from core.flow_map import FlowMap
@@ -104,6 +104,23 @@ def eulerian_with_head(
     )
 
 
+def eulerian_parts(
+    flow_map: FlowMap,
+    x_s: Float[Array, "*shape"],
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+    velocity: Float[Array, "*shape"],
+    cond: Condition | None = None,
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """`(V, dV_ds, grad V . velocity)` at `(x_s, s, t)`: the two parts of `DV_ds` apart.
+
+    One linearisation serves both tangents, for a rule that stops one part only.
+    """
+    V, push = jax.linearize(lambda x, time: flow_map.average_velocity(x, time, t, cond), x_s, s)
+    along_s = push(jnp.zeros_like(x_s), jnp.ones_like(s))
+    return V, along_s, push(velocity, jnp.zeros_like(s))
+
+
 def lagrangian(
     flow_map: FlowMap,
     x_s: Float[Array, "*shape"],
@@ -114,11 +131,11 @@ def lagrangian(
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """`(V, dV_dt)` at `(x_s, s, t)`; hence `dF_dt = V + (t - s) dV_dt`.
 
-    `x_s` and `s` are closed over, so no zero tangent is carried through the network.
+    `x_s` and `s` are closed over, so no zero tangent is carried through the network, and of a
+    decoupled one only the decoder is differentiated.
     """
-    return derivative(
-        lambda time: flow_map.average_velocity(x_s, s, time, cond), (t,), (jnp.ones_like(t),)
-    )
+    encoding = flow_map.encode(x_s, s, cond)
+    return derivative(lambda time: flow_map.decode(encoding, time), (t,), (jnp.ones_like(t),))
 
 
 def compositional(
@@ -128,12 +145,19 @@ def compositional(
     t: Float[Array, ""],
     fraction: Float[Array, ""],
     cond: Condition | None = None,
+    *,
+    euler: Bool[Array, ""] | None = None,
+    encoding: Any = None,
 ) -> Float[Array, "*shape"]:
     """`V(x_s, s, t)` as two jumps give it, by way of `u = fraction s + (1 - fraction) t`.
 
-    The first leg, from `s` to `u`, has weight `1 - fraction`.
+    The first leg, from `s` to `u`, has weight `1 - fraction`. Where `euler` is true both legs are
+    Euler steps along the diagonal `V(x, s, s)`, which grounds a ladder of jumps. `encoding` is
+    that of `(x_s, s, cond)`, where it is at hand.
     """
     u = fraction * s + (1 - fraction) * t
-    first = flow_map.average_velocity(x_s, s, u, cond)
-    second = flow_map.average_velocity(x_s + (u - s) * first, u, t, cond)
+    ends = (u, t) if euler is None else (jnp.where(euler, s, u), jnp.where(euler, u, t))
+    encoding = flow_map.encode(x_s, s, cond) if encoding is None else encoding
+    first = flow_map.decode(encoding, ends[0])
+    second = flow_map.average_velocity(x_s + (u - s) * first, u, ends[1], cond)
     return (1 - fraction) * first + fraction * second

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from core.condition import Condition
 from core.flow_map import FlowMap
 from core.path import Path
-from core.solve import Adaptive, Fixed, solve
+from core.solve import Adaptive, Fixed, Solution, solve
 
 Tree = TypeVar("Tree")
 
@@ -43,7 +43,19 @@ class Teacher(eqx.Module):
         method: Fixed | Adaptive = Adaptive(),
     ) -> Float[Array, "*shape"]:
         """`F(x_s, s, t)` by a Diffrax solve of `dx/dt = v(x, t)`, in either direction."""
-        return solve(lambda y, u: self.velocity(y, u, cond), x, s, t, method=method).x
+        return self.solve(x, s, t, cond, method=method).x
+
+    def solve(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+        *,
+        method: Fixed | Adaptive = Adaptive(),
+    ) -> Solution:
+        """As `flow`, with the number of evaluations of the velocity."""
+        return solve(lambda y, u: self.velocity(y, u, cond), x, s, t, method=method)
 
 
 class MapTeacher(Teacher):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 
 class TimeLaw(eqx.Module):
@@ -93,14 +93,33 @@ class ArctanLogNormal(TimeLaw):
         return jnp.where((time > 0) & (time < 1), value, 0.0)
 
 
+class MixedLaw(TimeLaw):
+    """A static mixture: the first `round(shares[0] n)` draws from `laws[0]`, and so on."""
+
+    laws: tuple[TimeLaw, ...]
+    shares: tuple[float, ...] = eqx.field(static=True)
+
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        counts, keys = split_counts(n, self.shares), jr.split(key, len(self.laws))
+        return jnp.concatenate(
+            [law.sample(k, m) for law, k, m in zip(self.laws, keys, counts) if m > 0]
+        )
+
+    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        parts = [share * law.density(time) for law, share in zip(self.laws, self.shares) if share]
+        return sum(parts[1:], start=parts[0])
+
+
 class TimeSampler(eqx.Module):
     """A distribution over pairs `(s, t)` of source and target time."""
 
     @abc.abstractmethod
     def __call__(
-        self, key: Key[Array, ""], n: int, step: Array
+        self, key: Key[Array, ""], n: int, progress: Array
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """`n` pairs `(s, t)`, unit times in [0, 1]; `step` is the training step, for curricula."""
+        """`n` pairs `(s, t)`, unit times in [0, 1].
+
+        `progress` is the fraction of the training that is done, in [0, 1], for curricula."""
 
 
 class Diagonal(TimeSampler):
@@ -109,9 +128,9 @@ class Diagonal(TimeSampler):
     law: TimeLaw = LogitNormal()
 
     def __call__(
-        self, key: Key[Array, ""], n: int, step: Array
+        self, key: Key[Array, ""], n: int, progress: Array
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        del step
+        del progress
         t = self.law.sample(key, n)
         return t, t
 
@@ -126,9 +145,9 @@ class OrderedPair(TimeSampler):
     second: TimeLaw = LogitNormal()
 
     def __call__(
-        self, key: Key[Array, ""], n: int, step: Array
+        self, key: Key[Array, ""], n: int, progress: Array
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        del step
+        del progress
         key_first, key_second = jr.split(key)
         a, b = self.first.sample(key_first, n), self.second.sample(key_second, n)
         return jnp.maximum(a, b), jnp.minimum(a, b)
@@ -141,9 +160,9 @@ class Capped(TimeSampler):
     target: TimeLaw = LogitNormal(-4.0, 1.6)
 
     def __call__(
-        self, key: Key[Array, ""], n: int, step: Array
+        self, key: Key[Array, ""], n: int, progress: Array
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        del step
+        del progress
         key_source, key_target = jr.split(key)
         s = self.source.sample(key_source, n)
         return s, jnp.minimum(self.target.sample(key_target, n), s)
@@ -158,9 +177,9 @@ class Gap(TimeSampler):
     gap: TimeLaw = LogitNormal(-0.8, 1.0)
 
     def __call__(
-        self, key: Key[Array, ""], n: int, step: Array
+        self, key: Key[Array, ""], n: int, progress: Array
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        del step
+        del progress
         key_gap, key_target = jr.split(key)
         d = self.gap.sample(key_gap, n)
         t = (1 - d) * jr.uniform(key_target, (n,))
@@ -178,15 +197,117 @@ class TruncatedGap(TimeSampler):
     std: float = 1.0
 
     def __call__(
-        self, key: Key[Array, ""], n: int, step: Array
+        self, key: Key[Array, ""], n: int, progress: Array
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        del step
+        del progress
         key_gap, key_target = jr.split(key)
         d = self.gap.sample(key_gap, n)
         top = ndtr((jnp.log1p(-d) - jnp.log(d) - self.mean) / self.std)
         level = top * jr.uniform(key_target, (n,), minval=1e-6, maxval=1.0)
         t = jnp.minimum(_logistic(self.mean + self.std * ndtri(level)), 1 - d)
         return jnp.minimum(t + d, 1.0), t
+
+
+class EitherOrder(TimeSampler):
+    """The pairs of `pair`, half of them exchanged: maps in both directions of time.
+
+    The gap is at most `start (1 / start)^progress`, growing from `start` to 1.
+    """
+
+    pair: TimeSampler
+    start: float = eqx.field(static=True, default=1.0)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        s, t = self.pair(key, n, progress)
+        widest = self.start ** (1 - jnp.asarray(progress, s.dtype))
+        t = s + (t - s) * widest
+        swap = jnp.arange(n) % 2 == 0
+        return jnp.where(swap, t, s), jnp.where(swap, s, t)
+
+
+class DyadicJumps(TimeSampler):
+    """Jumps of sizes 2^-k, `k = 0 .. depth - 1`, on the grid of the size: `s = j 2^-k`.
+
+    The size is uniform over those that the ladder has reached: with `climb` stage `i` of `depth`
+    adds the size `2^(i + 1 - depth)`, which gets half of the rows; without, all are there from the
+    start. Source: shortcut models (arXiv 2410.12557), section 3.2; progressive distillation (arXiv
+    2202.00512), algorithm 2.
+    """
+
+    depth: int = eqx.field(static=True, default=7)
+    climb: bool = eqx.field(static=True, default=False)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        key_size, key_place, key_new = jr.split(key, 3)
+        stage = stage_of(progress, self.depth) if self.climb else jnp.asarray(self.depth - 1)
+        rung = jnp.floor(jr.uniform(key_size, (n,)) * (stage + 1)).astype(jnp.int32)
+        if self.climb:
+            rung = jnp.where(jr.bernoulli(key_new, 0.5, (n,)), stage, rung)
+        size = 2.0 ** (rung + 1 - self.depth)
+        place = jnp.floor(jr.uniform(key_place, (n,)) / size)
+        return (place + 1) * size, place * size
+
+
+class GrowingWindow(TimeSampler):
+    """Gaps uniform in `(0, 2^(i + 1 - stages)]` at stage `i`, `t` uniform in what is left.
+
+    Source: progressive flow map matching (arXiv 2406.07507), section 3.4.
+    """
+
+    stages: int = eqx.field(static=True, default=5)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        key_gap, key_target = jr.split(key)
+        window = 2.0 ** (stage_of(progress, self.stages) + 1 - self.stages)
+        gap = window * jr.uniform(key_gap, (n,))
+        t = (1 - gap) * jr.uniform(key_target, (n,))
+        return t + gap, t
+
+
+class GridNeighbours(TimeSampler):
+    """Neighbouring nodes `(s, u)` of a grid that is refined: the second time is the neighbour.
+
+    The grid has `N` intervals, uniform in `sigma^(1/rho)` on `[sigma_min, sigma_max]` (EDM's) with
+    `sigma` the noise-to-signal ratio, that is `sigma / (1 + sigma)` in unit time; its first and
+    last nodes are moved to 0 and 1. `N` grows as in consistency training,
+
+        N(k) = ceil(sqrt(progress ((s_1 + 1)^2 - s_0^2) + s_0^2) - 1),
+
+    and stays `s_1` where `s_0 = s_1`. Source: Consistency Models (arXiv 2303.01469), appendix C.
+    """
+
+    first: int = eqx.field(static=True, default=10)
+    last: int = eqx.field(static=True, default=10)
+    rho: float = eqx.field(static=True, default=7.0)
+    sigma_min: float = eqx.field(static=True, default=0.002)
+    sigma_max: float = eqx.field(static=True, default=80.0)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        low, high = self.first**2, (self.last + 1) ** 2
+        refined = jnp.ceil(jnp.sqrt(progress * (high - low) + low) - 1)
+        count = jnp.clip(refined, self.first, self.last)
+        index = jnp.floor(jr.uniform(key, (n,)) * count)
+        return self.node((index + 1) / count), self.node(index / count)
+
+    def node(self, fraction: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """The unit time of a node: `fraction` 0 is the data end, 1 the noise end."""
+        a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        sigma = (a + fraction * (b - a)) ** self.rho
+        inside = sigma / (1 + sigma)
+        return jnp.where(fraction <= 0, 0.0, jnp.where(fraction >= 1, 1.0, inside))
+
+
+def stage_of(progress: Array, stages: int) -> Int[Array, "*n"]:
+    """The stage, 0 to `stages - 1`, of a training divided into equal stages."""
+    return jnp.clip(jnp.floor(jnp.asarray(progress) * stages), 0, stages - 1).astype(jnp.int32)
 
 
 class Mixture(TimeSampler):
@@ -199,11 +320,11 @@ class Mixture(TimeSampler):
     shares: tuple[float, ...] = eqx.field(static=True)
 
     def __call__(
-        self, key: Key[Array, ""], n: int, step: Array
+        self, key: Key[Array, ""], n: int, progress: Array
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         counts = split_counts(n, self.shares)
         keys = jr.split(key, len(self.samplers))
-        pairs = [f(k, m, step) for f, k, m in zip(self.samplers, keys, counts) if m > 0]
+        pairs = [f(k, m, progress) for f, k, m in zip(self.samplers, keys, counts) if m > 0]
         return jnp.concatenate([s for s, _ in pairs]), jnp.concatenate([t for _, t in pairs])
 
 

@@ -84,6 +84,24 @@ class Cauchy(Weight):
         return jnp.log1p(square(residual, self.reduce) / self.scale)
 
 
+class TangentNorm(Weight):
+    """`|R|^2 / sg[|R| + c]`: the gradient is that of a residual of length `|R| / (|R| + c)`.
+
+    Source: sCM (arXiv 2410.11081), tangent normalisation, c = 0.1; Align Your Flow (arXiv
+    2506.14603).
+    """
+
+    constant: float = 0.1
+    reduce: Reduce = eqx.field(static=True, default="sum")
+
+    def __call__(
+        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        del s, t
+        value = square(residual, self.reduce)
+        return value / jax.lax.stop_gradient(jnp.sqrt(value) + self.constant)
+
+
 def square(residual: Float[Array, "*shape"], reduce: Reduce = "sum") -> Float[Array, ""]:
     """`|R|^2`, summed or averaged over the dimensions, in float32 at least."""
     wide = residual.astype(jnp.promote_types(residual.dtype, jnp.float32))

@@ -1,4 +1,8 @@
 """Method families. Importing this package registers every plugin in it."""
 
+from plugins import compositional as compositional
+from plugins import consistency as consistency
+from plugins import eulerian as eulerian
 from plugins import flow_matching as flow_matching
+from plugins import lagrangian as lagrangian
 from plugins import meanflow as meanflow

@@ -39,6 +39,8 @@ class Dataset:
     - `labels`: `(n,)` int32, or `None`.
     - `levels`: the highest stored value of an image kept as bytes (255 as a rule); stored 0 becomes
       -1 and `levels` becomes 1. `None` if the stored values are network values already.
+    - `noise`: the noise `(n, *shape)` paired with each example, where a teacher made the pairs, or
+      `None`; of resident examples only.
     - `source`: reads the examples from disk, or `None` if `examples` holds them all.
     """
 
@@ -50,6 +52,7 @@ class Dataset:
     num_classes: int = 0
     class_names: tuple[str, ...] = ()
     levels: int | None = None
+    noise: Float32[np.ndarray, " n *shape"] | None = None
     source: Source | None = None
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from core.condition import Condition
 from core.errors import UserError
 from core.nets.attention import Implementation, attention
-from core.nets.embeddings import Embedding, EmbeddingConfig
+from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise, stack
 from core.nets.layers import Dense, Dtype, Remat, cast, layer_norm, rematerialise, rms_norm
 
@@ -31,6 +31,9 @@ class DiTConfig(EmbeddingConfig):
     """Width of a token."""
     depth: int = 4
     """Number of blocks."""
+    encoder_depth: int = 0
+    """Blocks that see only the source time s and form an encoding that serves every target time;
+    0: all blocks see both times."""
     heads: int = 4
     """Number of attention heads."""
     mlp_ratio: float = 4.0
@@ -68,6 +71,7 @@ class DiTConfig(EmbeddingConfig):
             )
         if self.positions == "sincos" and self.width % 4:
             raise UserError(f"sincos positions need --net.width divisible by 4, not {self.width}")
+        self.check_encoder(self.encoder_depth, self.depth)
         return initialise(lambda normal: DiT(shape, num_classes, self, normal=normal), key)
 
 
@@ -139,8 +143,19 @@ class Readout(eqx.Module):
 class DiT(eqx.Module):
     """`N(x, s, t, cond)` of one image `x` of shape (H, W, C); zero at the start of training.
 
+    With `encoder_depth = d > 0` the network is decoupled: the first `d` blocks are told
+    `(s, cond)`, the other blocks and the readout `(t, cond)`, by the same embedder of one time,
+
+        N(x, s, t, cond) = decode(encode(x, s, cond), t),
+
+    so one encoding serves every target time and a derivative in `t` costs the decoder alone; one
+    in `x` or `s` saves nothing. The parameters are those of the ordinary network, and on the
+    diagonal `s = t` so are the values: a velocity network becomes a flow map as it stands.
+    Source: Decoupled MeanFlow (arXiv 2510.24474).
+
     With `head_depth > 0` the method `with_head` also returns an auxiliary velocity `v`, read from
-    the same trunk through `head_depth` blocks of its own; `__call__` does not compute it.
+    the same trunk through `head_depth` blocks of its own; `__call__` does not compute it. In a
+    decoupled network it is read from the encoding, so it is a function of `x` and `s` only.
     """
 
     embedding: Embedding
@@ -179,6 +194,11 @@ class DiT(eqx.Module):
         """Number of blocks of the velocity head; 0 where there is none."""
         return self.config.head_depth
 
+    @property
+    def decoupled(self) -> bool:
+        """Whether the network has `encode` and `decode`: `encoder_depth > 0`."""
+        return self.config.encoder_depth > 0
+
     def __call__(
         self,
         x: Float[Array, "height width channels"],
@@ -186,8 +206,34 @@ class DiT(eqx.Module):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, "height width channels"]:
+        if self.decoupled:
+            return self.decode(self.encode(x, s, cond), t)
         h, e = self._trunk(x, s, t, cond)
         return self._read(self.readout, h, e, x)
+
+    def encode(
+        self,
+        x: Float[Array, "height width channels"],
+        s: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Encoding:
+        """The first `encoder_depth` blocks, told `(s, cond)`; `h` has shape (tokens, width).
+
+        Raises `UserError` where the network is not decoupled.
+        """
+        if not self.decoupled:
+            raise UserError("this network has no encoder: train one with --net.encoder-depth 2")
+        e = self._told(s, cond)
+        h = self._run(self._blocks(slice(self.config.encoder_depth)), self._tokens(x, e), e)
+        return Encoding(h, cond, jax.ShapeDtypeStruct(x.shape, x.dtype))
+
+    def decode(
+        self, encoding: Encoding, t: Float[Array, ""]
+    ) -> Float[Array, "height width channels"]:
+        """The other blocks and the readout, told `(t, cond)`: `N(x, s, t, cond)`."""
+        e = self._told(t, encoding.cond)
+        h = self._run(self._blocks(slice(self.config.encoder_depth, None)), encoding.h, e)
+        return self._read(self.readout, h, e, encoding.like)
 
     def with_head(
         self,
@@ -202,9 +248,14 @@ class DiT(eqx.Module):
         """
         if self.head_blocks is None or self.head_readout is None:
             raise UserError("this network has no velocity head: train one with --net.head-depth 1")
-        h, e = self._trunk(x, s, t, cond)
+        if self.decoupled:
+            encoding, e = self.encode(x, s, cond), self._told(s, cond)
+            h, V = encoding.h, self.decode(encoding, t)
+        else:
+            h, e = self._trunk(x, s, t, cond)
+            V = self._read(self.readout, h, e, x)
         h_head = self._run(self.head_blocks, h, e)
-        return self._read(self.readout, h, e, x), self._read(self.head_readout, h_head, e, x)
+        return V, self._read(self.head_readout, h_head, e, x)
 
     def _trunk(
         self,
@@ -213,15 +264,25 @@ class DiT(eqx.Module):
         t: Float[Array, ""],
         cond: Condition | None,
     ) -> tuple[Float[Array, "tokens embed"], Float[Array, " embed"]]:
+        e = cast(jax.nn.silu(self.embedding(s, t, cond)), self.config.dtype)
+        return self._run(self.blocks, self._tokens(x, e), e), e
+
+    def _told(self, time: Float[Array, ""], cond: Condition | None) -> Float[Array, " embed"]:
+        return cast(jax.nn.silu(self.embedding.single(time, cond)), self.config.dtype)
+
+    def _tokens(
+        self, x: Float[Array, "height width channels"], e: Float[Array, " embed"]
+    ) -> Float[Array, "tokens embed"]:
         p, dtype = self.config.patch, self.config.dtype
-        e = cast(jax.nn.silu(self.embedding(s, t, cond)), dtype)
         patches = rearrange(x.astype(e.dtype), "(h p) (w q) c -> (h w) (p q c)", p=p, q=p)
         positions = self.positions
         if positions is None:
             grid = x.shape[0] // p, x.shape[1] // p
             positions = jnp.asarray(sincos_positions(grid, self.config.width), e.dtype)
-        h = cast(self.patches, dtype)(patches) + cast(positions, dtype)
-        return self._run(self.blocks, h, e), e
+        return cast(self.patches, dtype)(patches) + cast(positions, dtype)
+
+    def _blocks(self, layers: slice) -> Block:
+        return jax.tree.map(lambda parameter: parameter[layers], self.blocks)
 
     def _run(
         self, blocks: Block, h: Float[Array, "tokens embed"], e: Float[Array, " embed"]
@@ -241,11 +302,11 @@ class DiT(eqx.Module):
         readout: Readout,
         h: Float[Array, "tokens embed"],
         e: Float[Array, " embed"],
-        x: Float[Array, "height width channels"],
+        like: Float[Array | jax.ShapeDtypeStruct, "height width channels"],
     ) -> Float[Array, "height width channels"]:
         p = self.config.patch
-        pixels = cast(readout, self.config.dtype)(h, e).astype(x.dtype)
-        return rearrange(pixels, "(h w) (p q c) -> (h p) (w q) c", h=x.shape[0] // p, p=p, q=p)
+        pixels = cast(readout, self.config.dtype)(h, e).astype(like.dtype)
+        return rearrange(pixels, "(h w) (p q c) -> (h p) (w q) c", h=like.shape[0] // p, p=p, q=p)
 
 
 def _block(config: DiTConfig, normal: Normal) -> Block:

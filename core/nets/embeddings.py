@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from core.condition import Condition
+from core.errors import UserError
 from core.nets.initial import Normal
 from core.nets.layers import Dense, at_least_float32
 
@@ -29,6 +30,19 @@ class EmbeddingConfig:
     embedding, and with it dV/ds and dV/dt: keep it small for methods that take a derivative."""
     guidance: bool = False
     """Take guidance (w, a, b) as an input, for guidance learned in training."""
+
+    def check_encoder(self, encoder_depth: int, depth: int) -> None:
+        """Raises `UserError` unless `encoder_depth` of `depth` layers can be told `s` alone."""
+        if not 0 <= encoder_depth < depth:
+            raise UserError(
+                f"an encoder of {encoder_depth} of {depth} layers is impossible: "
+                f"--net.encoder-depth goes from 0 to {depth - 1}"
+            )
+        if encoder_depth and self.times == "s-t":
+            raise UserError(
+                "encoder and decoder each see one time and never the step s - t: "
+                "with --net.encoder-depth choose --net.times s,s-t"
+            )
 
 
 def sinusoid(
@@ -83,11 +97,37 @@ class Embedding(eqx.Module):
         hidden = sum(dense(x) for dense, x in zip(self.inputs, features, strict=True))
         return self.output(jax.nn.silu(jnp.asarray(hidden))) + self._label(cond, s)
 
+    def single(
+        self, time: Float[Array, ""], cond: Condition | None = None
+    ) -> Float[Array, " width"]:
+        """The embedding of one time: that of the pair `s = t = time`, whose step is zero.
+
+        It is what a network sees that is trained on the diagonal alone (flow matching). One
+        embedder for the source and the target time: Decoupled MeanFlow (arXiv 2510.24474).
+        """
+        return self(time, time, cond)
+
     def _label(self, cond: Condition | None, s: Float[Array, ""]) -> Float[Array, "#width"]:
         if self.labels is None:
             return jnp.zeros(1, jnp.promote_types(s.dtype, jnp.float32))
         label = None if cond is None else cond.label
         return self.labels[-1 if label is None else label]
+
+
+class Encoding(eqx.Module):
+    """What a decoupled network's `encode(x, s, cond)` leaves for `decode(encoding, t)`.
+
+    **Fields:**
+
+    - `h`: the activations behind the encoder's layers, (tokens, width) or (width,), in the compute
+      dtype.
+    - `cond`: label and guidance, which the decoder is told again.
+    - `like`: shape and dtype of `x`, and so of the output.
+    """
+
+    h: Float[Array, "*tokens width"]
+    cond: Condition | None
+    like: jax.ShapeDtypeStruct = eqx.field(static=True)
 
 
 def guidance_numbers(cond: Condition | None, like: Float[Array, ""]) -> list[Float[Array, ""]]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from core.condition import Condition
 from core.errors import UserError
-from core.nets.embeddings import Embedding, EmbeddingConfig
+from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, Dtype, cast
 
@@ -27,6 +27,9 @@ class MLPConfig(EmbeddingConfig):
     """Width of the hidden layers."""
     depth: int = 4
     """Number of hidden layers."""
+    encoder_depth: int = 0
+    """Hidden layers that see only the source time s and form an encoding that serves every target
+    time; 0: all layers see both times."""
     activation: Activation = "silu"
     """Activation of the hidden layers."""
     residual: bool = True
@@ -43,11 +46,22 @@ class MLPConfig(EmbeddingConfig):
                 f"the mlp is for points, but the data are arrays of shape {shape}: "
                 "use --net dit or --net unet"
             )
+        self.check_encoder(self.encoder_depth, self.depth)
+        if self.encoder_depth and self.conditioning == "concat":
+            raise UserError(
+                "with --net.conditioning concat only the first layer sees a time: "
+                "an encoder needs --net.conditioning add"
+            )
         return initialise(lambda normal: MLP(shape[0], num_classes, self, normal=normal), key)
 
 
 class MLP(eqx.Module):
-    """`N(x, s, t, cond)` of one point `x` of shape (dim,); zero at the start of training."""
+    """`N(x, s, t, cond)` of one point `x` of shape (dim,); zero at the start of training.
+
+    With `encoder_depth = d > 0` the network is decoupled, `N = decode(encode(x, s, cond), t)`: the
+    first `d` hidden layers are told `(s, cond)`, the others `(t, cond)`, by the same embedder of
+    one time. Source: Decoupled MeanFlow (arXiv 2510.24474), there for transformers.
+    """
 
     embedding: Embedding
     hidden: tuple[Dense, ...]
@@ -56,6 +70,7 @@ class MLP(eqx.Module):
     activation: Activation = eqx.field(static=True)
     residual: bool = eqx.field(static=True)
     dtype: Dtype = eqx.field(static=True)
+    encoder_depth: int = eqx.field(static=True)
 
     def __init__(self, dim: int, num_classes: int, config: MLPConfig, *, normal: Normal):
         width, add = config.width, config.conditioning == "add"
@@ -65,7 +80,12 @@ class MLP(eqx.Module):
         self.added = tuple(Dense(width, width, bias=False, normal=normal) for _ in sizes if add)
         self.output = Dense(width, dim, scale=0.0, normal=normal)
         self.activation, self.residual = config.activation, config.residual
-        self.dtype = config.dtype
+        self.dtype, self.encoder_depth = config.dtype, config.encoder_depth
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether the network has `encode` and `decode`: `encoder_depth > 0`."""
+        return self.encoder_depth > 0
 
     def __call__(
         self,
@@ -74,12 +94,39 @@ class MLP(eqx.Module):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, " dim"]:
+        if self.decoupled:
+            return self.decode(self.encode(x, s, cond), t)
         e = cast(jax.nn.silu(self.embedding(s, t, cond)), self.dtype)
         h = x.astype(e.dtype)
-        hidden, added, output = cast((self.hidden, self.added, self.output), self.dtype)
+        h = h if self.added else jnp.concatenate([h, e])
+        h = self._run(range(len(self.hidden)), h, e)
+        return cast(self.output, self.dtype)(h).astype(x.dtype)
+
+    def encode(
+        self, x: Float[Array, " dim"], s: Float[Array, ""], cond: Condition | None = None
+    ) -> Encoding:
+        """The first `encoder_depth` hidden layers, told `(s, cond)`; `h` has shape (width,).
+
+        Raises `UserError` where the network is not decoupled.
+        """
+        if not self.decoupled:
+            raise UserError("this network has no encoder: train one with --net.encoder-depth 2")
+        e = cast(jax.nn.silu(self.embedding.single(s, cond)), self.dtype)
+        h = self._run(range(self.encoder_depth), x.astype(e.dtype), e)
+        return Encoding(h, cond, jax.ShapeDtypeStruct(x.shape, x.dtype))
+
+    def decode(self, encoding: Encoding, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """The other hidden layers, told `(t, cond)`, and the output: `N(x, s, t, cond)`."""
+        e = cast(jax.nn.silu(self.embedding.single(t, encoding.cond)), self.dtype)
+        h = self._run(range(self.encoder_depth, len(self.hidden)), encoding.h, e)
+        return cast(self.output, self.dtype)(h).astype(encoding.like.dtype)
+
+    def _run(
+        self, layers: range, h: Float[Array, " size"], e: Float[Array, " width"]
+    ) -> Float[Array, " width"]:
+        hidden, added = cast((self.hidden, self.added), self.dtype)
         activate: Callable = getattr(jax.nn, self.activation)
-        h = h if added else jnp.concatenate([h, e])
-        for i, dense in enumerate(hidden):
-            pre = dense(h) + added[i](e) if added else dense(h)
+        for i in layers:
+            pre = hidden[i](h) + added[i](e) if added else hidden[i](h)
             h = activate(pre) + h if self.residual and i > 0 else activate(pre)
-        return output(h).astype(x.dtype)
+        return h

@@ -1,5 +1,7 @@
 """Problems with closed-form velocities, and their exact flow maps."""
 
+from core.oracle.boxes import BoxMixture as BoxMixture
+from core.oracle.boxes import checkerboard as checkerboard
 from core.oracle.gaussian import GaussianProblem as GaussianProblem
 from core.oracle.gaussian import SinglePoint as SinglePoint
 from core.oracle.map import OracleMap as OracleMap

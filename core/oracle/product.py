@@ -64,12 +64,19 @@ class ProductMixture(ClosedProblem):
         self, path: Path, key: PRNGKeyArray, x: Float[Array, "*shape"], t: Time
     ) -> Float[Array, "*shape"]:
         key_component, key_noise = jr.split(key)
-        centres, spreads = self._marginals(path, t)
-        k = jr.categorical(key_component, self._log_joint(path, x, t))
-        means = self.means + path.alpha(t) * (self.stds / spreads) ** 2 * (x[..., None] - centres)
-        stds = self.stds * path.noise_std * path.sigma(t) / spreads
+        weights, means, stds = self.posterior(path, x, t)
+        k = jr.categorical(key_component, jnp.log(weights))
         noise = jr.normal(key_noise, self.shape, self.means.dtype)
         return _pick(means, k) + _pick(stds, k) * noise
+
+    def posterior(
+        self, path: Path, x: Float[Array, "*shape"], t: Time
+    ) -> tuple[Float[Array, "*shape k"], Float[Array, "*shape k"], Float[Array, "*shape k"]]:
+        """Weights, means and standard deviations of the components of `x_0 | x_t = x`."""
+        centres, spreads = self._marginals(path, t)
+        means = self.means + path.alpha(t) * (self.stds / spreads) ** 2 * (x[..., None] - centres)
+        stds = self.stds * path.noise_std * path.sigma(t) / spreads
+        return jax.nn.softmax(self._log_joint(path, x, t)), means, stds
 
     def log_prob(self, path: Path, x: Float[Array, "*shape"], t: Time) -> Float[Array, ""]:
         return jnp.sum(self.log_densities(path, x, t))

@@ -54,6 +54,20 @@ class MeshConfig:
 
 
 @dataclass(frozen=True)
+class TeachingConfig:
+    """How a teacher's velocity is guided."""
+
+    scale: float = 1.0
+    """Classifier-free guidance scale; 1 is none. Two evaluations of the teacher."""
+    interval: tuple[float, float] = (0.0, 1.0)
+    """Times (0 data, 1 noise) between which it is guided."""
+    weak: str | None = None
+    """Run folder of a weaker model that autoguides the teacher."""
+    weak_scale: float = 2.0
+    """Autoguidance scale: how far from the weak to the strong model; 1 is none."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Trains one method on one data set and leaves a run folder.
 
@@ -72,7 +86,7 @@ class TrainConfig:
     config: str | None = None
     """TOML file of flags, such as a run's config.toml; flags given beside it override it."""
     teacher: str | None = None
-    """Run folder of a trained model that teaches, for methods that need a teacher."""
+    """Run folder of a trained model that teaches, or `exact` where the law of the data is known."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
     """Probability path from data to noise."""
     steps: int = 2000
@@ -111,6 +125,7 @@ class TrainConfig:
     """Flags of the data set."""
     net_flags: Annotated[Any, tyro.conf.arg(name="net")] = None
     """Flags of the network."""
+    teaching: TeachingConfig = field(default_factory=TeachingConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
 

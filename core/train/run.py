@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError
+from core.evaluation import KNOWN_LAWS
 from core.flow_map import FlowMap
+from core.oracle import OracleMap
+from core.path import PATHS
 from core.plugin import find_plugin
-from core.teacher import MapTeacher, Teacher
+from core.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher
 from core.train import toml
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints, delete_run
@@ -75,15 +78,56 @@ def read_config(folder: Path) -> TrainConfig:
 
 
 def open_teacher(config: TrainConfig) -> Teacher | None:
-    """The diagonal of the run named by --teacher. Raises `UserError` where one is missing."""
-    if config.teacher is not None:
-        return MapTeacher(open_run(config.teacher).flow_map)
-    if find_plugin(config.plugin).needs_teacher:
+    """The teacher that --teacher and --teaching name, or None where none is named.
+
+    Raises `UserError` where the method needs one, or the named one does not exist.
+    """
+    if config.teacher is None:
+        if find_plugin(config.plugin).needs_teacher:
+            raise UserError(
+                f"{config.plugin} needs a teacher: train one with python -m apps.train --plugin fm "
+                f"--data {config.data}, then give --teacher runs/fm-{config.data}"
+            )
+        return None
+    if config.teacher == "exact":
+        return MapTeacher(_exact_map(config))
+    run, flags = open_run(config.teacher), config.teaching
+    _check_path(run, config)
+    teacher: Teacher = MapTeacher(run.flow_map)
+    if flags.weak is not None:
+        weak = open_run(flags.weak)
+        _check_path(weak, config)
+        teacher = AutoguidedTeacher(teacher, MapTeacher(weak.flow_map), flags.weak_scale)
+    if flags.scale == 1:
+        return teacher
+    if not run.built.task.num_classes:
+        raise UserError(f"--teaching.scale guides by labels, and {config.data} has none")
+    time_of_unit = run.built.path.time_of_unit
+    interval = float(time_of_unit(flags.interval[0])), float(time_of_unit(flags.interval[1]))
+    return GuidedTeacher(teacher, flags.scale, run.built.task.num_classes, interval)
+
+
+def _exact_map(config: TrainConfig) -> FlowMap:
+    law = KNOWN_LAWS.get(config.data)
+    if law is None:
         raise UserError(
-            f"{config.plugin} needs a teacher: train one with python -m apps.train --plugin fm "
-            f"--data {config.data}, then give --teacher runs/fm-{config.data}"
+            f"--teacher exact needs data of known law ({', '.join(KNOWN_LAWS)}), not "
+            f"{config.data}; name a run folder instead"
         )
-    return None
+    return OracleMap(problem=law(), path=PATHS[config.path]())
+
+
+def _check_path(run: "Run", config: TrainConfig) -> None:
+    if run.config.path != config.path:
+        raise UserError(
+            f"teacher {run.folder} was trained on the {run.config.path} path; "
+            f"train the student there too: --path {run.config.path}"
+        )
+    if run.built.task.shape != config.data_flags.load().shape:
+        raise UserError(
+            f"teacher {run.folder} was trained on {run.config.data}, whose examples have another "
+            f"shape than those of {config.data}; name a teacher of the same data"
+        )
 
 
 def open_run(folder: str | Path) -> Run:
@@ -100,7 +144,7 @@ def open_run(folder: str | Path) -> Run:
             f"run {folder} has no checkpoint yet; train it with "
             f"python -m apps.train --config {folder}/config.toml --run {folder}"
         )
-    built = build(config, open_teacher(config))
+    built = build(config, open_teacher(config), train=False)
     flow_map = restored_flow_map(config, built, checkpoints, step)
     checkpoints.close()
     return Run(folder, config, built, flow_map, step)

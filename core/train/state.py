@@ -1,5 +1,6 @@
 """The state of a run: everything a checkpoint holds, as arrays."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -31,23 +32,37 @@ class TrainState(eqx.Module):
     rollbacks: Int[Array, ""]
 
 
+@dataclass(frozen=True)
+class Target:
+    """Which parameters targets use: the current ones, an EMA of decay `decay`, or a copy that is
+    renewed every `every` steps."""
+
+    decay: float | None = None
+    every: int | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether the state holds parameters for targets."""
+        return self.decay is not None or self.every is not None
+
+
 def init_state(
     players: Players,
     objective: Objective,
     optimizer: optax.GradientTransformation,
     key: Key[Array, ""],
-    target_decay: float | None = None,
+    target: Target = Target(),
 ) -> tuple[TrainState, Players]:
     """The state before the first step, and the static half of the players.
 
-    The EMA starts at the weights. `target_decay` asks for a target EMA.
+    The EMA starts at the weights.
     """
     arrays, static = eqx.partition(players, eqx.is_inexact_array)
     state = TrainState(
         players=arrays,
         opt={name: optimizer.init(part) for name, part in arrays.items()},
         ema=jax.tree.map(jnp.copy, arrays),
-        target=None if target_decay is None else jax.tree.map(jnp.copy, arrays),
+        target=jax.tree.map(jnp.copy, arrays) if target.kept else None,
         carry=objective.init(players),
         step=jnp.zeros((), jnp.int32),
         key=key,

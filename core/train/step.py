@@ -11,61 +11,55 @@ import optax
 from jaxtyping import Array, Float
 
 from core.objective import Batch, Objective, Players
-from core.train.state import TrainState, target_players
+from core.train.state import Target, TrainState, target_players
 
 Metrics = dict[str, Float[Array, ""]]
-Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
 
 
 def make_step(
-    objective: Objective,
     static: Players,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
-    target_decay: float | None = None,
+    target: Target = Target(),
 ) -> Step:
-    """One training step `(state, batch) -> (state, metrics)`.
+    """One training step `(state, batch, objective) -> (state, metrics)`.
 
-    Each player's loss is differentiated by that player's parameters only. The randomness of step
-    `k` is `fold_in(key, k)`, folded once more after a rollback, so a resumed run repeats it.
-    Metrics gain `grad_norm` and `finite`.
+    The gradient of the sum of the players' losses serves all of them, since each loss depends on
+    its own player only. The objective is an argument, so that a teacher's weights are no constants
+    of the program. The randomness of step `k` is `fold_in(key, k)`, folded once more after a
+    rollback, so a resumed run repeats it. Metrics gain `grad_norm` and `finite`.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, objective: Objective) -> tuple[TrainState, Metrics]:
         key = jr.fold_in(jr.fold_in(state.key, state.rollbacks), state.step)
-        target = target_players(state, static)
+        stopped = target_players(state, static)
 
-        def losses_of(arrays: Players):
+        def total(arrays: Players):
             players = eqx.combine(arrays, static)
-            losses, carry, metrics = objective(players, target, state.carry, batch, key, state.step)
-            return losses, (carry, metrics)
+            losses, *rest = objective(players, stopped, state.carry, batch, key, state.step)
+            return sum(losses.values(), start=jnp.zeros(())), (losses, *rest)
 
-        losses, pull_back, (carry, metrics) = jax.vjp(losses_of, state.players, has_aux=True)
-        grads = {name: _own_gradient(pull_back, losses, name) for name in losses}
+        grads, (losses, carry, metrics) = jax.grad(total, has_aux=True)(state.players)
         players, opt = dict(state.players), dict(state.opt)
-        for name, grad in grads.items():
-            updates, opt[name] = optimizer.update(grad, opt[name], players[name])
+        for name in losses:
+            updates, opt[name] = optimizer.update(grads[name], opt[name], players[name])
             players[name] = optax.apply_updates(players[name], updates)
         new = TrainState(
             players=players,
             opt=opt,
             ema=_average(players, state.ema, ema_decay),
-            target=_new_target(state, players, target_decay),
+            target=_new_target(state, players, target),
             carry=carry,
             step=state.step + 1,
             key=state.key,
             rollbacks=state.rollbacks,
         )
-        norm = optax.tree.norm(grads)
+        norm = optax.tree.norm({name: grads[name] for name in losses})
         finite = jnp.isfinite(norm) & jnp.all(jnp.isfinite(jnp.stack(list(losses.values()))))
         return new, {**metrics, "grad_norm": norm, "finite": finite.astype(jnp.float32)}
 
     return step
-
-
-def _own_gradient(pull_back: Callable, losses: dict[str, Array], name: str):
-    cotangent = {other: jnp.asarray(other == name, loss.dtype) for other, loss in losses.items()}
-    return pull_back(cotangent)[0][name]
 
 
 def _average(new: Players, old: Players, decay: float) -> Any:
@@ -73,23 +67,35 @@ def _average(new: Players, old: Players, decay: float) -> Any:
     return optax.incremental_update(new, old, 1 - decay)
 
 
-def _new_target(state: TrainState, players: Players, decay: float | None) -> Players | None:
-    if state.target is None or decay is None:
+def _new_target(state: TrainState, players: Players, target: Target) -> Players | None:
+    if state.target is None:
         return None
-    return _average(players, state.target, decay)
+    if target.decay is not None:
+        return _average(players, state.target, target.decay)
+    renew = (state.step + 1) % (target.every or 1) == 0
+    return jax.tree.map(lambda new, old: jnp.where(renew, new, old), players, state.target)
 
 
-def many_steps(step: Step, gather: Callable[[Any, dict[str, Array]], Batch]) -> Any:
-    """`(state, store, raw) -> (state, metrics)` for a stack of batches: one scan, state donated.
+def many_steps(
+    step: Step, gather: Callable[[Any, dict[str, Array]], Batch], static: Objective
+) -> Any:
+    """`(state, frozen, raw) -> (state, metrics)` for a stack of batches: one scan, state donated.
 
-    `store` holds the resident data; `raw` is what the data iterator gives with a leading axis of
-    steps; `gather(store, one)` turns one of its batches into a `Batch` on the device. Metrics come
-    back with a leading axis of steps.
+    `frozen` holds the arrays of the objective, whose static half is `static`, and the resident
+    data; `raw` is what the data iterator gives with a leading axis of steps; `gather(store, one)`
+    turns one of its batches into a `Batch` on the device. Metrics come back with a leading axis of
+    steps.
     """
 
     def run(
-        state: TrainState, store: Any, raw: dict[str, Array]
+        state: TrainState, frozen: tuple[Any, Any], raw: dict[str, Array]
     ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
-        return jax.lax.scan(lambda carry, one: step(carry, gather(store, one)), state, raw)
+        arrays, store = frozen
+        objective = eqx.combine(arrays, static)
+
+        def body(carry: TrainState, one: dict[str, Array]):
+            return step(carry, gather(store, one), objective)
+
+        return jax.lax.scan(body, state, raw)
 
     return jax.jit(run, donate_argnums=0)

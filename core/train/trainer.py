@@ -61,22 +61,16 @@ class Trainer:
         self._place = Placement(config.mesh, config.batch)
         self._optimizer = optimizer(config.optim, config.steps)
         key = jr.fold_in(jr.key(config.seed), 1)
-        state, self._static = init_state(
-            built.players, built.method.objective, self._optimizer, key, built.method.target_decay
-        )
+        objective, target = built.method.objective, built.target
+        state, self._static = init_state(built.players, objective, self._optimizer, key, target)
         self.state = self._place.replicate(state)
-        self._store = self._place.replicate(_device_store(built.dataset))
-        self._data = batches(built.dataset, config.batch, config.seed)
+        arrays, static = eqx.partition(objective, eqx.is_array)
+        self._frozen = self._place.replicate((arrays, _device_store(built.training)))
+        self._data = batches(built.training, config.batch, config.seed)
         self.drawn = 0
         self.skipped: list[int] = []
-        step = make_step(
-            built.method.objective,
-            self._static,
-            self._optimizer,
-            config.ema,
-            built.method.target_decay,
-        )
-        self._program = many_steps(step, _gather(built.dataset))
+        step = make_step(self._static, self._optimizer, config.ema, target)
+        self._program = many_steps(step, _gather(built.training), static)
 
     @property
     def step(self) -> int:
@@ -97,7 +91,7 @@ class Trainer:
             began = time.perf_counter()
             count = min(self.config.dispatch, self.config.steps - start)
             raw, numbers = self._draw(count)
-            self.state, stacked = self._program(self.state, self._store, raw)
+            self.state, stacked = self._program(self.state, self._frozen, raw)
             metrics = {k: np.asarray(v) for k, v in stacked.items()}
             finite = metrics.pop("finite") > 0
             if not finite.all():
@@ -154,24 +148,23 @@ class Trainer:
     def program_text(self) -> jax.stages.Lowered:
         """The lowered program of one dispatch, for its cost and memory."""
         raw, _ = self._draw(1)
-        return self._program.lower(self.state, self._store, raw)
+        return self._program.lower(self.state, self._frozen, raw)
 
 
 def _device_store(dataset: Dataset) -> Any:
     if not dataset.resident:
         return None
-    labels = None if dataset.labels is None else jnp.asarray(dataset.labels)
-    return jnp.asarray(dataset.examples), labels
+    parts = dataset.examples, dataset.labels, dataset.noise
+    return tuple(None if part is None else jnp.asarray(part) for part in parts)
 
 
 def _gather(dataset: Dataset):
     """`(store, raw batch) -> Batch`: from indices where the data are resident, else directly."""
 
     def from_store(store, raw) -> Batch:
-        examples, labels = store
         index = raw["index"]
-        label = None if labels is None else labels[index]
-        return Batch(dataset.decode(examples[index]), label)
+        x, label, z = (None if part is None else part[index] for part in store)
+        return Batch(dataset.decode(x), label, z)
 
     def direct(store, raw) -> Batch:
         del store
@@ -189,7 +182,7 @@ def restored_flow_map(
         built.method.objective,
         optimizer(config.optim, config.steps),
         jr.key(0),
-        built.method.target_decay,
+        built.target,
     )
     loaded: TrainState = checkpoints.restore(step, state)[0]
     return eqx.combine(loaded.ema, static)["model"]

@@ -1,3 +1,4 @@
 """Flow matching: the instantaneous velocity, and what is built straight on it."""
 
 from plugins.flow_matching.fm import FM as FM
+from plugins.flow_matching.reflow import Reflow as Reflow

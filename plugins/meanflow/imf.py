@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import jax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from core import rules
 from core.errors import UserError
-from core.flow_map import AverageVelocityMap, FlowMap, Network
-from core.objective import FlowMatching, Row, RowObjective, Rows, Term
+from core.flow_map import FlowMap, Network
+from core.objective import FlowMatching, Row, Term
 from core.path import Path
-from core.plugin import Method, Plugin, Task, register
+from core.plugin import register
+from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
-from core.times import Diagonal, LogitNormal, Mixture, OrderedPair, Point, TimeSampler, Uniform
-from core.weights import Adaptive
+from core.times import TimeLaw
 
 stop = jax.lax.stop_gradient
 
@@ -62,7 +62,7 @@ class HeadDiagonal(Term):
 
 @register
 @dataclass(frozen=True)
-class IMF(Plugin):
+class IMF(RowPlugin):
     """Improved MeanFlow (arXiv 2512.02012): one-step generation from data, no teacher."""
 
     name: ClassVar[str] = "imf"
@@ -70,63 +70,38 @@ class IMF(Plugin):
     rule: ClassVar[str] = "Eulerian"
     supervision: ClassVar[str] = "sampled pair, own velocity in the tangent"
     source: ClassVar[str] = "arXiv 2512.02012"
-    cost: ClassVar[str] = "4"
+    cost: ClassVar[float] = 4
+    whole_cost: ClassVar[float | None] = 5
+    seed_cost: ClassVar[float | None] = 5
+    presets = presets()
 
     diagonal: float = 0.5
-    """Share of rows with s = t (plain flow matching)."""
-    full: float = 0.0
-    """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling."""
-    uniform: float = 0.0
-    """Share of the jump rows with uniform times; the rest has logit-normal times."""
-    time_mean: float = -0.4
-    """Mean of both logit-normal times."""
-    time_std: float = 1.0
-    """Standard deviation of both logit-normal times."""
+    power: float = 1.0
     head: bool = False
     """Take the tangent from the network's velocity head (needs a head: --net.head-depth)."""
-    power: float = 1.0
-    """Power p of the adaptive weight 1 / (|R|^2 + c)^p; 0 is the plain square."""
-    constant: float = 0.01
-    """Constant c of the adaptive weight; |R|^2 is a sum over dimensions."""
-    label_drop: float = 0.1
-    """Probability with which a label is replaced by the null class."""
 
     @classmethod
-    def preset(cls, kind: str) -> Self:
-        if kind == "points":
-            return cls(uniform=1.0, power=0.0)
-        if kind == "small-image":
-            return cls(full=0.25, uniform=0.3, power=0.0, label_drop=0.0)
-        return cls()
+    def whole(cls) -> Self:
+        return cls(diagonal=0.0)
 
     @classmethod
     def variants(cls) -> dict[str, Self]:
         return {"boundary": cls.preset("points"), "head": cls(uniform=1.0, power=0.0, head=True)}
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        del teacher, key
-        flow_map = AverageVelocityMap(net=net, path=path)
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        if self.head:
+            return HeadDiagonal(), HeadJump()
+        return FlowMatching(), BoundaryJump()
+
+    def flow_map(self, net: Network, path: Path, teacher: Teacher | None) -> FlowMap:
+        flow_map = super().flow_map(net, path, teacher)
         if self.head and not flow_map.has_head:
             raise UserError(
                 "imf with --plugin.head needs a network with a velocity head: "
                 "--net dit --net.head-depth 1"
             )
-        law = LogitNormal(self.time_mean, self.time_std)
-        weight = Adaptive(self.power, self.constant)
-        diagonal = HeadDiagonal() if self.head else FlowMatching()
-        jump = HeadJump() if self.head else BoundaryJump()
-        kinds = (
-            Rows("diagonal", self.diagonal, Diagonal(law), diagonal, weight),
-            Rows("jump", 1 - self.diagonal, self._jump_times(law), jump, weight),
-        )
-        return Method(flow_map, RowObjective(path, kinds, task.num_classes, self.label_drop))
+        return flow_map
 
-    def _jump_times(self, law: LogitNormal) -> TimeSampler:
-        parts = (
-            OrderedPair(Point(1.0), Point(0.0)),
-            OrderedPair(Uniform(), Uniform()),
-            OrderedPair(law, law),
-        )
-        return Mixture(parts, (self.full, self.uniform, 1 - self.full - self.uniform))
+    def diagonal_law(self) -> TimeLaw:
+        return self.law()

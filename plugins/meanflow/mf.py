@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import jax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from core import rules
-from core.flow_map import AverageVelocityMap, FlowMap, Network
-from core.objective import FlowMatching, Row, RowObjective, Rows, Term
-from core.path import Path
-from core.plugin import Method, Plugin, Task, register
+from core.flow_map import FlowMap
+from core.objective import FlowMatching, Row, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
-from core.times import Diagonal, LogitNormal, OrderedPair, Uniform
-from core.weights import Adaptive
 
 
 class MeanFlowJump(Term):
@@ -33,7 +31,7 @@ class MeanFlowJump(Term):
 
 @register
 @dataclass(frozen=True)
-class MF(Plugin):
+class MF(RowPlugin):
     """MeanFlow (arXiv 2505.13447): average velocity from data, one network, no teacher."""
 
     name: ClassVar[str] = "mf"
@@ -41,36 +39,18 @@ class MF(Plugin):
     rule: ClassVar[str] = "Eulerian"
     supervision: ClassVar[str] = "sampled pair"
     source: ClassVar[str] = "arXiv 2505.13447"
-    cost: ClassVar[str] = "3.25"
+    cost: ClassVar[float] = 3.25
+    whole_cost: ClassVar[float | None] = 4
+    seed_cost: ClassVar[float | None] = 4
+    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
     diagonal: float = 0.75
-    """Share of rows with s = t (plain flow matching)."""
-    time_mean: float = -0.4
-    """Mean of both logit-normal times."""
-    time_std: float = 1.0
-    """Standard deviation of both logit-normal times; 0 means uniform times."""
     power: float = 1.0
-    """Power p of the adaptive weight 1 / (|R|^2 + c)^p; 0 is the plain square."""
-    constant: float = 0.01
-    """Constant c of the adaptive weight; |R|^2 is a sum over dimensions."""
-    label_drop: float = 0.1
-    """Probability with which a label is replaced by the null class."""
 
     @classmethod
-    def preset(cls, kind: str) -> Self:
-        if kind == "points":
-            return cls(diagonal=0.5, time_std=0.0, power=0.0)
-        return cls(diagonal=0.5, power=0.0, label_drop=0.0) if kind == "small-image" else cls()
+    def whole(cls) -> Self:
+        return cls(diagonal=0.0)
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        del teacher, key
-        law = LogitNormal(self.time_mean, self.time_std) if self.time_std > 0 else Uniform()
-        weight = Adaptive(self.power, self.constant)
-        kinds = (
-            Rows("diagonal", self.diagonal, Diagonal(law), FlowMatching(), weight),
-            Rows("jump", 1 - self.diagonal, OrderedPair(law, law), MeanFlowJump(), weight),
-        )
-        objective = RowObjective(path, kinds, task.num_classes, self.label_drop)
-        return Method(AverageVelocityMap(net=net, path=path), objective)
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), MeanFlowJump()

@@ -41,7 +41,7 @@ class Stranger(Plugin):
     rule: ClassVar[str] = "Eulerian"
     supervision: ClassVar[str] = "sampled pair"
     source: ClassVar[str] = "a stranger"
-    cost: ClassVar[str] = "3.5"
+    cost: ClassVar[float] = 3.5
 
     diagonal: float = 0.5
     """Share of rows with s = t."""

@@ -1,0 +1,182 @@
+"""Measures what each method costs: `python -m apps.cost --all`."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.random as jr
+
+from apps._main import launch
+from apps._progress import Meter
+from apps._table import console, print_table
+from core.cost import Bench, Cost
+from core.errors import UserError
+from core.nets.dit import DiTConfig
+from core.objective import Batch
+from core.plugin import Plugin, find_plugin, plugins
+from core.train.cli import parse_flags
+from core.versions import versions
+
+COLUMNS = (
+    "plugin",
+    "survey",
+    "count",
+    "whole batch",
+    "split count",
+    "split",
+    "time",
+    "split time",
+    "split memory",
+)
+MARGIN = 1.07
+
+
+@dataclass(frozen=True)
+class CostConfig:
+    """Operations, time and memory of each method's loss and gradient over one forward pass.
+
+    All on one transformer and one batch, without guidance. `survey` is the published estimate for
+    the whole batch, `count` ours, `split count` ours with the method's own division of the batch;
+    beside each stands what was measured: operations from the compiled program, times from this
+    run (the least of --repeats). A measured figure above 1.07 times its count is marked with !.
+    """
+
+    plugins: tuple[str, ...] = ("imf",)
+    """Methods to measure."""
+    all: bool = False
+    """Measure every registered method."""
+    size: int = 16
+    """Height and width of the images; with --patch 2, 16 makes 64 tokens."""
+    patch: int = 2
+    """Side of a patch."""
+    width: int = 128
+    """Width of the transformer."""
+    depth: int = 3
+    """Its blocks."""
+    encoder_depth: int = 0
+    """Its blocks that see the source time alone; 0: an ordinary transformer."""
+    batch: int = 64
+    """Examples."""
+    repeats: int = 3
+    """Timings of each program."""
+    out: str | None = None
+    """JSON file to write."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    """Measures and prints the table."""
+    config = parse_flags(CostConfig, argv)
+    if min(config.batch, config.size, config.repeats, config.depth) < 1:
+        raise UserError("--batch, --size, --repeats and --depth must be at least 1")
+    names = list(plugins()) if config.all else list(config.plugins)
+    chosen = {name: find_plugin(name) for name in names}
+    bench, rows = bench_of(config), []
+    with Meter("measuring", len(chosen)) as meter:
+        for done, plugin in enumerate(chosen.values()):
+            meter.to(done, plugin.name)
+            rows.append(measured(plugin, bench))
+        meter.to(len(chosen), "")
+    print_table(title(config), COLUMNS, [shown(row) for row in rows])
+    result = {"versions": versions(), "rows": rows, "sums": sums(rows)}
+    for line in summary(result["sums"]):
+        console.print(line)
+    if config.out:
+        Path(config.out).write_text(json.dumps(result, indent=2) + "\n")
+        console.print(f"wrote {config.out}")
+    above = [row["plugin"] for row in rows if row["above"]]
+    if above:
+        print(f"above {MARGIN} times the count: {', '.join(above)}", file=sys.stderr)
+    return result if config.json else None
+
+
+def bench_of(config: CostConfig) -> Bench:
+    """The network, its teacher and the batch."""
+    flags = DiTConfig(
+        patch=config.patch,
+        width=config.width,
+        depth=config.depth,
+        encoder_depth=config.encoder_depth,
+        unroll=config.depth,
+        remat="none",
+    )
+    shape = (config.size, config.size, 1)
+    nets = [flags.build(shape, 0, key=jr.key(seed)) for seed in (0, 1)]
+    return Bench(*nets, Batch(jr.normal(jr.key(2), (config.batch, *shape))), config.repeats)
+
+
+def measured(plugin: type[Plugin], bench: Bench) -> dict[str, Any]:
+    """One row of the table, as JSON."""
+    whole, split = bench.whole(plugin), bench.split(plugin)
+    over_whole = plugin.whole_cost is not None and whole.flops > MARGIN * plugin.whole_cost
+    return {
+        "plugin": plugin.name,
+        "survey": plugin.seed_cost,
+        "count": plugin.whole_cost,
+        "split_count": plugin.cost,
+        "whole": _figures(whole),
+        "split": _figures(split),
+        "above": bool(over_whole or split.flops > MARGIN * plugin.cost),
+    }
+
+
+def _figures(cost: Cost) -> dict[str, float]:
+    return {
+        "fpe": round(cost.flops, 3),
+        "time": round(cost.time, 2),
+        "temporary_mib": round(cost.temporary_bytes / 2**20, 1),
+    }
+
+
+def sums(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Sums over the methods that the survey lists."""
+    listed = [row for row in rows if row["survey"] is not None]
+    return {
+        "methods": len(listed),
+        "survey": sum(row["survey"] for row in listed),
+        "whole": round(sum(row["whole"]["fpe"] for row in listed), 2),
+        "split": round(sum(row["split"]["fpe"] for row in listed), 2),
+    }
+
+
+def summary(totals: dict[str, float]) -> list[str]:
+    """A line about the sums, where the survey lists any of the methods."""
+    if not totals["methods"]:
+        return []
+    share = totals["split"] / totals["survey"]
+    return [
+        f"sum over the survey's {totals['methods']} methods: survey {totals['survey']:g}, whole "
+        f"batch {totals['whole']:g}, split {totals['split']:g} ({share:.3f} of the survey)"
+    ]
+
+
+def title(config: CostConfig) -> str:
+    """What was measured."""
+    tokens = (config.size // config.patch) ** 2
+    return (
+        f"forward-pass equivalents: transformer of width {config.width}, {config.depth} blocks, "
+        f"{tokens} tokens, batch {config.batch}"
+    )
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the printed table."""
+    whole, split = row["whole"], row["split"]
+    return {
+        "plugin": row["plugin"],
+        "survey": "" if row["survey"] is None else f"{row['survey']:g}",
+        "count": "" if row["count"] is None else f"{row['count']:g}",
+        "whole batch": f"{whole['fpe']:.2f}",
+        "split count": f"{row['split_count']:g}",
+        "split": f"{split['fpe']:.2f}{' !' if row['above'] else ''}",
+        "time": f"{whole['time']:.1f}",
+        "split time": f"{split['time']:.1f}",
+        "split memory": f"{split['temporary_mib']:.0f} MiB",
+    }
+
+
+if __name__ == "__main__":
+    launch(main)

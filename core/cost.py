@@ -1,0 +1,129 @@
+"""What a method costs: operations, time and memory of its loss and gradient, over one forward pass.
+
+The unit is the forward-pass equivalent (FPE): the operations that the compiler counts for one
+evaluation of the network on the batch. A loop's body is counted once, so the network must be
+unrolled.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from core.flow_map import AverageVelocityMap, FlowMap, Network
+from core.objective import Batch, Objective, RowObjective
+from core.path import LinearPath
+from core.plugin import Method, Plugin, Task
+from core.teacher import MapTeacher, frozen
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one loss and gradient: operations and time over those of a forward pass, and bytes."""
+
+    flops: float
+    time: float
+    temporary_bytes: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A batch, a network and a teacher of the same network, with their forward pass as the unit.
+
+    `repeats` timings are taken of each program, in turn with the forward pass; the least counts.
+    """
+
+    net: Network
+    teacher_net: Network
+    batch: Batch
+    repeats: int = 3
+
+    def whole(self, plugin: type[Plugin]) -> Cost:
+        """Every kind of rows on the whole batch, as surveys count."""
+        method = self._method(plugin.whole())
+        objective = method.objective
+        if not isinstance(objective, RowObjective):
+            return self._measure(method, [objective])
+        kinds = [kind for kind in objective.kinds if kind.share > 0]
+        alone = [eqx.tree_at(lambda o: o.kinds, objective, (_filled(kind),)) for kind in kinds]
+        return self._measure(method, alone)
+
+    def split(self, plugin: type[Plugin]) -> Cost:
+        """The method's own division of the batch into kinds of rows."""
+        method = self._method(plugin.preset("image"))
+        return self._measure(method, [method.objective])
+
+    def _method(self, plugin: Plugin) -> Method:
+        path = LinearPath()
+        teacher = MapTeacher(AverageVelocityMap(net=self.teacher_net, path=path))
+        shape = self.batch.x_0.shape[1:]
+        return plugin.method(self.net, path, teacher, Task(shape, "image"), key=jr.key(0))
+
+    def _measure(self, method: Method, objectives: list[Objective]) -> Cost:
+        unit = _compile(_forward, method.flow_map, self.batch.x_0)
+        players = {"model": method.flow_map, **method.players}
+        step = jnp.zeros((), jnp.int32)
+        programs = [
+            _compile(_loss_and_gradient, players, objective, self.batch, jr.key(1), step)
+            for objective in objectives
+        ]
+        flops, seconds, memory = 0.0, 0.0, 0
+        forward = min(_seconds(unit) for _ in range(self.repeats))
+        for program in programs:
+            forward = min(forward, *(_seconds(unit) for _ in range(self.repeats)))
+            seconds += min(_seconds(program) for _ in range(self.repeats))
+            flops += _flops(program)
+            memory = max(memory, _temporary(program))
+        return Cost(flops / _flops(unit), seconds / forward, memory)
+
+
+Program = tuple[Any, Callable[[], Any]]
+
+
+def _compile(f: Callable, *args: Any) -> Program:
+    """The compiled program and a call of it; arrays are arguments, never constants."""
+    arrays, static = eqx.partition(args, eqx.is_array)
+    compiled = jax.jit(lambda given: f(*eqx.combine(given, static))).lower(arrays).compile()
+    return compiled, lambda: jax.block_until_ready(compiled(arrays))
+
+
+def _forward(flow_map: FlowMap, x: jax.Array) -> jax.Array:
+    times = jnp.full(len(x), 0.7), jnp.full(len(x), 0.2)
+    return jax.vmap(flow_map.average_velocity)(x, *times)
+
+
+def _loss_and_gradient(players, objective, batch, key, step):
+    trained, static = eqx.partition(players, eqx.is_inexact_array)
+
+    def total(trained):
+        all_players = eqx.combine(trained, static)
+        losses, _, metrics = objective(
+            all_players, frozen(all_players), objective.init(all_players), batch, key, step
+        )
+        return sum(losses.values(), start=jnp.zeros(())), metrics
+
+    return jax.value_and_grad(total, has_aux=True)(trained)
+
+
+def _filled(kind):
+    return type(kind)(kind.name, 1.0, kind.times, kind.term, kind.weight)
+
+
+def _flops(program: Program) -> float:
+    return float((program[0].cost_analysis() or {}).get("flops", float("nan")))
+
+
+def _temporary(program: Program) -> int:
+    memory = program[0].memory_analysis()
+    return 0 if memory is None else int(memory.temp_size_in_bytes)
+
+
+def _seconds(program: Program) -> float:
+    began = time.perf_counter()
+    program[1]()
+    return time.perf_counter() - began

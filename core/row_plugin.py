@@ -1,0 +1,130 @@
+"""The plugin that most methods are: diagonal rows, jump rows, and flags for both.
+
+A method of this kind names its two residuals in `terms` and, where its times differ from the
+common ones, overrides `jump_times`. Everything else here is what the methods share.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Array, Key
+
+from core.errors import UserError
+from core.flow_map import AverageVelocityMap, FlowMap, Network
+from core.objective import Rows, Term
+from core.path import Path
+from core.plugin import Method, Plugin, Task
+from core.teacher import Teacher
+from core.times import (
+    Diagonal,
+    LogitNormal,
+    MixedLaw,
+    Mixture,
+    OrderedPair,
+    Point,
+    TimeLaw,
+    TimeSampler,
+    Uniform,
+)
+from core.weights import Adaptive, Reduce, Weight
+
+POINTS: dict[str, Any] = {"uniform": 1.0, "power": 0.0}
+SMALL_IMAGE: dict[str, Any] = {"full": 0.25, "uniform": 0.3, "power": 0.0, "label_drop": 0.0}
+
+
+def presets(
+    points: dict[str, Any] | None = None, small_image: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """The common presets with changes: uniform times for points, whole jumps for small images."""
+    return {
+        "points": POINTS | (points or {}),
+        "small-image": SMALL_IMAGE | (small_image or {}),
+    }
+
+
+@dataclass(frozen=True)
+class RowPlugin(Plugin):
+    """A method with diagonal rows (`s = t`) and jump rows; see `terms`."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = presets()
+
+    diagonal: float = 0.0
+    """Share of rows with s = t (plain flow matching)."""
+    full: float = 0.0
+    """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling."""
+    uniform: float = 0.0
+    """Share of the jump rows with uniform times; the rest has the method's own times."""
+    time_mean: float = -0.4
+    """Mean of the logit-normal times."""
+    time_std: float = 1.0
+    """Standard deviation of the logit-normal times; 0 means uniform times."""
+    power: float = 0.0
+    """Power p of the adaptive weight 1 / (|R|^2 + c)^p; 0 is the plain square."""
+    constant: float = 0.01
+    """Constant c of the adaptive weight."""
+    reduce: Reduce = "sum"
+    """Whether |R|^2 is the sum or the mean over dimensions."""
+    label_drop: float = 0.1
+    """Probability with which a label is replaced by the null class."""
+
+    @abc.abstractmethod
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        """The residuals of the diagonal rows and of the jump rows."""
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        del key
+        objective = task.objective(path, self.kinds(teacher, task), self.label_drop)
+        return Method(self.flow_map(net, path, teacher), objective)
+
+    def flow_map(self, net: Network, path: Path, teacher: Teacher | None) -> FlowMap:
+        """The map that is trained."""
+        del teacher
+        return AverageVelocityMap(net=net, path=path)
+
+    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
+        """The kinds of rows: diagonal and jump, with the shares of the flags."""
+        del task
+        diagonal, jump = self.terms(teacher)
+        return (
+            Rows("diagonal", self.diagonal, Diagonal(self.diagonal_law()), diagonal, self.weight()),
+            Rows("jump", 1 - self.diagonal, self.jump_mixture(), jump, self.weight()),
+        )
+
+    def weight(self) -> Weight:
+        """The weight of both kinds."""
+        return Adaptive(self.power, self.constant, self.reduce)
+
+    def law(self) -> TimeLaw:
+        """The law of a single time that the flags name."""
+        return LogitNormal(self.time_mean, self.time_std) if self.time_std > 0 else Uniform()
+
+    def diagonal_law(self) -> TimeLaw:
+        """The law of the diagonal's times: the method's own and the uniform one, mixed."""
+        return MixedLaw((Uniform(), self.law()), (self.uniform, 1 - self.uniform))
+
+    def jump_times(self) -> TimeSampler:
+        """The method's own pairs of times."""
+        return OrderedPair(self.law(), self.law())
+
+    def whole_jump(self) -> TimeSampler:
+        """The pair of one-step sampling."""
+        return OrderedPair(Point(1.0), Point(0.0))
+
+    def uniform_times(self) -> TimeSampler:
+        """The pairs of the rows with uniform times."""
+        return OrderedPair(Uniform(), Uniform())
+
+    def jump_mixture(self) -> TimeSampler:
+        """Whole jumps, uniform pairs and the method's own, in the shares of the flags."""
+        parts = (self.whole_jump(), self.uniform_times(), self.jump_times())
+        return Mixture(parts, (self.full, self.uniform, 1 - self.full - self.uniform))
+
+
+def needed(teacher: Teacher | None, name: str) -> Teacher:
+    """The teacher. Raises `UserError` where there is none."""
+    if teacher is None:
+        raise UserError(f"{name} needs a teacher: --teacher runs/NAME, or --teacher exact")
+    return teacher

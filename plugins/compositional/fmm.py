@@ -1,0 +1,65 @@
+"""Flow map matching: learns the two-way map by differentiating its inverse at a data point.
+
+    y = F(x_s, s, t)
+    L = E |d/ds' F(y, t, s') at s' = s  -  v|^2 + E |F(y, t, s) - x_s|^2
+
+Both orders of `s` and `t`; no gradient is stopped. The gap grows during training, since the loss
+is known to work for limited gaps only.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.objective import FlowMatching, Row, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin
+from core.teacher import Teacher
+from core.times import EitherOrder, TimeSampler
+
+
+class InverseMatching(Term):
+    """`(dF/ds'(y, t, s') - v, F(y, t, s) - x_s)`. Source: arXiv 2406.07507, proposition 3.9."""
+
+    def __call__(
+        self, model: FlowMap, target: FlowMap, row: Row
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        del target
+        y = model(row.x_s, row.s, row.t, row.cond)
+        V, dV = rules.lagrangian(model, y, row.t, row.s, row.cond)
+        back = row.s - row.t
+        return V + back * dV - row.v, y + back * V - row.x_s
+
+
+@register
+@dataclass(frozen=True)
+class FMM(RowPlugin):
+    """Flow map matching (arXiv 2406.07507): the two-way map from data, for limited gaps."""
+
+    name: ClassVar[str] = "fmm"
+    family: ClassVar[str] = "compositional"
+    rule: ClassVar[str] = "compositional, inverse"
+    supervision: ClassVar[str] = "sampled pair"
+    source: ClassVar[str] = "arXiv 2406.07507"
+    cost: ClassVar[float] = 6
+    whole_cost: ClassVar[float | None] = 9
+    seed_cost: ClassVar[float | None] = 9
+
+    diagonal: float = 0.5
+    uniform: float = 1.0
+    window: float = 0.05
+    """Widest gap at the start of training, in unit time; it grows to 1."""
+
+    @classmethod
+    def whole(cls) -> Self:
+        return cls(diagonal=0.0)
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), InverseMatching()
+
+    def jump_mixture(self) -> TimeSampler:
+        return EitherOrder(super().jump_mixture(), self.window)

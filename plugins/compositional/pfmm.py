@@ -1,0 +1,29 @@
+"""Progressive flow map matching: two jumps of a trained map become one, and the window doubles.
+
+    L = E |V(x_s, s, t) - sg[(V_pre(x_s, s, u) + V_pre(x_u, u, t)) / 2]|^2,      u = (s + t) / 2
+
+for gaps `s - t` inside a window. As progressive distillation, with any times instead of a grid.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from core.plugin import register
+from core.row_plugin import presets
+from core.times import GrowingWindow, TimeSampler
+from plugins.compositional.pd import PD
+
+
+@register
+@dataclass(frozen=True)
+class PFMM(PD):
+    """Progressive flow map matching (arXiv 2406.07507): doubles the window, stage by stage."""
+
+    name: ClassVar[str] = "pfmm"
+    source: ClassVar[str] = "arXiv 2406.07507"
+    supervision: ClassVar[str] = "flow-map teacher"
+    seed_cost: ClassVar[float | None] = 5
+    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
+
+    def jump_times(self) -> TimeSampler:
+        return GrowingWindow(self.stages)

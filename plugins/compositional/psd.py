@@ -1,0 +1,71 @@
+"""Progressive self-distillation: a jump equals the two jumps that divide it anywhere.
+
+    u = g s + (1 - g) t
+    L = E |V(x_s, s, t) - sg[(1 - g) V(x_s, s, u) + g V(F(x_s, s, u), u, t)]|^2
+        + E |V(x_s, s, s) - v|^2
+
+`g` is uniform (PSD-U) or 1/2 (PSD-M). The targets use the current parameters.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.objective import FlowMatching, Row, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+
+
+class SplitJump(Term):
+    """`V(x_s, s, t) - sg[two jumps]`, divided at random or in the middle.
+
+    One encoding of `(x_s, s)` serves both times. Source: arXiv 2505.18825, PSD loss.
+    """
+
+    midpoint: bool = False
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        uniform = jr.uniform(row.key, (), row.s.dtype)
+        fraction = jnp.full_like(row.s, 0.5) if self.midpoint else uniform
+        encoding = model.encode(row.x_s, row.s, row.cond)
+        two = rules.compositional(
+            model, row.x_s, row.s, row.t, fraction, row.cond, encoding=encoding
+        )
+        return model.decode(encoding, row.t) - jax.lax.stop_gradient(two)
+
+
+@register
+@dataclass(frozen=True)
+class PSD(RowPlugin):
+    """Progressive self-distillation (arXiv 2505.18825): from data, no teacher, no derivative."""
+
+    name: ClassVar[str] = "psd"
+    family: ClassVar[str] = "compositional"
+    rule: ClassVar[str] = "compositional"
+    supervision: ClassVar[str] = "own two jumps"
+    source: ClassVar[str] = "arXiv 2505.18825"
+    cost: ClassVar[float] = 3.5
+    whole_cost: ClassVar[float | None] = 8
+    seed_cost: ClassVar[float | None] = 8
+    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
+
+    diagonal: float = 0.75
+    uniform: float = 1.0
+    midpoint: bool = False
+    """Divide every jump in the middle (PSD-M) instead of anywhere (PSD-U)."""
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        return {"uniform": cls(uniform=1.0), "midpoint": cls(uniform=1.0, midpoint=True)}
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), SplitJump(self.midpoint)

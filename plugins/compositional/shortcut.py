@@ -1,0 +1,90 @@
+"""Shortcut models: a jump of size 2h equals two of size h, on dyadic sizes.
+
+    L = E |V(x_s, s, s - 2h) - sg[(V_ema(x_s, s, s - h) + V_ema(x', s - h, s - 2h)) / 2]|^2
+        + E |V(x_s, s, s) - v|^2,          x' = x_s - h V_ema(x_s, s, s - h)
+
+The halves of the smallest jump are Euler steps along the diagonal, which grounds the ladder; the
+official code trains a smallest size in the diagonal's place instead.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from core import rules
+from core.flow_map import FlowMap, Network
+from core.objective import FlowMatching, Row, Term
+from core.path import Path
+from core.plugin import Method, Task, register
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+from core.times import DyadicJumps, TimeSampler
+
+
+class TwoHalves(Term):
+    """`V(x_s, s, t) - sg[two halves by the target]`; Euler halves where the jump is `smallest`.
+
+    Source: shortcut models (arXiv 2410.12557), eq. 4.
+    """
+
+    smallest: float = 0.0
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        euler = self.euler(model, row)
+        half = jnp.full_like(row.s, 0.5)
+        two = rules.compositional(target, row.x_s, row.s, row.t, half, row.cond, euler=euler)
+        V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
+        return V - jax.lax.stop_gradient(two)
+
+    def euler(self, model: FlowMap, row: Row) -> Array:
+        """Whether the halves are Euler steps."""
+        gap = model.path.unit_time(row.s) - model.path.unit_time(row.t)
+        return gap < 1.5 * self.smallest
+
+
+@register
+@dataclass(frozen=True)
+class Shortcut(RowPlugin):
+    """Shortcut models (arXiv 2410.12557): dyadic self-consistency from data, no teacher."""
+
+    name: ClassVar[str] = "shortcut"
+    family: ClassVar[str] = "compositional"
+    rule: ClassVar[str] = "compositional, midpoint"
+    supervision: ClassVar[str] = "own two half jumps (EMA)"
+    source: ClassVar[str] = "arXiv 2410.12557"
+    cost: ClassVar[float] = 3.25
+    whole_cost: ClassVar[float | None] = 8
+    seed_cost: ClassVar[float | None] = 8
+    presets = presets(
+        {"uniform": 0.0, "time_std": 0.0, "diagonal": 0.5},
+        {"uniform": 0.0, "full": 0.0, "diagonal": 0.5, "time_std": 0.0},
+    )
+
+    diagonal: float = 0.875
+    sizes: int = 8
+    """Number of jump sizes 1, 1/2, 1/4, ...: 8 makes 1/128 the smallest."""
+    grounded: bool = True
+    """Take the halves of the smallest jump as Euler steps along the diagonal."""
+    target_decay: float = 0.999
+    """Decay of the EMA that the targets use; 0 for the current parameters."""
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        return {"": cls(time_std=0.0, grounded=False)}
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), TwoHalves(2.0 ** (1 - self.sizes) if self.grounded else 0.0)
+
+    def jump_times(self) -> TimeSampler:
+        return DyadicJumps(self.sizes)
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        method = super().method(net, path, teacher, task, key=key)
+        return dataclasses.replace(method, target_decay=self.target_decay or None)

@@ -1,0 +1,78 @@
+"""Align Your Flow: the Eulerian rule along the teacher, everything but the value stopped.
+
+    g = (v_teacher - V) + r (t - s) DV_ds,      L = E |V - sg[V + g / (|g| + 0.1)]|^2
+
+with `r` warmed up from 0 to `--plugin.warm-to`; `r < 1` adds `(1 - r)(v_teacher - V)`, a pull to
+the straight path. At `t = s` it is flow matching, at `t = 0` a continuous consistency model.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.objective import Row, TeacherMatching, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, needed
+from core.teacher import Teacher
+from core.times import Gap, LogitNormal, TimeSampler
+from core.weights import Reduce, TangentNorm, Weight
+
+
+class AlignedTangent(Term):
+    """`V - sg[V + g]`; the weight `TangentNorm` normalises `g`. Source: AYF, theorem 2.2, eq. 8."""
+
+    teacher: Teacher
+    warm_to: float = 0.99
+    warm_until: float = 0.1
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        v = self.teacher.velocity(row.x_s, row.s, row.cond)
+        V, DV_ds = rules.eulerian(model, row.x_s, row.s, row.t, v, row.cond)
+        r = self.warm_to * jnp.minimum(row.progress / self.warm_until, 1.0)
+        return V - jax.lax.stop_gradient(v + r * (row.t - row.s) * DV_ds)
+
+
+@register
+@dataclass(frozen=True)
+class AYFEMD(RowPlugin):
+    """Align Your Flow (arXiv 2506.14603): stopped Eulerian distillation with a warm-up."""
+
+    name: ClassVar[str] = "ayf-emd"
+    family: ClassVar[str] = "Eulerian"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "teacher"
+    source: ClassVar[str] = "arXiv 2506.14603"
+    cost: ClassVar[float] = 5
+    whole_cost: ClassVar[float | None] = 5
+    seed_cost: ClassVar[float | None] = 6
+    needs_teacher: ClassVar[bool] = True
+
+    time_mean: float = -0.8
+    """Mean of the logit-normal gap s - t."""
+    warm_to: float = 0.99
+    """Factor r of the derivative after the warm-up."""
+    warm_until: float = 0.1
+    """Fraction of the training over which r rises."""
+    constant: float = 0.1
+    """Constant c of the normalised tangent g / (|g| + c)."""
+    reduce: Reduce = "mean"
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        return {"": cls(uniform=1.0, warm_to=1.0)}
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        teacher = needed(teacher, self.name)
+        return TeacherMatching(teacher), AlignedTangent(teacher, self.warm_to, self.warm_until)
+
+    def weight(self) -> Weight:
+        return TangentNorm(self.constant, self.reduce)
+
+    def jump_times(self) -> TimeSampler:
+        return Gap(LogitNormal(self.time_mean, self.time_std))

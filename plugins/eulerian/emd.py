@@ -1,0 +1,53 @@
+"""Eulerian map distillation: the end of the jump does not change along the teacher's flow.
+
+    L = E |dF/ds + grad F . v_teacher(x_s, s)|^2,     DF_ds = v_teacher - V + (t - s) DV_ds
+
+No gradient is stopped: it flows through both derivatives.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.objective import Row, TeacherMatching, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, needed
+from core.teacher import Teacher
+
+
+class EulerianDistillation(Term):
+    """`DF_ds` along the teacher. Source: flow map matching (arXiv 2406.07507), proposition 3.8."""
+
+    teacher: Teacher
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        v = jax.lax.stop_gradient(self.teacher.velocity(row.x_s, row.s, row.cond))
+        V, DV_ds = rules.eulerian(model, row.x_s, row.s, row.t, v, row.cond)
+        return v - V + (row.t - row.s) * DV_ds
+
+
+@register
+@dataclass(frozen=True)
+class EMD(RowPlugin):
+    """Eulerian map distillation (arXiv 2406.07507): the exact gradient, from a teacher."""
+
+    name: ClassVar[str] = "emd"
+    family: ClassVar[str] = "Eulerian"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "teacher"
+    source: ClassVar[str] = "arXiv 2406.07507"
+    cost: ClassVar[float] = 7
+    whole_cost: ClassVar[float | None] = 7
+    seed_cost: ClassVar[float | None] = 7
+    needs_teacher: ClassVar[bool] = True
+
+    uniform: float = 1.0
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        teacher = needed(teacher, self.name)
+        return TeacherMatching(teacher), EulerianDistillation(teacher)

@@ -1,0 +1,74 @@
+"""Eulerian self-distillation: EMD whose teacher is the map's own diagonal.
+
+    L = E |V(x_s, s, s) - v|^2 + E |dF/ds + sg[grad F . V(x_s, s, s)]|^2
+
+The spatial derivative and the velocity are stopped; the gradient flows through `dF/ds`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import jax
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.objective import FlowMatching, Row, Rows, Term
+from core.plugin import Task, register
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+
+stop = jax.lax.stop_gradient
+
+
+class EulerianJump(Term):
+    """`dF/ds + sg[grad F . v]` with `v = sg[V(x_s, s, s)]`. Source: arXiv 2505.18825, ESD loss.
+
+    With `shared` also `V(x_s, s, s) - v_pair`, whose evaluation then serves both residuals.
+    """
+
+    shared: bool = False
+
+    def __call__(
+        self, model: FlowMap, target: FlowMap, row: Row
+    ) -> Float[Array, "*shape"] | tuple[Float[Array, "*shape"], ...]:
+        del target
+        gap, velocity = row.t - row.s, model.velocity(row.x_s, row.s, row.cond)
+        v = stop(velocity)
+        V, dV_ds, along_v = rules.eulerian_parts(model, row.x_s, row.s, row.t, v, row.cond)
+        jump = gap * dV_ds - V + stop(v + gap * along_v)
+        return (jump, velocity - row.v) if self.shared else jump
+
+
+@register
+@dataclass(frozen=True)
+class ESD(RowPlugin):
+    """Eulerian self-distillation (arXiv 2505.18825): from data, no teacher."""
+
+    name: ClassVar[str] = "esd"
+    family: ClassVar[str] = "Eulerian"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "own diagonal"
+    source: ClassVar[str] = "arXiv 2505.18825"
+    cost: ClassVar[float] = 4.25
+    whole_cost: ClassVar[float | None] = 10
+    seed_cost: ClassVar[float | None] = 10
+    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
+
+    diagonal: float = 0.75
+    uniform: float = 1.0
+    shared: bool = False
+    """Every row carries both terms at one x_s, so that they share the velocity; no split."""
+
+    @classmethod
+    def whole(cls) -> Self:
+        return cls(shared=True)
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), EulerianJump(self.shared)
+
+    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
+        if not self.shared:
+            return super().kinds(teacher, task)
+        return (Rows("both", 1.0, self.jump_mixture(), self.terms(teacher)[1], self.weight()),)

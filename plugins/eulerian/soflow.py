@@ -1,0 +1,82 @@
+"""SoFlow: a finite step of the Eulerian rule along the sampled pair, which shrinks, no derivative.
+
+    l = s + rho (t - s),   x_l = x_s + (l - s) v,   Q = [F(x_s, s, t) - F(x_l, l, t)] / (s - l)
+    L = E |V(x_s, s, t) - sg[V + Q]|^2 + flow matching on the other rows
+
+`Q` tends to `DF_ds`, with a bias O(rho) since the velocity is the pair's: a consistency training
+with two times. The gradient is that of the inner product `-<V, sg[Q]>` of the paper.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+from jaxtyping import Array, Float
+
+from core.flow_map import FlowMap
+from core.objective import FlowMatching, Row, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+from core.times import Capped, LogitNormal, TimeSampler
+from core.weights import Reduce
+
+
+class SolutionJump(Term):
+    """`V - sg[V + Q]` with `Q = v - V_l - (V - V_l) / rho`, which no small gap divides.
+
+    `rho` falls exponentially from `start` to `end`. Source: SoFlow (arXiv 2512.15657), section 3.
+    """
+
+    start: float = 0.1
+    end: float = 0.002
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        rho = self.start * (self.end / self.start) ** row.progress
+        later = row.s + rho * (row.t - row.s)
+        V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
+        x_l = row.x_s + (later - row.s) * row.v
+        V_l = target.average_velocity(x_l, later, row.t, row.cond)
+        Q = row.v - V_l - (V - V_l) / rho
+        return V - jax.lax.stop_gradient(V + Q)
+
+    @property
+    def order(self) -> int:
+        return 1
+
+    def with_step(self, step: float) -> Term:
+        return dataclasses.replace(self, start=step, end=step)
+
+
+@register
+@dataclass(frozen=True)
+class SoFlow(RowPlugin):
+    """Solution flow models (arXiv 2512.15657): from data, without derivatives."""
+
+    name: ClassVar[str] = "soflow"
+    family: ClassVar[str] = "Eulerian"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "sampled pair"
+    source: ClassVar[str] = "arXiv 2512.15657"
+    cost: ClassVar[float] = 3.25
+    whole_cost: ClassVar[float | None] = 7
+    seed_cost: ClassVar[float | None] = 7
+    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
+
+    diagonal: float = 0.75
+    time_mean: float = -0.2
+    """Mean of the diagonal's logit-normal times."""
+    start: float = 0.1
+    """Step ratio rho at the start of training."""
+    end: float = 0.002
+    """Step ratio rho at the end of training."""
+    power: float = 1.0
+    reduce: Reduce = "mean"
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), SolutionJump(self.start, self.end)
+
+    def jump_times(self) -> TimeSampler:
+        return Capped(LogitNormal(0.2, 0.8), LogitNormal(-1.0, 0.8))

@@ -1,0 +1,61 @@
+"""AYF's Lagrangian distillation: the right side of the rule is stopped, derivative included.
+
+    L = E |V(x_s, s, t) - sg[v_teacher(F, t) - (t - s) dV/dt]|^2
+
+the limit of one Euler step of the teacher at the end of the jump. A semigradient: one backward
+pass through the value alone.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.objective import Row, TeacherMatching, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, needed
+from core.teacher import Teacher
+from core.times import Gap, LogitNormal, TimeSampler
+
+
+class StoppedLagrangian(Term):
+    """`V - sg[v_teacher(F, t) - (t - s) dV/dt]`. Source: Align Your Flow, theorem 2.3."""
+
+    teacher: Teacher
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        gap = row.t - row.s
+        V, dV_dt = rules.lagrangian(model, row.x_s, row.s, row.t, row.cond)
+        end = jax.lax.stop_gradient(row.x_s + gap * V)
+        v = self.teacher.velocity(end, row.t, row.cond)
+        return V - jax.lax.stop_gradient(v - gap * dV_dt)
+
+
+@register
+@dataclass(frozen=True)
+class AYFLMD(RowPlugin):
+    """Lagrangian form of Align Your Flow (arXiv 2506.14603): stopped derivative, from a teacher."""
+
+    name: ClassVar[str] = "ayf-lmd"
+    family: ClassVar[str] = "Lagrangian"
+    rule: ClassVar[str] = "Lagrangian"
+    supervision: ClassVar[str] = "teacher"
+    source: ClassVar[str] = "arXiv 2506.14603"
+    cost: ClassVar[float] = 5
+    whole_cost: ClassVar[float | None] = 5
+    seed_cost: ClassVar[float | None] = 6
+    needs_teacher: ClassVar[bool] = True
+
+    time_mean: float = -0.8
+    """Mean of the logit-normal gap s - t."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        teacher = needed(teacher, self.name)
+        return TeacherMatching(teacher), StoppedLagrangian(teacher)
+
+    def jump_times(self) -> TimeSampler:
+        return Gap(LogitNormal(self.time_mean, self.time_std))

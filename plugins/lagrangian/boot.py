@@ -1,0 +1,79 @@
+"""BOOT: the teacher's ODE from noise, integrated one bootstrap step at a time.
+
+    V(z, 1, t - d)  <-  sg[V + d / (1 - t + d) (v_teacher(F, t) - V)],      V = V(z, 1, t)
+
+an Euler step of the teacher at the end of the jump, in terms of the average velocity. At t = 1 it
+reads `V(z, 1, 1 - d) <- v_teacher(z, 1)`, so the start of the trajectory is built in.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from core.flow_map import FlowMap
+from core.objective import Row, TeacherMatching, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, needed, presets
+from core.teacher import Teacher
+from core.times import OrderedPair, Point, TimeLaw, TimeSampler, Uniform
+
+
+class BootstrapStep(Term):
+    """`V(t - d) - sg[V(t) + d / (s - t + d) (v_teacher(F(t), t) - V(t))]` at the source time s.
+
+    Source: BOOT (arXiv 2306.05544), eq. 8, with the signal replaced by the average velocity.
+    """
+
+    teacher: Teacher
+    step: float = 0.02
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        t = jnp.maximum(row.t, self.step)
+        V = target.average_velocity(row.x_s, row.s, t, row.cond)
+        v = self.teacher.velocity(row.x_s + (t - row.s) * V, t, row.cond)
+        share = self.step / (row.s - t + self.step)
+        V_next = model.average_velocity(row.x_s, row.s, t - self.step, row.cond)
+        return V_next - jax.lax.stop_gradient(V + share * (v - V))
+
+    @property
+    def order(self) -> int:
+        return 2
+
+    def with_step(self, step: float) -> Term:
+        return dataclasses.replace(self, step=step)
+
+
+@register
+@dataclass(frozen=True)
+class BOOT(RowPlugin):
+    """BOOT (arXiv 2306.05544): data-free bootstrapping of a teacher's trajectories from noise."""
+
+    name: ClassVar[str] = "boot"
+    family: ClassVar[str] = "Lagrangian"
+    rule: ClassVar[str] = "Lagrangian, s = 1"
+    supervision: ClassVar[str] = "teacher, own earlier value"
+    source: ClassVar[str] = "arXiv 2306.05544"
+    cost: ClassVar[float] = 4.9
+    whole_cost: ClassVar[float | None] = 9
+    needs_teacher: ClassVar[bool] = True
+    most_nfe: ClassVar[int | None] = 1
+    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
+
+    diagonal: float = 0.1
+    """Share of rows at s = t = 1, which hold the start of the trajectory."""
+    step: float = 0.02
+    """Bootstrap step in unit time."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        teacher = needed(teacher, self.name)
+        return TeacherMatching(teacher), BootstrapStep(teacher, self.step)
+
+    def diagonal_law(self) -> TimeLaw:
+        return Point(1.0)
+
+    def jump_times(self) -> TimeSampler:
+        return OrderedPair(Point(1.0), Uniform())

@@ -1,0 +1,131 @@
+"""FreeFlow: data-free distillation from noise, with an auxiliary velocity that corrects the law.
+
+    prediction   V(z, 1, t) <- sg[v_teacher(F, t) - (t - 1) dV/dt]            (from noise z)
+    correction   descend  b <V(z, 1, 0), sg[g(I_r, r) - v_teacher(I_r, r)]>
+    auxiliary    flow matching of g on the student's own samples x^g = F(z, 1, 0)
+
+`I_r` is the sample `x^g` noised to level `r`. The derivative is a difference quotient. `g` is a
+second network, the player "auxiliary".
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from core import rules
+from core.flow_map import AverageVelocityMap, FlowMap, Network
+from core.objective import Players, Residuals, Row, Rows, Term
+from core.path import Path
+from core.plugin import Method, Task, register
+from core.row_plugin import RowPlugin, needed, presets
+from core.teacher import Teacher
+from core.times import LogitNormal, OrderedPair, Point, TimeSampler, Uniform
+from core.weights import Reduce, Squared
+
+stop = jax.lax.stop_gradient
+
+
+class Prediction(Term):
+    """`V - sg[v_teacher(F, t) - (t - s) dV/dt]`, by a quotient over `step`. Source: eq. 9."""
+
+    teacher: Teacher
+    step: float = 0.005
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        towards = jnp.where(row.t > self.step, -1.0, 1.0)
+        quotient = rules.FiniteDifference(self.step)
+        encoding, gap = model.encode(row.x_s, row.s, row.cond), row.t - row.s
+        V, slope = quotient(lambda t: model.decode(encoding, t), (row.t,), (towards,))
+        v = self.teacher.velocity(stop(row.x_s + gap * V), row.t, row.cond)
+        return V - stop(v - gap * towards * slope)
+
+    @property
+    def order(self) -> int:
+        return 1
+
+    def with_step(self, step: float) -> Term:
+        return dataclasses.replace(self, step=step)
+
+
+class Correction(Term):
+    """The model's push `b (g - v_teacher)` at `I_r`, and the auxiliary's flow matching there.
+
+    `row.s = 1` and `row.t = r`; both residuals read one evaluation of `g`. Source: eqs. 11-13.
+    """
+
+    teacher: Teacher
+    strength: float = 1.0
+
+    def residuals(self, players: Players, target: Players, row: Row) -> dict[str, Residuals]:
+        model, auxiliary, r = players["model"], players["auxiliary"], row.t
+        path, end = model.path, jnp.full_like(row.s, model.path.t_min)
+        V = model.average_velocity(row.x_s, row.s, end, row.cond)
+        x = stop(row.x_s + (end - row.s) * V)
+        z = path.noise(row.key, x.shape)
+        x_r = path.interpolate(x, z, r)
+        g = auxiliary.velocity(x_r, r, row.cond)
+        push = self.strength * stop(g - self.teacher.velocity(x_r, r, row.cond))
+        return {
+            "model": (V - stop(V - push),),
+            "auxiliary": (g - path.conditional_velocity(x, z, r),),
+        }
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        raise NotImplementedError("the correction trains two players: use residuals")
+
+
+@register
+@dataclass(frozen=True)
+class FreeFlow(RowPlugin):
+    """FreeFlow (arXiv 2511.19428): one-step student from noise, a teacher and an auxiliary."""
+
+    name: ClassVar[str] = "freeflow"
+    family: ClassVar[str] = "Lagrangian"
+    rule: ClassVar[str] = "Lagrangian, s = 1"
+    supervision: ClassVar[str] = "teacher, law of the samples"
+    source: ClassVar[str] = "arXiv 2511.19428"
+    cost: ClassVar[float] = 5.5
+    whole_cost: ClassVar[float | None] = 12
+    seed_cost: ClassVar[float | None] = 12
+    needs_teacher: ClassVar[bool] = True
+    most_nfe: ClassVar[int | None] = 1
+    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
+
+    correction: float = 0.25
+    """Share of correction rows."""
+    strength: float = 1.0
+    """Strength b of the correction."""
+    step: float = 0.005
+    """Step of the difference quotient in unit time."""
+    power: float = 1.0
+    reduce: Reduce = "mean"
+    noise_mean: float = 1.4
+    """Mean of the logit-normal noise level r of the correction; 1.4 is near r = 0.8."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        teacher = needed(teacher, self.name)
+        return Correction(teacher, self.strength), Prediction(teacher, self.step)
+
+    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
+        correction, prediction = self.terms(teacher)
+        levels = OrderedPair(Point(1.0), LogitNormal(self.noise_mean, 1.0))
+        plain = Squared(self.reduce)
+        return (
+            Rows("jump", 1 - self.correction, self.jump_mixture(), prediction, self.weight()),
+            Rows("correction", self.correction, levels, correction, plain),
+        )
+
+    def jump_times(self) -> TimeSampler:
+        return OrderedPair(Point(1.0), Uniform())
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        method = super().method(net, path, teacher, task, key=key)
+        auxiliary = AverageVelocityMap(net=jax.tree.map(jnp.copy, net), path=path)
+        return dataclasses.replace(method, players={"auxiliary": auxiliary})

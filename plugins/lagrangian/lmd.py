@@ -1,0 +1,59 @@
+"""Lagrangian map distillation: the end of the jump moves with the teacher's velocity.
+
+    L = E |dF/dt(x_s, s, t) - v_teacher(F(x_s, s, t), t)|^2,      dF/dt = V + (t - s) dV/dt
+
+No gradient is stopped: it flows through the derivative and, unless `--plugin.stop-input`, through
+the teacher's dependence on its input.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.objective import Row, TeacherMatching, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, needed
+from core.teacher import Teacher
+
+
+class LagrangianDistillation(Term):
+    """`dF/dt - v_teacher(F, t)`. Source: flow map matching, eq. 3.9 (proposition 3.7)."""
+
+    teacher: Teacher
+    stop_input: bool = False
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        gap = row.t - row.s
+        V, dV_dt = rules.lagrangian(model, row.x_s, row.s, row.t, row.cond)
+        end = row.x_s + gap * V
+        end = jax.lax.stop_gradient(end) if self.stop_input else end
+        return V + gap * dV_dt - self.teacher.velocity(end, row.t, row.cond)
+
+
+@register
+@dataclass(frozen=True)
+class LMD(RowPlugin):
+    """Lagrangian map distillation (arXiv 2406.07507): the exact gradient, from a teacher."""
+
+    name: ClassVar[str] = "lmd"
+    family: ClassVar[str] = "Lagrangian"
+    rule: ClassVar[str] = "Lagrangian"
+    supervision: ClassVar[str] = "teacher"
+    source: ClassVar[str] = "arXiv 2406.07507"
+    cost: ClassVar[float] = 8
+    whole_cost: ClassVar[float | None] = 8
+    seed_cost: ClassVar[float | None] = 9
+    needs_teacher: ClassVar[bool] = True
+
+    uniform: float = 1.0
+    stop_input: bool = False
+    """Stop the gradient at the teacher's input: one forward-pass equivalent less."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        teacher = needed(teacher, self.name)
+        return TeacherMatching(teacher), LagrangianDistillation(teacher, self.stop_input)

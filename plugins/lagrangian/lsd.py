@@ -1,0 +1,52 @@
+"""Lagrangian self-distillation: LMD whose teacher is the map's own diagonal.
+
+    L = E |V(x_s, s, s) - v|^2 + E |dF/dt(x_s, s, t) - sg[V(F(x_s, s, t), t, t)]|^2
+
+The gradient flows through the derivative `dF/dt`, not into the target.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.objective import FlowMatching, Row, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+
+
+class LagrangianJump(Term):
+    """`dF/dt - sg[V_target(F, t, t)]`. Source: Boffi et al. (arXiv 2505.18825), LSD loss; TVM."""
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        gap = row.t - row.s
+        V, dV_dt = rules.lagrangian(model, row.x_s, row.s, row.t, row.cond)
+        end = target.velocity(row.x_s + gap * V, row.t, row.cond)
+        return V + gap * dV_dt - jax.lax.stop_gradient(end)
+
+
+@register
+@dataclass(frozen=True)
+class LSD(RowPlugin):
+    """Lagrangian self-distillation (arXiv 2505.18825): from data, no teacher."""
+
+    name: ClassVar[str] = "lsd"
+    family: ClassVar[str] = "Lagrangian"
+    rule: ClassVar[str] = "Lagrangian"
+    supervision: ClassVar[str] = "own diagonal"
+    source: ClassVar[str] = "arXiv 2505.18825"
+    cost: ClassVar[float] = 4
+    whole_cost: ClassVar[float | None] = 10
+    seed_cost: ClassVar[float | None] = 10
+    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
+
+    diagonal: float = 0.75
+    uniform: float = 1.0
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), LagrangianJump()

@@ -1,0 +1,62 @@
+"""Terminal velocity matching: LSD with an EMA of the map in the target.
+
+    L = E |dF/dt(x_s, s, t) - sg[V_ema(F(x_s, s, t), t, t)]|^2 + E |V(x_s', s', s') - v|^2
+
+The gradient flows through `dF/dt`. The second term has its own times; half of the rows each.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Array, Key
+
+from core.flow_map import Network
+from core.objective import FlowMatching, Term
+from core.path import Path
+from core.plugin import Method, Task, register
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+from core.times import LogitNormal, TimeSampler, TruncatedGap
+from core.weights import Reduce
+from plugins.lagrangian.lsd import LagrangianJump
+
+
+@register
+@dataclass(frozen=True)
+class TVM(RowPlugin):
+    """Terminal velocity matching (arXiv 2511.19797): from data, with an EMA target."""
+
+    name: ClassVar[str] = "tvm"
+    family: ClassVar[str] = "Lagrangian"
+    rule: ClassVar[str] = "Lagrangian"
+    supervision: ClassVar[str] = "EMA of the own diagonal"
+    source: ClassVar[str] = "arXiv 2511.19797"
+    cost: ClassVar[float] = 5
+    whole_cost: ClassVar[float | None] = 10
+    seed_cost: ClassVar[float | None] = 10
+    presets = presets()
+
+    diagonal: float = 0.5
+    reduce: Reduce = "mean"
+    gap_mean: float = -0.8
+    """Mean of the logit-normal gap s - t."""
+    gap_std: float = 1.0
+    """Standard deviation of the logit-normal gap."""
+    target_decay: float = 0.99
+    """Decay of the EMA that the targets use; 0 for the current parameters."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), LagrangianJump()
+
+    def jump_times(self) -> TimeSampler:
+        return TruncatedGap(
+            LogitNormal(self.gap_mean, self.gap_std), self.time_mean, self.time_std or 1.0
+        )
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        method = super().method(net, path, teacher, task, key=key)
+        return dataclasses.replace(method, target_decay=self.target_decay or None)
