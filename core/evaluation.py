@@ -112,9 +112,9 @@ def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: i
 def _exact_samples(name: str, path: Path, n: int, seed: int) -> Float[np.ndarray, "n dim"]:
     """What the exact map makes of the noise of `generate`, whose first `n` are those of any `n`.
 
-    Kept, because every row of a table starts from the same noise. On the checkerboard two seconds
-    for 2,048 samples on one core, after ten of compilation; in float32 they are 3e-5 off in the
-    mean, 2e-3 at most.
+    Kept, because every row of a table starts from the same noise. 2,048 samples of the checkerboard
+    take one or two seconds of one core after some seconds of compilation; in float32 they are 3e-5
+    off in the mean and 2e-3 at most.
     """
     law = KNOWN_LAWS[name]()
     exact = generate(

@@ -91,9 +91,10 @@ def make_row(
     t: Float[Array, ""],
     cond: Condition | None,
     key: Key[Array, ""],
-    progress: Float[Array, ""],
+    progress: Float[Array, ""] | None = None,
 ) -> Row:
-    """The row of the pair `(x_0, z)` at the path times `s`, `t`."""
+    """The row of `(x_0, z)` at the path times `s`, `t`; by default at the end of training."""
+    progress = jnp.ones_like(s) if progress is None else progress
     x_s, v = path.interpolate(x_0, z, s), path.conditional_velocity(x_0, z, s)
     return Row(x_0=x_0, z=z, s=s, t=t, x_s=x_s, v=v, cond=cond, key=key, progress=progress)
 

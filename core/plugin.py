@@ -98,6 +98,10 @@ class Plugin(abc.ABC):
         """
         return cls.preset("image")
 
+    def starts_from(self, teacher: Teacher | None) -> bool:
+        """Whether training starts from the weights of this teacher."""
+        return teacher is not None and self.from_teacher
+
     def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
         """What the method trains on: the data, or what a teacher makes of them beforehand."""
         del teacher, key

@@ -65,6 +65,8 @@ class RowPlugin(Plugin):
     """Constant c of the adaptive weight."""
     reduce: Reduce = "sum"
     """Whether |R|^2 is the sum or the mean over dimensions."""
+    warm_start: bool = True
+    """Start from the teacher's weights where it is a plain run of the same network."""
     label_drop: float = 0.1
     """Probability with which a label is replaced by the null class."""
 
@@ -78,6 +80,10 @@ class RowPlugin(Plugin):
         del key
         objective = task.objective(path, self.kinds(teacher, task), self.label_drop)
         return Method(self.flow_map(net, path, teacher), objective)
+
+    def starts_from(self, teacher: Teacher | None) -> bool:
+        wanted = self.warm_start and self.needs_teacher
+        return teacher is not None and (wanted or self.from_teacher)
 
     def flow_map(self, net: Network, path: Path, teacher: Teacher | None) -> FlowMap:
         """The map that is trained."""

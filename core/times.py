@@ -305,9 +305,19 @@ class GridNeighbours(TimeSampler):
         return jnp.where(fraction <= 0, 0.0, jnp.where(fraction >= 1, 1.0, inside))
 
 
+CLIMB = 0.6
+"""Fraction of a staged training over which the stages begin; the last one has the rest too."""
+
+
 def stage_of(progress: Array, stages: int) -> Int[Array, "*n"]:
-    """The stage, 0 to `stages - 1`, of a training divided into equal stages."""
-    return jnp.clip(jnp.floor(jnp.asarray(progress) * stages), 0, stages - 1).astype(jnp.int32)
+    """The stage, 0 to `stages - 1`. All stages but the last are equally long."""
+    done = jnp.floor(jnp.asarray(progress) / CLIMB * stages + 1e-4)
+    return jnp.clip(done, 0, stages - 1).astype(jnp.int32)
+
+
+def stage_length(steps: int, stages: int) -> int:
+    """Steps of each stage but the last."""
+    return max(round(CLIMB * steps / stages), 1)
 
 
 class Mixture(TimeSampler):

@@ -84,6 +84,20 @@ class Cauchy(Weight):
         return jnp.log1p(square(residual, self.reduce) / self.scale)
 
 
+class PerGap(Weight):
+    """`|R|^2 / (s - t)`, for a difference between neighbours whose size is that of the gap.
+
+    Source: iCT (arXiv 2310.14189), section 3.2.
+    """
+
+    reduce: Reduce = eqx.field(static=True, default="sum")
+
+    def __call__(
+        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        return square(residual, self.reduce) / jnp.maximum(s - t, 1e-6)
+
+
 class TangentNorm(Weight):
     """`|R|^2 / sg[|R| + c]`: the gradient is that of a residual of length `|R| / (|R| + c)`.
 

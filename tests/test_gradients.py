@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from core.conformance import problems
 from core.flow_map import AverageVelocityMap, FlowMap
-from core.objective import Batch, FlowMatching, RowObjective, Rows, Term, make_row, row_loss
+from core.objective import Batch, FlowMatching, RowObjective, Rows, Term, make_row, row_losses
 from core.oracle import OracleMap
 from core.path import LinearPath, TrigPath
 from core.teacher import frozen
@@ -50,7 +50,7 @@ def loss(term, row):
     def value(model, target=None):
         kind = Rows("jump", 1.0, Diagonal(), term)
         players = {"model": model}
-        return row_loss(kind, players, {"model": target or frozen(model)}, row)[0]
+        return row_losses(kind, players, {"model": target or frozen(model)}, row)[0]["model"]
 
     return value
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import UserError
 from core.flow_map import AverageVelocityMap
-from core.objective import Batch, FlowMatching, RowObjective, Rows, row_loss
+from core.objective import Batch, FlowMatching, RowObjective, Rows, row_losses
 from core.path import LinearPath, TrigPath
 from core.times import Diagonal, Uniform
 from core.weights import Adaptive
@@ -109,7 +109,7 @@ def test_permuting_the_rows_permutes_their_losses(name, getkey):
     kind = objective.kinds[1]
     batch = Batch(jr.normal(getkey(), FIVE_IMAGES))
     rows = objective.rows(kind, batch, getkey(), STEP)
-    losses = jax.jit(jax.vmap(lambda row: row_loss(kind, players, players, row)[0]))
+    losses = jax.jit(jax.vmap(lambda row: row_losses(kind, players, players, row)[0]["model"]))
     order = jnp.array([3, 0, 4, 2, 1])
     shuffled = jax.tree.map(lambda leaf: leaf[order], rows)
     assert jnp.allclose(losses(shuffled), losses(rows)[order], rtol=1e-5)

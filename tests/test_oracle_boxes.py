@@ -85,7 +85,18 @@ def test_posteriors_agree_with_integrals_over_the_data(values, path, getkey, x64
     exact = posteriors(problem, path, x, t)
     for x, t, *got in zip(*(np.asarray(rows) for rows in (x, t, *exact))):
         for value, expected in zip(got, by_quadrature(values, path, x, t)):
-            assert np.allclose(value, expected, rtol=1e-9, atol=1e-10), (x, t)
+            assert np.allclose(value, expected, rtol=1e-12, atol=1e-12), (x, t)
+
+
+def test_float32_agrees_with_float64(getkey, x64):
+    """To what rounding densities of up to `exp(-800)` does to the weights of the boxes."""
+    problem, path = boxes(PLANE), LinearPath()
+    x, t = states(problem, path, (0.1, 0.4, 3.0, 1e3), getkey())
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (problem, path, x, t))
+    double = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), single)
+    for value, expected in zip(posteriors(*single), posteriors(*double)):
+        assert value.dtype == jnp.float32
+        assert jnp.allclose(value, expected, rtol=5e-5, atol=5e-5)
 
 
 def test_density_gives_the_score_and_is_carried_by_the_velocity(getkey, x64):
@@ -128,7 +139,10 @@ def test_tails_keep_their_digits_in_float32(width):
 
 
 def test_pure_noise_has_the_limits_of_the_series_in_alpha(getkey):
-    """E[x_0 | x] = mean + alpha covariance x / noise_std^2 + ..., so with its slope in time."""
+    """E[x_0 | x] = mean + alpha covariance x / noise_std^2 + ..., so with its slope in time.
+
+    And log p = -|x - alpha mean|^2 / (2 noise_std^2 sigma^2) - dim log sigma + ....
+    """
     problem, path, t = boxes(PLANE), LinearPath(noise_std=0.5), jnp.ones(())
     mean, covariance = moments(problem)
     x = jnp.stack([*jr.normal(getkey(), (3, 2)), jnp.zeros(2), jnp.array([-3.0, 4.0])])
@@ -136,13 +150,16 @@ def test_pure_noise_has_the_limits_of_the_series_in_alpha(getkey):
     @jax.jit
     @jax.vmap
     def jet(x):
-        return jax.jvp(lambda t: problem.posterior_means(path, x, t), (t,), (jnp.ones(()),))
+        means = jax.jvp(lambda t: problem.posterior_means(path, x, t), (t,), (jnp.ones(()),))
+        return *means, jax.grad(functools.partial(problem.log_prob, path), (0, 1))(x, t)
 
-    (x_0, z), (dx_0, dz) = jet(x)
+    (x_0, z), (dx_0, dz), (score, rate) = jet(x)
     x = np.asarray(x)
     assert np.allclose(x_0, mean, atol=3e-6) and np.allclose(z, x, rtol=1e-6)
     assert np.allclose(dx_0, -x @ covariance / 0.25, rtol=1e-5, atol=3e-5)
     assert np.allclose(dz, mean - x, rtol=1e-5, atol=1e-5)
+    assert np.allclose(score, -x / 0.25, rtol=1e-6)
+    assert np.allclose(rate, np.sum(x * (x - mean), axis=1) / 0.25 - 2, rtol=1e-5, atol=1e-5)
 
 
 def test_values_and_derivatives_are_finite_from_data_to_noise(getkey):

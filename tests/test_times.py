@@ -1,6 +1,7 @@
 """Time samplers: the range, the order of s and t, and the densities they claim."""
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
@@ -86,3 +87,59 @@ def test_unit_time_is_the_noise_to_signal_ratio_of_the_linear_path(name, x64):
         assert path.t_min <= t <= path.t_max
         assert float(path.unit_time(t)) == pytest.approx(unit, abs=1e-9)
         assert float(path.eta(t)) == pytest.approx(unit / (1 - unit), rel=1e-8)
+
+
+# --- Ladders, windows and grids ---
+
+
+def test_dyadic_jumps_lie_on_the_grid_of_their_size():
+    s, t = times.DyadicJumps(5)(jr.key(0), 4000, jnp.zeros(()))
+    size = s - t
+    assert set(np.unique(size)) == {1.0, 0.5, 0.25, 0.125, 0.0625}
+    assert jnp.all(t / size == jnp.round(t / size)) and jnp.all((t >= 0) & (s <= 1))
+    counts = [int(jnp.sum(size == value)) for value in np.unique(size)]
+    assert max(counts) - min(counts) < 150
+
+
+@pytest.mark.parametrize("progress, largest", [(0.0, 1 / 16), (0.25, 1 / 4), (1.0, 1.0)])
+def test_a_ladder_that_climbs_doubles_its_jump_each_stage(progress, largest):
+    s, t = times.DyadicJumps(5, climb=True)(jr.key(0), 2000, jnp.asarray(progress))
+    assert jnp.max(s - t) == largest
+    assert jnp.mean(s - t == largest) >= 0.45
+    gap_s, gap_t = times.GrowingWindow(5)(jr.key(1), 2000, jnp.asarray(progress))
+    assert largest > jnp.max(gap_s - gap_t) > 0.95 * largest
+    assert jnp.all((gap_t >= 0) & (gap_s <= 1))
+
+
+def test_a_stage_begins_where_the_copy_of_the_last_one_is_made():
+    steps, stages = 1000, 7
+    length = times.stage_length(steps, stages)
+    stage = np.asarray(times.stage_of(jnp.arange(steps) / steps, stages))
+    starts = np.flatnonzero(np.diff(stage)) + 1
+    assert list(starts) == pytest.approx([length * k for k in range(1, stages)], abs=stages)
+
+
+def test_neighbours_on_a_grid_share_a_node_and_the_grid_is_refined():
+    grid = times.GridNeighbours(2, 20)
+    for progress, count in ((0.0, 2), (1.0, 20)):
+        s, u = grid(jr.key(0), 3000, jnp.asarray(progress))
+        upper, lower = np.unique(np.asarray(s)), np.unique(np.asarray(u))
+        assert len(upper) == len(lower) == count
+        np.testing.assert_allclose(upper[:-1], lower[1:], rtol=1e-6)
+        assert lower[0] == 0 and upper[-1] == 1
+
+
+def test_pairs_in_either_order_have_a_window_that_grows():
+    sampler = times.EitherOrder(times.OrderedPair(times.Uniform(), times.Uniform()), 0.1)
+    for progress, widest in ((0.0, 0.1), (0.5, 0.1**0.5), (1.0, 1.0)):
+        s, t = sampler(jr.key(0), 4000, jnp.asarray(progress))
+        assert jnp.mean(s > t) == 0.5
+        assert widest >= jnp.max(jnp.abs(s - t)) > 0.9 * widest
+
+
+def test_a_mixed_law_has_the_mixed_density():
+    law = times.MixedLaw((times.Uniform(), times.LogitNormal()), (0.3, 0.7))
+    grid = jnp.linspace(0.05, 0.95, 7)
+    expected = 0.3 * times.Uniform().density(grid) + 0.7 * times.LogitNormal().density(grid)
+    assert jnp.allclose(law.density(grid), expected)
+    assert len(law.sample(jr.key(0), 11)) == 11

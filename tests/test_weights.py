@@ -38,3 +38,18 @@ def test_the_weight_is_one_per_row_not_one_per_batch():
 
 def test_half_precision_residuals_are_squared_in_float32():
     assert weights.square(R.astype(jnp.bfloat16)).dtype == jnp.float32
+
+
+def test_a_normalised_tangent_has_a_bounded_gradient_and_the_right_direction():
+    weight = weights.TangentNorm(0.1)
+    s, t = jnp.asarray(0.8), jnp.asarray(0.3)
+    for scale in (1e-3, 1.0, 1e3):
+        R = scale * jnp.array([3.0, -4.0])
+        gradient = jax.grad(lambda R: weight(R, s, t) / 2)(R)
+        assert jnp.allclose(gradient, R / (5 * scale + 0.1), rtol=1e-5)
+
+
+def test_a_weight_per_gap_divides_by_it():
+    R, s = jnp.array([1.0, 2.0]), jnp.asarray(0.75)
+    assert jnp.allclose(weights.PerGap()(R, s, jnp.asarray(0.5)), 20.0)
+    assert jnp.isfinite(weights.PerGap()(R, s, s))

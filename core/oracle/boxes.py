@@ -14,24 +14,22 @@ from core.path import Path, Time
 
 
 class BoxMixture(Problem):
-    """`x_0` uniform on box `k`, the product over `i` of `[low_ki, high_ki]`, of probability
-    `weights_k`.
+    """`x_0` is in box `k` with probability `weights_k`, and uniform there; any dimension.
 
-    Given its box the coordinates of `x_t` are independent. With `sd = noise_std sigma`,
+    Given its box, a product over `i` of intervals `[low_ki, high_ki]`, the coordinates of `x_t`
+    are independent. With `sd = noise_std sigma`,
 
         p_t(x_i | k) = (Phi(b) - Phi(a)) / (alpha (high - low)),
-        b = (x_i - alpha low) / sd,        a = (x_i - alpha high) / sd,
+        a = (x_i - alpha high) / sd,        b = (x_i - alpha low) / sd,
 
-    and given `x_t = x` as well, `z / noise_std` is a standard normal confined to `[a, b]`. All of
-    it is smooth where these formulas divide zeros, at `alpha = 0`, and in their tails: see
-    `_Interval`.
+    and given `x_t = x` too, `z_i / noise_std` is a standard normal confined to `[a, b]`. All of it
+    is smooth also where these formulas divide zeros, at `alpha = 0` and far in the tails.
 
-    At `sigma = 0` the density has jumps. There `E[z | x] = 0`, and `E[x_0 | x]` is the point of
-    the boxes nearest to `x`: `x` itself inside a box, and outside all of them, where no `x_0` can
-    be, still finite, as is `log_prob`, of the order of `-(distance / eps)^2` with `eps` that of
-    the dtype. The velocity is steep near the edges, `1 / sigma` times the distance to the box
-    outside, so that integrating it to `sigma = 0` takes many steps. `sample_posterior` has no
-    derivatives. The flow map has no closed form; `OracleMap` integrates it.
+    At `sigma = 0` the density has jumps. There `E[z | x] = 0` and `E[x_0 | x]` is the point of the
+    boxes nearest to `x`: inside a box `x` itself. Outside, where no `x_0` can be, `log_prob` is
+    finite, about `-(distance / eps)^2 / 2` with the `eps` of the dtype. For `sigma > 0` outside,
+    `E[z | x]` grows like `distance / sigma`. `sample_posterior` has no derivatives. The flow map
+    has no closed form; `OracleMap` integrates it.
 
     **Fields:** `weights` (k,), positive with sum 1; `low`, `high` (k, dim), `low < high`. Boxes
     may touch or overlap.
@@ -42,13 +40,11 @@ class BoxMixture(Problem):
     high: Float[Array, "k dim"]
 
     def __check_init__(self):
-        if self.low.ndim != 2 or not self.low.shape == self.high.shape == (
-            *self.weights.shape,
-            *self.low.shape[1:],
-        ):
+        low, high, weights = self.low.shape, self.high.shape, self.weights.shape
+        if len(low) != 2 or low != high or low[:1] != weights:
             raise ValueError(
                 f"BoxMixture needs weights (k,) and low and high (k, dim), got "
-                f"{self.weights.shape}, {self.low.shape} and {self.high.shape}."
+                f"{weights}, {low} and {high}."
             )
 
     @property
@@ -110,14 +106,14 @@ def checkerboard() -> BoxMixture:
 class _Interval(eqx.Module):
     """A standard normal variable confined to `[a, b]`; one number, `jax.vmap` stands outside.
 
-    The usual formulas, `log(Phi(b) - Phi(a))` and `(phi(a) - phi(b)) / (Phi(b) - Phi(a))`, lose
-    all digits where `b - a` is small or both ends lie far out. Here every quantity is an integral
-    of `phi` with a positive integrand, by Gauss-Legendre. `phi` is taken relative to its value at
-    the point `nearest` 0, and the interval is cut where `phi` has fallen by the rounding error of
-    the dtype, so that a fixed number of nodes gives every digit, for any ends. It is smooth in
-    `a` and `b`, also where they meet.
+    Its mean is `(phi(a) - phi(b)) / (Phi(b) - Phi(a))`, but that and `log(Phi(b) - Phi(a))` lose
+    all digits where `b - a` is small or both ends lie far out. So the integrals of `phi` are taken
+    by Gauss-Legendre, relative to `phi(nearest)` at the point nearest 0, over the part of the
+    interval where `phi` is above the rounding error of that: there a fixed number of nodes gives
+    every digit for any ends, no sum has terms of two signs, and derivatives follow, also where
+    `a` and `b` meet.
 
-    Points are `nearest + start + length y`, with `y` in `[0, 1]`. Their place between the ends,
+    Points are `nearest + start + length y` with `y` in `[0, 1]`. Their place between the ends,
     `(b - point) / (b - a)`, is `skipped + share (1 - y)`: it is 0 at `b`, where `x_0 = low`.
     """
 
@@ -174,7 +170,7 @@ class _Interval(eqx.Module):
         return self.skipped + self.share * (1 - y)
 
     def _nodes(self) -> tuple[Float[Array, " nodes"], Float[Array, " nodes"]]:
-        """Nodes and weights of Gauss and Legendre on `[0, 1]`, enough for `exp(-cut / 2)`."""
+        """Nodes and weights on `[0, 1]`, as many as the dtype has use for."""
         dtype = self.start.dtype
         y, weights = np.polynomial.legendre.leggauss(40 if jnp.finfo(dtype).bits == 64 else 20)
         return jnp.asarray((1 + y) / 2, dtype), jnp.asarray(weights / 2, dtype)

@@ -63,8 +63,10 @@ def build(
     net = config.net_flags.build(dataset.shape, dataset.num_classes, key=key_net)
     path = PATHS[config.path]()
     method = config.plugin_flags.method(net, path, teacher, task, key=key_method)
-    if train and config.plugin_flags.from_teacher:
-        method = dataclasses.replace(method, flow_map=taught(method.flow_map, teacher))
+    if train and config.plugin_flags.starts_from(teacher):
+        method = dataclasses.replace(
+            method, flow_map=taught(method.flow_map, teacher, config.plugin_flags.from_teacher)
+        )
     training = dataset
     if train:
         key_pairs = jr.fold_in(jr.key(config.seed), 2)
@@ -72,18 +74,20 @@ def build(
     return Built(dataset, training, path, task, method)
 
 
-def taught(student: FlowMap, teacher: Teacher | None) -> FlowMap:
-    """The student with the weights of its teacher.
+def taught(student: FlowMap, teacher: Teacher | None, must: bool) -> FlowMap:
+    """The student with the weights of its teacher, where that is a plain run of the same network.
 
-    Raises `UserError` where the teacher is no plain run of the same network.
+    Otherwise the student as it is, or where it `must` start there, a `UserError`.
     """
     source = teacher.flow_map if isinstance(teacher, MapTeacher) else None
-    if source is None or _shapes(source) != _shapes(student):
+    if source is not None and _shapes(source) == _shapes(student):
+        return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, source)
+    if must:
         raise UserError(
             "this method goes on from its teacher's weights and needs an unguided run of the same "
             "network for a teacher: train one with the same --net flags"
         )
-    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, source)
+    return student
 
 
 def _shapes(flow_map: FlowMap) -> Any:

@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from core.plugin import register
-from core.row_plugin import presets
 from core.times import GrowingWindow, TimeSampler
-from plugins.compositional.pd import PD
+from plugins.compositional.staged import StagedPlugin
 
 
 @register
 @dataclass(frozen=True)
-class PFMM(PD):
+class PFMM(StagedPlugin):
     """Progressive flow map matching (arXiv 2406.07507): doubles the window, stage by stage."""
 
     name: ClassVar[str] = "pfmm"
-    source: ClassVar[str] = "arXiv 2406.07507"
+    rule: ClassVar[str] = "compositional, midpoint"
     supervision: ClassVar[str] = "flow-map teacher"
+    source: ClassVar[str] = "arXiv 2406.07507"
     seed_cost: ClassVar[float | None] = 5
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     def jump_times(self) -> TimeSampler:
         return GrowingWindow(self.stages)

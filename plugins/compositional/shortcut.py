@@ -11,39 +11,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from core import rules
-from core.flow_map import FlowMap, Network
-from core.objective import FlowMatching, Row, Term
+from core.flow_map import Network
+from core.objective import FlowMatching, Term
 from core.path import Path
 from core.plugin import Method, Task, register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 from core.times import DyadicJumps, TimeSampler
-
-
-class TwoHalves(Term):
-    """`V(x_s, s, t) - sg[two halves by the target]`; Euler halves where the jump is `smallest`.
-
-    Source: shortcut models (arXiv 2410.12557), eq. 4.
-    """
-
-    smallest: float = 0.0
-
-    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
-        euler = self.euler(model, row)
-        half = jnp.full_like(row.s, 0.5)
-        two = rules.compositional(target, row.x_s, row.s, row.t, half, row.cond, euler=euler)
-        V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
-        return V - jax.lax.stop_gradient(two)
-
-    def euler(self, model: FlowMap, row: Row) -> Array:
-        """Whether the halves are Euler steps."""
-        gap = model.path.unit_time(row.s) - model.path.unit_time(row.t)
-        return gap < 1.5 * self.smallest
+from plugins.compositional.halves import TwoHalves
 
 
 @register
@@ -60,8 +37,8 @@ class Shortcut(RowPlugin):
     whole_cost: ClassVar[float | None] = 8
     seed_cost: ClassVar[float | None] = 8
     presets = presets(
-        {"uniform": 0.0, "time_std": 0.0, "diagonal": 0.5},
-        {"uniform": 0.0, "full": 0.0, "diagonal": 0.5, "time_std": 0.0},
+        {"uniform": 0.0, "time_std": 0.0, "diagonal": 0.5, "target_decay": 0.95},
+        {"uniform": 0.0, "full": 0.0, "diagonal": 0.5, "target_decay": 0.95},
     )
 
     diagonal: float = 0.875

@@ -2,49 +2,22 @@
 
     L = E |F(x_s, s, 0) - sg[F_target(x_u, u, 0)]|^2,    x_u = one solver step of the teacher
 
-`(s, u)` are neighbours of a fixed grid; one Diffrax step from `s` to `u`.
+`(s, u)` are neighbours of a fixed grid.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import jax
-from jaxtyping import Array, Float
-
-from core.flow_map import FlowMap
-from core.objective import Row, TeacherMatching, Term
+from core.objective import TeacherMatching, Term
 from core.plugin import register
 from core.row_plugin import needed, presets
-from core.solve import Fixed
 from core.teacher import Teacher
-from plugins.consistency.ct import CT, ConsistencyJump
-
-ORDERS = {"euler": 1, "heun": 2, "midpoint": 2}
-
-
-class DistilledJump(ConsistencyJump):
-    """`F(x_s, s, 0) - sg[F_target(x_u, u, 0)]`, `x_u` by the teacher. Source: eq. 7."""
-
-    teacher: Teacher = None  # pyright: ignore[reportAssignmentType]
-    solver: str = "heun"
-
-    def neighbour(self, model: FlowMap, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
-        step = Fixed(self.solver, 1)
-        x_u = self.teacher.flow(row.x_s, row.s, u, row.cond, method=step)
-        return jax.lax.stop_gradient(x_u)
-
-    @property
-    def order(self) -> int:
-        return ORDERS[self.solver] + 1
-
-    def with_step(self, step: float) -> Term:
-        return dataclasses.replace(self, step=step)
+from plugins.consistency.grid import ConsistencyJump, GridPlugin, TeacherStep
 
 
 @register
 @dataclass(frozen=True)
-class CD(CT):
+class CD(GridPlugin):
     """Consistency distillation (arXiv 2303.01469): jumps to the data end, from a teacher."""
 
     name: ClassVar[str] = "cd"
@@ -54,7 +27,8 @@ class CD(CT):
     seed_cost: ClassVar[float | None] = 5
     needs_teacher: ClassVar[bool] = True
     presets = presets(
-        {"uniform": 0.0, "solver": "heun"}, {"uniform": 0.0, "full": 0.0, "solver": "heun"}
+        {"uniform": 0.0, "per_gap": True, "solver": "heun", "first": 18, "last": 18},
+        {"uniform": 0.0, "full": 0.0, "per_gap": True, "solver": "heun"},
     )
 
     first: int = 40
@@ -64,4 +38,5 @@ class CD(CT):
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         teacher = needed(teacher, self.name)
-        return TeacherMatching(teacher), DistilledJump(teacher=teacher, solver=self.solver)
+        step = TeacherStep(teacher, self.solver)
+        return TeacherMatching(teacher), ConsistencyJump(step)

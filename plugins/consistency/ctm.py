@@ -23,8 +23,7 @@ from core.plugin import Method, Task, register
 from core.row_plugin import RowPlugin, needed, presets
 from core.solve import Fixed
 from core.teacher import Teacher, frozen
-
-ORDERS = {"euler": 1, "heun": 2, "midpoint": 2}
+from plugins.consistency.grid import ORDERS
 
 
 class TrajectoryJump(Term):

@@ -5,12 +5,14 @@
 Not a flow map: it trains the diagonal of one, so it is sampled with an ODE solver.
 """
 
+import abc
 import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Array, Key
 
+from core.data.dataset import Dataset
 from core.flow_map import Network
 from core.objective import FlowMatching, Term
 from core.path import Path
@@ -19,16 +21,12 @@ from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 
 
-@register
 @dataclass(frozen=True)
-class FM(RowPlugin):
-    """Flow matching (arXiv 2210.02747): learns the velocity; sampled by an ODE solver."""
+class VelocityPlugin(RowPlugin):
+    """Flow matching on all rows, sampled with an ODE solver."""
 
-    name: ClassVar[str] = "fm"
     family: ClassVar[str] = "flow matching"
     rule: ClassVar[str] = "diagonal"
-    supervision: ClassVar[str] = "sampled pair"
-    source: ClassVar[str] = "arXiv 2210.02747"
     cost: ClassVar[float] = 3
     whole_cost: ClassVar[float | None] = 3
     presets = presets(small_image={"full": 0.0, "uniform": 0.0})
@@ -40,8 +38,26 @@ class FM(RowPlugin):
         del teacher
         return FlowMatching(), FlowMatching()
 
+    @abc.abstractmethod
+    def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
+        """The pairs that are trained on."""
+
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
         method = super().method(net, path, teacher, task, key=key)
         return dataclasses.replace(method, sampler="euler")
+
+
+@register
+@dataclass(frozen=True)
+class FM(VelocityPlugin):
+    """Flow matching (arXiv 2210.02747): learns the velocity; sampled by an ODE solver."""
+
+    name: ClassVar[str] = "fm"
+    supervision: ClassVar[str] = "sampled pair"
+    source: ClassVar[str] = "arXiv 2210.02747"
+
+    def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
+        del teacher, key
+        return data

@@ -17,12 +17,12 @@ from core.plugin import register
 from core.row_plugin import needed
 from core.solve import Fixed
 from core.teacher import Teacher
-from plugins.flow_matching.fm import FM
+from plugins.flow_matching.fm import VelocityPlugin
 
 
 @register
 @dataclass(frozen=True)
-class Reflow(FM):
+class Reflow(VelocityPlugin):
     """Rectified flow (arXiv 2209.03003): straightens a teacher's paths."""
 
     name: ClassVar[str] = "reflow"

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from core.objective import Batch, Objective
-from core.train.state import init_state, target_players
+from core.train.state import Target, init_state, target_players
 from core.train.step import make_step, many_steps
 
 RATE, DECAY = 0.1, 0.9
@@ -39,16 +39,16 @@ class Stub(Objective):
         return losses, carry + 1, {"loss": sum(losses.values())}
 
 
-def trained(rule, steps, target_decay=None, optimizer=optax.sgd(RATE), rollbacks=0, **start):
+def trained(rule, steps, target=Target(), optimizer=optax.sgd(RATE), rollbacks=0, **start):
     """State before and after some steps, and the metrics of each."""
     players = {name: Weight(jnp.asarray(value, jnp.float32)) for name, value in start.items()}
     objective = Stub(rule)
-    first, static = init_state(players, objective, optimizer, KEY, target_decay)
+    first, static = init_state(players, objective, optimizer, KEY, target)
     state = eqx.tree_at(lambda s: s.rollbacks, first, jnp.asarray(rollbacks, jnp.int32))
-    step = jax.jit(make_step(objective, static, optimizer, DECAY, target_decay))
+    step = eqx.filter_jit(make_step(static, optimizer, DECAY, target))
     history = []
     for _ in range(steps):
-        state, metrics = step(state, Batch(jnp.zeros((1, 1))))
+        state, metrics = step(state, Batch(jnp.zeros((1, 1))), objective)
         history.append({name: float(value) for name, value in metrics.items()})
     return first, state, history
 
@@ -61,11 +61,11 @@ def number(players, name="model"):
 
 
 def test_each_loss_moves_its_own_player_only():
-    """A game `min_a max_b a b`: each sees the other, and steps on its own loss."""
+    """A game `min_a max_b a b`: each sees the other frozen, and steps on its own loss."""
 
     def rule(players, target, batch, key):
-        product = players["a"].w * players["b"].w
-        return {"a": product, "b": -product}
+        a, b = players["a"].w, players["b"].w
+        return {"a": a * jax.lax.stop_gradient(b), "b": -jax.lax.stop_gradient(a) * b}
 
     _, state, history = trained(rule, 3, a=1.0, b=2.0)
     a, b = 1.0, 2.0
@@ -132,7 +132,7 @@ def test_targets_use_the_current_parameters_or_their_average():
     _, state, _ = trained(rule, 4, model=1.0)
     assert state.target is None
     assert number(state.players) == pytest.approx((1 - RATE) ** 4, rel=1e-6)
-    _, state, _ = trained(rule, 4, target_decay=0.5, model=1.0)
+    _, state, _ = trained(rule, 4, target=Target(decay=0.5), model=1.0)
     w = average = 1.0
     for _ in range(4):
         w -= RATE * average
@@ -141,12 +141,22 @@ def test_targets_use_the_current_parameters_or_their_average():
     assert number(state.target) == pytest.approx(average, rel=1e-6)
 
 
-@pytest.mark.parametrize("target_decay", [None, 0.5])
-def test_no_gradient_reaches_the_target(target_decay):
+def test_targets_use_a_copy_that_is_renewed_every_few_steps():
+    def rule(players, target, batch, key):
+        return {"model": players["model"].w * target["model"].w}
+
+    _, state, history = trained(rule, 4, target=Target(every=2), model=1.0)
+    renewed = 1 - 2 * RATE
+    assert [metrics["grad_norm"] for metrics in history] == pytest.approx([1, 1, renewed, renewed])
+    assert number(state.target) == number(state.players)
+
+
+@pytest.mark.parametrize("target", [Target(), Target(decay=0.5), Target(every=2)])
+def test_no_gradient_reaches_the_target(target):
     def rule(players, target, batch, key):
         return {"model": players["model"].w + target["model"].w ** 2}
 
-    _, state, history = trained(rule, 2, target_decay, model=1.0)
+    _, state, history = trained(rule, 2, target, model=1.0)
     assert [metrics["grad_norm"] for metrics in history] == pytest.approx([1.0, 1.0])
 
 
@@ -221,11 +231,12 @@ def test_many_steps_are_the_steps_one_by_one():
     for size in (1, 3, 6):
         players = {"model": Weight(jnp.float32(0.3))}
         state, static = init_state(players, objective, optimizer, jr.key(1))
-        step = make_step(objective, static, optimizer, DECAY)
-        program, losses = many_steps(step, gather), []
+        arrays, fixed = eqx.partition(objective, eqx.is_array)
+        step = make_step(static, optimizer, DECAY)
+        program, losses = many_steps(step, gather, fixed), []
         for start in range(0, 6, size):
             raw = {"x": jnp.asarray(data[start : start + size])}
-            state, metrics = program(state, jnp.ones((4, 2)), raw)
+            state, metrics = program(state, (arrays, jnp.ones((4, 2))), raw)
             assert metrics["loss"].shape == (size,)
             losses += metrics["loss"].tolist()
         assert program._cache_size() == 1

@@ -1,0 +1,49 @@
+"""What progressive distillation and progressive flow map matching share: stages."""
+
+import abc
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Array, Key
+
+from core.flow_map import Network
+from core.objective import TeacherMatching, Term
+from core.path import Path
+from core.plugin import Method, Task
+from core.row_plugin import RowPlugin, needed, presets
+from core.teacher import Teacher
+from core.times import TimeSampler, stage_length
+from plugins.compositional.halves import TwoHalves
+
+
+@dataclass(frozen=True)
+class StagedPlugin(RowPlugin):
+    """Jumps that double from stage to stage, against a copy renewed at the end of each stage.
+
+    The student starts from the teacher's weights; in the first stage the halves are Euler steps
+    along the teacher's diagonal.
+    """
+
+    family: ClassVar[str] = "compositional"
+    cost: ClassVar[float] = 5
+    whole_cost: ClassVar[float | None] = 5
+    needs_teacher: ClassVar[bool] = True
+    from_teacher: ClassVar[bool] = True
+    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
+
+    stages: int = 7
+    """Stages of the training: 7 start from 128 Euler steps of the teacher."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        return TeacherMatching(needed(teacher, self.name)), TwoHalves(stages=self.stages)
+
+    @abc.abstractmethod
+    def jump_times(self) -> TimeSampler:
+        """The jumps of the stage that the training has reached."""
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        method = super().method(net, path, teacher, task, key=key)
+        return dataclasses.replace(method, target_every=stage_length(task.steps, self.stages))

@@ -1,0 +1,119 @@
+"""What consistency models share: a jump to the data end against its neighbour's, on a grid."""
+
+import abc
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from core.flow_map import FlowMap, Network
+from core.objective import Row, Term
+from core.path import Path
+from core.plugin import Method, Task
+from core.row_plugin import RowPlugin, presets
+from core.solve import Fixed
+from core.teacher import Teacher
+from core.times import GridNeighbours, TimeSampler
+from core.weights import PerGap, Weight
+
+
+class Neighbour(eqx.Module):
+    """How the state at the neighbouring time is found; `order` is that of its local error."""
+
+    order: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+        """`x_u`, near `row.x_s`."""
+
+
+class SameNoise(Neighbour):
+    """On the line of the sampled pair: `alpha(u) x_0 + sigma(u) z`."""
+
+    order: int = 2
+
+    def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+        return path.interpolate(row.x_0, row.z, u)
+
+
+class TeacherStep(Neighbour):
+    """One Diffrax step of the teacher's ODE from `s` to `u`."""
+
+    teacher: Teacher
+    solver: str = "heun"
+
+    @property
+    def order(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return ORDERS[self.solver] + 1
+
+    def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+        del path
+        x_u = self.teacher.flow(row.x_s, row.s, u, row.cond, method=Fixed(self.solver, 1))
+        return jax.lax.stop_gradient(x_u)
+
+
+ORDERS = {"euler": 1, "heun": 2, "midpoint": 2}
+"""Orders of the solvers that make a neighbour."""
+
+
+class ConsistencyJump(Term):
+    """`F(x_s, s, 0) - sg[F_target(x_u, u, 0)]`; `u` is `row.t`, or `step` below `s`.
+
+    Source: Consistency Models (arXiv 2303.01469), eqs. 7 and 10.
+    """
+
+    neighbour: Neighbour
+    step: float | None = None
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        end = jnp.full_like(row.s, model.path.t_min)
+        u = row.t if self.step is None else jnp.maximum(row.s - self.step, end)
+        near = target(self.neighbour(model.path, row, u), u, end, row.cond)
+        return model(row.x_s, row.s, end, row.cond) - jax.lax.stop_gradient(near)
+
+    @property
+    def order(self) -> int:
+        return self.neighbour.order
+
+    def with_step(self, step: float) -> Term:
+        return dataclasses.replace(self, step=step)
+
+
+@dataclass(frozen=True)
+class GridPlugin(RowPlugin):
+    """A consistency model: jumps to the data end, compared between neighbours of a grid."""
+
+    family: ClassVar[str] = "consistency"
+    rule: ClassVar[str] = "Eulerian, t = 0"
+    parameterisation: ClassVar[str] = "F"
+    source: ClassVar[str] = "arXiv 2303.01469"
+    presets = presets(
+        {"uniform": 0.0, "per_gap": True, "last": 40},
+        {"uniform": 0.0, "full": 0.0, "per_gap": True, "last": 40},
+    )
+
+    first: int = 10
+    """Intervals of the grid at the start of training."""
+    last: int = 150
+    """Intervals of the grid at the end of training."""
+    per_gap: bool = False
+    """Divide the loss of a pair of neighbours by their gap, which brings out the finest ones."""
+    target_decay: float = 0.0
+    """Decay of an EMA that the targets use; 0 takes the current parameters."""
+
+    def weight(self) -> Weight:
+        return PerGap(self.reduce) if self.per_gap else super().weight()
+
+    def jump_times(self) -> TimeSampler:
+        return GridNeighbours(self.first, self.last)
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        method = super().method(net, path, teacher, task, key=key)
+        decay = self.target_decay or None
+        return dataclasses.replace(method, sampler="restart", target_decay=decay)

@@ -1,0 +1,140 @@
+"""Every registered method: the exact map is its fixed point, gradients go where they should."""
+
+import dataclasses
+import importlib
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+
+from core import conformance
+from core.conformance import E0_BOUND, ORDER_BOUND, P0_BOUND, check_plugin
+from core.flow_map import AverageVelocityMap
+from core.objective import Batch, RowObjective
+from core.path import LinearPath
+from core.plugin import Task, find_plugin, plugins
+from core.row_plugin import RowPlugin
+from core.teacher import MapTeacher, frozen
+from tests.objectives import TinyNet
+
+importlib.import_module("plugins")
+NAMES = sorted(name for name, cls in plugins().items() if cls.__module__.startswith("plugins."))
+VARIANTS = {
+    f"{name} {variant}".strip(): flags
+    for name in NAMES
+    for variant, flags in find_plugin(name).variants().items()
+}
+BOUNDS = {"P0": P0_BOUND, "E0": E0_BOUND}
+APPROXIMATE = {"ct": 2, "cd": 3, "ctm": 3, "soflow": 1, "pid": 1, "boot": 2, "freeflow": 1}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_exact_map_is_a_fixed_point_and_a_wrong_one_is_not(name, x64, monkeypatch):
+    problem = conformance.problems()["mixture"]
+    monkeypatch.setattr(conformance, "problems", lambda: {"mixture": problem})
+    monkeypatch.setattr(conformance, "ORDER_ROWS", 64)
+    checks = check_plugin(VARIANTS[name], LinearPath(), rows=1024)
+    assert checks
+    for check in checks:
+        assert check.value <= check.bound < check.control, check
+        assert check.bound == BOUNDS.get(check.kind, ORDER_BOUND)
+    orders = {f"O(h^{APPROXIMATE[name]})"} if name in APPROXIMATE else set()
+    assert {check.kind for check in checks} - {"P0", "E0"} == orders
+
+
+def built(name, **flags):
+    """A method around small random networks, its players, its teacher's map and a batch."""
+    keys = jr.split(jr.key(3), 4)
+    path = LinearPath()
+    taught = AverageVelocityMap(TinyNet((2,), key=keys[0]), path)
+    plugin = dataclasses.replace(find_plugin(name).preset("points"), **flags)
+    task = Task((2,), "points", 0, 10)
+    method = plugin.method(TinyNet((2,), key=keys[1]), path, MapTeacher(taught), task, key=keys[2])
+    return method, {"model": method.flow_map, **method.players}, Batch(jr.normal(keys[3], (16, 2)))
+
+
+def sizes(tree):
+    return {k: float(sum(jnp.sum(jnp.abs(a)) for a in jax.tree.leaves(t))) for k, t in tree.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_the_players_and_nothing_else(name):
+    """Each loss moves its own player, and none the teacher or the parameters of targets."""
+    method, players, batch = built(name)
+    trained, static = eqx.partition(players, eqx.is_inexact_array)
+    target, target_static = eqx.partition(players, eqx.is_inexact_array)
+    fixed, objective_static = eqx.partition(method.objective, eqx.is_inexact_array)
+
+    def losses(trained, target, fixed):
+        objective = eqx.combine(fixed, objective_static)
+        stopped = frozen(eqx.combine(target, target_static))
+        step = jnp.asarray(4)
+        return objective(eqx.combine(trained, static), stopped, None, batch, jr.key(1), step)[0]
+
+    gradients = jax.jit(jax.jacrev(losses, (0, 1, 2)))(trained, target, fixed)
+    assert set(gradients) == set(players)
+    for loss, (own, targets, constants) in gradients.items():
+        reached = sizes(own)
+        assert reached.pop(loss) > 0
+        assert not any(reached.values()) and not any(sizes(targets).values())
+        assert not any(bool(jnp.any(leaf)) for leaf in jax.tree.leaves(constants))
+
+
+def jump_gradient(term, model, row):
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def loss(arrays, stopped):
+        player = eqx.combine(arrays, static)
+        (residual, *_) = term.residuals({"model": player}, {"model": frozen(model)}, row)["model"]
+        return jnp.sum(residual * jax.lax.stop_gradient(residual)) if stopped else 0.0
+
+    return jax.grad(loss)(arrays, True)
+
+
+FLOWS = {"lmd": 1, "lsd": 1, "emd": 1, "ayf-lmd": 0, "ayf-emd": 0, "mf": 0}
+
+
+@pytest.mark.parametrize("name, flows", FLOWS.items())
+def test_the_gradient_passes_through_the_derivative_where_the_method_says_so(name, flows, x64):
+    """Where it does not, the residual's gradient is that of the average velocity alone."""
+    method, players, batch = built(name)
+    objective = method.objective
+    assert isinstance(objective, RowObjective)
+    kind = objective.kinds[-1]
+    rows = objective.rows(kind, batch, jr.key(2), jnp.asarray(10))
+    row = jax.tree.map(lambda leaf: leaf[0], rows)
+    model = players["model"]
+    whole = jump_gradient(kind.term, model, row)
+    (residual, *_) = kind.term.residuals(players, frozen(players), row)["model"]
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def value_only(arrays):
+        V = eqx.combine(arrays, static).average_velocity(row.x_s, row.s, row.t)
+        return jnp.sum(V * residual)
+
+    alone = jax.grad(value_only)(arrays)
+    same = all(jnp.allclose(a, b) for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(alone)))
+    assert same != flows
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_of_all_recipes_build_and_their_costs_are_those_of_their_rows(name):
+    cls = find_plugin(name)
+    for kind in ("points", "small-image", "image"):
+        plugin = cls.preset(kind)
+        method = plugin.method(
+            TinyNet((2,), key=jr.key(0)),
+            LinearPath(),
+            MapTeacher(exact()),
+            Task((2,)),
+            key=jr.key(1),
+        )
+        assert isinstance(method.objective, RowObjective)
+        assert sum(kind.share for kind in method.objective.kinds) == pytest.approx(1)
+    assert issubclass(cls, RowPlugin) and cls.cost > 0 and cls.source.startswith("arXiv")
+
+
+def exact():
+    return AverageVelocityMap(TinyNet((2,), key=jr.key(9)), LinearPath())
