@@ -7,8 +7,10 @@ import jax
 import tomli_w
 
 from apps._table import console
+from core.compare import has_loop
 from core.train.build import Built, build
 from core.train.config import TrainConfig
+from core.train.run import open_teacher
 from core.train.toml import to_dict
 from core.train.trainer import Trainer
 
@@ -46,19 +48,25 @@ def dry_run(config: TrainConfig, built: Built) -> dict[str, Any] | None:
 
 
 def step_cost(config: TrainConfig, built: Built) -> dict[str, float]:
-    """Operations and bytes of one training step, from the compiled program.
-
-    The compiler counts a loop's body once, so the layers' scan is unrolled for the count of
-    operations; memory is that of the program as it would run.
-    """
-    memory = Trainer(config, built).program_text().compile().memory_analysis()
-    flat = config
-    if hasattr(config.net_flags, "unroll"):
-        unrolled = dataclasses.replace(config.net_flags, unroll=config.net_flags.depth)
-        flat = dataclasses.replace(config, net_flags=unrolled)
-    program = Trainer(flat, build(flat, data=built.dataset)).program_text().compile()
-    analysis = program.cost_analysis() or {}
+    """Operations and bytes of one training step, from the compiled program."""
+    memory = Trainer(config, built).program().lower().compile().memory_analysis()
     total = 0
     if memory is not None:
         total = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    return {"flops": float(analysis.get("flops", float("nan"))), "memory_bytes": float(total)}
+    return {"flops": step_flops(config, built)[0], "memory_bytes": float(total)}
+
+
+def step_flops(config: TrainConfig, built: Built) -> tuple[float, bool]:
+    """Operations of one training step, and whether they are too few.
+
+    The compiler counts a loop's body once, so the layers' scan is unrolled for the count; a loop
+    that remains makes it too small. NaN where the compiler does not count.
+    """
+    if hasattr(config.net_flags, "unroll"):
+        net = dataclasses.replace(config.net_flags, unroll=config.net_flags.depth)
+        config = dataclasses.replace(config, net_flags=net)
+    fresh = build(config, open_teacher(config), data=built.dataset, train=False)
+    fresh = dataclasses.replace(fresh, training=built.training)  # training consumed the old one
+    program = Trainer(config, fresh).program()
+    analysis = program.lower().compile().cost_analysis() or {}
+    return float(analysis.get("flops", float("nan"))), has_loop(program.jaxpr.jaxpr)

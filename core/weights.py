@@ -85,17 +85,18 @@ class Cauchy(Weight):
 
 
 class PerGap(Weight):
-    """`|R|^2 / (s - t)`, for a difference between neighbours whose size is that of the gap.
+    """`|R|^2 / (s - t)^power`, for a difference between neighbours whose size is that of the gap.
 
-    Source: iCT (arXiv 2310.14189), section 3.2.
+    Power 1 is iCT's (arXiv 2310.14189, section 3.2); power 2 weights velocities evenly over time.
     """
 
+    power: float = 1.0
     reduce: Reduce = eqx.field(static=True, default="sum")
 
     def __call__(
         self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
     ) -> Float[Array, ""]:
-        return square(residual, self.reduce) / jnp.maximum(s - t, 1e-6)
+        return square(residual, self.reduce) / jnp.maximum(s - t, 1e-6) ** self.power
 
 
 class TangentNorm(Weight):

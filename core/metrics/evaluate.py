@@ -42,8 +42,8 @@ def evaluate(
       example; without either of them there is no accuracy.
     - `kind`: `"image"` adds `kid`, `"points"` in the plane adds `kl`.
     - `seed`: picks the random subsets; the same seed gives the same numbers.
-    - `quick`: only what takes little time: `frechet` and `accuracy`, and for points also `w2` and
-      `sliced_w2`.
+    - `quick`: only what takes little time: `frechet` and `accuracy`, and for points also `w2`,
+      `sliced_w2` and `kl`.
 
     **Returns:** a dictionary with
 
@@ -68,13 +68,13 @@ def evaluate(
     if not quick or kind == "points":
         metrics["w2"] = subset_w2(x, y, seed=seed)
         metrics["sliced_w2"] = sliced_w2(x, y)
+    if kind == "points" and x.shape[1] == 2:
+        metrics["kl"] = histogram_kl(y, x)
     if quick:
         return metrics
     metrics |= _neighbour_metrics(x, y, seed)
     if kind == "image":
         metrics["kid"], metrics["kid_std"] = kid(x, y, subsets=_KID_SUBSETS, seed=seed)
-    elif x.shape[1] == 2:
-        metrics["kl"] = histogram_kl(y, x)
     return metrics
 
 

@@ -4,6 +4,10 @@ Sizes are in pixels and layouts depend only on the arguments, so that pictures o
 lie exactly over each other.
 """
 
+from core.pictures.compare import Curve as Curve
+from core.pictures.compare import Spot as Spot
+from core.pictures.compare import cost_plot as cost_plot
+from core.pictures.compare import quality_plot as quality_plot
 from core.pictures.curves import curve_plot as curve_plot
 from core.pictures.image_grid import image_grid as image_grid
 from core.pictures.points import density_plot as density_plot

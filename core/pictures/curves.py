@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter, NullLocator, ScalarFormatter
 
+from core.pictures._axes import COLORS, label_axes, log_x, log_y
 from core.pictures._page import (
     INK,
     SMALL,
-    TEXT,
     File,
     add_axes,
     font,
@@ -23,8 +22,6 @@ from core.pictures._page import (
 Values = Sequence[int | float] | np.ndarray
 Series = Mapping[str, tuple[Values, Values]]
 
-# The palette of Okabe and Ito without its yellow: told apart by colour-blind eyes too.
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")
 _STYLES = ("-", "--", ":", "-.")
 _WIDTH, _HEIGHT = 560, 330
 _LEFT, _BELOW = 90, 64
@@ -58,24 +55,15 @@ def curve_plot(
     for index, (name, (x, y)) in enumerate(curves.items()):
         ax.plot(
             x, y, label=name, linewidth=1.7, markersize=5, marker="o" if len(x) <= 40 else None,
-            color=_COLORS[index % len(_COLORS)],
-            linestyle=_STYLES[index // len(_COLORS) % len(_STYLES)],
+            color=COLORS[index % len(COLORS)],
+            linestyle=_STYLES[index // len(COLORS) % len(_STYLES)],
         )  # fmt: skip
     if logy:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(_PlainNumbers())
-        ax.yaxis.set_minor_formatter(_PlainNumbers(minor_thresholds=(1.2, 0.5)))
+        log_y(ax)
     if logx:
-        _log_x(ax, np.concatenate([x for x, _ in curves.values()]))
+        log_x(ax, np.concatenate([x for x, _ in curves.values()]))
     _label(ax, xlabel, ylabel)
     return save(figure, path)
-
-
-class _PlainNumbers(LogFormatter):
-    """Labels the ticks that `LogFormatter` chooses, as 0.02 in place of a power of ten."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def _visible(x: Values, y: Values, logx: bool, logy: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -86,20 +74,8 @@ def _visible(x: Values, y: Values, logx: bool, logy: bool) -> tuple[np.ndarray, 
     return np.where(drawn, xs, np.nan), np.where(drawn, ys, np.nan)
 
 
-def _log_x(ax: Axes, values: np.ndarray) -> None:
-    ax.set_xscale("log")
-    ticks = np.unique(values[np.isfinite(values)])
-    if 0 < len(ticks) <= 10:
-        ax.set_xticks(ticks)
-        ax.xaxis.set_major_formatter(ScalarFormatter())
-        ax.xaxis.set_minor_locator(NullLocator())
-
-
 def _label(ax: Axes, xlabel: str, ylabel: str) -> None:
-    ax.grid(color="#dddddd", linewidth=0.8)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.set_xlabel(xlabel, fontproperties=font(TEXT), color=INK)
-    ax.set_ylabel(ylabel, fontproperties=font(TEXT), color=INK)
+    label_axes(ax, xlabel, ylabel)
     ax.legend(
         loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False, prop=font(SMALL),
         labelcolor=INK,

@@ -29,15 +29,21 @@ Panels = Mapping[str, Shaped[np.ndarray, "_ 2"]]
 Limits = tuple[int | float, int | float]
 
 _COLOR = "#0072b2"
-_SIDE = 300
 _LEFT = 54
-_A_ROW = 4
 
 
 def points_plot(
-    panels: Panels, path: File, limits: Limits | None = None, title: str | None = None
+    panels: Panels,
+    path: File,
+    limits: Limits | None = None,
+    title: str | None = None,
+    *,
+    columns: int = 4,
+    side: int = 300,
 ) -> Path:
     """Draws each set of points `(n, 2)` in a panel of its own, all with the same square axes.
+
+    There are `columns` panels in a row, each `side` pixels wide.
 
     `limits` holds for both axes; by default it fits the points of the first panel. Each panel says
     how many points lie outside. Dots are smaller and fainter the more points the largest panel has;
@@ -46,11 +52,12 @@ def points_plot(
     **Raises:** `ValueError` if there are no panels or one is not `(n, 2)`.
     """
     limits = _check(panels, limits)
-    figure, axes = _panels(panels, limits, title)
+    figure, axes = _panels(panels, limits, title, columns, side)
     many = max(1, *(len(points) for points in panels.values()))
+    area = np.clip(15_000 / many, 2, 12) * (side / 300) ** 2
     for ax, points in zip(axes, panels.values()):
         ax.scatter(
-            points[:, 0], points[:, 1], s=np.clip(15_000 / many, 2, 12), c=_COLOR,
+            points[:, 0], points[:, 1], s=area, c=_COLOR,
             alpha=np.clip(2000 / many, 0.25, 0.7), linewidths=0,
         )  # fmt: skip
         _note_outside(ax, points, limits)
@@ -69,7 +76,7 @@ def density_plot(
     The scale ends at the 99th percentile of the cells of the first panel that are not empty.
     """
     limits = _check(panels, limits)
-    figure, axes = _panels(panels, limits, title)
+    figure, axes = _panels(panels, limits, title, 4, 300)
     densities = [_density(points, limits, bins) for points in panels.values()]
     filled = densities[0][densities[0] > 0]
     brightest = np.percentile(filled, 99) if filled.size else 1.0
@@ -94,24 +101,26 @@ def _check(panels: Panels, limits: Limits | None) -> Limits:
     return low - pad, high + pad
 
 
-def _panels(panels: Panels, limits: Limits, title: str | None) -> tuple[Figure, list[Axes]]:
-    """Square axes side by side, four in a row, with one tick scale at the outer edges."""
-    cols = min(len(panels), _A_ROW)
+def _panels(
+    panels: Panels, limits: Limits, title: str | None, columns: int, side: int
+) -> tuple[Figure, list[Axes]]:
+    """Square axes side by side, some in a row, with one tick scale at the outer edges."""
+    cols = min(len(panels), columns)
     rows = -(-len(panels) // cols)
-    names = [wrap(name, TEXT, _SIDE) for name in panels]
+    names = [wrap(name, TEXT, side) for name in panels]
     top = MARGIN + (TITLE + 14 if title else 0)
     head = max(text_height(name, TEXT) for name in names) + 8
-    step_right, step_down = _SIDE + 20, head + _SIDE + 14
+    step_right, step_down = side + 20, head + side + 14
     figure = new_page(_LEFT + cols * step_right, top + rows * step_down + 24)
     write_title(figure, title, _LEFT)
     axes = []
     for index, name in enumerate(names):
         row, column = divmod(index, cols)
         x, y = _LEFT + column * step_right, top + row * step_down + head
-        ax = add_axes(figure, x, y, _SIDE, _SIDE)
+        ax = add_axes(figure, x, y, side, side)
         ax.set(xlim=limits, ylim=limits)
         ax.tick_params(labelleft=column == 0, labelbottom=index + cols >= len(panels))
-        write(figure, name, x + _SIDE / 2, y - 9, TEXT, "center", "baseline")
+        write(figure, name, x + side / 2, y - 9, TEXT, "center", "baseline")
         axes.append(ax)
     return figure, axes
 

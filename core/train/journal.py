@@ -50,6 +50,15 @@ class Journal:
             self._wandb.finish()
 
 
+def last_step(folder: Path) -> int:
+    """The step of the last whole line in a run's `metrics.jsonl`; 0 before there is one."""
+    try:
+        steps = [_step_of(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    except OSError:
+        return 0
+    return int(max((step for step in steps if step < math.inf), default=0))
+
+
 def _step_of(line: str) -> float:
     """The step of a line; infinite for one that was cut while it was written."""
     try:

@@ -145,10 +145,10 @@ class Trainer:
             lambda s: s.rollbacks, self.state, jnp.asarray(rollbacks, jnp.int32)
         )
 
-    def program_text(self) -> jax.stages.Lowered:
-        """The lowered program of one dispatch, for its cost and memory."""
+    def program(self) -> jax.stages.Traced:
+        """The traced program of a dispatch of one step, for its cost and memory."""
         raw, _ = self._draw(1)
-        return self._program.lower(self.state, self._frozen, raw)
+        return self._program.trace(self.state, self._frozen, raw)
 
 
 def _device_store(dataset: Dataset) -> Any:

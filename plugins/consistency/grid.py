@@ -92,21 +92,24 @@ class GridPlugin(RowPlugin):
     parameterisation: ClassVar[str] = "F"
     source: ClassVar[str] = "arXiv 2303.01469"
     presets = presets(
-        {"uniform": 0.0, "per_gap": True, "last": 40},
-        {"uniform": 0.0, "full": 0.0, "per_gap": True, "last": 40},
+        {"uniform": 0.0, "gap_power": 1.0, "first": 4, "last": 12},
+        {"uniform": 0.0, "full": 0.0, "gap_power": 1.0, "first": 4, "last": 12},
     )
 
     first: int = 10
     """Intervals of the grid at the start of training."""
     last: int = 150
     """Intervals of the grid at the end of training."""
-    per_gap: bool = False
-    """Divide the loss of a pair of neighbours by their gap, which brings out the finest ones."""
+    gap_power: float = 0.0
+    """Divide the loss of two neighbours by this power of their gap: 0 as in CT, 1 as in iCT; a
+    higher one holds the data end firmly, from where everything else is learned."""
     target_decay: float = 0.0
     """Decay of an EMA that the targets use; 0 takes the current parameters."""
 
     def weight(self) -> Weight:
-        return PerGap(self.reduce) if self.per_gap else super().weight()
+        if self.gap_power:
+            return PerGap(self.gap_power, self.reduce)
+        return super().weight()
 
     def jump_times(self) -> TimeSampler:
         return GridNeighbours(self.first, self.last)

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps import check, eval, plugins, sample, train
+from apps import check, compare, eval, plugins, sample, train
 from apps._main import launch
 from core import conformance
 from core.train import toml
 from tests.apps.conftest import POINTS
 
-APPS = {"train": train, "sample": sample, "eval": eval, "check": check, "plugins": plugins}
+APPS = {
+    "train": train, "sample": sample, "eval": eval, "compare": compare, "check": check,
+    "plugins": plugins,
+}  # fmt: skip
 IMAGES = [
     "--plugin", "imf", "--data", "arrays", "--net", "dit", "--net.width", "16", "--net.depth", "1",
     "--net.heads", "2", "--net.remat", "none", "--batch", "16", "--steps", "4", "--dispatch", "2",

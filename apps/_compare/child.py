@@ -1,0 +1,203 @@
+"""A child process of `apps.compare`: `python -m apps._compare.child DIR/job.json`.
+
+It trains a run as `apps.train` does, measures it and writes `cell.json`; or it counts the
+operations of one step and writes `cost.json`.
+"""
+
+import json
+import math
+import os
+import signal
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apps._compare.files import EXAMPLES, write_json
+from apps._compare.plan import Job
+from apps._dry_run import step_flops
+from apps._main import launch
+from apps._progress import Meter
+from apps.train import closing_features, train
+from core.compare import Cell
+from core.compare.cell import FILE, read_cell
+from core.data.dataset import Dataset
+from core.errors import UserError
+from core.evaluation import evaluate_map, floor_row
+from core.flow_map import FlowMap
+from core.gallery import MOST_COLUMNS, sample_picture
+from core.plugin import find_plugin
+from core.sampling import SAMPLERS, check_sampler
+from core.train.build import Built, build
+from core.train.checkpoint import Checkpoints
+from core.train.cli import parse
+from core.train.config import TrainConfig
+from core.train.run import claim, open_teacher, read_config
+from core.train.trainer import Trainer
+from core.versions import versions
+
+MOST_SAMPLES = 10_000
+
+
+def main(argv: list[str]) -> None:
+    """Does the job of a `job.json`."""
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    job = Job(**json.loads(Path(argv[0]).read_text()))
+    (_count if job.what == "cost" else _run)(job)
+
+
+def _leave_with(parent: int) -> None:
+    """Stops this process, as SIGTERM does, when the process that started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _count(job: Job) -> None:
+    config = parse(job.flags)
+    flops, loop = step_flops(config, build(config, open_teacher(config)))
+    cost = {"config": job.config, "flops": flops, "loop": loop}
+    write_json(Path(job.folder) / "cost.json", cost)
+
+
+def _run(job: Job) -> None:
+    config = parse(job.flags)
+    built = build(config, open_teacher(config))
+    name = built.method.sampler
+    check_sampler(name, SAMPLERS[name], built.method.flow_map)
+    nfe = usable(name, job.nfe, find_plugin(config.plugin).most_nfe)
+    trainer = Trainer(config, built)
+    folder = claim(config)
+    checkpoints = Checkpoints(folder, config.keep)
+    train(trainer, checkpoints, folder)
+    checkpoints.close()
+    flow_map, step = trainer.flow_map(), trainer.step
+    del trainer
+    figures = measure(flow_map, built, nfe, job)
+    write_json(folder / "summary.json", {"step": step, **_rows_of(figures)})
+    draw(flow_map, built, nfe, folder)
+    flops, loop = step_flops(config, built)
+    cell = Cell(
+        plugin=config.plugin,
+        family=find_plugin(config.plugin).family,
+        sampler=name,
+        seed=config.seed,
+        config=job.config,
+        shared=job.shared,
+        kind=built.dataset.kind,
+        steps=config.steps,
+        batch=config.batch,
+        parameters=built.num_parameters(),
+        seconds=training_seconds(folder, config),
+        flops=flops if math.isfinite(flops) else None,
+        loop=loop,
+        teacher=teacher_cost(config),
+        nfe=job.nfe,
+        versions=versions(),
+        **figures,
+    )
+    write_json(folder / FILE, cell.to_json())
+
+
+def usable(sampler: str, nfes: list[int], most: int | None) -> list[int]:
+    """The numbers of evaluations, up to `most`, that a sampler can use.
+
+    Raises `UserError` if there are none.
+    """
+    found = []
+    for nfe in nfes:
+        try:
+            SAMPLERS[sampler].steps(nfe)
+        except UserError:
+            continue
+        if most is None or nfe <= most:
+            found.append(nfe)
+    if not found:
+        limit = "" if most is None else f", {most} at most"
+        raise UserError(f"the sampler {sampler!r} can use none of --nfe {nfes}{limit}")
+    return found
+
+
+def measure(flow_map: FlowMap, built: Built, nfe: list[int], job: Job) -> dict[str, Any]:
+    """The quick metrics at each number of evaluations, and those of the real data."""
+    dataset = built.dataset
+    n = job.n or min(len(dataset), MOST_SAMPLES)
+    features = closing_features(built)
+    with Meter("evaluating", n * len(nfe)) as meter:
+        rows = evaluate_map(
+            flow_map,
+            dataset,
+            [built.method.sampler],
+            nfe,
+            n=n,
+            features=features,
+            quick=True,
+            progress=meter.more,
+        )
+    figures = {"n": n, "features": features, "rows": rows}
+    return {**figures, "reference": _reference(dataset, n, features, job)}
+
+
+def _reference(dataset: Dataset, n: int, features: str, job: Job) -> dict[str, Any]:
+    """The floor: measured by the first run of a comparison, and read by the others."""
+    path, asked = Path(job.folder).parent / "reference.json", [job.shared, n, features]
+    try:
+        found = json.loads(path.read_text())
+        if found["of"] == asked:
+            return found["row"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    row = floor_row(dataset, n, features=features, quick=True)
+    write_json(path, {"of": asked, "row": row})
+    return row
+
+
+def _rows_of(figures: dict[str, Any]) -> dict[str, Any]:
+    return {"reference": figures["reference"], "rows": figures["rows"]}
+
+
+def draw(flow_map: FlowMap, built: Built, nfe: list[int], folder: Path) -> None:
+    """Writes the run's last pictures, and a few samples and examples for the common page."""
+    dataset = built.dataset
+    kept = {"data": examples(dataset)}
+    for count in nfe:
+        path = folder / "samples" / f"final_{count}.png"
+        samples = sample_picture(flow_map, dataset, path, sampler=built.method.sampler, nfe=count)
+        kept[f"nfe_{count}"] = dataset.encode(samples[: len(kept["data"])])
+    np.savez_compressed(folder / EXAMPLES, allow_pickle=False, **kept)
+
+
+def examples(dataset: Dataset) -> np.ndarray:
+    """Real data as the samples are shown: 2,000 points, or one image a class (or the first ten)."""
+    if dataset.kind == "points":
+        index = np.arange(min(len(dataset), 2000))
+    elif dataset.num_classes and dataset.labels is not None:
+        classes = range(min(dataset.num_classes, MOST_COLUMNS))
+        index = np.asarray([np.argmax(dataset.labels == label) for label in classes])
+    else:
+        index = np.arange(min(len(dataset), MOST_COLUMNS))
+    return dataset.encode(np.asarray(dataset.decode(dataset.take(index))))
+
+
+def training_seconds(folder: Path, config: TrainConfig) -> float:
+    """Seconds of the whole training at the median speed of its log: no compilation, no pauses."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return config.steps * config.batch / statistics.median(x["samples_per_second"] for x in lines)
+
+
+def teacher_cost(config: TrainConfig) -> dict[str, Any] | None:
+    """What the teacher of a run cost to train; nothing where it is exact."""
+    if config.teacher is None:
+        return None
+    if config.teacher == "exact":
+        return {"run": "exact", "samples": 0, "flops": 0.0}
+    taught, cell = read_config(Path(config.teacher)), read_cell(Path(config.teacher))
+    flops = None if cell is None else cell.total_flops
+    return {"run": config.teacher, "samples": taught.steps * taught.batch, "flops": flops}
+
+
+if __name__ == "__main__":
+    launch(main)

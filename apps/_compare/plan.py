@@ -1,0 +1,201 @@
+"""From the flags of a comparison to the runs it is made of."""
+
+import functools
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from apps._compare.settings import CompareConfig
+from core.compare import steps_for
+from core.compare.cell import cells_in, read_cell
+from core.errors import UserError
+from core.evaluation import KNOWN_LAWS
+from core.plugin import find_plugin
+from core.train import toml
+from core.train.cli import parse
+from core.train.config import TrainConfig
+from core.train.run import read_config
+
+What = Literal["run", "cost"]
+
+_LOG_LINES = 40
+_OWN = ("plugin", "seed", "steps", "teacher")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The work of one child process, as its `job.json` has it.
+
+    `what`: train and measure a run, or count the operations of one step. `flags` are those of
+    `apps.train`; `config` is what they shape; `shared` is what all runs of a comparison share.
+    """
+
+    what: What
+    name: str
+    folder: str
+    flags: list[str]
+    config: dict[str, Any]
+    shared: dict[str, Any]
+    nfe: list[int]
+    n: int
+    steps: int
+
+    def write(self) -> Path:
+        """Writes `job.json`. Raises `UserError` where it cannot."""
+        path = Path(self.folder) / "job.json"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path} ({error.strerror}); choose another --out"
+            ) from None
+        return path
+
+    @property
+    def finished(self) -> bool:
+        """Whether its figures are there, for this configuration and these evaluations."""
+        if self.what == "cost":
+            return read_cost(self) is not None
+        cell = read_cell(Path(self.folder))
+        if cell is None or cell.config != self.config or cell.shared != self.shared:
+            return False
+        return set(self.nfe) <= set(cell.nfe)
+
+
+class Plan:
+    """The runs of a comparison. Raises `UserError` for flags that do not fit together."""
+
+    def __init__(self, settings: CompareConfig, extra: list[str]):
+        self._settings, self._extra = settings, extra
+        self.out, self.names = Path(settings.folder), settings.names()
+        reference = self._parse(settings.reference)
+        self._steps, self._batch = settings.steps or reference.steps, reference.batch
+        common = {k: v for k, v in toml.shaping(toml.to_dict(reference)).items() if k not in _OWN}
+        budget = {"budget": settings.budget, "steps": self._steps, "n": settings.n}
+        if settings.budget == "flops":
+            budget["reference"] = settings.reference
+        self._shared = {**common, "comparison": budget}
+        self._check_neighbours()
+
+    def teacher(self) -> Job | None:
+        """The run of the teacher, where some method needs one that this comparison trains."""
+        if self._settings.teacher != "auto" or not any(map(_taught, self.names)):
+            return None
+        steps = self._settings.teacher_steps or self._parse("fm").steps
+        return self._job("run", "teacher", self.out / "teacher", "fm", 0, steps)
+
+    def drop_taught(self) -> list[str]:
+        """Leaves out the methods that need a teacher, and returns their names."""
+        dropped = [name for name in self.names if _taught(name)]
+        self.names = [name for name in self.names if name not in dropped]
+        return dropped
+
+    def costs(self) -> list[Job]:
+        """The counts of operations that the steps depend on: none for equal examples."""
+        if self._settings.budget == "samples":
+            return []
+        names = dict.fromkeys([self._settings.reference, *self.names])
+        folder = self.out / "costs"
+        return [self._job("cost", n, folder / n, n, 0, self._steps) for n in names]
+
+    def runs(self, missing: int | None = None) -> list[Job]:
+        """The runs of all methods and seeds, seed by seed.
+
+        With equal operations their steps follow from `costs`; a method whose operations were not
+        counted is left out, or has `missing` steps.
+        """
+        steps = {name: self._steps_of(name, missing) for name in self.names}
+        return [
+            self._job("run", f"{name}-{seed}", self.out / f"{name}-{seed}", name, seed, count)
+            for seed in range(self._settings.seeds)
+            for name, count in steps.items()
+            if count is not None
+        ]
+
+    def _steps_of(self, name: str, missing: int | None) -> int | None:
+        if self._settings.budget == "samples":
+            return self._steps
+        costs = {Path(job.folder).name: read_cost(job) for job in self.costs()}
+        own, reference = costs[name], costs[self._settings.reference]
+        if own is None or reference is None:
+            return missing
+        return steps_for(own["flops"], reference["flops"], self._steps)
+
+    def _job(
+        self,
+        what: Literal["run", "cost"],
+        name: str,
+        folder: Path,
+        plugin: str,
+        seed: int,
+        steps: int,
+    ) -> Job:
+        nfe = list(dict.fromkeys(self._settings.nfe))
+        every = max(1, steps // _LOG_LINES)
+        own = ["--plugin", plugin, "--data", self._settings.data, "--seed", str(seed)]
+        own += ["--steps", str(steps), "--batch", str(self._batch), "--run", str(folder)]
+        own += ["--sample-every", "0", "--log-every", str(every), "--evals", *map(str, nfe)]
+        base = self._parse(plugin)
+        config = replace(base, seed=seed, steps=steps, batch=self._batch)
+        if _taught(plugin):
+            teacher = self._settings.teacher
+            teacher = str(self.out / "teacher") if teacher == "auto" else teacher
+            own, config = [*own, "--teacher", teacher], replace(config, teacher=teacher)
+        job = Job(
+            what=what, name=name, folder=str(folder), flags=[*self._extra, *own],
+            config=toml.shaping(toml.to_dict(config)), shared=self._shared, nfe=nfe,
+            n=self._settings.n, steps=steps,
+        )  # fmt: skip
+        _check_folder(job)
+        return job
+
+    def _parse(self, plugin: str) -> TrainConfig:
+        return _parsed((*self._extra, "--plugin", plugin, "--data", self._settings.data))
+
+    def _check_neighbours(self) -> None:
+        """Raises `UserError` where the folder holds another comparison, or no teacher is there."""
+        for cell in cells_in(self.out):
+            other = toml.difference(cell.shared, self._shared)
+            if other:
+                other = other.replace("--comparison.", "--")
+                raise UserError(
+                    f"{self.out} holds another comparison ({other}); choose another --out"
+                )
+        self._check_teacher()
+
+    def _check_teacher(self) -> None:
+        teacher, data = self._settings.teacher, self._settings.data
+        if teacher not in ("auto", "exact"):
+            read_config(Path(teacher))
+        if teacher == "exact" and data not in KNOWN_LAWS and any(map(_taught, self.names)):
+            raise UserError(
+                f"--teacher exact needs data of known law ({', '.join(KNOWN_LAWS)}), not {data}"
+            )
+
+
+@functools.cache
+def _parsed(flags: tuple[str, ...]) -> TrainConfig:
+    return parse(list(flags))
+
+
+def _taught(name: str) -> bool:
+    return find_plugin(name).needs_teacher
+
+
+def read_cost(job: Job) -> dict[str, Any] | None:
+    """What a finished count of operations says, or None."""
+    try:
+        cost = json.loads((Path(job.folder) / "cost.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return cost if cost.get("config") == job.config else None
+
+
+def _check_folder(job: Job) -> None:
+    written = Path(job.folder) / "config.toml"
+    if written.exists():
+        other = toml.difference(toml.shaping(toml.read(written)), job.config)
+        if other:
+            raise UserError(f"{job.folder} holds another run ({other}); choose another --out")

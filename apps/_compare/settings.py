@@ -1,0 +1,90 @@
+"""The flags of `apps.compare`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from core.errors import UserError
+from core.plugin import find_plugin, plugins
+from core.train.cli import parse_flags
+
+TAKEN = (
+    "plugin", "data", "seed", "steps", "teacher", "run", "config", "evals", "restart", "dry-run",
+    "no-dry-run", "json", "sample-every",
+)  # fmt: skip
+"""Flags of `apps.train` that a comparison sets itself."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Trains methods with equal budgets on one data set, measures them, writes table and plots.
+
+    Every method and seed is a run folder under --out. Finished ones are not trained again and
+    interrupted ones go on, so a second call with more --plugins adds to the table. Flags of
+    apps.train for all runs follow after a bare `--`: -- --data.path DIR --batch 64 --net.width 64.
+    """
+
+    plugins: tuple[str, ...] = ("imf", "mf")
+    """Methods; "all" takes every registered one."""
+    data: str = "checkerboard"
+    """Data set."""
+    seeds: int = 3
+    """Number of seeds, from 0 on."""
+    out: str | None = None
+    """Folder of the comparison; default runs/compare-<data>."""
+    steps: int = 0
+    """Training steps; 0 takes the recipe's."""
+    budget: Literal["samples", "flops"] = "samples"
+    """What is equal: training examples, or the operations that the compiler counts."""
+    reference: str = "imf"
+    """Method whose recipe sets the batch and whose --steps set the operations of --budget flops."""
+    nfe: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Numbers of network evaluations a sample."""
+    n: int = 0
+    """Samples a figure; 0 takes as many as the data, 10,000 at most."""
+    teacher: str = "auto"
+    """Teacher of the methods that need one: auto trains fm once, in <out>/teacher; exact takes the
+    exact velocity, where the law is known; or a run folder."""
+    teacher_steps: int = 0
+    """Training steps of that fm; 0 takes the recipe's."""
+    jobs: int = 1
+    """Runs trained side by side, each on its share of the processor's cores."""
+    report_only: bool = False
+    """Train nothing; make table and plots anew from the finished runs."""
+    dry_run: bool = False
+    """Say what would be trained."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+
+    def __post_init__(self):
+        least = {"seeds": 1, "jobs": 1, "steps": 0, "n": 0, "teacher_steps": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise UserError(f"--{name.replace('_', '-')} must be at least {bound}")
+        if not self.nfe or min(self.nfe) < 1:
+            raise UserError("--nfe needs numbers of at least 1")
+        if 0 < self.n < 4:
+            raise UserError("--n must be 0, or at least 4 samples to compare")
+
+    @property
+    def folder(self) -> str:
+        """The folder of the comparison."""
+        return self.out or f"runs/compare-{self.data}"
+
+    def names(self) -> list[str]:
+        """The methods, each once, in their order. Raises `UserError` for an unknown one."""
+        asked = list(plugins()) if "all" in self.plugins else list(self.plugins)
+        if not asked:
+            raise UserError("--plugins needs at least one method; `apps.plugins` lists them")
+        return [find_plugin(name).name for name in dict.fromkeys(asked)]
+
+
+def read_settings(argv: list[str]) -> tuple[CompareConfig, list[str]]:
+    """The flags before a bare `--`, and those after it. Raises `UserError`."""
+    own, extra = argv, []
+    if "--" in argv:
+        own, extra = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
+    for word in extra:
+        name = word.split("=")[0].removeprefix("--")
+        if word.startswith("--") and name.replace("_", "-") in TAKEN:
+            raise UserError(f"--{name} after `--` is set by apps.compare itself; leave it out")
+    return parse_flags(CompareConfig, own), extra

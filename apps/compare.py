@@ -1,0 +1,54 @@
+"""Compares methods on one data set: `python -m apps.compare --plugins imf mf --seeds 3`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from apps._compare.outputs import write_outputs
+from apps._compare.plan import Plan
+from apps._compare.settings import CompareConfig, read_settings
+from apps._compare.work import train_all
+from apps._main import launch, print_json
+from apps._table import print_table
+from core.compare.cell import cells_in
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    """Trains what is missing, and writes table, plots and samples of all that is there."""
+    settings, extra = read_settings(argv)
+    out = Path(settings.folder)
+    if settings.report_only:
+        result = write_outputs(out)
+        return result if settings.json else None
+    plan = Plan(settings, extra)
+    if settings.dry_run:
+        return dry_run(settings, plan)
+    failed = train_all(settings, plan)
+    result = write_outputs(out) if cells_in(out) or not failed else {"out": str(out)}
+    result |= {"failed": failed}
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        if settings.json:
+            print_json(result)
+        sys.exit(1)
+    return result if settings.json else None
+
+
+def dry_run(settings: CompareConfig, plan: Plan) -> dict[str, Any] | None:
+    """Prints the runs and which of them are there; runs and writes nothing."""
+    teacher = plan.teacher()
+    jobs = [*([teacher] if teacher else []), *plan.runs(missing=0)]
+    rows = [
+        {
+            "run": job.folder,
+            "steps": job.steps or "by operations",
+            "state": "finished" if job.finished else "to do",
+        }
+        for job in jobs
+    ]
+    print_table(f"{plan.out}: equal {settings.budget}", ("run", "steps", "state"), rows)
+    return {"out": str(plan.out), "runs": rows} if settings.json else None
+
+
+if __name__ == "__main__":
+    launch(main)

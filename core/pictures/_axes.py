@@ -1,0 +1,42 @@
+"""Axes with a grid and plain numbers, linear or logarithmic; colours that are told apart."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter, NullLocator, ScalarFormatter
+
+from core.pictures._page import INK, TEXT, font
+
+# The palette of Okabe and Ito without its yellow: told apart by colour-blind eyes too.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")
+
+
+class PlainNumbers(LogFormatter):
+    """Labels the ticks that `LogFormatter` chooses, as 0.02 in place of a power of ten."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def log_x(ax: Axes, values: np.ndarray) -> None:
+    """Makes the x axis logarithmic; at most 10 different values are its ticks."""
+    ax.set_xscale("log")
+    ticks = np.unique(values[np.isfinite(values)])
+    if 0 < len(ticks) <= 10:
+        ax.set_xticks(ticks)
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_minor_locator(NullLocator())
+
+
+def log_y(ax: Axes) -> None:
+    """Makes the y axis logarithmic."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(PlainNumbers())
+    ax.yaxis.set_minor_formatter(PlainNumbers(minor_thresholds=(1.2, 0.5)))
+
+
+def label_axes(ax: Axes, xlabel: str, ylabel: str) -> None:
+    """Names the axes, over a pale grid."""
+    ax.grid(color="#dddddd", linewidth=0.8)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel(xlabel, fontproperties=font(TEXT), color=INK)
+    ax.set_ylabel(ylabel, fontproperties=font(TEXT), color=INK)
