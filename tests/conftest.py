@@ -3,6 +3,12 @@
 import itertools
 import os
 
+# The tests compile a thousand small programs and hardly run them: leave out what makes code fast.
+# It must stand before JAX is imported; the commands that a test starts inherit it.
+FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{FAST} {os.environ.get('XLA_FLAGS', '')}"
+
+# ruff: noqa: E402
 import beartype.typing  # noqa: F401 (the checker below names it)
 import jax
 import jax.random as jr

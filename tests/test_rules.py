@@ -81,3 +81,27 @@ def test_head_rule_returns_the_same_derivative_and_the_head(x64, getkey):
     V_h, dV_h, head = rules.eulerian_with_head(flow_map, x, s, t, v)
     assert jnp.array_equal(V, V_h) and jnp.array_equal(dV_ds, dV_h)
     assert jnp.array_equal(head, flow_map.velocity(x, s))
+
+
+def test_the_two_parts_of_the_eulerian_derivative_add_up(x64, getkey):
+    model = smooth(LinearPath())
+    x, v = jr.normal(getkey(), (2, 3))
+    s, t = jnp.asarray(0.8), jnp.asarray(0.3)
+    V, dV_ds, along_v = rules.eulerian_parts(model, x, s, t, v)
+    whole = rules.eulerian(model, x, s, t, v)
+    assert jnp.allclose(V, whole[0]) and jnp.allclose(dV_ds + along_v, whole[1])
+    at_rest = rules.eulerian(model, x, s, t, jnp.zeros_like(v))
+    assert jnp.allclose(dV_ds, at_rest[1]) and not jnp.allclose(dV_ds, whole[1])
+
+
+def test_euler_legs_are_steps_along_the_diagonal(x64, getkey):
+    model = smooth(LinearPath())
+    x, s, t = jr.normal(getkey(), (3,)), jnp.asarray(0.8), jnp.asarray(0.2)
+    u = 0.25 * s + 0.75 * t
+    middle = x + (u - s) * model.velocity(x, s)
+    end = middle + (t - u) * model.velocity(middle, u)
+    two = rules.compositional(model, x, s, t, jnp.asarray(0.25), euler=jnp.asarray(True))
+    assert jnp.allclose(x + (t - s) * two, end)
+    jumps = rules.compositional(model, x, s, t, jnp.asarray(0.25), euler=jnp.asarray(False))
+    assert jnp.allclose(jumps, rules.compositional(model, x, s, t, jnp.asarray(0.25)))
+    assert not jnp.allclose(jumps, two)
