@@ -48,6 +48,7 @@ class RowPlugin(Plugin):
     """A method with diagonal rows (`s = t`) and jump rows; see `terms`."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = presets()
+    sampler: ClassVar[str] = "pushforward"
 
     diagonal: float = 0.0
     """Share of rows with s = t (plain flow matching)."""
@@ -78,8 +79,23 @@ class RowPlugin(Plugin):
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
         del key
-        objective = task.objective(path, self.kinds(teacher, task), self.label_drop)
-        return Method(self.flow_map(net, path, teacher), objective)
+        return Method(
+            flow_map=self.flow_map(net, path, teacher),
+            objective=task.objective(path, self.kinds(teacher, task), self.label_drop),
+            players=self.players(net, path),
+            sampler=self.sampler,
+            **self.target(task),
+        )
+
+    def players(self, net: Network, path: Path) -> dict[str, Any]:
+        """Further networks that are trained, by name."""
+        del net, path
+        return {}
+
+    def target(self, task: Task) -> dict[str, Any]:
+        """`target_decay` or `target_every` of the `Method`, where targets use other parameters."""
+        del task
+        return {}
 
     def starts_from(self, teacher: Teacher | None) -> bool:
         wanted = self.warm_start and self.needs_teacher

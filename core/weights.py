@@ -58,6 +58,23 @@ class Adaptive(Weight):
         return value * jax.lax.stop_gradient(value + self.constant) ** -self.power
 
 
+class SineAdaptive(Weight):
+    """`sin(pi s / 2) |R|^2 / sg[(|R|^2 + c)^p]`, for paths whose times are in [0, 1].
+
+    Source: FACM (arXiv 2507.03738), section 3.3.
+    """
+
+    power: float = 0.5
+    constant: float = 1e-3
+    reduce: Reduce = "mean"
+
+    def __call__(
+        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        adaptive = Adaptive(self.power, self.constant, self.reduce)
+        return jnp.sin(jnp.pi / 2 * s) * adaptive(residual, s, t)
+
+
 class PseudoHuber(Weight):
     """`sqrt(|R|^2 + c^2) - c`. Source: iCT (arXiv 2310.14189), c = 0.00054 sqrt(dimension)."""
 

@@ -12,7 +12,8 @@ from core.teacher import frozen
 from core.times import OrderedPair, Point
 from plugins.flow_matching import FM
 from plugins.meanflow import IMF, MF
-from plugins.meanflow.imf import BoundaryJump, HeadDiagonal, HeadJump
+from plugins.meanflow.head import HeadDiagonal, HeadJump
+from plugins.meanflow.imf import BoundaryJump
 from plugins.meanflow.mf import MeanFlowJump
 
 IMAGE = (8, 8, 1)

@@ -7,16 +7,11 @@ The halves of the smallest jump are Euler steps along the diagonal, which ground
 official code trains a smallest size in the diagonal's place instead.
 """
 
-import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from jaxtyping import Array, Key
-
-from core.flow_map import Network
 from core.objective import FlowMatching, Term
-from core.path import Path
-from core.plugin import Method, Task, register
+from core.plugin import Task, register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 from core.times import DyadicJumps, TimeSampler
@@ -60,8 +55,6 @@ class Shortcut(RowPlugin):
     def jump_times(self) -> TimeSampler:
         return DyadicJumps(self.sizes)
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        return dataclasses.replace(method, target_decay=self.target_decay or None)
+    def target(self, task: Task) -> dict[str, Any]:
+        del task
+        return {"target_decay": self.target_decay or None}

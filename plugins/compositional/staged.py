@@ -1,16 +1,11 @@
 """What progressive distillation and progressive flow map matching share: stages."""
 
 import abc
-import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from jaxtyping import Array, Key
-
-from core.flow_map import Network
 from core.objective import TeacherMatching, Term
-from core.path import Path
-from core.plugin import Method, Task
+from core.plugin import Task
 from core.row_plugin import RowPlugin, needed, presets
 from core.teacher import Teacher
 from core.times import TimeSampler, stage_length
@@ -42,8 +37,5 @@ class StagedPlugin(RowPlugin):
     def jump_times(self) -> TimeSampler:
         """The jumps of the stage that the training has reached."""
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        return dataclasses.replace(method, target_every=stage_length(task.steps, self.stages))
+    def target(self, task: Task) -> dict[str, Any]:
+        return {"target_every": stage_length(task.steps, self.stages)}

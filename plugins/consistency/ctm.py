@@ -9,17 +9,16 @@ sampled pair (the denoising loss, in terms of the velocity).
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap, Network
+from core.flow_map import FlowMap
 from core.objective import FlowMatching, Row, Term
-from core.path import Path
-from core.plugin import Method, Task, register
+from core.plugin import Task, register
 from core.row_plugin import RowPlugin, needed, presets
 from core.solve import Fixed
 from core.teacher import Teacher, frozen
@@ -37,11 +36,10 @@ class TrajectoryJump(Term):
     solver: str = "heun"
     substeps: int = 1
     reach: float = 0.25
-    random: bool = True
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         end = jnp.full_like(row.s, model.path.t_min)
-        share = jr.uniform(row.key, (), row.s.dtype) if self.random else 1.0
+        share = jr.uniform(row.key, (), row.s.dtype)
         u = row.s - share * jnp.minimum(self.reach, row.s - row.t)
         method = Fixed(self.solver, self.substeps)
         x_u = self.teacher.flow(row.x_s, row.s, u, row.cond, method=method)
@@ -54,7 +52,7 @@ class TrajectoryJump(Term):
         return ORDERS[self.solver] + 1
 
     def with_step(self, step: float) -> Term:
-        return dataclasses.replace(self, reach=step, random=False)
+        return dataclasses.replace(self, reach=step)
 
 
 @register
@@ -93,8 +91,6 @@ class CTM(RowPlugin):
     def whole(cls):
         return cls(diagonal=0.0)
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        return dataclasses.replace(method, target_decay=self.target_decay or None)
+    def target(self, task: Task) -> dict[str, Any]:
+        del task
+        return {"target_decay": self.target_decay or None}

@@ -3,17 +3,17 @@
 import abc
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap, Network
+from core.flow_map import FlowMap
 from core.objective import Row, Term
 from core.path import Path
-from core.plugin import Method, Task
+from core.plugin import Task
 from core.row_plugin import RowPlugin, presets
 from core.solve import Fixed
 from core.teacher import Teacher
@@ -91,6 +91,7 @@ class GridPlugin(RowPlugin):
     rule: ClassVar[str] = "Eulerian, t = 0"
     parameterisation: ClassVar[str] = "F"
     source: ClassVar[str] = "arXiv 2303.01469"
+    sampler: ClassVar[str] = "restart"
     presets = presets(
         {"uniform": 0.0, "gap_power": 1.0, "first": 4, "last": 12},
         {"uniform": 0.0, "full": 0.0, "gap_power": 1.0, "first": 4, "last": 12},
@@ -114,9 +115,6 @@ class GridPlugin(RowPlugin):
     def jump_times(self) -> TimeSampler:
         return GridNeighbours(self.first, self.last)
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        decay = self.target_decay or None
-        return dataclasses.replace(method, sampler="restart", target_decay=decay)
+    def target(self, task: Task) -> dict[str, Any]:
+        del task
+        return {"target_decay": self.target_decay or None}

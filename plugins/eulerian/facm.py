@@ -7,23 +7,21 @@ with `e = mean |V(x_s, s, 0) - T|^2`, `b = sin(pi s / 2)` and `v` the teacher's 
 two terms anchor the diagonal, on a share of the rows.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from core import rules
-from core.flow_map import FlowMap, Network
+from core.flow_map import FlowMap
 from core.objective import Row, Rows, Term
-from core.path import Path
-from core.plugin import Method, Task, register
+from core.plugin import Task, register
 from core.row_plugin import RowPlugin, needed, presets
 from core.teacher import Teacher
 from core.times import ArctanLogNormal, OrderedPair, Point, TimeLaw, TimeSampler
-from core.weights import Adaptive, Reduce, Squared, Weight
+from core.weights import Reduce, SineAdaptive, Squared
 
 stop = jax.lax.stop_gradient
 
@@ -57,20 +55,6 @@ def _direction(v: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return v / jnp.sqrt(jnp.sum(v**2, axis=-1, keepdims=True) + 1e-6)
 
 
-class SineAdaptive(Weight):
-    """`sin(pi s / 2) |R|^2 / sg[(|R|^2 + c)^p]`, `s` in unit time on the linear path."""
-
-    power: float = 0.5
-    constant: float = 1e-3
-    reduce: Reduce = "mean"
-
-    def __call__(
-        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        adaptive = Adaptive(self.power, self.constant, self.reduce)
-        return jnp.sin(jnp.pi / 2 * s) * adaptive(residual, s, t)
-
-
 @register
 @dataclass(frozen=True)
 class FACM(RowPlugin):
@@ -85,6 +69,7 @@ class FACM(RowPlugin):
     whole_cost: ClassVar[float | None] = 8
     seed_cost: ClassVar[float | None] = 8
     needs_teacher: ClassVar[bool] = True
+    sampler: ClassVar[str] = "restart"
     presets = presets({"uniform": 0.0}, {"uniform": 0.0})
 
     anchored: float = 0.5
@@ -113,12 +98,6 @@ class FACM(RowPlugin):
             Rows("anchored", self.anchored, times, both, (weight, *anchors)),
             Rows("jump", 1 - self.anchored, times, jump, weight),
         )
-
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        return dataclasses.replace(method, sampler="restart")
 
     def law(self) -> TimeLaw:
         return ArctanLogNormal(self.time_mean, self.time_std)

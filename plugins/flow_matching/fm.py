@@ -6,17 +6,14 @@ Not a flow map: it trains the diagonal of one, so it is sampled with an ODE solv
 """
 
 import abc
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Array, Key
 
 from core.data.dataset import Dataset
-from core.flow_map import Network
 from core.objective import FlowMatching, Term
-from core.path import Path
-from core.plugin import Method, Task, register
+from core.plugin import register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 
@@ -29,6 +26,7 @@ class VelocityPlugin(RowPlugin):
     rule: ClassVar[str] = "diagonal"
     cost: ClassVar[float] = 3
     whole_cost: ClassVar[float | None] = 3
+    sampler: ClassVar[str] = "euler"
     presets = presets(small_image={"full": 0.0, "uniform": 0.0})
 
     diagonal: float = 1.0
@@ -41,12 +39,6 @@ class VelocityPlugin(RowPlugin):
     @abc.abstractmethod
     def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
         """The pairs that are trained on."""
-
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        return dataclasses.replace(method, sampler="euler")
 
 
 @register

@@ -10,21 +10,22 @@ second network, the player "auxiliary".
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from core import rules
 from core.flow_map import AverageVelocityMap, FlowMap, Network
-from core.objective import Players, Residuals, Row, Rows, Term
+from core.objective import Row, Rows, Term
 from core.path import Path
-from core.plugin import Method, Task, register
+from core.plugin import Task, register
 from core.row_plugin import RowPlugin, needed, presets
 from core.teacher import Teacher
 from core.times import LogitNormal, OrderedPair, Point, TimeSampler, Uniform
 from core.weights import Reduce, Squared
+from plugins.lagrangian.correction import Correction
 
 stop = jax.lax.stop_gradient
 
@@ -50,33 +51,6 @@ class Prediction(Term):
 
     def with_step(self, step: float) -> Term:
         return dataclasses.replace(self, step=step)
-
-
-class Correction(Term):
-    """The model's push `b (g - v_teacher)` at `I_r`, and the auxiliary's flow matching there.
-
-    `row.s = 1` and `row.t = r`; both residuals read one evaluation of `g`. Source: eqs. 11-13.
-    """
-
-    teacher: Teacher
-    strength: float = 1.0
-
-    def residuals(self, players: Players, target: Players, row: Row) -> dict[str, Residuals]:
-        model, auxiliary, r = players["model"], players["auxiliary"], row.t
-        path, end = model.path, jnp.full_like(row.s, model.path.t_min)
-        V = model.average_velocity(row.x_s, row.s, end, row.cond)
-        x = stop(row.x_s + (end - row.s) * V)
-        z = path.noise(row.key, x.shape)
-        x_r = path.interpolate(x, z, r)
-        g = auxiliary.velocity(x_r, r, row.cond)
-        push = self.strength * stop(g - self.teacher.velocity(x_r, r, row.cond))
-        return {
-            "model": (V - stop(V - push),),
-            "auxiliary": (g - path.conditional_velocity(x, z, r),),
-        }
-
-    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
-        raise NotImplementedError("the correction trains two players: use residuals")
 
 
 @register
@@ -123,9 +97,5 @@ class FreeFlow(RowPlugin):
     def jump_times(self) -> TimeSampler:
         return OrderedPair(Point(1.0), Uniform())
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        auxiliary = AverageVelocityMap(net=jax.tree.map(jnp.copy, net), path=path)
-        return dataclasses.replace(method, players={"auxiliary": auxiliary})
+    def players(self, net: Network, path: Path) -> dict[str, Any]:
+        return {"auxiliary": AverageVelocityMap(net=jax.tree.map(jnp.copy, net), path=path)}

@@ -5,16 +5,11 @@
 The gradient flows through `dF/dt`. The second term has its own times; half of the rows each.
 """
 
-import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from jaxtyping import Array, Key
-
-from core.flow_map import Network
 from core.objective import FlowMatching, Term
-from core.path import Path
-from core.plugin import Method, Task, register
+from core.plugin import Task, register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 from core.times import LogitNormal, TimeSampler, TruncatedGap
@@ -55,8 +50,6 @@ class TVM(RowPlugin):
             LogitNormal(self.gap_mean, self.gap_std), self.time_mean, self.time_std or 1.0
         )
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        return dataclasses.replace(method, target_decay=self.target_decay or None)
+    def target(self, task: Task) -> dict[str, Any]:
+        del task
+        return {"target_decay": self.target_decay or None}

@@ -23,6 +23,7 @@ from core.plugin import register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 from core.times import TimeLaw
+from plugins.meanflow.head import HeadDiagonal, HeadJump
 
 stop = jax.lax.stop_gradient
 
@@ -35,29 +36,6 @@ class BoundaryJump(Term):
         tau = stop(model.velocity(row.x_s, row.s, row.cond))
         V, dV_ds = rules.eulerian(model, row.x_s, row.s, row.t, tau, row.cond)
         return V - (row.t - row.s) * stop(dV_ds) - row.v
-
-
-class HeadJump(Term):
-    """`(W - v, v_head - v)` with `tau = sg[v_head(x_s, s, s)]`. Source: iMF, section 4.2."""
-
-    def __call__(
-        self, model: FlowMap, target: FlowMap, row: Row
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        del target
-        tau = stop(model.with_velocity(row.x_s, row.s, row.s, row.cond)[1])
-        V, dV_ds, v_head = rules.eulerian_with_head(model, row.x_s, row.s, row.t, tau, row.cond)
-        return V - (row.t - row.s) * stop(dV_ds) - row.v, v_head - row.v
-
-
-class HeadDiagonal(Term):
-    """Flow matching of both outputs on the diagonal: `(V(x_s, s, s) - v, v_head - v)`."""
-
-    def __call__(
-        self, model: FlowMap, target: FlowMap, row: Row
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        del target
-        V, v_head = model.with_velocity(row.x_s, row.s, row.s, row.cond)
-        return V - row.v, v_head - row.v
 
 
 @register

@@ -1,0 +1,33 @@
+"""Improved MeanFlow with a velocity head: the tangent comes from a second output of the network."""
+
+import jax
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.objective import Row, Term
+
+stop = jax.lax.stop_gradient
+
+
+class HeadJump(Term):
+    """`(W - v, v_head - v)` with `tau = sg[v_head(x_s, s, s)]`. Source: iMF, section 4.2."""
+
+    def __call__(
+        self, model: FlowMap, target: FlowMap, row: Row
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        del target
+        tau = stop(model.with_velocity(row.x_s, row.s, row.s, row.cond)[1])
+        V, dV_ds, v_head = rules.eulerian_with_head(model, row.x_s, row.s, row.t, tau, row.cond)
+        return V - (row.t - row.s) * stop(dV_ds) - row.v, v_head - row.v
+
+
+class HeadDiagonal(Term):
+    """Flow matching of both outputs on the diagonal: `(V(x_s, s, s) - v, v_head - v)`."""
+
+    def __call__(
+        self, model: FlowMap, target: FlowMap, row: Row
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        del target
+        V, v_head = model.with_velocity(row.x_s, row.s, row.s, row.cond)
+        return V - row.v, v_head - row.v
