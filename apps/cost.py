@@ -104,8 +104,9 @@ def bench_of(config: CostConfig) -> Bench:
         remat="none",
     )
     shape = (config.size, config.size, 1)
-    nets = [flags.build(shape, 0, key=jr.key(seed)) for seed in (0, 1)]
-    return Bench(*nets, Batch(jr.normal(jr.key(2), (config.batch, *shape))), config.repeats)
+    net, taught = (flags.build(shape, 0, key=jr.key(seed)) for seed in (0, 1))
+    batch = Batch(jr.normal(jr.key(2), (config.batch, *shape)))
+    return Bench(net, taught, batch, config.repeats)
 
 
 def measured(plugin: type[Plugin], bench: Bench) -> dict[str, Any]:

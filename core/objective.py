@@ -226,7 +226,7 @@ class RowObjective(Objective):
             z = jax.vmap(lambda k: self.path.noise(k, batch.x_0.shape[1:]))(jr.split(key_noise, n))
         label = self._label(batch.label, n, key_drop)
         cond = None if label is None else jax.vmap(lambda c: Condition(label=c))(label)
-        build = jax.vmap(lambda *parts: make_row(self.path, *parts, progress))
+        build = jax.vmap(lambda *parts: make_row(self.path, *parts, progress=progress))
         return build(batch.x_0, z, s, t, cond, jr.split(key_rows, n))
 
     def _label(

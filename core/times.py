@@ -275,7 +275,8 @@ class GridNeighbours(TimeSampler):
 
     The grid has `N` intervals, uniform in `sigma^(1/rho)` on `[sigma_min, sigma_max]` (EDM's) with
     `sigma` the noise-to-signal ratio, that is `sigma / (1 + sigma)` in unit time; its first and
-    last nodes are moved to 0 and 1. `N` grows as in consistency training,
+    last nodes are moved to 0 and 1. With `rho = 0` they are evenly spaced in unit time. `N` grows as
+    in consistency training,
 
         N(k) = ceil(sqrt(progress ((s_1 + 1)^2 - s_0^2) + s_0^2) - 1),
 
@@ -299,6 +300,8 @@ class GridNeighbours(TimeSampler):
 
     def node(self, fraction: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """The unit time of a node: `fraction` 0 is the data end, 1 the noise end."""
+        if self.rho == 0:
+            return fraction
         a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         sigma = (a + fraction * (b - a)) ** self.rho
         inside = sigma / (1 + sigma)

@@ -163,8 +163,9 @@ def _gather(dataset: Dataset):
 
     def from_store(store, raw) -> Batch:
         index = raw["index"]
-        x, label, z = (None if part is None else part[index] for part in store)
-        return Batch(dataset.decode(x), label, z)
+        examples, *others = store
+        label, z = (None if part is None else part[index] for part in others)
+        return Batch(dataset.decode(examples[index]), label, z)
 
     def direct(store, raw) -> Batch:
         del store

@@ -22,9 +22,12 @@ from core.weights import PerGap, Weight
 
 
 class Neighbour(eqx.Module):
-    """How the state at the neighbouring time is found; `order` is that of its local error."""
+    """How the state at the neighbouring time is found."""
 
-    order: eqx.AbstractVar[int]
+    @property
+    @abc.abstractmethod
+    def order(self) -> int:
+        """The power of the gap with which the error of the state falls."""
 
     @abc.abstractmethod
     def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
@@ -34,7 +37,9 @@ class Neighbour(eqx.Module):
 class SameNoise(Neighbour):
     """On the line of the sampled pair: `alpha(u) x_0 + sigma(u) z`."""
 
-    order: int = 2
+    @property
+    def order(self) -> int:
+        return 2
 
     def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         return path.interpolate(row.x_0, row.z, u)
@@ -47,7 +52,7 @@ class TeacherStep(Neighbour):
     solver: str = "heun"
 
     @property
-    def order(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def order(self) -> int:
         return ORDERS[self.solver] + 1
 
     def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
@@ -93,14 +98,16 @@ class GridPlugin(RowPlugin):
     source: ClassVar[str] = "arXiv 2303.01469"
     sampler: ClassVar[str] = "restart"
     presets = presets(
-        {"uniform": 0.0, "gap_power": 1.0, "first": 4, "last": 12},
-        {"uniform": 0.0, "full": 0.0, "gap_power": 1.0, "first": 4, "last": 12},
+        {"uniform": 0.0, "gap_power": 1.0, "first": 10, "last": 20, "rho": 0.0},
+        {"uniform": 0.0, "full": 0.0, "gap_power": 1.0, "first": 10, "last": 20, "rho": 0.0},
     )
 
     first: int = 10
     """Intervals of the grid at the start of training."""
     last: int = 150
     """Intervals of the grid at the end of training."""
+    rho: float = 7.0
+    """Exponent of the grid, EDM's; 0 spaces the nodes evenly in time."""
     gap_power: float = 0.0
     """Divide the loss of two neighbours by this power of their gap: 0 as in CT, 1 as in iCT; a
     higher one holds the data end firmly, from where everything else is learned."""
@@ -113,7 +120,7 @@ class GridPlugin(RowPlugin):
         return super().weight()
 
     def jump_times(self) -> TimeSampler:
-        return GridNeighbours(self.first, self.last)
+        return GridNeighbours(self.first, self.last, self.rho)
 
     def target(self, task: Task) -> dict[str, Any]:
         del task
