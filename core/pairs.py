@@ -51,11 +51,12 @@ def teacher_pairs(
 @eqx.filter_jit
 def _solve_chunk(teacher, keys, label, shape, method):
     path = teacher.path
+    ends = jnp.asarray(path.t_max), jnp.asarray(path.t_min)
 
     def one(key, label):
         z = path.noise(key, shape)
         cond = None if label is None else Condition(label=label)
-        start = path.sigma(path.t_max) * z
-        return teacher.flow(start, path.t_max, path.t_min, cond, method=method), z
+        start = path.sigma(ends[0]) * z
+        return teacher.flow(start, *ends, cond, method=method), z
 
     return jax.vmap(one)(keys, label)

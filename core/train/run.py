@@ -100,11 +100,14 @@ def open_teacher(config: TrainConfig) -> Teacher | None:
         teacher = AutoguidedTeacher(teacher, MapTeacher(weak.flow_map), flags.weak_scale)
     if flags.scale == 1:
         return teacher
-    if not run.built.task.num_classes:
-        raise UserError(f"--teaching.scale guides by labels, and {config.data} has none")
+    classes = run.built.task.num_classes
+    if not classes or config.data_flags.load().num_classes != classes:
+        raise UserError(
+            "--teaching.scale guides by labels: teacher and data need the same classes; leave it out"
+        )
     time_of_unit = run.built.path.time_of_unit
     interval = float(time_of_unit(flags.interval[0])), float(time_of_unit(flags.interval[1]))
-    return GuidedTeacher(teacher, flags.scale, run.built.task.num_classes, interval)
+    return GuidedTeacher(teacher, flags.scale, classes, interval)
 
 
 def _exact_map(config: TrainConfig) -> FlowMap:

@@ -35,7 +35,7 @@ def test_the_exact_map_is_a_fixed_point_and_a_wrong_one_is_not(name, x64, monkey
     problem = conformance.problems()["mixture"]
     monkeypatch.setattr(conformance, "problems", lambda: {"mixture": problem})
     monkeypatch.setattr(conformance, "ORDER_ROWS", 64)
-    checks = check_plugin(VARIANTS[name], LinearPath(), rows=1024)
+    checks = check_plugin(VARIANTS[name], LinearPath(), rows=4096)
     assert checks
     for check in checks:
         assert check.value <= check.bound < check.control, check

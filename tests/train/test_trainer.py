@@ -133,7 +133,7 @@ def stub(steps, dispatch=1, bad=(), seed=0):
         "--optim.schedule", "constant", "--optim.rate", 0.05, "--ema", 0.9,
     )  # fmt: skip
     flow_map = AverageVelocityMap(Scale(jnp.float32(1.0)), LinearPath())
-    built = Built(points(bad), LinearPath(), Task((2,)), Method(flow_map, Slope()))
+    built = Built(points(bad), points(bad), LinearPath(), Task((2,)), Method(flow_map, Slope()))
     return Trainer(config, built)
 
 
