@@ -1,11 +1,15 @@
-"""Tables for people, on stderr."""
+"""Tables for people: on stderr, and as Markdown beside a JSON file."""
 
+import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from core.errors import UserError
 
 console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 140)
 
@@ -20,6 +24,30 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any
     for row in rows:
         table.add_row(*(cell(row.get(name)) for name in shown))
     console.print(table)
+
+
+def markdown(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """The same table as Markdown under a heading."""
+    shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
+    lines = [shown, ["---"] * len(shown)]
+    lines += [[cell(row.get(name)).replace("|", "\\|") for name in shown] for row in rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"# {title}\n\n{table}\n"
+
+
+def save(out: str, result: dict[str, Any], page: str) -> None:
+    """Writes the JSON file and, beside it, the page of Markdown.
+
+    Raises `UserError` where it cannot.
+    """
+    path = Path(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n")
+        path.with_suffix(".md").write_text(page)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); choose another --out") from None
+    console.print(f"wrote {path} and {path.with_suffix('.md').name}")
 
 
 def cell(value: Any) -> str:

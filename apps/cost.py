@@ -1,23 +1,21 @@
 """Measures what each method costs: `python -m apps.cost --all`."""
 
-import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax.random as jr
 
 from apps._main import launch
 from apps._progress import Meter
-from apps._table import console, print_table
+from apps._table import console, markdown, print_table, save
 from core.cost import Bench, Cost
 from core.errors import UserError
 from core.nets.dit import DiTConfig
 from core.objective import Batch
 from core.plugin import Plugin, find_plugin, plugins
 from core.train.cli import parse_flags
-from core.versions import versions
+from core.versions import caption, versions
 
 COLUMNS = (
     "plugin",
@@ -62,7 +60,7 @@ class CostConfig:
     repeats: int = 3
     """Timings of each program."""
     out: str | None = None
-    """JSON file to write."""
+    """JSON file to write; the table is written beside it as Markdown."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
@@ -80,13 +78,14 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             meter.to(done, plugin.name)
             rows.append(measured(plugin, bench))
         meter.to(len(chosen), "")
-    print_table(title(config), COLUMNS, [shown(row) for row in rows])
+    table = title(config), COLUMNS, [shown(row) for row in rows]
+    print_table(*table)
     result = {"versions": versions(), "rows": rows, "sums": sums(rows)}
     for line in summary(result["sums"]):
         console.print(line)
     if config.out:
-        Path(config.out).write_text(json.dumps(result, indent=2) + "\n")
-        console.print(f"wrote {config.out}")
+        notes = "\n\n".join([*summary(result["sums"]), caption(result["versions"])])
+        save(config.out, result, f"{markdown(*table)}\n{notes}\n")
     above = [row["plugin"] for row in rows if row["above"]]
     if above:
         print(f"above {MARGIN} times the count: {', '.join(above)}", file=sys.stderr)

@@ -275,8 +275,8 @@ class GridNeighbours(TimeSampler):
 
     The grid has `N` intervals, uniform in `sigma^(1/rho)` on `[sigma_min, sigma_max]` (EDM's) with
     `sigma` the noise-to-signal ratio, that is `sigma / (1 + sigma)` in unit time; its first and
-    last nodes are moved to 0 and 1. With `rho = 0` they are evenly spaced in unit time. `N` grows as
-    in consistency training,
+    last nodes are moved to 0 and 1. With `rho = 0` they are evenly spaced in unit time. `N` grows
+    as in consistency training,
 
         N(k) = ceil(sqrt(progress ((s_1 + 1)^2 - s_0^2) + s_0^2) - 1),
 

@@ -16,3 +16,10 @@ def versions() -> dict[str, str]:
         "device": jax.devices()[0].device_kind,
         "date": datetime.date.today().isoformat(),
     }
+
+
+def caption(found: dict[str, str]) -> str:
+    """The versions as one sentence."""
+    return (
+        f"Python {found['python']}, JAX {found['jax']}, {found['device']} device, {found['date']}."
+    )

@@ -103,7 +103,8 @@ def open_teacher(config: TrainConfig) -> Teacher | None:
     classes = run.built.task.num_classes
     if not classes or config.data_flags.load().num_classes != classes:
         raise UserError(
-            "--teaching.scale guides by labels: teacher and data need the same classes; leave it out"
+            "--teaching.scale guides by labels: teacher and data need the same classes; "
+            "leave it out"
         )
     time_of_unit = run.built.path.time_of_unit
     interval = float(time_of_unit(flags.interval[0])), float(time_of_unit(flags.interval[1]))
