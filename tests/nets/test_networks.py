@@ -70,7 +70,7 @@ def test_batched_equals_one_by_one(name, getkey):
     np.testing.assert_allclose(together, np.stack(one_by_one), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["mlp-concat", "dit", "unet"])
 def test_jvp_equals_central_differences(name, getkey, x64):
     net, x = built(name, getkey)
     net, x = in_float64(net), x.astype(jnp.float64)

@@ -35,7 +35,8 @@ def test_the_exact_map_is_a_fixed_point_and_a_wrong_one_is_not(name, x64, monkey
     problem = conformance.problems()["mixture"]
     monkeypatch.setattr(conformance, "problems", lambda: {"mixture": problem})
     monkeypatch.setattr(conformance, "ORDER_ROWS", 64)
-    checks = check_plugin(VARIANTS[name], LinearPath(), rows=4096)
+    monkeypatch.setattr(conformance, "STEPS", conformance.STEPS[1:])
+    checks = check_plugin(VARIANTS[name], LinearPath(), rows=2048)
     assert checks
     for check in checks:
         assert check.value <= check.bound < check.control, check
@@ -59,7 +60,11 @@ def sizes(tree):
     return {k: float(sum(jnp.sum(jnp.abs(a)) for a in jax.tree.leaves(t))) for k, t in tree.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+SAME_TERMS = {"fm", "reflow", "tvm", "splitmf", "pd", "pfmm"}
+"""Methods whose residuals are those of another one, with other times or targets."""
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - SAME_TERMS))
 def test_gradients_reach_the_players_and_nothing_else(name):
     """Each loss moves its own player, and none the teacher or the parameters of targets."""
     method, players, batch = built(name)
