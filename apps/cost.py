@@ -157,7 +157,7 @@ def title(config: CostConfig) -> str:
     """What was measured."""
     tokens = (config.size // config.patch) ** 2
     return (
-        f"forward-pass equivalents: transformer of width {config.width}, {config.depth} blocks, "
+        f"Forward-pass equivalents: transformer of width {config.width}, {config.depth} blocks, "
         f"{tokens} tokens, batch {config.batch}"
     )
 
