@@ -7,6 +7,7 @@ derivative or a teacher pay for it.
 """
 
 import abc
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -131,8 +132,8 @@ class Term(eqx.Module):
         return None
 
     def with_step(self, step: float) -> "Term":
-        """The same term with another step; for terms that have an `order`."""
-        raise NotImplementedError(f"{type(self).__name__} is exact: it has no step")
+        """The same term with another step, here its field `step`; for terms with an `order`."""
+        return dataclasses.replace(self, **{"step": step})
 
 
 class Rows(eqx.Module):

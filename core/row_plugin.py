@@ -80,7 +80,7 @@ class RowPlugin(Plugin):
     ) -> Method:
         del key
         return Method(
-            flow_map=self.flow_map(net, path, teacher),
+            flow_map=self.flow_map(net, path),
             objective=task.objective(path, self.kinds(teacher, task), self.label_drop),
             players=self.players(net, path),
             sampler=self.sampler,
@@ -101,9 +101,8 @@ class RowPlugin(Plugin):
         wanted = self.warm_start and self.needs_teacher
         return teacher is not None and (wanted or self.from_teacher)
 
-    def flow_map(self, net: Network, path: Path, teacher: Teacher | None) -> FlowMap:
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
         """The map that is trained."""
-        del teacher
         return AverageVelocityMap(net=net, path=path)
 
     def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
@@ -131,17 +130,10 @@ class RowPlugin(Plugin):
         """The method's own pairs of times."""
         return OrderedPair(self.law(), self.law())
 
-    def whole_jump(self) -> TimeSampler:
-        """The pair of one-step sampling."""
-        return OrderedPair(Point(1.0), Point(0.0))
-
-    def uniform_times(self) -> TimeSampler:
-        """The pairs of the rows with uniform times."""
-        return OrderedPair(Uniform(), Uniform())
-
     def jump_mixture(self) -> TimeSampler:
         """Whole jumps, uniform pairs and the method's own, in the shares of the flags."""
-        parts = (self.whole_jump(), self.uniform_times(), self.jump_times())
+        whole, uniform = OrderedPair(Point(1.0), Point(0.0)), OrderedPair(Uniform(), Uniform())
+        parts = (whole, uniform, self.jump_times())
         return Mixture(parts, (self.full, self.uniform, 1 - self.full - self.uniform))
 
 

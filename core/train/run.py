@@ -22,7 +22,7 @@ from core.train import toml
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints, delete_run
 from core.train.cli import parse
-from core.train.config import TrainConfig
+from core.train.config import TeachingConfig, TrainConfig
 from core.train.trainer import restored_flow_map
 
 
@@ -90,6 +90,8 @@ def open_teacher(config: TrainConfig) -> Teacher | None:
             )
         return None
     if config.teacher == "exact":
+        if config.teaching != TeachingConfig():
+            raise UserError("--teaching guides a trained run; leave it out with --teacher exact")
         return MapTeacher(_exact_map(config))
     run, flags = open_run(config.teacher), config.teaching
     _check_path(run, config)

@@ -1,7 +1,6 @@
 """What consistency models share: a jump to the data end against its neighbour's, on a grid."""
 
 import abc
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -83,9 +82,6 @@ class ConsistencyJump(Term):
     @property
     def order(self) -> int:
         return self.neighbour.order
-
-    def with_step(self, step: float) -> Term:
-        return dataclasses.replace(self, step=step)
 
 
 @dataclass(frozen=True)

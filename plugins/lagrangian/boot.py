@@ -6,7 +6,6 @@ an Euler step of the teacher at the end of the jump, in terms of the average vel
 reads `V(z, 1, 1 - d) <- v_teacher(z, 1)`, so the start of the trajectory is built in.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,9 +16,10 @@ from jaxtyping import Array, Float
 from core.flow_map import FlowMap
 from core.objective import Row, TeacherMatching, Term
 from core.plugin import register
-from core.row_plugin import RowPlugin, needed, presets
+from core.row_plugin import needed
 from core.teacher import Teacher
-from core.times import OrderedPair, Point, TimeLaw, TimeSampler, Uniform
+from core.times import Point, TimeLaw
+from plugins.lagrangian.noise import NoisePlugin
 
 
 class BootstrapStep(Term):
@@ -43,25 +43,17 @@ class BootstrapStep(Term):
     def order(self) -> int:
         return 2
 
-    def with_step(self, step: float) -> Term:
-        return dataclasses.replace(self, step=step)
-
 
 @register
 @dataclass(frozen=True)
-class BOOT(RowPlugin):
+class BOOT(NoisePlugin):
     """BOOT (arXiv 2306.05544): data-free bootstrapping of a teacher's trajectories from noise."""
 
     name: ClassVar[str] = "boot"
-    family: ClassVar[str] = "Lagrangian"
-    rule: ClassVar[str] = "Lagrangian, s = 1"
     supervision: ClassVar[str] = "teacher, own earlier value"
     source: ClassVar[str] = "arXiv 2306.05544"
     cost: ClassVar[float] = 4.9
     whole_cost: ClassVar[float | None] = 9
-    needs_teacher: ClassVar[bool] = True
-    most_nfe: ClassVar[int | None] = 1
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     diagonal: float = 0.1
     """Share of rows at s = t = 1, which hold the start of the trajectory."""
@@ -74,6 +66,3 @@ class BOOT(RowPlugin):
 
     def diagonal_law(self) -> TimeLaw:
         return Point(1.0)
-
-    def jump_times(self) -> TimeSampler:
-        return OrderedPair(Point(1.0), Uniform())

@@ -8,7 +8,6 @@
 second network, the player "auxiliary".
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,11 +20,12 @@ from core.flow_map import AverageVelocityMap, FlowMap, Network
 from core.objective import Row, Rows, Term
 from core.path import Path
 from core.plugin import Task, register
-from core.row_plugin import RowPlugin, needed, presets
+from core.row_plugin import needed
 from core.teacher import Teacher
-from core.times import LogitNormal, OrderedPair, Point, TimeSampler, Uniform
+from core.times import LogitNormal, OrderedPair, Point
 from core.weights import Reduce, Squared
 from plugins.lagrangian.correction import Correction
+from plugins.lagrangian.noise import NoisePlugin
 
 stop = jax.lax.stop_gradient
 
@@ -49,26 +49,18 @@ class Prediction(Term):
     def order(self) -> int:
         return 1
 
-    def with_step(self, step: float) -> Term:
-        return dataclasses.replace(self, step=step)
-
 
 @register
 @dataclass(frozen=True)
-class FreeFlow(RowPlugin):
+class FreeFlow(NoisePlugin):
     """FreeFlow (arXiv 2511.19428): one-step student from noise, a teacher and an auxiliary."""
 
     name: ClassVar[str] = "freeflow"
-    family: ClassVar[str] = "Lagrangian"
-    rule: ClassVar[str] = "Lagrangian, s = 1"
     supervision: ClassVar[str] = "teacher, law of the samples"
     source: ClassVar[str] = "arXiv 2511.19428"
     cost: ClassVar[float] = 5.5
     whole_cost: ClassVar[float | None] = 12
     seed_cost: ClassVar[float | None] = 12
-    needs_teacher: ClassVar[bool] = True
-    most_nfe: ClassVar[int | None] = 1
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     correction: float = 0.25
     """Share of correction rows."""
@@ -93,9 +85,6 @@ class FreeFlow(RowPlugin):
             Rows("jump", 1 - self.correction, self.jump_mixture(), prediction, self.weight()),
             Rows("correction", self.correction, levels, correction, plain),
         )
-
-    def jump_times(self) -> TimeSampler:
-        return OrderedPair(Point(1.0), Uniform())
 
     def players(self, net: Network, path: Path) -> dict[str, Any]:
         return {"auxiliary": AverageVelocityMap(net=jax.tree.map(jnp.copy, net), path=path)}

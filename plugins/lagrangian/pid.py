@@ -6,7 +6,6 @@ from noise alone. The derivative is a difference quotient over `step`, whose gra
 both evaluations.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,9 +16,9 @@ from jaxtyping import Array, Float
 from core.flow_map import FlowMap
 from core.objective import Row, TeacherMatching, Term
 from core.plugin import register
-from core.row_plugin import RowPlugin, needed, presets
+from core.row_plugin import needed
 from core.teacher import Teacher
-from core.times import OrderedPair, Point, TimeSampler, Uniform
+from plugins.lagrangian.noise import NoisePlugin
 
 
 class PhysicsInformed(Term):
@@ -45,27 +44,19 @@ class PhysicsInformed(Term):
     def order(self) -> int:
         return 1
 
-    def with_step(self, step: float) -> Term:
-        return dataclasses.replace(self, step=step)
-
 
 @register
 @dataclass(frozen=True)
-class PID(RowPlugin):
+class PID(NoisePlugin):
     """Physics-informed distillation (arXiv 2411.08378): one-step student, noise and a teacher."""
 
     name: ClassVar[str] = "pid"
-    family: ClassVar[str] = "Lagrangian"
-    rule: ClassVar[str] = "Lagrangian, s = 1"
     supervision: ClassVar[str] = "teacher"
     parameterisation: ClassVar[str] = "F"
     source: ClassVar[str] = "arXiv 2411.08378"
     cost: ClassVar[float] = 7
     whole_cost: ClassVar[float | None] = 7
     seed_cost: ClassVar[float | None] = 7
-    needs_teacher: ClassVar[bool] = True
-    most_nfe: ClassVar[int | None] = 1
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     step: float = 0.004
     """Step of the difference quotient in unit time."""
@@ -73,6 +64,3 @@ class PID(RowPlugin):
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         teacher = needed(teacher, self.name)
         return TeacherMatching(teacher), PhysicsInformed(teacher, self.step)
-
-    def jump_times(self) -> TimeSampler:
-        return OrderedPair(Point(1.0), Uniform())

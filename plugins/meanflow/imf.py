@@ -72,8 +72,8 @@ class IMF(RowPlugin):
             return HeadDiagonal(), HeadJump()
         return FlowMatching(), BoundaryJump()
 
-    def flow_map(self, net: Network, path: Path, teacher: Teacher | None) -> FlowMap:
-        flow_map = super().flow_map(net, path, teacher)
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
+        flow_map = super().flow_map(net, path)
         if self.head and not flow_map.has_head:
             raise UserError(
                 "imf with --plugin.head needs a network with a velocity head: "

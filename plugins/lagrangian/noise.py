@@ -1,0 +1,27 @@
+"""What the data-free methods share: jumps start at noise, from a teacher."""
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar
+
+from core.objective import Term
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+from core.times import OrderedPair, Point, TimeSampler, Uniform
+
+
+@dataclass(frozen=True)
+class NoisePlugin(RowPlugin):
+    """A method whose jumps start at `s = 1`: its map serves one evaluation."""
+
+    family: ClassVar[str] = "Lagrangian"
+    rule: ClassVar[str] = "Lagrangian, s = 1"
+    needs_teacher: ClassVar[bool] = True
+    most_nfe: ClassVar[int | None] = 1
+    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
+
+    @abc.abstractmethod
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]: ...
+
+    def jump_times(self) -> TimeSampler:
+        return OrderedPair(Point(1.0), Uniform())
