@@ -22,7 +22,7 @@ from core.plugin import Task, register
 from core.row_plugin import RowPlugin, needed, presets
 from core.solve import Fixed
 from core.teacher import Teacher, frozen
-from plugins.consistency.grid import ORDERS
+from plugins.consistency.jump import ORDERS
 
 
 class TrajectoryJump(Term):
