@@ -80,12 +80,8 @@ class MomentTerm(GroupTerm):
         A, B = jax.vmap(lambda row: self.particles(model, target, row))(rows)
         times = rows.unit
         w = jax.vmap(lambda each: _factor(weight, each) * self.scale(each))(times)
-        symmetric = getattr(self.kernel, "symmetric", True)
-        pairs = (
-            (w[:, None] + w[None, :]) / 2
-            if symmetric
-            else jnp.broadcast_to(w[:, None], (len(w), len(w)))
-        )
+        own, other = jnp.meshgrid(w, w, indexing="ij")
+        pairs = (own + other) / 2 if getattr(self.kernel, "symmetric", True) else own
 
         def between(X: Array, Y: Array, x_from: Array, y_from: Array) -> Array:
             def one(x, a, s):
