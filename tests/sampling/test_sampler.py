@@ -14,23 +14,45 @@ from core.sampling.ode import AdaptiveOde, Ddim
 from core.sampling.sde import EulerMaruyama, HeunChurn
 from tests.sampling.laws import gaussian
 
+BY_DIFFRAX = ("euler", "heun", "adaptive")  # which cannot be run step by step
+
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_evaluations_are_those_of_the_network(name):
-    """As it counts them itself, while it runs."""
-    calls = []
+    """As it counts them itself."""
+    calls, asked = [], 7 if name == "churn" else 6
+    sampler = SAMPLERS[name]
 
     def net(x, s, t, cond):
-        jax.debug.callback(lambda: calls.append(1))
+        if name in BY_DIFFRAX:
+            jax.debug.callback(lambda: calls.append(1))
+        else:
+            calls.append(1)
         return jnp.sin(3 * x)
 
-    flow_map, sampler = AverageVelocityMap(net, LinearPath()), SAMPLERS[name]
-    steps = sampler.steps(7 if name == "churn" else 6)
-    times = jnp.asarray(uniform_grid(LinearPath(), steps))
-    solution = sampler(flow_map, jnp.ones(1), times, key=jr.key(0))
+    flow_map = AverageVelocityMap(net, LinearPath())
+    times = jnp.asarray(uniform_grid(LinearPath(), sampler.steps(asked)))
+    with jax.disable_jit(name not in BY_DIFFRAX):
+        solution = sampler(flow_map, jnp.ones(1), times, key=jr.key(0))
     jax.effects_barrier()
     assert int(solution.nfe) == len(calls)
-    assert name == "adaptive" or len(calls) == (7 if name == "churn" else 6)
+    assert name == "adaptive" or len(calls) == asked
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in BY_DIFFRAX])
+def test_who_draws_noise_says_so(name):
+    """The result of the others does not change with the key; nor for one step of a jump."""
+    flow_map, start = gaussian(), jnp.ones(2)
+
+    def differs(steps):
+        times = jnp.asarray(uniform_grid(flow_map.path, steps))
+        with jax.disable_jit():
+            ends = [SAMPLERS[name](flow_map, start, times, key=jr.key(k)).x for k in (0, 1)]
+        return bool(jnp.abs(ends[0] - ends[1]).min() > 1e-3)
+
+    assert differs(3) == SAMPLERS[name].draws_noise(3)
+    if name in ("restart", "gamma"):
+        assert not differs(1) and not SAMPLERS[name].draws_noise(1)
 
 
 def test_a_number_of_evaluations_that_no_steps_have():
