@@ -1,20 +1,24 @@
 """Measures a trained run: `python -m apps.eval --run runs/imf-digits`."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from apps._main import launch
 from apps._progress import Meter
+from apps._sampling import Sampling, check
 from apps._table import console, print_table
 from core.errors import UserError
 from core.evaluation import evaluate_map, floor_row
 from core.metrics import FEATURES
 from core.plugin import pick
-from core.sampling import SAMPLERS
+from core.sampling import SAMPLERS, Sampler, usable
 from core.train.cli import parse_flags
-from core.train.run import open_run
+from core.train.run import Run, open_run
 
 COLUMNS = (
     "data",
@@ -48,9 +52,12 @@ class EvalConfig:
     run: str = "runs/imf-digits"
     """Run folder."""
     sampler: tuple[str, ...] = ()
-    """Samplers: pushforward, restart, euler, heun; default: the method's own."""
+    """pushforward, restart, gamma (jumps); euler, heun, ddim, dpmpp-2m, adaptive (ODE); ancestral,
+    churn, euler-maruyama (fresh noise); default: the method's own."""
     nfe: tuple[int, ...] = (1, 2, 4, 8)
-    """Numbers of network evaluations a sample."""
+    """Numbers of network evaluations a sample; a sampler leaves out those that it cannot use, and
+    adaptive has one row with the number that it took."""
+    sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()
     n: int = 0
     """Samples a row; 0 takes as many as the data, 10,000 at most."""
     features: str = "pixels"
@@ -69,30 +76,57 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.n < 0 or config.seed < 0 or not config.nfe or min(config.nfe) < 1:
         raise UserError("--n and --seed must not be negative, and each --nfe must be at least 1")
     pick(FEATURES, config.features, "feature set")
-    for name in config.sampler:
-        pick(SAMPLERS, name, "sampler")
+    config.sampling.samplers(config.sampler or tuple(SAMPLERS))
+    grid = config.sampling.times()
     run = open_run(config.run)
     dataset = run.built.dataset
     n = config.n or min(len(dataset), 10_000)
-    samplers = config.sampler or (run.built.method.sampler,)
-    with Meter("sampling and measuring", n * len(config.nfe) * len(samplers)) as meter:
-        rows = evaluate_map(
-            run.flow_map,
-            dataset,
-            samplers,
-            config.nfe,
-            n=n,
-            features=config.features,
-            seed=config.seed,
-            progress=meter.more,
-        )
+    plan = rows_to_measure(run, config)
+    rows = []
+    with Meter("sampling and measuring", n * sum(len(nfe) for _, nfe in plan.values())) as meter:
+        for name, (sampler, nfe) in plan.items():
+            rows += evaluate_map(
+                run.flow_map,
+                dataset,
+                {name: sampler},
+                nfe,
+                n=n,
+                grid=grid,
+                features=config.features,
+                seed=config.seed,
+                progress=meter.more,
+            )
     reference = floor_row(dataset, n, features=config.features)
-    result = {"run": config.run, "step": run.step, "reference": reference, "rows": rows}
+    result = {"run": config.run, "step": run.step, "sampling": dataclasses.asdict(config.sampling)}
+    result |= {"reference": reference, "rows": rows}
     shown = [{"data": "samples", **row} for row in rows]
     shown.append({"data": "real against real", **reference})
     print_table(f"{config.run}, step {run.step}: {config.features} features", COLUMNS, shown)
     save(result, Path(config.out or Path(config.run) / "eval.json"))
     return result if config.json else None
+
+
+def rows_to_measure(run: Run, config: EvalConfig) -> dict[str, tuple[Sampler, list[int]]]:
+    """Each sampler with the numbers of evaluations that it can use; says which are left out.
+
+    Raises `UserError` for a sampler that the run does not allow, and where nothing is left.
+    """
+    names = config.sampler or (run.built.method.sampler,)
+    plan, reasons = {}, []
+    for name, sampler in config.sampling.samplers(names).items():
+        most = check(run, name, sampler)
+        try:
+            plan[name] = sampler, usable(name, sampler, config.nfe, most)
+        except UserError as error:
+            reasons.append(error)
+    if not plan:
+        raise reasons[0]
+    for name in names:
+        used = plan[name][1] if name in plan else []
+        if name != "adaptive" and set(used) != set(config.nfe):
+            left = " ".join(str(nfe) for nfe in config.nfe if nfe not in used)
+            console.print(f"{name}: no rows for {left} evaluations, which it cannot use")
+    return plan
 
 
 def save(result: dict[str, Any], out: Path) -> None:

@@ -7,14 +7,15 @@ from typing import Any
 
 import jax.random as jr
 import numpy as np
+import tyro
 
 from apps._main import launch
 from apps._progress import Meter
+from apps._sampling import Sampling, check
 from apps._table import console
 from core.errors import UserError
 from core.gallery import MOST_COLUMNS, draw, grid_labels
-from core.plugin import pick
-from core.sampling import SAMPLERS, check_sampler, generate, uniform_grid
+from core.sampling import at_units, generate
 from core.train.cli import parse_flags
 from core.train.run import Run, open_run
 
@@ -29,9 +30,14 @@ class SampleConfig:
     run: str = "runs/imf-digits"
     """Run folder."""
     sampler: str | None = None
-    """pushforward, restart, euler or heun; default: the method's own."""
-    steps: int = 1
-    """Steps of the sampler; euler and the flow-map samplers take one evaluation a step, heun 2."""
+    """pushforward, restart, gamma (jumps); euler, heun, ddim, dpmpp-2m, adaptive (ODE); ancestral,
+    churn, euler-maruyama (fresh noise); default: the method's own."""
+    steps: int | None = None
+    """Steps of the sampler, default 1. Each takes one evaluation; of heun 2, of churn 2 but for the
+    last; adaptive takes as many as it needs."""
+    times: tuple[float, ...] = ()
+    """Times to stop at, from 1 (noise) to 0 (data), in place of --steps and --grid: 1 0.6 0."""
+    sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()
     n: int = 80
     """Number of samples."""
     label: int | None = None
@@ -47,30 +53,46 @@ class SampleConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Draws, and writes picture and values."""
     config = parse_flags(SampleConfig, argv)
-    if config.n < 1 or config.steps < 1 or config.seed < 0:
-        raise UserError("--n and --steps must be at least 1 and --seed at least 0")
+    steps, grid = number_of_steps(config), config.sampling.times()
     run = open_run(config.run)
     name = config.sampler or run.built.method.sampler
-    sampler = pick(SAMPLERS, name, "sampler")
-    check_sampler(name, sampler, run.flow_map)
-    labels = choose_labels(run, config)
+    sampler = config.sampling.samplers([name])[name]
+    most = check(run, name, sampler)
+    if most is not None and steps > most:
+        raise UserError(f"{run.config.plugin} jumps from noise only: --steps is at most {most}")
+    path, labels = run.flow_map.path, choose_labels(run, config)
+    times = at_units(path, config.times) if config.times else grid(path, steps)
     with Meter("sampling", config.n) as meter:
         samples = generate(
             run.flow_map,
             sampler,
-            uniform_grid(run.flow_map.path, config.steps),
+            times,
             run.built.dataset.shape,
             labels,
             key=jr.key(config.seed),
             progress=meter.more,
         )
-    out = Path(config.out or Path(config.run) / "samples" / f"sample_{name}_{config.steps}")
-    paths = write(run, samples, labels, out, f"{name}, {config.steps} steps")
-    console.print(f"wrote {paths[0]} and {paths[1]}")
-    nfe = config.steps * (2 if name == "heun" else 1)
-    result = {"run": config.run, "sampler": name, "steps": config.steps, "nfe": nfe}
+    out = Path(config.out or Path(config.run) / "samples" / f"sample_{name}_{steps}")
+    plural = "evaluation" if samples.nfe == 1 else "evaluations"
+    title = f"{name}, {samples.nfe} {plural}"
+    paths = write(run, samples.x, labels, out, title)
+    console.print(f"{title} a sample; wrote {paths[0]} and {paths[1]}")
+    result = {"run": config.run, "sampler": name, "steps": steps, "nfe": samples.nfe}
+    result |= {"times": times.tolist(), "settings": config.sampling.given}
     result |= {"n": config.n, "picture": str(paths[0]), "values": str(paths[1])}
     return result if config.json else None
+
+
+def number_of_steps(config: SampleConfig) -> int:
+    """The number of steps. Raises `UserError` where flags are wrong or contradict each other."""
+    steps = 1 if config.steps is None else config.steps
+    if config.n < 1 or steps < 1 or config.seed < 0:
+        raise UserError("--n and --steps must be at least 1 and --seed at least 0")
+    if not config.times:
+        return steps
+    if config.steps is not None or config.sampling.grid != "uniform" or config.sampling.shift != 1:
+        raise UserError("--times names every time itself; leave out --steps, --grid and --shift")
+    return len(config.times) - 1
 
 
 def choose_labels(run: Run, config: SampleConfig) -> np.ndarray | int:

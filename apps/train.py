@@ -160,7 +160,7 @@ def close(trainer: Trainer, folder: Path) -> None:
         rows = evaluate_map(
             flow_map,
             built.dataset,
-            [built.method.sampler],
+            {built.method.sampler: SAMPLERS[built.method.sampler]},
             config.evals,
             n=n,
             features=features,

@@ -1,7 +1,7 @@
 """How good a map is: metrics at chosen numbers of evaluations, beside the real data's own floor."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.random as jr
@@ -13,7 +13,7 @@ from core.flow_map import FlowMap
 from core.metrics import evaluate, reference_floor
 from core.oracle import OracleMap, checkerboard, eight_gaussians
 from core.path import Path
-from core.sampling import SAMPLERS, check_sampler, generate, uniform_grid
+from core.sampling import SAMPLERS, Grid, Sampler, check_sampler, generate, uniform_grid
 
 Row = dict[str, Any]
 
@@ -35,10 +35,11 @@ def labels_like(dataset: Dataset, n: int) -> Int[np.ndarray, " n"] | int:
 def evaluate_map(
     flow_map: FlowMap,
     dataset: Dataset,
-    samplers: Sequence[str],
+    samplers: Mapping[str, Sampler],
     nfes: Sequence[int],
     *,
     n: int,
+    grid: Grid = uniform_grid,
     features: str = "pixels",
     seed: int = 0,
     quick: bool = False,
@@ -46,22 +47,23 @@ def evaluate_map(
 ) -> list[Row]:
     """One row of metrics for each sampler and number of evaluations, all from the same noise.
 
-    **Arguments:** `n` samples a row; `features` see `core.metrics.FEATURES`; `quick` takes only
-    the metrics that cost little; `progress` is called with the number of samples made. Raises
-    `UserError` for a sampler that the map cannot serve or a number of evaluations it cannot use.
+    **Arguments:** `n` samples a row; `grid` see `core.sampling.GRIDS`; `features` see
+    `core.metrics.FEATURES`; `quick` takes only the metrics that cost little; `progress` is called
+    with the number of samples made. Raises `UserError` for a sampler that the map cannot serve or a
+    number of evaluations it cannot use. A row's `nfe` is what was used, which for an adaptive
+    sampler is not what was asked for.
     """
     reference = reference_values(dataset)
     labels = labels_like(dataset, n)
     rows = []
-    for name in samplers:
-        check_sampler(name, SAMPLERS[name], flow_map)
+    for name, sampler in samplers.items():
+        check_sampler(name, sampler, flow_map)
         for nfe in nfes:
-            steps = SAMPLERS[name].steps(nfe)
-            grid = uniform_grid(flow_map.path, steps)
+            steps = sampler.steps(nfe)
             samples = generate(
                 flow_map,
-                SAMPLERS[name],
-                grid,
+                sampler,
+                grid(flow_map.path, steps),
                 dataset.shape,
                 labels,
                 key=jr.key(seed),
@@ -69,7 +71,7 @@ def evaluate_map(
             )
             given = None if isinstance(labels, int) else labels
             metrics = evaluate(
-                samples,
+                samples.x,
                 given,
                 reference,
                 dataset.labels,
@@ -78,9 +80,9 @@ def evaluate_map(
                 seed=seed,
                 quick=quick,
             )
-            head = {"sampler": name, "steps": steps, "nfe": nfe, "features": features}
-            fresh = name == "restart" and steps > 1  # not a function of the first noise
-            paired = {} if fresh else _map_error(samples, flow_map, dataset, seed)
+            head = {"sampler": name, "steps": steps, "nfe": samples.nfe, "features": features}
+            fresh = sampler.draws_noise(steps)  # not a function of the first noise
+            paired = {} if fresh else _map_error(samples.x, flow_map, dataset, seed)
             rows.append({**head, **metrics, **paired})
     return rows
 
@@ -126,6 +128,6 @@ def _exact_samples(name: str, path: Path, n: int, seed: int) -> Float[np.ndarray
         law.shape,
         n,
         key=jr.key(seed),
-    )
+    ).x
     exact.setflags(write=False)
     return exact

@@ -42,9 +42,9 @@ def sample_picture(
     elif dataset.labels is not None:
         labels = dataset.labels[:2000]
     samples = generate(flow_map, SAMPLERS[sampler], grid, dataset.shape, labels, key=jr.key(seed))
-    plural = "evaluation" if nfe == 1 else "evaluations"
-    draw(dataset, samples, path, rows, title or f"{sampler}, {nfe} {plural}")
-    return samples
+    plural = "evaluation" if samples.nfe == 1 else "evaluations"
+    draw(dataset, samples.x, path, rows, title or f"{sampler}, {samples.nfe} {plural}")
+    return samples.x
 
 
 def draw(dataset: Dataset, samples: np.ndarray, path: Path, rows: int, title: str) -> None:

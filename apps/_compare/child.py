@@ -25,12 +25,11 @@ from apps.train import closing_features, train
 from core.compare import Cell
 from core.compare.cell import FILE, read_cell
 from core.data.dataset import Dataset
-from core.errors import UserError
 from core.evaluation import evaluate_map, floor_row
 from core.flow_map import FlowMap
 from core.gallery import MOST_COLUMNS, sample_picture
 from core.plugin import find_plugin
-from core.sampling import SAMPLERS, check_sampler
+from core.sampling import SAMPLERS, check_sampler, usable
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
@@ -68,7 +67,7 @@ def _run(job: Job) -> None:
     built = build(config, open_teacher(config), start=open_start(config))
     name = built.method.sampler
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
-    nfe = usable(name, job.nfe, find_plugin(config.plugin).most_nfe)
+    nfe = usable(name, SAMPLERS[name], job.nfe, find_plugin(config.plugin).most_nfe)
     trainer = Trainer(config, built)
     folder = claim(config)
     checkpoints = Checkpoints(folder, config.keep)
@@ -102,35 +101,16 @@ def _run(job: Job) -> None:
     write_json(folder / FILE, cell.to_json())
 
 
-def usable(sampler: str, nfes: list[int], most: int | None) -> list[int]:
-    """The numbers of evaluations, up to `most`, that a sampler can use.
-
-    Raises `UserError` if there are none.
-    """
-    found = []
-    for nfe in nfes:
-        try:
-            SAMPLERS[sampler].steps(nfe)
-        except UserError:
-            continue
-        if most is None or nfe <= most:
-            found.append(nfe)
-    if not found:
-        limit = "" if most is None else f", {most} at most"
-        raise UserError(f"the sampler {sampler!r} can use none of --nfe {nfes}{limit}")
-    return found
-
-
 def measure(flow_map: FlowMap, built: Built, nfe: list[int], job: Job) -> dict[str, Any]:
     """The quick metrics at each number of evaluations, and those of the real data."""
     dataset = built.dataset
     n = job.n or min(len(dataset), MOST_SAMPLES)
-    features = closing_features(built)
+    features, name = closing_features(built), built.method.sampler
     with Meter("evaluating", n * len(nfe)) as meter:
         rows = evaluate_map(
             flow_map,
             dataset,
-            [built.method.sampler],
+            {name: SAMPLERS[name]},
             nfe,
             n=n,
             features=features,

@@ -131,6 +131,25 @@ CASES = {
 }  # fmt: skip
 
 
+SAMPLING = {
+    "unknown grid": (["--grid", "edmm"], "unknown grid 'edmm'; did you mean 'edm'"),
+    "no shift": (["--shift", "0"], "--shift must be positive, got 0"),
+    "too much shift": (["--steps", "4", "--shift", "1e9"], "two times of this grid are the same"),
+    "no steps": (["--steps", "0"], "--steps must be at least 1"),
+    "rising times": (["--times", "1", "0.2", "0.6", "0"], "--times must decrease from noise"),
+    "times that start late": (["--times", "0.5", "0"], "at least 0.9.* for example: --times 1 0.6"),
+    "times and steps": (["--times", "1", "0", "--steps", "1"], "leave out --steps, --grid"),
+    "gamma of none": (["--sampler", "gamma", "--gamma", "2"], "--gamma must be between 0 and 1"),
+    "churn below zero": (["--sampler", "churn", "--churn", "-1"], "--churn must not be negative"),
+    "levels reversed": (["--sampler", "churn", "--churn-min", "60"], "0 <= min <= max"),
+    "a fine tolerance": (["--sampler", "adaptive", "--tolerance", "1e-9"], "at least 1e-6"),
+    "a setting of another": (
+        ["--sampler", "ddim", "--churn", "4"],
+        "--churn is a setting of churn, not of ddim; leave it out",
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_one_line_that_says_what_to_do(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -181,8 +200,16 @@ def test_what_can_be_wrong_with_a_trained_run(trained, tmp_path):
         sample_app.main(["--run", "run", "--n", "4", "--out", "run/config.toml/x"])
     with pytest.raises(UserError, match="unknown feature"):
         eval_app.main(["--run", "run", "--features", "inception"])
+    for flags, message in SAMPLING.values():
+        with pytest.raises(UserError, match=message) as error:
+            sample_app.main(["--run", "run", *flags])
+        assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="heun takes 2 evaluations"):
         eval_app.main(["--run", "run", "--sampler", "heun", "--nfe", "1", "--n", "16"])
+    with pytest.raises(UserError, match="unknown grid 'edmm'; did you mean 'edm'"):
+        eval_app.main(["--run", "run", "--grid", "edmm"])
+    with pytest.raises(UserError, match="--gamma is a setting of gamma, not of euler or heun"):
+        eval_app.main(["--run", "run", "--sampler", "euler", "heun", "--gamma", "0.5"])
     empty = tmp_path / "empty"
     empty.mkdir()
     shutil.copy(trained / "config.toml", empty)

@@ -1,0 +1,30 @@
+"""From noise to data: samplers, the times at which they stop, and many samples at once."""
+
+from core.sampling.generate import Samples as Samples
+from core.sampling.generate import generate as generate
+from core.sampling.grids import GRIDS as GRIDS
+from core.sampling.grids import Grid as Grid
+from core.sampling.grids import at_units as at_units
+from core.sampling.grids import shifted as shifted
+from core.sampling.grids import uniform_grid as uniform_grid
+from core.sampling.jumps import Gamma, Pushforward, Restart
+from core.sampling.jumps import renoise as renoise
+from core.sampling.ode import AdaptiveOde, Ddim, DpmPlusPlus, Ode
+from core.sampling.sampler import Sampler as Sampler
+from core.sampling.sampler import check_sampler as check_sampler
+from core.sampling.sampler import usable as usable
+from core.sampling.sde import EulerMaruyama, HeunChurn
+
+SAMPLERS: dict[str, Sampler] = {
+    "pushforward": Pushforward(),
+    "restart": Restart(),
+    "gamma": Gamma(),
+    "euler": Ode("euler"),
+    "heun": Ode("heun"),
+    "ddim": Ddim(),
+    "ancestral": Ddim(randomness=1.0),
+    "dpmpp-2m": DpmPlusPlus(),
+    "churn": HeunChurn(),
+    "euler-maruyama": EulerMaruyama(),
+    "adaptive": AdaptiveOde(),
+}

@@ -1,0 +1,76 @@
+"""Many samples from noise, in batches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from core.condition import Condition
+from core.flow_map import FlowMap
+from core.sampling.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples and what they cost.
+
+    **Fields:** `x`, one example a row; `counts`, the network evaluations of each.
+    """
+
+    x: Float[np.ndarray, " n *shape"]
+    counts: Int[np.ndarray, " n"]
+
+    @property
+    def nfe(self) -> int | float:
+        """Network evaluations a sample: their number, or its mean where samples differ."""
+        same = bool(np.all(self.counts == self.counts[0]))
+        return int(self.counts[0]) if same else round(float(self.counts.mean()), 2)
+
+
+def generate(
+    flow_map: FlowMap,
+    sampler: Sampler,
+    times: Float[np.ndarray, " nodes"],
+    shape: tuple[int, ...],
+    labels: Int[np.ndarray, " n"] | int,
+    *,
+    key: Key[Array, ""],
+    batch: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> Samples:
+    """Samples from noise, in full batches, so that one program serves any number of samples.
+
+    The start is `sigma(times[0]) z`. **Arguments:** `times` decreasing, see `core.sampling.GRIDS`;
+    `labels` one a sample, or the number of unconditional samples; `progress` is called with the
+    number of samples after each batch.
+    """
+    n = labels if isinstance(labels, int) else len(labels)
+    parts, counts = [], []
+    for i, start in enumerate(range(0, n, batch)):
+        count = min(batch, n - start)
+        index = np.minimum(np.arange(start, start + batch), n - 1)
+        label = None if isinstance(labels, int) else jnp.asarray(labels)[index]
+        keys = jr.split(jr.fold_in(key, i), batch)
+        out = _generate_batch(flow_map, sampler, jnp.asarray(times), shape, label, keys)
+        parts.append(np.asarray(out.x)[:count])
+        counts.append(np.asarray(out.nfe)[:count])
+        if progress is not None:
+            progress(count)
+    return Samples(np.concatenate(parts), np.concatenate(counts))
+
+
+@eqx.filter_jit
+def _generate_batch(flow_map, sampler, times, shape, label, keys):
+    def one(key, label):
+        key_noise, key_sampler = jr.split(key)
+        cond = None if label is None else Condition(label=label)
+        path = flow_map.path
+        x = path.sigma(times[0]) * path.noise(key_noise, shape)
+        return sampler(flow_map, x, times, cond, key=key_sampler)
+
+    return jax.vmap(one)(keys, label)

@@ -1,0 +1,106 @@
+"""What a sampler is, and what it asks of a map."""
+
+import abc
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import equinox as eqx
+from jaxtyping import Array, Float, Key
+
+from core.condition import Condition
+from core.errors import UserError
+from core.flow_map import FlowMap
+from core.solve import Solution
+
+Times = Float[Array, " nodes"]
+
+Need = Literal["jumps", "ends", "velocity"]
+"""Of a map: jumps between any two times, jumps that end at the data, its diagonal."""
+
+
+class Sampler(eqx.Module):
+    """Moves one example from the first of some decreasing times to the last.
+
+    It sees a map only through `F(x, s, t)`, `v(x, t)` and the path, so it works with every
+    parameterisation and on every path. Fields are its settings.
+    """
+
+    needs: ClassVar[Need]
+    preview: ClassVar[int] = 1
+    """Evaluations with which it gives a first impression."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        flow_map: FlowMap,
+        x: Float[Array, "*shape"],
+        times: Times,
+        cond: Condition | None = None,
+        *,
+        key: Key[Array, ""],
+    ) -> Solution:
+        """The state at `times[-1]`, from `x` at `times[0]`, and the evaluations that it took."""
+
+    @abc.abstractmethod
+    def draws_noise(self, steps: int) -> bool:
+        """Whether its result depends on noise beside that of the start."""
+
+    def steps(self, nfe: int) -> int:
+        """The number of steps that use `nfe` network evaluations: one a step, unless overridden.
+
+        Raises `UserError` where no number of steps does.
+        """
+        return nfe
+
+
+_SERVED: dict[Need, tuple[Need, ...]] = {
+    "jumps": ("jumps", "ends", "velocity"),
+    "ends": ("ends",),
+    "velocity": ("velocity",),
+}
+_WORDS: dict[Need, str] = {
+    "jumps": "jumps that end before the data",
+    "ends": "jumps to the data",
+    "velocity": "the velocity at every time",
+}
+_INSTEAD: dict[Need, str] = {"jumps": "pushforward", "ends": "restart", "velocity": "euler"}
+
+
+def check_sampler(
+    name: str, sampler: Sampler, flow_map: FlowMap, own: Sampler | None = None
+) -> None:
+    """Raises `UserError` where the map cannot do what the sampler asks.
+
+    **Arguments:** `own`, the sampler for which the map was trained: what that needs was learned,
+    and from jumps between any two times everything else follows. Without it only the map's own
+    property `two_times` is looked at.
+    """
+    learned: Need = "jumps" if own is None else own.needs
+    if not flow_map.two_times:
+        learned = "ends"
+    if sampler.needs not in _SERVED[learned]:
+        raise UserError(
+            f"the sampler {name!r} needs {_WORDS[sampler.needs]}, but this model has learned only "
+            f"{_WORDS[learned]}; use --sampler {_INSTEAD[learned]}"
+        )
+
+
+def usable(name: str, sampler: Sampler, nfes: Sequence[int], most: int | None = None) -> list[int]:
+    """The numbers of evaluations, up to `most`, that a sampler can use; one a number of steps.
+
+    Raises `UserError` if there are none.
+    """
+    found, reasons = {}, []
+    for nfe in nfes:
+        try:
+            steps = sampler.steps(nfe)
+        except UserError as error:
+            reasons.append(error)
+        else:
+            if most is None or nfe <= most:
+                found.setdefault(steps, nfe)
+    if not found and reasons:
+        raise reasons[0]
+    if not found:
+        raise UserError(f"the sampler {name!r} can use none of --nfe {list(nfes)}, {most} at most")
+    return list(found.values())

@@ -1,0 +1,61 @@
+"""Samplers that add noise keep the law: two-sample tests against exact samples of a mixture."""
+
+import jax
+import jax.random as jr
+import pytest
+from jaxtyping import Array
+from scipy.stats import ks_2samp
+
+from core.conformance import problems
+from core.flow_map import FlowMap
+from core.oracle import OracleMap
+from core.path import Path, TrigPath
+from core.sampling import SAMPLERS, at_units, uniform_grid
+from core.sampling.grids import edm_grid
+from core.sampling.jumps import Gamma
+from core.sampling.sde import HeunChurn
+from tests.sampling.laws import ends
+
+N = 10_000
+PATH = TrigPath(noise_std=0.5)
+EXACT = OracleMap(problems()["mixture"], PATH)
+CHOSEN = at_units(PATH, (1, 0.6, 0.3, 0))
+CASES = {
+    "restart": (SAMPLERS["restart"], CHOSEN),
+    "gamma": (Gamma(0.7), CHOSEN),
+    "ancestral": (SAMPLERS["ancestral"], uniform_grid(PATH, 200)),
+    "churn": (HeunChurn(churn=10.0), edm_grid(PATH, 60)),
+    "euler-maruyama": (SAMPLERS["euler-maruyama"], uniform_grid(PATH, 100)),
+}
+
+
+class OtherNoise(FlowMap):
+    """An exact map that names a path of more noise than its own, which samplers then add."""
+
+    exact: FlowMap
+    path: Path
+
+    def average_velocity(self, x: Array, s: Array, t: Array, cond=None) -> Array:
+        return self.exact.average_velocity(x, s, t, cond)
+
+    def velocity(self, x: Array, t: Array, cond=None) -> Array:
+        return self.exact.velocity(x, t, cond)
+
+
+def p_value(name, flow_map):
+    """Of the sampler's ends and exact samples being of one law (Kolmogorov and Smirnov)."""
+    key_start, key_data = jr.split(jr.key(7))
+    starts = PATH.sigma(PATH.t_max) * PATH.noise(key_start, (N, 1))
+    found = ends(CASES[name][0], flow_map, starts, CASES[name][1])
+    data = jax.vmap(EXACT.problem.sample)(jr.split(key_data, N))
+    return ks_2samp(found[:, 0], data[:, 0]).pvalue
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_samples_are_of_the_exact_law(name):
+    assert p_value(name, EXACT) > 0.01
+
+
+@pytest.mark.parametrize("name", ["restart", "euler-maruyama"])
+def test_with_too_much_noise_on_the_way_they_are_not(name):
+    assert p_value(name, OtherNoise(EXACT, TrigPath(noise_std=0.75))) < 1e-4
