@@ -4,6 +4,7 @@ from plugins.consistency.cd import CD as CD
 from plugins.consistency.cmt import CMT as CMT
 from plugins.consistency.ct import CT as CT
 from plugins.consistency.ctm import CTM as CTM
+from plugins.consistency.ctm_scratch import CTMScratch as CTMScratch
 from plugins.consistency.ect import ECT as ECT
 from plugins.consistency.gcm import GCMConstant as GCMConstant
 from plugins.consistency.gcm import GCMVariable as GCMVariable
