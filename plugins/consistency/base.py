@@ -45,7 +45,9 @@ class GridPlugin(ConsistencyPlugin):
 
     source: ClassVar[str] = "arXiv 2303.01469"
     presets = {
-        "points": {"power": 0.0, "gap_power": 1.0, "first": 10, "last": 20, "rho": 0.0},
+        "points": {
+            "power": 0.5, "constant": 1e-3, "gap_power": 2.0, "first": 10, "last": 40, "rho": 0.0,
+        },
         "small-image": {
             "power": 0.0, "label_drop": 0.0, "gap_power": 1.0, "first": 10, "last": 20, "rho": 0.0,
         },
