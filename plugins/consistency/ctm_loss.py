@@ -39,8 +39,8 @@ class Combined(Objective):
     real examples; `features`, whether the ends are compared in the discriminator's features too;
     `least`, the least adaptive weight of the denoising loss.
 
-    Source: CTM (arXiv 2310.02279), eq. 13; the lecture notes' eq. 1.46. The adversarial part makes
-    consistency residuals and the composition error grow while samples improve.
+    Source: CTM (arXiv 2310.02279), eq. 13; the lecture notes' eq. 1.46. The adversarial part
+    rewards samples, not consistency: watch the composition error once it has begun.
     """
 
     plain: RowObjective
