@@ -20,12 +20,12 @@ from core.path import PATHS, LinearPath, Path
 from core.plugin import Task, find_plugin
 from core.row import make_row
 from core.teacher import MapTeacher, frozen
-from plugins.consistency.ctm_balance import last_weight, ratio
-from plugins.consistency.ctm_denoising import Denoising
-from plugins.consistency.ctm_gan import discriminator_loss, generator_loss
-from plugins.consistency.ctm_jump import TrajectoryJump
-from plugins.consistency.ctm_loss import Combined
-from plugins.consistency.ctm_segment import Solved
+from plugins.consistency.trajectory.balance import last_weight, ratio
+from plugins.consistency.trajectory.denoising import Denoising
+from plugins.consistency.trajectory.gan import discriminator_loss, generator_loss
+from plugins.consistency.trajectory.jump import TrajectoryJump
+from plugins.consistency.trajectory.loss import Combined
+from plugins.consistency.trajectory.segment import Solved
 from tests.objectives import TinyNet
 
 LINEAR = LinearPath()

@@ -2,7 +2,7 @@
 
     L = L_consistency + lambda_DM L_DM + lambda_GAN L_GAN
 
-The lambdas are numbers, times the adaptive weights of `ctm_balance` where these are wanted. The
+The lambdas are numbers, times the adaptive weights of `balance` where these are wanted. The
 discriminator is a second player, trained in the same step on the same `x_0` and `x_est`.
 """
 
@@ -21,9 +21,9 @@ from core.objective import Batch, Metrics, Objective, Players, RowObjective, row
 from core.row import Row
 from core.teacher import frozen
 from core.weights import Weight, square
-from plugins.consistency.ctm_balance import Losses, ratio, with_gradients
-from plugins.consistency.ctm_gan import discriminator_loss, generator_loss
-from plugins.consistency.ctm_jump import TrajectoryJump
+from plugins.consistency.trajectory.balance import Losses, ratio, with_gradients
+from plugins.consistency.trajectory.gan import discriminator_loss, generator_loss
+from plugins.consistency.trajectory.jump import TrajectoryJump
 
 PROBES = 8
 """Rows on which the composition error is watched."""

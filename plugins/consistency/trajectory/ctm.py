@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 from core.plugin import register
 from core.row_plugin import needed
 from core.teacher import Teacher
-from plugins.consistency.ctm_plugin import TrajectoryPlugin, ctm_presets
-from plugins.consistency.ctm_segment import Segment, Solved
+from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
+from plugins.consistency.trajectory.segment import Segment, Solved
 
 
 @register

@@ -23,10 +23,10 @@ from core.path import Path
 from core.plugin import Method, Task
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
-from plugins.consistency.ctm_denoising import Denoising
-from plugins.consistency.ctm_jump import TrajectoryJump
-from plugins.consistency.ctm_loss import Combined
-from plugins.consistency.ctm_segment import Segment
+from plugins.consistency.trajectory.denoising import Denoising
+from plugins.consistency.trajectory.jump import TrajectoryJump
+from plugins.consistency.trajectory.loss import Combined
+from plugins.consistency.trajectory.segment import Segment
 
 FLOOR = 2e-3
 """Least time of the endpoint's diagonal rows: its velocity divides by sigma."""

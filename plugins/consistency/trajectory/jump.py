@@ -17,7 +17,7 @@ from core.flow_map import FlowMap
 from core.objective import Term
 from core.row import Row
 from core.teacher import frozen
-from plugins.consistency.ctm_segment import Segment
+from plugins.consistency.trajectory.segment import Segment
 
 
 class TrajectoryJump(Term):
