@@ -9,10 +9,12 @@ from core.flow_map import Network
 
 
 class WarpedTimes(eqx.Module):
-    """`N(x, c(s), c(t))` with `c(s) = (e^(rate s) - 1) / rate`, so that `c(s) / s -> 1` at 0.
+    """`N(x, c(s), c(t))` with `c(s) = (e^(rate s) - 1) / (e^rate - 1)`, from 0 to 1.
 
     Steps proportional to `e^(-rate s)` are equally long on this scale. Source: "A Guide to Training
-    Consistency Models", section 3.2 and appendix C (the main text prints the constant elsewhere).
+    Consistency Models", section 3.2 and appendix C, which divides by `rate` instead: there `c` goes
+    up to 9.2 and is embedded with frequencies up to 1. Here embeddings expect times up to 1, and
+    their frequencies go up to 8; a larger scale makes the derivative in time explode.
     """
 
     net: Network
@@ -28,4 +30,4 @@ class WarpedTimes(eqx.Module):
         return self.net(x, self._scale(s), self._scale(t), cond)
 
     def _scale(self, time: Float[Array, ""]) -> Float[Array, ""]:
-        return jnp.expm1(self.rate * time) / self.rate
+        return jnp.expm1(self.rate * time) / jnp.expm1(self.rate)

@@ -4,7 +4,7 @@
     L = E w(s) / p(s | t) |R|,   u = s - h(s),   h(s) = 0.005 e^(-3.5 s),   w(s) = s e^(-6 s)
 
 `t = 0` (CU, `gcm-cu`), or from a law that favours the data end (VU, `gcm-vu`). The network is told
-`c(s) = (e^(3.5 s) - 1) / 3.5`, for which neighbours are equally far apart everywhere. With
+`c(s) = (e^(3.5 s) - 1) / (e^3.5 - 1)`, for which neighbours are equally far apart everywhere. With
 `--plugin.group 2` or more the loss is moment matching over groups of rows (`moments.py`).
 """
 
