@@ -9,12 +9,18 @@ import jax
 import tyro
 
 from apps._main import launch, print_json
-from apps._table import markdown, print_table, save
+from apps._table import console, markdown, print_table, save
 from core.conformance import Check, check_plugin
 from core.path import PATHS
 from core.plugin import Plugin, find_plugin, plugins
 from core.train.cli import parse_flags
 from core.versions import caption, versions
+
+NOTE = (
+    "Residuals are checked under the plain square, whatever distance and weight a method trains "
+    "with: the norm, pseudo-Huber and adaptive weights move the minimiser from the conditional "
+    "mean to a median, so that with sampled pairs the exact map is no stationary point of theirs."
+)
 
 COLUMNS = ("plugin", "check", "kind", "value", "bound", "control", "passed")
 
@@ -61,10 +67,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         rows += [_row(label, check) for check in checks]
     table = "A check passes if value <= bound < control", COLUMNS, rows
     print_table(*table)
+    console.print(NOTE)
     failed = [entry["name"] for entry in report if not entry["passed"]]
     result = {"versions": versions(), "plugins": report}
     if config.out:
-        save(config.out, result, f"{markdown(*table)}\n{caption(result['versions'])}\n")
+        save(config.out, result, f"{markdown(*table)}\n{NOTE}\n\n{caption(result['versions'])}\n")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         if config.json:

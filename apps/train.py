@@ -21,7 +21,7 @@ from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
 from core.train.config import TrainConfig
 from core.train.journal import Journal
-from core.train.run import claim, open_teacher
+from core.train.run import claim, open_start, open_teacher
 from core.train.toml import to_dict
 from core.train.trainer import Dispatch, NonFinite, Trainer
 
@@ -32,7 +32,7 @@ MOST_ROLLBACKS = 5
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Trains, or goes on with an interrupted run, and ends with pictures and a table."""
     config = parse(argv)
-    built = build(config, open_teacher(config))
+    built = build(config, open_teacher(config), start=open_start(config))
     if config.dry_run:
         return dry_run(config, built)
     preflight(config, built)

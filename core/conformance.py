@@ -31,13 +31,15 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
 from core.flow_map import FlowMap
-from core.objective import Batch, Objective, Row, RowObjective, Rows, Term
+from core.objective import Batch, GroupTerm, Objective, RowObjective, Rows, Term
 from core.oracle import GaussianProblem, OracleMap, Problem, ProductMixture
 from core.path import Path
 from core.plugin import Method, Plugin, Task
+from core.probes import NUM_BUMPS, Flipped, NoNetwork, Probe
+from core.row import Row
 from core.teacher import MapTeacher, frozen
+from core.weights import Weight
 
 P0_BOUND = 1e-9
 E0_BOUND = 4.0
@@ -63,86 +65,6 @@ class Check:
     def to_json(self) -> dict[str, Any]:
         """All fields, and `passed`."""
         return {**asdict(self), "passed": self.passed}
-
-
-class Probe(FlowMap):
-    """A map with smooth perturbations added: `V + sum_k psi_k phi_k(x, s, t)`."""
-
-    exact: FlowMap
-    psi: Float[Array, " count"]
-    path: Path
-
-    def average_velocity(
-        self,
-        x: Float[Array, "*shape"],
-        s: Float[Array, ""],
-        t: Float[Array, ""],
-        cond: Condition | None = None,
-    ) -> Float[Array, "*shape"]:
-        return self.exact.average_velocity(x, s, t, cond) + self._bump(x, s, t)
-
-    def with_velocity(
-        self,
-        x: Float[Array, "*shape"],
-        s: Float[Array, ""],
-        t: Float[Array, ""],
-        cond: Condition | None = None,
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        head = self.exact.velocity(x, s, cond) + self._bump(x, s, s)
-        return self.average_velocity(x, s, t, cond), head
-
-    @property
-    def has_head(self) -> bool:
-        return True
-
-    @property
-    def two_times(self) -> bool:
-        return self.exact.two_times
-
-    def _bump(self, x: Array, s: Array, t: Array) -> Array:
-        shapes = (jnp.ones_like(x), x, jnp.sin(2 * x), s * x, t * x, jnp.cos(x) * (s - t))
-        return sum((c * b for c, b in zip(self.psi, shapes, strict=True)), start=jnp.zeros_like(x))
-
-
-NUM_BUMPS = 6
-
-
-class Flipped(FlowMap):
-    """Where `flip` is 1, the map with the sign of `t - s` flipped; the exact map where it is 0.
-
-    Flipped: `2 v - V` off the diagonal, `-v` on it. To first order `V = v + (t - s)/2 Dv`, so this
-    is what a sign error learns. `flip` is an array, so that one program serves both.
-    """
-
-    exact: FlowMap
-    flip: Float[Array, ""]
-    path: Path
-
-    def average_velocity(
-        self,
-        x: Float[Array, "*shape"],
-        s: Float[Array, ""],
-        t: Float[Array, ""],
-        cond: Condition | None = None,
-    ) -> Float[Array, "*shape"]:
-        v, V = self.exact.velocity(x, s, cond), self.exact.average_velocity(x, s, t, cond)
-        return V + self.flip * jnp.where(s == t, -2 * v, 2 * (v - V))
-
-
-class _NoNetwork(eqx.Module):
-    """Stands where a plugin wants a network; the oracle takes the place of the map built on it."""
-
-    head_depth: int = eqx.field(static=True, default=1)
-
-    def __call__(self, x: Array, s: Array, t: Array, cond: Condition | None = None) -> Array:
-        del s, t, cond
-        return x
-
-    def with_head(
-        self, x: Array, s: Array, t: Array, cond: Condition | None = None
-    ) -> tuple[Array, Array]:
-        del s, t, cond
-        return x, x
 
 
 def problems() -> dict[str, Problem]:
@@ -171,7 +93,7 @@ def check_plugin(plugin: Plugin, path: Path, *, rows: int = 4096, seed: int = 0)
         key = jr.fold_in(jr.key(seed), len(checks))
         exact = OracleMap(problem=problem, path=path)
         task = Task(problem.shape, "points", 0)
-        method = plugin.method(_NoNetwork(), path, MapTeacher(exact), task, key=key)
+        method = plugin.method(NoNetwork(), path, MapTeacher(exact), task, key=key)
         checks += _check_method(name, method, problem, exact, rows, key)
     return checks
 
@@ -192,12 +114,16 @@ def _check_method(
             continue
         last = jnp.asarray(objective.steps)
         made = objective.rows(kind, batch, jr.fold_in(key, index + 1), last)
-        if kind.term.order is not None:
-            checks += _check_order(name, kind, problem, models, players, made)
+        term = kind.term
+        if isinstance(term, GroupTerm):
+            checks += _check_group(name, kind, term, models, exact, made)
+            term = term.single()
+        if term.order is not None:
+            checks += _check_order(f"{name}: {kind.name}", term, problem, models, players, made)
             continue
         marginal = jax.vmap(lambda row: _marginal_row(problem, objective.path, row))(made)
         (p0, e0), (p0_flipped, e0_flipped) = (
-            _examine(kind.term, m, dict.fromkeys(players, m), made, marginal) for m in models
+            _examine(term, m, dict.fromkeys(players, m), made, marginal) for m in models
         )
         checks.append(Check(f"{name}: {kind.name} residual", "P0", p0, P0_BOUND, p0_flipped))
         checks.append(Check(f"{name}: {kind.name} update", "E0", e0, E0_BOUND, e0_flipped))
@@ -206,7 +132,7 @@ def _check_method(
 
 def _check_order(
     name: str,
-    kind: Rows,
+    term: Term,
     problem: Problem,
     models: list[Flipped],
     players: list[str],
@@ -215,19 +141,44 @@ def _check_order(
     """By how much the measured power of the step falls short, on problems with a quadrature."""
     if not (isinstance(problem, ProductMixture) and problem.shape == (1,)):
         return []
-    order = kind.term.order
+    order = term.order
     assert order is not None
     few = jax.tree.map(lambda leaf: leaf[:ORDER_ROWS], made)
     sizes = [
         [
-            float(_mean_size(kind.term.with_step(h), problem, m, dict.fromkeys(players, m), few))
+            float(_mean_size(term.with_step(h), problem, m, dict.fromkeys(players, m), few))
             for h in STEPS
         ]
         for m in models
     ]
     short, short_flipped = (order - _power(size) for size in sizes)
-    label = f"{name}: {kind.name} order {order - short:.2f}"
+    label = f"{name} order {order - short:.2f}"
     return [Check(label, f"O(h^{order})", max(short, 0.0), ORDER_BOUND, short_flipped)]
+
+
+def _check_group(
+    name: str, kind: Rows, term: GroupTerm, models: list[Flipped], exact: FlowMap, made: Row
+) -> list[Check]:
+    """The loss of groups whose neighbours lie on true trajectories, and its gradient: both 0."""
+    assert isinstance(kind.weight, Weight)
+    weight = kind.weight
+    few = jax.tree.map(lambda leaf: leaf[: ORDER_ROWS // term.size * term.size], made)
+    groups = jax.tree.map(lambda leaf: leaf.reshape(-1, term.size, *leaf.shape[1:]), few)
+    value, control = (float(_group_size(term.exact(exact), weight, m, groups)) for m in models)
+    return [Check(f"{name}: {kind.name} groups", "P0", value, P0_BOUND, control)]
+
+
+@eqx.filter_jit
+def _group_size(term: GroupTerm, weight: Weight, model: FlowMap, groups: Row) -> Float[Array, ""]:
+    """The largest loss of a group, or entry of its gradient."""
+
+    def loss(psi: Array, group: Row) -> Array:
+        probe = Probe(exact=model, psi=psi, path=model.path)
+        return term.loss(probe, frozen(model), group, weight)
+
+    both = jax.value_and_grad(loss)
+    values, gradients = jax.vmap(lambda group: both(jnp.zeros(NUM_BUMPS), group))(groups)
+    return jnp.maximum(jnp.max(jnp.abs(values)), jnp.max(jnp.abs(gradients)))
 
 
 ORDER_ROWS = 256

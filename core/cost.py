@@ -5,6 +5,7 @@ evaluation of the network on the batch. A loop's body is counted once, so the ne
 unrolled.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,10 +54,14 @@ class Bench:
         alone = [eqx.tree_at(lambda o: o.kinds, objective, (_filled(kind),)) for kind in kinds]
         return self._measure(method, alone)
 
+    def flags(self, plugin: Plugin) -> Cost:
+        """A method with the flags that it has."""
+        method = self._method(plugin)
+        return self._measure(method, [method.objective])
+
     def split(self, plugin: type[Plugin]) -> Cost:
         """The method's own division of the batch into kinds of rows."""
-        method = self._method(plugin.preset("image"))
-        return self._measure(method, [method.objective])
+        return self.flags(plugin.preset("image"))
 
     def _method(self, plugin: Plugin) -> Method:
         path = LinearPath()
@@ -111,7 +116,7 @@ def _loss_and_gradient(players, objective, batch, key, step):
 
 
 def _filled(kind):
-    return type(kind)(kind.name, 1.0, kind.times, kind.term, kind.weight)
+    return dataclasses.replace(kind, share=1.0)
 
 
 def _flops(program: Program) -> float:

@@ -15,7 +15,7 @@ Everything here acts on one example; `jax.vmap` stands outside.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -244,6 +244,42 @@ class ConsistencyMap(FlowMap):
     @property
     def two_times(self) -> bool:
         return False
+
+
+class DataEndMap(FlowMap):
+    """A map that was trained for jumps to the data end alone, whatever its form.
+
+    Samplers that ask for other jumps, or for its velocity, refuse it.
+    """
+
+    flow_map: FlowMap
+    path: Path
+
+    @classmethod
+    def of(cls, flow_map: FlowMap) -> "DataEndMap":
+        """That map, for jumps to the data end alone."""
+        return cls(flow_map=flow_map, path=flow_map.path)
+
+    def average_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
+        return self.flow_map.average_velocity(x, s, t, cond)
+
+    @property
+    def two_times(self) -> bool:
+        return False
+
+
+Form = Literal["average", "rotation"]
+FORMS: dict[str, type[AverageVelocityMap] | type[RotationMap]] = {
+    "average": AverageVelocityMap,
+    "rotation": RotationMap,
+}
+"""Parameterisations of a flow map by a network, by name."""
 
 
 class DenoisedNetwork(eqx.Module):

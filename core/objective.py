@@ -17,10 +17,14 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
 from core.condition import Condition
+from core.errors import UserError
 from core.flow_map import FlowMap
+from core.laws import split_counts
 from core.path import Path
-from core.teacher import Teacher
-from core.times import TimeSampler, split_counts
+from core.row import Row, make_row
+from core.steps import Step
+from core.teacher import Teacher, frozen
+from core.times import TimeSampler
 from core.weights import Squared, Weight, square
 
 Players = dict[str, Any]
@@ -65,41 +69,6 @@ class Objective(eqx.Module):
         """
 
 
-class Row(eqx.Module):
-    """One training example at one pair of times.
-
-    `x_s = alpha(s) x_0 + sigma(s) z` and `v` is its conditional velocity, the derivative of that
-    line in `s`; `key` is the row's own randomness, `progress` the fraction of the training that is
-    done.
-    """
-
-    x_0: Float[Array, "*shape"]
-    z: Float[Array, "*shape"]
-    s: Float[Array, ""]
-    t: Float[Array, ""]
-    x_s: Float[Array, "*shape"]
-    v: Float[Array, "*shape"]
-    cond: Condition | None
-    key: Key[Array, ""]
-    progress: Float[Array, ""]
-
-
-def make_row(
-    path: Path,
-    x_0: Float[Array, "*shape"],
-    z: Float[Array, "*shape"],
-    s: Float[Array, ""],
-    t: Float[Array, ""],
-    cond: Condition | None,
-    key: Key[Array, ""],
-    progress: Float[Array, ""] | None = None,
-) -> Row:
-    """The row of `(x_0, z)` at the path times `s`, `t`; by default at the end of training."""
-    progress = jnp.ones_like(s) if progress is None else progress
-    x_s, v = path.interpolate(x_0, z, s), path.conditional_velocity(x_0, z, s)
-    return Row(x_0=x_0, z=z, s=s, t=t, x_s=x_s, v=v, cond=cond, key=key, progress=progress)
-
-
 class Term(eqx.Module):
     """The residual of one row. Its squared norm is what the row adds to the loss.
 
@@ -136,17 +105,42 @@ class Term(eqx.Module):
         return dataclasses.replace(self, **{"step": step})
 
 
+class GroupTerm(eqx.Module):
+    """The loss of a group of rows that are compared with one another, as in moment matching."""
+
+    size: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def loss(self, model: FlowMap, target: FlowMap, rows: Row, weight: Weight) -> Float[Array, ""]:
+        """The loss a row of one group: `rows` is a `Row` whose arrays have a leading axis `size`.
+
+        `weight` is that of the kind; most group terms take its factor of time alone.
+        """
+
+    @abc.abstractmethod
+    def single(self) -> Term:
+        """The residual that the rows of a group would have alone: what the oracle checks look at,
+        and the metric."""
+
+    @abc.abstractmethod
+    def exact(self, flow_map: FlowMap) -> "GroupTerm":
+        """The same loss with neighbours on the trajectories of `flow_map`, an exact one: then it
+        must be 0, and its gradient too."""
+
+
 class Rows(eqx.Module):
     """One kind of rows: its share of the batch, its times, its residual and its weight.
 
-    `weight` is one for all residuals of the term, or a tuple with one for each.
+    `weight` is one for all residuals of the term, or a tuple with one for each. `step` gives each
+    row a neighbour `u` of `s`; without one `u` is the target time.
     """
 
     name: str = eqx.field(static=True)
     share: float = eqx.field(static=True)
     times: TimeSampler
-    term: Term
+    term: Term | GroupTerm
     weight: Weight | tuple[Weight, ...] = Squared()
+    step: Step | None = None
 
 
 class FlowMatching(Term):
@@ -209,10 +203,10 @@ class RowObjective(Objective):
                 continue
             part = jax.tree.map(lambda leaf: leaf[start : start + n], batch)
             rows = self.rows(kind, part, kind_key, step)
-            losses, raw = jax.vmap(lambda row: row_losses(kind, players, target, row))(rows)
-            for name, values in losses.items():
-                totals[name] = totals.get(name, jnp.zeros(())) + jnp.sum(values) / len(batch.x_0)
-            metrics[f"{kind.name}/residual"] = jnp.mean(raw)
+            losses, raw = kind_losses(kind, players, target, rows)
+            for name, value in losses.items():
+                totals[name] = totals.get(name, jnp.zeros(())) + value * (n / len(batch.x_0))
+            metrics[f"{kind.name}/residual"] = raw
             start += n
         return totals, carry, {"loss": totals["model"], **metrics}
 
@@ -221,14 +215,18 @@ class RowObjective(Objective):
         n = len(batch.x_0)
         progress = jnp.clip(step / self.steps, 0.0, 1.0)
         key_times, key_noise, key_drop, key_rows = jr.split(key, 4)
-        s, t = (jax.vmap(self.path.time_of_unit)(u) for u in kind.times(key_times, n, progress))
+        s, t = kind.times(key_times, n, progress)
+        u = t if kind.step is None else kind.step(s, t, progress)
+        s, u, t = (jax.vmap(self.path.time_of_unit)(time) for time in (s, u, t))
         z = batch.z
         if z is None:
             z = jax.vmap(lambda k: self.path.noise(k, batch.x_0.shape[1:]))(jr.split(key_noise, n))
         label = self._label(batch.label, n, key_drop)
         cond = None if label is None else jax.vmap(lambda c: Condition(label=c))(label)
-        build = jax.vmap(lambda *parts: make_row(self.path, *parts, progress=progress))
-        return build(batch.x_0, z, s, t, cond, jr.split(key_rows, n))
+        build = jax.vmap(
+            lambda u, *parts: make_row(self.path, *parts, u=u, progress=jnp.asarray(progress))
+        )
+        return build(u, batch.x_0, z, s, t, cond, jr.split(key_rows, n))
 
     def _label(
         self, label: Int[Array, " n"] | None, n: int, key: Key[Array, ""]
@@ -239,16 +237,57 @@ class RowObjective(Objective):
         return jnp.where(drop, self.num_classes, label)
 
 
+LOG_WEIGHT = "log_weight"
+"""Name of the player that is a learned weight, if there is one; see `core.log_weight`."""
+
+
+def kind_losses(
+    kind: Rows, players: Players, target: Players, rows: Row
+) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
+    """The mean loss of one kind of rows for each player that it trains, and the flow map's
+    unweighted squared residual (mean over rows and dimensions)."""
+    term = kind.term
+    if not isinstance(term, GroupTerm):
+        losses, raw = jax.vmap(lambda row: row_losses(kind, players, target, row))(rows)
+        return {name: jnp.mean(values) for name, values in losses.items()}, jnp.mean(raw)
+    model, stopped, size = players["model"], target["model"], term.size
+    if len(rows.s) % size:
+        raise UserError(
+            f"{len(rows.s)} rows of kind {kind.name!r} do not make groups of {size}: "
+            "choose another --batch or --plugin.group"
+        )
+    groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), rows)
+    assert isinstance(kind.weight, Weight)
+    weight = kind.weight
+    losses = jax.vmap(lambda group: term.loss(model, stopped, group, weight))(groups)
+    first = jax.tree.map(lambda leaf: leaf[:, 0], groups)
+
+    def alone(row: Row) -> Array:
+        parts = term.single().residuals(frozen(players), target, row)
+        return square(parts["model"][0], "mean")
+
+    return {"model": jnp.mean(losses)}, jnp.mean(jax.vmap(alone)(first))
+
+
 def row_losses(
     kind: Rows, players: Players, target: Players, row: Row
 ) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
     """The weighted loss of one row for each player that it trains, and the flow map's unweighted
-    squared residual (mean over dimensions)."""
+    squared residual (mean over dimensions).
+
+    With a player `log_weight`, `w(s, t)`, the model's loss `L` becomes `sg[e^w] L`, and that player
+    has the loss `e^w sg[L] - w`, least at `e^w = 1 / E[L]`.
+    """
+    assert isinstance(kind.term, Term)
     parts = kind.term.residuals(players, target, row)
     losses = {name: _weighted(kind.weight, group, row) for name, group in parts.items()}
+    if LOG_WEIGHT in players:
+        level, loss = players[LOG_WEIGHT](row.unit), losses["model"]
+        losses[LOG_WEIGHT] = jnp.exp(level) * jax.lax.stop_gradient(loss) - level
+        losses["model"] = jax.lax.stop_gradient(jnp.exp(level)) * loss
     return losses, square(parts["model"][0], "mean")
 
 
 def _weighted(weight: Weight | tuple[Weight, ...], parts: Residuals, row: Row) -> Array:
     weights = weight if isinstance(weight, tuple) else (weight,) * len(parts)
-    return jnp.asarray(sum(w(part, row.s, row.t) for w, part in zip(weights, parts, strict=True)))
+    return jnp.asarray(sum(w(part, row.unit) for w, part in zip(weights, parts, strict=True)))

@@ -11,22 +11,15 @@ from typing import Any, ClassVar
 from jaxtyping import Array, Key
 
 from core.errors import UserError
-from core.flow_map import AverageVelocityMap, FlowMap, Network
-from core.objective import Rows, Term
+from core.flow_map import FORMS, FlowMap, Form, Network
+from core.laws import LogitNormal, MixedLaw, Point, TimeLaw, Uniform
+from core.log_weight import log_weight
+from core.objective import LOG_WEIGHT, GroupTerm, Rows, Term
 from core.path import Path
 from core.plugin import Method, Plugin, Task
+from core.steps import Step
 from core.teacher import Teacher
-from core.times import (
-    Diagonal,
-    LogitNormal,
-    MixedLaw,
-    Mixture,
-    OrderedPair,
-    Point,
-    TimeLaw,
-    TimeSampler,
-    Uniform,
-)
+from core.times import Diagonal, Mixture, OrderedPair, TimeSampler
 from core.weights import Adaptive, Reduce, Weight
 
 POINTS: dict[str, Any] = {"uniform": 1.0, "power": 0.0}
@@ -66,23 +59,29 @@ class RowPlugin(Plugin):
     """Constant c of the adaptive weight."""
     reduce: Reduce = "sum"
     """Whether |R|^2 is the sum or the mean over dimensions."""
+    learned_weight: bool = False
+    """Learn a weight of each pair of times, so that all count alike (EDM2, sCM)."""
+    form: Form = "average"
+    """What the network is: the average velocity, or the rotation of Simple-EDM and TrigFlow."""
     warm_start: bool = True
     """Start from the teacher's weights where it is a plain run of the same network."""
     label_drop: float = 0.1
     """Probability with which a label is replaced by the null class."""
 
     @abc.abstractmethod
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term | GroupTerm]:
         """The residuals of the diagonal rows and of the jump rows."""
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
-        del key
+        players = self.players(net, path)
+        if self.learned_weight:
+            players[LOG_WEIGHT] = log_weight(key)
         return Method(
             flow_map=self.flow_map(net, path),
             objective=task.objective(path, self.kinds(teacher, task), self.label_drop),
-            players=self.players(net, path),
+            players=players,
             sampler=self.sampler,
             **self.target(task),
         )
@@ -103,7 +102,7 @@ class RowPlugin(Plugin):
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         """The map that is trained."""
-        return AverageVelocityMap(net=net, path=path)
+        return FORMS[self.form](net=net, path=path)
 
     def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
         """The kinds of rows: diagonal and jump, with the shares of the flags."""
@@ -111,7 +110,7 @@ class RowPlugin(Plugin):
         diagonal, jump = self.terms(teacher)
         return (
             Rows("diagonal", self.diagonal, Diagonal(self.diagonal_law()), diagonal, self.weight()),
-            Rows("jump", 1 - self.diagonal, self.jump_mixture(), jump, self.weight()),
+            Rows("jump", 1 - self.diagonal, self.jump_mixture(), jump, self.weight(), self.step()),
         )
 
     def weight(self) -> Weight:
@@ -125,6 +124,10 @@ class RowPlugin(Plugin):
     def diagonal_law(self) -> TimeLaw:
         """The law of the diagonal's times: the method's own and the uniform one, mixed."""
         return MixedLaw((Uniform(), self.law()), (self.uniform, 1 - self.uniform))
+
+    def step(self) -> Step | None:
+        """Where the neighbour of a jump's source time lies, for rules with a finite step."""
+        return None
 
     def jump_times(self) -> TimeSampler:
         """The method's own pairs of times."""

@@ -1,113 +1,19 @@
-"""Time samplers: distributions over `(s, t)`.
+"""Time samplers: distributions over pairs `(s, t)` of source and target time.
 
 All times here are unit times, in [0, 1] with 0 the data and 1 the noise: times of the linear
 path. `Path.time_of_unit` carries them to another path at equal noise-to-signal ratio.
-One-dimensional laws carry their density, for importance weights.
 """
 
 import abc
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.scipy.special import ndtr, ndtri
-from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int, Key
 
-
-class TimeLaw(eqx.Module):
-    """A distribution of one time on [0, 1]."""
-
-    @abc.abstractmethod
-    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        """`n` independent draws."""
-
-    @abc.abstractmethod
-    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        """The probability density at `time`."""
-
-
-class Uniform(TimeLaw):
-    """Uniform on `[low, high]`, inside [0, 1]."""
-
-    low: float = 0.0
-    high: float = 1.0
-
-    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        return jr.uniform(key, (n,), minval=self.low, maxval=self.high)
-
-    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        inside = (time >= self.low) & (time <= self.high)
-        return jnp.where(inside, 1 / (self.high - self.low), 0.0)
-
-
-class Point(TimeLaw):
-    """Always the same time. It has no density: asking for one raises `ValueError`."""
-
-    time: float
-
-    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        del key
-        return jnp.full((n,), self.time)
-
-    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        raise ValueError("a point mass has no density: use another law where weights need one")
-
-
-class LogitNormal(TimeLaw):
-    """`sigmoid(mean + std N(0, 1))`: log-normal `sigma / alpha` with the same numbers, on any path.
-
-    Source: Stable Diffusion 3 (arXiv 2403.03206), eq. 19; MeanFlow uses (-0.4, 1).
-    """
-
-    mean: float = -0.4
-    std: float = 1.0
-
-    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        return _logistic(self.mean + self.std * jr.normal(key, (n,)))
-
-    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        safe = jnp.clip(time, 1e-6, 1 - 1e-6)
-        logit = jnp.log(safe) - jnp.log1p(-safe)
-        value = norm.pdf(logit, self.mean, self.std) / (safe * (1 - safe))
-        return jnp.where((time > 0) & (time < 1), value, 0.0)
-
-
-class ArctanLogNormal(TimeLaw):
-    """`2 / pi arctan(exp(mean + std N(0, 1)))`, a unit time. Source: FACM (arXiv 2507.03738).
-
-    sCM's law, log-normal noise-to-signal, is `LogitNormal` in unit time.
-    """
-
-    mean: float = -0.8
-    std: float = 1.6
-
-    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        return 2 / jnp.pi * jnp.arctan(jnp.exp(self.mean + self.std * jr.normal(key, (n,))))
-
-    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        angle = jnp.clip(time, 1e-6, 1 - 1e-6) * jnp.pi / 2
-        slope = jnp.pi / 2 / (jnp.sin(angle) * jnp.cos(angle))
-        value = norm.pdf(jnp.log(jnp.tan(angle)), self.mean, self.std) * slope
-        return jnp.where((time > 0) & (time < 1), value, 0.0)
-
-
-class MixedLaw(TimeLaw):
-    """A static mixture: the first `round(shares[0] n)` draws from `laws[0]`, and so on."""
-
-    laws: tuple[TimeLaw, ...]
-    shares: tuple[float, ...] = eqx.field(static=True)
-
-    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        counts, keys = split_counts(n, self.shares), jr.split(key, len(self.laws))
-        return jnp.concatenate(
-            [law.sample(k, m) for law, k, m in zip(self.laws, keys, counts) if m > 0]
-        )
-
-    def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        parts = [share * law.density(time) for law, share in zip(self.laws, self.shares) if share]
-        return sum(parts[1:], start=parts[0])
+from core.laws import LogitNormal, TimeLaw, logistic, split_counts
+from core.steps import NodeGrid
 
 
 class TimeSampler(eqx.Module):
@@ -204,7 +110,7 @@ class TruncatedGap(TimeSampler):
         d = self.gap.sample(key_gap, n)
         top = ndtr((jnp.log1p(-d) - jnp.log(d) - self.mean) / self.std)
         level = top * jr.uniform(key_target, (n,), minval=1e-6, maxval=1.0)
-        t = jnp.minimum(_logistic(self.mean + self.std * ndtri(level)), 1 - d)
+        t = jnp.minimum(logistic(self.mean + self.std * ndtri(level)), 1 - d)
         return jnp.minimum(t + d, 1.0), t
 
 
@@ -270,42 +176,80 @@ class GrowingWindow(TimeSampler):
         return t + gap, t
 
 
-class GridNeighbours(TimeSampler):
-    """Neighbouring nodes `(s, u)` of a grid that is refined: the second time is the neighbour.
+class GridSource(TimeSampler):
+    """A node of a grid above the data end for `s`, and the data end for `t`.
 
-    The grid has `N` intervals, uniform in `sigma^(1/rho)` on `[sigma_min, sigma_max]` (EDM's) with
-    `sigma` the noise-to-signal ratio, that is `sigma / (1 + sigma)` in unit time; its first and
-    last nodes are moved to 0 and 1. With `rho = 0` they are evenly spaced in unit time. `N` grows
-    as in consistency training,
-
-        N(k) = ceil(sqrt(progress ((s_1 + 1)^2 - s_0^2) + s_0^2) - 1),
-
-    and stays `s_1` where `s_0 = s_1`. Source: Consistency Models (arXiv 2303.01469), appendix C.
+    Uniform over the intervals, of which `s` is the upper end; with `std > 0` the interval is that
+    of a log-normal noise-to-signal ratio, so that its probability is the difference of two normal
+    distribution functions. Source: Consistency Models (arXiv 2303.01469), algorithm 2; iCT (arXiv
+    2310.14189), eq. 9, with (-1.1, 2.0).
     """
 
-    first: int = eqx.field(static=True, default=10)
-    last: int = eqx.field(static=True, default=10)
-    rho: float = eqx.field(static=True, default=7.0)
-    sigma_min: float = eqx.field(static=True, default=0.002)
-    sigma_max: float = eqx.field(static=True, default=80.0)
+    grid: NodeGrid
+    mean: float = eqx.field(static=True, default=0.0)
+    std: float = eqx.field(static=True, default=0.0)
 
     def __call__(
         self, key: Key[Array, ""], n: int, progress: Array
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        low, high = self.first**2, (self.last + 1) ** 2
-        refined = jnp.ceil(jnp.sqrt(progress * (high - low) + low) - 1)
-        count = jnp.clip(refined, self.first, self.last)
-        index = jnp.floor(jr.uniform(key, (n,)) * count)
-        return self.node((index + 1) / count), self.node(index / count)
+        level = jr.uniform(key, (n,))
+        if self.std:
+            ends = jnp.log(self.grid.sigma(jnp.array([0.0, 1.0])))
+            low, high = ndtr((ends - self.mean) / self.std)
+            sigma = jnp.exp(self.mean + self.std * ndtri(low + level * (high - low)))
+            level = self.grid.fraction(sigma / (1 + sigma))
+        count = self.grid.intervals(progress)
+        index = jnp.clip(jnp.floor(level * count), 0, count - 1)
+        s = self.grid.node((index + 1) / count)
+        return s, jnp.zeros_like(s)
 
-    def node(self, fraction: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        """The unit time of a node: `fraction` 0 is the data end, 1 the noise end."""
-        if self.rho == 0:
-            return fraction
-        a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
-        sigma = (a + fraction * (b - a)) ** self.rho
-        inside = sigma / (1 + sigma)
-        return jnp.where(fraction <= 0, 0.0, jnp.where(fraction >= 1, 1.0, inside))
+
+class TargetThenSource(TimeSampler):
+    """`t` from one law on `[low, high]`, then `s` from the other, scaled to `[t, high]`.
+
+    Source: GCM, section 3.4 and eqs. 15 and 17.
+    """
+
+    target: TimeLaw
+    source: TimeLaw
+    low: float = 0.0
+    high: float = 1.0
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        del progress
+        key_target, key_source = jr.split(key)
+        t = self.low + (self.high - self.low) * self.target.sample(key_target, n)
+        return t + (self.high - t) * self.source.sample(key_source, n), t
+
+
+class SourceThenTarget(TimeSampler):
+    """`s` from a law, then `t` uniform on `[low, s]`. Source: IMM (arXiv 2503.07565)."""
+
+    source: TimeLaw
+    low: float = 0.0
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        del progress
+        key_source, key_target = jr.split(key)
+        s = self.source.sample(key_source, n)
+        return s, self.low + (s - self.low) * jr.uniform(key_target, (n,))
+
+
+class Shared(TimeSampler):
+    """Each pair of `times` serves a whole group of `size` neighbouring rows."""
+
+    times: TimeSampler
+    size: int = eqx.field(static=True, default=4)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        s, t = self.times(key, -(-n // self.size), progress)
+        return jnp.repeat(s, self.size)[:n], jnp.repeat(t, self.size)[:n]
 
 
 CLIMB = 0.6
@@ -339,19 +283,3 @@ class Mixture(TimeSampler):
         keys = jr.split(key, len(self.samplers))
         pairs = [f(k, m, progress) for f, k, m in zip(self.samplers, keys, counts) if m > 0]
         return jnp.concatenate([s for s, _ in pairs]), jnp.concatenate([t for _, t in pairs])
-
-
-def split_counts(n: int, shares: tuple[float, ...]) -> tuple[int, ...]:
-    """`n` rows divided by `shares` (which sum to 1) into whole counts that sum to `n`.
-
-    Raises `ValueError` where the shares are negative or do not sum to 1.
-    """
-    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise ValueError(f"shares must be non-negative and sum to 1, got {shares}")
-    edges = [0] + [round(n * sum(shares[: i + 1])) for i in range(len(shares))]
-    return tuple(b - a for a, b in zip(edges[:-1], edges[1:]))
-
-
-def _logistic(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """The logistic function, kept strictly inside (0, 1) in float32."""
-    return jnp.clip(jax.nn.sigmoid(x), 1e-6, 1 - 1e-6)

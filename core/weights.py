@@ -1,6 +1,7 @@
 """Loss weights: how the residual of one row becomes its loss.
 
-`R` is the residual of one row (any shape); the loss is a weighted `|R|^2`. Whether `|R|^2` is the
+`R` is the residual of one row (any shape). A distance reads the residual alone; `Timed` puts a
+weight in time (`core.time_weights`) before any of them. Whether `|R|^2` is the
 sum or the mean over the dimensions matters for every weight that has a constant, so it is a named
 field (`reduce`) of each. A weight that depends on the sampled residual moves the minimiser away
 from the conditional mean, so oracle checks use `Squared`.
@@ -14,6 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.row import Times
+from core.time_weights import TimeWeight
+
 Reduce = Literal["sum", "mean"]
 
 
@@ -21,10 +25,8 @@ class Weight(eqx.Module):
     """The loss of one row as a function of its residual and times."""
 
     @abc.abstractmethod
-    def __call__(
-        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        """A scalar loss; its gradient flows through `residual` only."""
+    def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
+        """A scalar loss; its gradient flows through `residual` only. `times` are unit times."""
 
 
 class Squared(Weight):
@@ -32,10 +34,8 @@ class Squared(Weight):
 
     reduce: Reduce = eqx.field(static=True, default="sum")
 
-    def __call__(
-        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        del s, t
+    def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
+        del times
         return square(residual, self.reduce)
 
 
@@ -50,29 +50,10 @@ class Adaptive(Weight):
     constant: float = 0.01
     reduce: Reduce = eqx.field(static=True, default="sum")
 
-    def __call__(
-        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        del s, t
+    def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
+        del times
         value = square(residual, self.reduce)
         return value * jax.lax.stop_gradient(value + self.constant) ** -self.power
-
-
-class SineAdaptive(Weight):
-    """`sin(pi s / 2) |R|^2 / sg[(|R|^2 + c)^p]`, for paths whose times are in [0, 1].
-
-    Source: FACM (arXiv 2507.03738), section 3.3.
-    """
-
-    power: float = 0.5
-    constant: float = 1e-3
-    reduce: Reduce = "mean"
-
-    def __call__(
-        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        adaptive = Adaptive(self.power, self.constant, self.reduce)
-        return jnp.sin(jnp.pi / 2 * s) * adaptive(residual, s, t)
 
 
 class PseudoHuber(Weight):
@@ -81,10 +62,8 @@ class PseudoHuber(Weight):
     constant: float = 0.03
     reduce: Reduce = eqx.field(static=True, default="sum")
 
-    def __call__(
-        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        del s, t
+    def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
+        del times
         return jnp.sqrt(square(residual, self.reduce) + self.constant**2) - self.constant
 
 
@@ -94,26 +73,24 @@ class Cauchy(Weight):
     scale: float = 0.01
     reduce: Reduce = eqx.field(static=True, default="mean")
 
-    def __call__(
-        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        del s, t
+    def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
+        del times
         return jnp.log1p(square(residual, self.reduce) / self.scale)
 
 
-class PerGap(Weight):
-    """`|R|^2 / (s - t)^power`, for a difference between neighbours whose size is that of the gap.
+class Norm(Weight):
+    """`|R|`, the square root of `|R|^2`; its gradient is a unit vector, and 0 at `R = 0`.
 
-    Power 1 is iCT's (arXiv 2310.14189, section 3.2); power 2 weights velocities evenly over time.
+    The minimiser is the geometric median, not the mean. Source: ECT (arXiv 2406.14548); GCM eq. 5.
     """
 
-    power: float = 1.0
     reduce: Reduce = eqx.field(static=True, default="sum")
 
-    def __call__(
-        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        return square(residual, self.reduce) / jnp.maximum(s - t, 1e-6) ** self.power
+    def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
+        del times
+        value = square(residual, self.reduce)
+        safe = jnp.where(value > 0, value, 1.0)
+        return jnp.where(value > 0, jnp.sqrt(safe), 0.0)
 
 
 class TangentNorm(Weight):
@@ -126,12 +103,20 @@ class TangentNorm(Weight):
     constant: float = 0.1
     reduce: Reduce = eqx.field(static=True, default="sum")
 
-    def __call__(
-        self, residual: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        del s, t
+    def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
+        del times
         value = square(residual, self.reduce)
         return value / jax.lax.stop_gradient(jnp.sqrt(value) + self.constant)
+
+
+class Timed(Weight):
+    """`factor(times) distance(R)`: any weight in time with any distance."""
+
+    factor: TimeWeight
+    distance: Weight = Squared()
+
+    def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
+        return self.factor(times) * self.distance(residual, times)
 
 
 def square(residual: Float[Array, "*shape"], reduce: Reduce = "sum") -> Float[Array, ""]:

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array
 
+from core.laws import Point
 from core.objective import FlowMatching, RowObjective, Rows
 from core.path import LinearPath
 from core.plugin import Task
 from core.teacher import frozen
-from core.times import OrderedPair, Point
+from core.times import OrderedPair
 from plugins.flow_matching import FM
 from plugins.meanflow import IMF, MF
 from plugins.meanflow.head import HeadDiagonal, HeadJump

@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+import plugins as plugins
 from core.change import (
     MovedMap,
     matched_time,
@@ -20,6 +21,10 @@ from core.change import (
 from core.flow_map import AverageVelocityMap
 from core.oracle import GaussianProblem, OracleMap
 from core.path import PATHS, CosinePath, EDMPath, LinearPath, Path, TrigPath
+from core.sampling import Pushforward
+from core.train.build import build
+from core.train.cli import parse
+from core.train.trainer import Trainer
 
 EVERY_PATH: dict[str, Path] = {
     **{name: path() for name, path in PATHS.items()},
@@ -170,3 +175,36 @@ def test_a_path_that_the_map_does_not_cover_is_refused():
     with pytest.raises(ValueError, match="use restrict"):
         MovedMap(flow_map, LinearPath())
     assert MovedMap(flow_map, restrict(LinearPath(), EDMPath())).two_times
+
+
+# --- Samples ---
+
+
+def trained(steps=20):
+    """A small iMF network after a few steps on the checkerboard."""
+    flags = ["--plugin", "imf", "--data", "checkerboard", "--data.n", "512", "--net.width", "16"]
+    config = parse([*flags, "--net.depth", "2", "--steps", str(steps), "--batch", "64"])
+    trainer = Trainer(config, build(config))
+    for _ in trainer.run():
+        pass
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), trainer.flow_map())
+
+
+@pytest.mark.parametrize("kind", ["closed form", "trained"])
+def test_samples_are_the_same_on_every_path(kind, x64, getkey):
+    """The same noise, carried along and jumped in four steps at matched times on each path."""
+    base = restrict(LinearPath(), EDMPath())
+    if kind == "trained":
+        flow_map = AverageVelocityMap(trained().net, base)
+        noise = jr.normal(getkey(), (64, 2))
+    else:
+        flow_map, noise = OracleMap(gaussian(), base), jr.normal(getkey(), (64, 3))
+    grid = jnp.linspace(base.t_max, base.t_min, 5)
+    push = jax.vmap(lambda f, x, times: Pushforward()(f, x, times, key=jr.key(0)), (None, 0, None))
+    expected = push(flow_map, noise, grid)
+    for path in (TrigPath(), EDMPath()):
+        moved = MovedMap(flow_map, restrict(path, base))
+        start = jax.vmap(lambda x: move_state(moved.path, base, x, grid[0])[0])(noise)
+        times = jax.vmap(lambda t: matched_time(base, moved.path, t))(grid)
+        samples = push(moved, start, times) / state_scale(moved.path, base, times[-1])
+        np.testing.assert_allclose(samples, expected, rtol=1e-5, atol=1e-8)

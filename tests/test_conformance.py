@@ -13,10 +13,11 @@ from jaxtyping import Array
 from core import conformance, rules
 from core.conformance import E0_BOUND, P0_BOUND, Check, check_plugin, largest_score
 from core.flow_map import AverageVelocityMap
+from core.laws import Uniform
 from core.objective import FlowMatching, Objective, RowObjective, Rows, Term, make_row
 from core.path import PATHS, LinearPath, TrigPath
 from core.plugin import Method, Plugin
-from core.times import Diagonal, OrderedPair, Uniform
+from core.times import Diagonal, OrderedPair
 from plugins.flow_matching import FM
 from plugins.meanflow import IMF, MF
 

@@ -10,11 +10,12 @@ from jaxtyping import Array, Float
 
 from core.conformance import problems
 from core.flow_map import AverageVelocityMap, FlowMap
+from core.laws import Uniform
 from core.objective import Batch, FlowMatching, RowObjective, Rows, Term, make_row, row_losses
 from core.oracle import OracleMap
 from core.path import LinearPath, TrigPath
 from core.teacher import frozen
-from core.times import Diagonal, OrderedPair, Uniform
+from core.times import Diagonal, OrderedPair
 from core.weights import Adaptive
 from plugins.meanflow.imf import BoundaryJump, HeadJump
 from plugins.meanflow.mf import MeanFlowJump
@@ -204,7 +205,7 @@ def test_a_weight_that_depends_on_the_residual_moves_the_minimiser(x64, getkey):
         x_0 = problem.sample_posterior(path, key, x_s, s)
         row = make_row(path, x_0, (x_s - (1 - s) * x_0) / s, s, t, None, key)
         left = MeanFlowJump()(exact, exact, row)
-        weights = [lambda R, p=p: Adaptive(power=p)(R, s, t) / 2 for p in powers]
+        weights = [lambda R, p=p: Adaptive(power=p)(R, row.unit) / 2 for p in powers]
         return left, [jax.grad(weight)(left) for weight in weights]
 
     left, updates = jax.jit(jax.vmap(one))(jr.split(getkey(), n))

@@ -9,9 +9,10 @@ import pytest
 
 from core.errors import UserError
 from core.flow_map import AverageVelocityMap
+from core.laws import Uniform
 from core.objective import Batch, FlowMatching, RowObjective, Rows, row_losses
 from core.path import LinearPath, TrigPath
-from core.times import Diagonal, Uniform
+from core.times import Diagonal
 from core.weights import Adaptive
 from plugins.flow_matching import FM
 from plugins.meanflow import IMF, MF

@@ -5,23 +5,28 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from core import times
+from core import laws, times
 from core.path import PATHS
 
 LAWS = {
-    "uniform": times.Uniform(),
-    "part": times.Uniform(0.2, 0.7),
-    "logit-normal": times.LogitNormal(-0.4, 1.0),
-    "arctan": times.ArctanLogNormal(-0.8, 1.6),
+    "uniform": laws.Uniform(),
+    "part": laws.Uniform(0.2, 0.7),
+    "logit-normal": laws.LogitNormal(-0.4, 1.0),
+    "arctan": laws.ArctanLogNormal(-0.8, 1.6),
+    "sine": laws.Sine(),
+    "cosh": laws.Cosh(),
+    "uniform-power": laws.UniformPower(4),
 }
 SAMPLERS = {
     "diagonal": times.Diagonal(),
-    "triangle": times.OrderedPair(times.Uniform(), times.Uniform()),
-    "pair": times.OrderedPair(times.LogitNormal(), times.LogitNormal(0.4, 1.0)),
+    "triangle": times.OrderedPair(laws.Uniform(), laws.Uniform()),
+    "pair": times.OrderedPair(laws.LogitNormal(), laws.LogitNormal(0.4, 1.0)),
     "capped": times.Capped(),
     "gap": times.Gap(),
     "truncated": times.TruncatedGap(),
-    "full": times.OrderedPair(times.Point(1.0), times.Point(0.0)),
+    "scaled": times.TargetThenSource(laws.UniformPower(4), laws.Sine(), 0.006, 0.994),
+    "below": times.SourceThenTarget(laws.Uniform(0.1, 0.9), 0.1),
+    "full": times.OrderedPair(laws.Point(1.0), laws.Point(0.0)),
     "mixture": times.Mixture((times.Diagonal(), times.Gap()), (0.25, 0.75)),
 }
 STEP = jnp.zeros((), jnp.int32)
@@ -42,7 +47,7 @@ def test_density_integrates_to_one_and_matches_the_draws(name, getkey):
 
 def test_a_point_mass_has_no_density():
     with pytest.raises(ValueError, match="point mass"):
-        times.Point(0.5).density(jnp.ones(3))
+        laws.Point(0.5).density(jnp.ones(3))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -59,10 +64,10 @@ def test_diagonal_rows_have_equal_times(getkey):
 
 
 def test_truncated_gap_follows_the_truncated_law(getkey):
-    sampler = times.TruncatedGap(times.Uniform(0.4, 0.4 + 1e-6), -0.4, 1.0)
+    sampler = times.TruncatedGap(laws.Uniform(0.4, 0.4 + 1e-6), -0.4, 1.0)
     _, t = sampler(getkey(), 40_000, STEP)
     nodes = np.linspace(1e-4, 0.6, 4001)
-    density = np.asarray(times.LogitNormal(-0.4, 1.0).density(jnp.asarray(nodes)))
+    density = np.asarray(laws.LogitNormal(-0.4, 1.0).density(jnp.asarray(nodes)))
     mean = np.trapezoid(density * nodes, nodes) / np.trapezoid(density, nodes)
     assert float(t.mean()) == pytest.approx(mean, abs=0.003)
 
@@ -74,9 +79,9 @@ def test_mixture_splits_statically(getkey):
 
 @pytest.mark.parametrize("n", [1, 7, 128])
 def test_split_counts_cover_the_batch(n):
-    assert sum(times.split_counts(n, (0.3, 0.3, 0.4))) == n
+    assert sum(laws.split_counts(n, (0.3, 0.3, 0.4))) == n
     with pytest.raises(ValueError, match="sum to 1"):
-        times.split_counts(n, (0.5, 0.6))
+        laws.split_counts(n, (0.5, 0.6))
 
 
 @pytest.mark.parametrize("name", sorted(PATHS))
@@ -119,18 +124,15 @@ def test_a_stage_begins_where_the_copy_of_the_last_one_is_made():
     assert list(starts) == pytest.approx([length * k for k in range(1, stages)], abs=stages)
 
 
-def test_neighbours_on_a_grid_share_a_node_and_the_grid_is_refined():
-    grid = times.GridNeighbours(2, 20)
-    for progress, count in ((0.0, 2), (1.0, 20)):
-        s, u = grid(jr.key(0), 3000, jnp.asarray(progress))
-        upper, lower = np.unique(np.asarray(s)), np.unique(np.asarray(u))
-        assert len(upper) == len(lower) == count
-        np.testing.assert_allclose(upper[:-1], lower[1:], rtol=1e-6)
-        assert lower[0] == 0 and upper[-1] == 1
+def test_rows_of_a_group_share_their_times(getkey):
+    s, t = times.Shared(times.Gap(), 4)(getkey(), 18, STEP)
+    assert s.shape == t.shape == (18,)
+    assert len(np.unique(s)) == 5
+    assert (s[:4] == s[0]).all() and (t[4:8] == t[4]).all()
 
 
 def test_pairs_in_either_order_have_a_window_that_grows():
-    sampler = times.EitherOrder(times.OrderedPair(times.Uniform(), times.Uniform()), 0.1)
+    sampler = times.EitherOrder(times.OrderedPair(laws.Uniform(), laws.Uniform()), 0.1)
     for progress, widest in ((0.0, 0.1), (0.5, 0.1**0.5), (1.0, 1.0)):
         s, t = sampler(jr.key(0), 4000, jnp.asarray(progress))
         assert jnp.mean(s > t) == 0.5
@@ -138,8 +140,8 @@ def test_pairs_in_either_order_have_a_window_that_grows():
 
 
 def test_a_mixed_law_has_the_mixed_density():
-    law = times.MixedLaw((times.Uniform(), times.LogitNormal()), (0.3, 0.7))
+    law = laws.MixedLaw((laws.Uniform(), laws.LogitNormal()), (0.3, 0.7))
     grid = jnp.linspace(0.05, 0.95, 7)
-    expected = 0.3 * times.Uniform().density(grid) + 0.7 * times.LogitNormal().density(grid)
+    expected = 0.3 * laws.Uniform().density(grid) + 0.7 * laws.LogitNormal().density(grid)
     assert jnp.allclose(law.density(grid), expected)
     assert len(law.sample(jr.key(0), 11)) == 11

@@ -34,7 +34,7 @@ from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
 from core.train.config import TrainConfig
-from core.train.run import claim, open_teacher, read_config
+from core.train.run import claim, open_start, open_teacher, read_config
 from core.train.trainer import Trainer
 from core.versions import versions
 
@@ -57,14 +57,14 @@ def _leave_with(parent: int) -> None:
 
 def _count(job: Job) -> None:
     config = parse(job.flags)
-    flops, loop = step_flops(config, build(config, open_teacher(config)))
+    flops, loop = step_flops(config, build(config, open_teacher(config), start=open_start(config)))
     cost = {"config": job.config, "flops": flops, "loop": loop}
     write_json(Path(job.folder) / "cost.json", cost)
 
 
 def _run(job: Job) -> None:
     config = parse(job.flags)
-    built = build(config, open_teacher(config))
+    built = build(config, open_teacher(config), start=open_start(config))
     name = built.method.sampler
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     nfe = usable(name, SAMPLERS[name], job.nfe, find_plugin(config.plugin).most_nfe)
@@ -80,7 +80,7 @@ def _run(job: Job) -> None:
     draw(flow_map, built, nfe, folder)
     flops, loop = step_flops(config, built)
     cell = Cell(
-        plugin=config.plugin,
+        plugin=job.label,
         family=find_plugin(config.plugin).family,
         sampler=name,
         seed=config.seed,

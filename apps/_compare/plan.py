@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from apps._compare.settings import CompareConfig
+from apps._compare.settings import CompareConfig, Entry
 from core.compare import steps_for
 from core.compare.cell import cells_in, read_cell
 from core.errors import UserError
 from core.evaluation import KNOWN_LAWS
-from core.plugin import find_plugin
 from core.train import toml
 from core.train.cli import parse
 from core.train.config import TrainConfig
@@ -27,12 +26,14 @@ _OWN = ("plugin", "seed", "steps", "teacher")
 class Job:
     """The work of one child process, as its `job.json` has it.
 
-    `what`: train and measure a run, or count the operations of one step. `flags` are those of
-    `apps.train`; `config` is what they shape; `shared` is what all runs of a comparison share.
+    `what`: train and measure a run, or count the operations of one step. `label` names the method
+    or variant; `flags` are those of `apps.train`; `config` is what they shape; `shared` is what all
+    runs of a comparison share.
     """
 
     what: What
     name: str
+    label: str
     folder: str
     flags: list[str]
     config: dict[str, Any]
@@ -69,8 +70,9 @@ class Plan:
 
     def __init__(self, settings: CompareConfig, extra: list[str]):
         self._settings, self._extra = settings, extra
-        self.out, self.names = Path(settings.folder), settings.names()
-        reference = self._parse(settings.reference)
+        self.out, self.entries = Path(settings.folder), settings.entries()
+        self._reference = Entry(settings.reference)
+        reference = self._parse(self._reference)
         self._steps, self._batch = settings.steps or reference.steps, reference.batch
         common = {k: v for k, v in toml.shaping(toml.to_dict(reference)).items() if k not in _OWN}
         budget = {"budget": settings.budget, "steps": self._steps, "n": settings.n}
@@ -81,24 +83,25 @@ class Plan:
 
     def teacher(self) -> Job | None:
         """The run of the teacher, where some method needs one that this comparison trains."""
-        if self._settings.teacher != "auto" or not any(map(_taught, self.names)):
+        if self._settings.teacher != "auto" or not any(entry.taught for entry in self.entries):
             return None
-        steps = self._settings.teacher_steps or self._parse("fm").steps
-        return self._job("run", "teacher", self.out / "teacher", "fm", 0, steps)
+        fm = Entry("fm")
+        steps = self._settings.teacher_steps or self._parse(fm).steps
+        return self._job("run", "teacher", self.out / "teacher", fm, 0, steps)
 
     def drop_taught(self) -> list[str]:
         """Leaves out the methods that need a teacher, and returns their names."""
-        dropped = [name for name in self.names if _taught(name)]
-        self.names = [name for name in self.names if name not in dropped]
+        dropped = [entry.label for entry in self.entries if entry.taught]
+        self.entries = [entry for entry in self.entries if not entry.taught]
         return dropped
 
     def costs(self) -> list[Job]:
         """The counts of operations that the steps depend on: none for equal examples."""
         if self._settings.budget == "samples":
             return []
-        names = dict.fromkeys([self._settings.reference, *self.names])
+        entries = dict.fromkeys([self._reference, *self.entries])
         folder = self.out / "costs"
-        return [self._job("cost", n, folder / n, n, 0, self._steps) for n in names]
+        return [self._job("cost", e.label, folder / e.label, e, 0, self._steps) for e in entries]
 
     def runs(self, missing: int | None = None) -> list[Job]:
         """The runs of all methods and seeds, seed by seed.
@@ -106,11 +109,11 @@ class Plan:
         With equal operations their steps follow from `costs`; a method whose operations were not
         counted is left out, or has `missing` steps.
         """
-        steps = {name: self._steps_of(name, missing) for name in self.names}
+        steps = {entry: self._steps_of(entry.label, missing) for entry in self.entries}
         return [
-            self._job("run", f"{name}-{seed}", self.out / f"{name}-{seed}", name, seed, count)
+            self._job("run", f"{e.label}-{seed}", self.out / f"{e.label}-{seed}", e, seed, count)
             for seed in range(self._settings.seeds)
-            for name, count in steps.items()
+            for e, count in steps.items()
             if count is not None
         ]
 
@@ -128,31 +131,33 @@ class Plan:
         what: Literal["run", "cost"],
         name: str,
         folder: Path,
-        plugin: str,
+        entry: Entry,
         seed: int,
         steps: int,
     ) -> Job:
         nfe = list(dict.fromkeys(self._settings.nfe))
         every = max(1, steps // _LOG_LINES)
-        own = ["--plugin", plugin, "--data", self._settings.data, "--seed", str(seed)]
+        own = ["--plugin", entry.method, *entry.flags]
+        own += ["--data", self._settings.data, "--seed", str(seed)]
         own += ["--steps", str(steps), "--batch", str(self._batch), "--run", str(folder)]
         own += ["--sample-every", "0", "--log-every", str(every), "--evals", *map(str, nfe)]
-        base = self._parse(plugin)
+        base = self._parse(entry)
         config = replace(base, seed=seed, steps=steps, batch=self._batch)
-        if _taught(plugin):
+        if entry.taught:
             teacher = self._settings.teacher
             teacher = str(self.out / "teacher") if teacher == "auto" else teacher
             own, config = [*own, "--teacher", teacher], replace(config, teacher=teacher)
         job = Job(
-            what=what, name=name, folder=str(folder), flags=[*self._extra, *own],
+            what=what, name=name, label=entry.label, folder=str(folder), flags=[*self._extra, *own],
             config=toml.shaping(toml.to_dict(config)), shared=self._shared, nfe=nfe,
             n=self._settings.n, steps=steps,
         )  # fmt: skip
         _check_folder(job)
         return job
 
-    def _parse(self, plugin: str) -> TrainConfig:
-        return _parsed((*self._extra, "--plugin", plugin, "--data", self._settings.data))
+    def _parse(self, entry: Entry) -> TrainConfig:
+        own = ("--plugin", entry.method, *entry.flags, "--data", self._settings.data)
+        return _parsed((*self._extra, *own))
 
     def _check_neighbours(self) -> None:
         """Raises `UserError` where the folder holds another comparison, or no teacher is there."""
@@ -169,7 +174,7 @@ class Plan:
         teacher, data = self._settings.teacher, self._settings.data
         if teacher not in ("auto", "exact"):
             read_config(Path(teacher))
-        if teacher == "exact" and data not in KNOWN_LAWS and any(map(_taught, self.names)):
+        if teacher == "exact" and data not in KNOWN_LAWS and any(e.taught for e in self.entries):
             raise UserError(
                 f"--teacher exact needs data of known law ({', '.join(KNOWN_LAWS)}), not {data}"
             )
@@ -178,10 +183,6 @@ class Plan:
 @functools.cache
 def _parsed(flags: tuple[str, ...]) -> TrainConfig:
     return parse(list(flags))
-
-
-def _taught(name: str) -> bool:
-    return find_plugin(name).needs_teacher
 
 
 def read_cost(job: Job) -> dict[str, Any] | None:

@@ -1,10 +1,13 @@
 """The flags of `apps.compare`."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from core.errors import UserError
 from core.plugin import find_plugin, plugins
+from core.train import toml
 from core.train.cli import parse_flags
 
 TAKEN = (
@@ -25,6 +28,9 @@ class CompareConfig:
 
     plugins: tuple[str, ...] = ("imf", "mf")
     """Methods; "all" takes every registered one."""
+    variants: str | None = None
+    """TOML file of named variants to compare in place of --plugins: a table for each, in the form
+    of a run's config.toml; configs/compare has some."""
     data: str = "checkerboard"
     """Data set."""
     seeds: int = 3
@@ -70,12 +76,50 @@ class CompareConfig:
         """The folder of the comparison."""
         return self.out or f"runs/compare-{self.data}"
 
-    def names(self) -> list[str]:
-        """The methods, each once, in their order. Raises `UserError` for an unknown one."""
+    def entries(self) -> list["Entry"]:
+        """What is compared, each once, in order. Raises `UserError` for an unknown method."""
+        if self.variants is not None:
+            return _variants(Path(self.variants))
         asked = list(plugins()) if "all" in self.plugins else list(self.plugins)
         if not asked:
             raise UserError("--plugins needs at least one method; `apps.plugins` lists them")
-        return [find_plugin(name).name for name in dict.fromkeys(asked)]
+        return [Entry(find_plugin(name).name) for name in dict.fromkeys(asked)]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table: a method with its preset, or a named variant of one."""
+
+    label: str
+    plugin: str = ""
+    flags: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        return self.plugin or self.label
+
+    @property
+    def taught(self) -> bool:
+        """Whether the method needs a teacher."""
+        return find_plugin(self.method).needs_teacher
+
+
+def _variants(path: Path) -> list[Entry]:
+    entries = []
+    for label, tree in toml.read(path).items():
+        name = tree.get("plugin", {}).get("name") if isinstance(tree, dict) else None
+        if name is None:
+            raise UserError(f"{path}: the variant {label!r} names no method; give it plugin.name")
+        if not re.fullmatch(r"[\w.+-]+", label):
+            raise UserError(
+                f"{path}: the name {label!r} must do for a folder; letters, digits, .+-_"
+            )
+        flags = toml.to_flags(tree)
+        entries.append(Entry(label, find_plugin(name).name, tuple(flags[2:])))
+    if not entries:
+        raise UserError(f"{path} holds no variant; give it one table for each")
+    return entries
 
 
 def read_settings(argv: list[str]) -> tuple[CompareConfig, list[str]]:

@@ -16,7 +16,8 @@ class Cell:
 
     **Fields:**
 
-    - `plugin`, `family`, `sampler`, `seed`: what was trained, and how it was sampled.
+    - `plugin` (the method, or the name of a variant), `family`, `sampler`, `seed`: what was
+      trained, and how it was sampled.
     - `config`: what shaped the run, as nested plain values; `shared`: what all cells of a
       comparison have in common.
     - `kind`, `n`, `features`: kind of the data, samples a row, features of the distances.

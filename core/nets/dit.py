@@ -195,6 +195,11 @@ class DiT(eqx.Module):
         return self.config.head_depth
 
     @property
+    def last_layer(self) -> Dense:
+        """The layer that makes the output."""
+        return self.readout.output
+
+    @property
     def decoupled(self) -> bool:
         """Whether the network has `encode` and `decode`: `encoder_depth > 0`."""
         return self.config.encoder_depth > 0

@@ -83,6 +83,11 @@ class MLP(eqx.Module):
         self.dtype, self.encoder_depth = config.dtype, config.encoder_depth
 
     @property
+    def last_layer(self) -> Dense:
+        """The layer that makes the output."""
+        return self.output
+
+    @property
     def decoupled(self) -> bool:
         """Whether the network has `encode` and `decode`: `encoder_depth > 0`."""
         return self.encoder_depth > 0

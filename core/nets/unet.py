@@ -204,6 +204,11 @@ class UNet(eqx.Module):
         self.output = Conv(channels * config.multipliers[0], shape[2], scale=0.0, normal=normal)
         self.config = config
 
+    @property
+    def last_layer(self) -> Conv:
+        """The layer that makes the output."""
+        return self.output
+
     def __call__(
         self, x: Image, s: Float[Array, ""], t: Float[Array, ""], cond: Condition | None = None
     ) -> Image:

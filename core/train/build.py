@@ -11,7 +11,7 @@ import jax.random as jr
 
 from core.data.dataset import Dataset
 from core.errors import UserError
-from core.flow_map import FlowMap
+from core.flow_map import DataEndMap, FlowMap
 from core.objective import Players
 from core.path import PATHS, Path
 from core.plugin import Method, Task
@@ -50,12 +50,18 @@ class Built:
 
 
 def build(
-    config: TrainConfig, teacher: Teacher | None = None, data: Any = None, *, train: bool = True
+    config: TrainConfig,
+    teacher: Teacher | None = None,
+    data: Any = None,
+    *,
+    start: FlowMap | None = None,
+    train: bool = True,
 ) -> Built:
     """Loads the data (or takes `data`) and builds the method of a configuration.
 
-    Without `train` no pairs are made by a teacher, since nothing will be trained. The seed fixes
-    the initialisation. Raises `UserError` for what does not fit together.
+    `start` gives its weights to the map; without it the seed fixes the initialisation, or the
+    teacher's weights are taken where the method starts from them. Without `train` no pairs are made
+    by a teacher, since nothing will be trained. Raises `UserError` for what does not fit together.
     """
     dataset = config.data_flags.load() if data is None else data
     task = Task(dataset.shape, dataset.kind, dataset.num_classes, config.steps)
@@ -63,10 +69,9 @@ def build(
     net = config.net_flags.build(dataset.shape, dataset.num_classes, key=key_net)
     path = PATHS[config.path]()
     method = config.plugin_flags.method(net, path, teacher, task, key=key_method)
-    if train and config.plugin_flags.starts_from(teacher):
-        method = dataclasses.replace(
-            method, flow_map=taught(method.flow_map, teacher, config.plugin_flags.from_teacher)
-        )
+    if train:
+        flow_map = _started(method.flow_map, config, teacher, start)
+        method = dataclasses.replace(method, flow_map=flow_map)
     training = dataset
     if train:
         key_pairs = jr.fold_in(jr.key(config.seed), 2)
@@ -74,20 +79,40 @@ def build(
     return Built(dataset, training, path, task, method)
 
 
-def taught(student: FlowMap, teacher: Teacher | None, must: bool) -> FlowMap:
-    """The student with the weights of its teacher, where that is a plain run of the same network.
-
-    Otherwise the student as it is, or where it `must` start there, a `UserError`.
-    """
+def _started(
+    fresh: FlowMap, config: TrainConfig, teacher: Teacher | None, start: FlowMap | None
+) -> FlowMap:
+    """The map with the weights that training starts from."""
+    if start is not None:
+        found = transplanted(start, fresh)
+        if found is None:
+            raise UserError(
+                f"--init {config.init} is a run of another network or form of the map; give this "
+                "one the same --net flags and --plugin.form (a run's config.toml lists them)"
+            )
+        return found
+    if not config.plugin_flags.starts_from(teacher):
+        return fresh
     source = teacher.flow_map if isinstance(teacher, MapTeacher) else None
-    if source is not None and _shapes(source) == _shapes(student):
-        return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, source)
-    if must:
+    found = None if source is None else transplanted(source, fresh)
+    if found is None and config.plugin_flags.from_teacher:
         raise UserError(
             "this method goes on from its teacher's weights and needs an unguided run of the same "
             "network for a teacher: train one with the same --net flags"
         )
-    return student
+    return fresh if found is None else found
+
+
+def transplanted(source: FlowMap, student: FlowMap) -> FlowMap | None:
+    """The student with the weights of `source`; None where network or form are not the same."""
+    if isinstance(source, DataEndMap):
+        source = source.flow_map
+    if isinstance(student, DataEndMap):
+        inner = transplanted(source, student.flow_map)
+        return None if inner is None else DataEndMap.of(inner)
+    if _shapes(source) != _shapes(student):
+        return None
+    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, source)
 
 
 def _shapes(flow_map: FlowMap) -> Any:

@@ -87,6 +87,8 @@ class TrainConfig:
     """TOML file of flags, such as a run's config.toml; flags given beside it override it."""
     teacher: str | None = None
     """Run folder of a trained model that teaches, or `exact` where the law of the data is known."""
+    init: str | None = None
+    """Run folder whose weights training starts from: the same network, another method."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
     """Probability path from data to noise."""
     steps: int = 2000

@@ -95,6 +95,11 @@ def open_teacher(config: TrainConfig) -> Teacher | None:
         return MapTeacher(_exact_map(config))
     run, flags = open_run(config.teacher), config.teaching
     _check_path(run, config)
+    if not run.flow_map.two_times:
+        raise UserError(
+            f"teacher {run.folder} is a consistency model ({run.config.plugin}) and has no "
+            "velocity; name a run of fm or of a flow map"
+        )
     teacher: Teacher = MapTeacher(run.flow_map)
     if flags.weak is not None:
         weak = open_run(flags.weak)
@@ -113,6 +118,16 @@ def open_teacher(config: TrainConfig) -> Teacher | None:
     return GuidedTeacher(teacher, flags.scale, classes, interval)
 
 
+def open_start(config: TrainConfig) -> FlowMap | None:
+    """The map that --init names, or None. Raises `UserError` where there is none or on a path or
+    data of another kind."""
+    if config.init is None:
+        return None
+    run = open_run(config.init)
+    _check_path(run, config, "--init")
+    return run.flow_map
+
+
 def _exact_map(config: TrainConfig) -> FlowMap:
     law = KNOWN_LAWS.get(config.data)
     if law is None:
@@ -123,16 +138,16 @@ def _exact_map(config: TrainConfig) -> FlowMap:
     return OracleMap(problem=law(), path=PATHS[config.path]())
 
 
-def _check_path(run: "Run", config: TrainConfig) -> None:
+def _check_path(run: "Run", config: TrainConfig, what: str = "teacher") -> None:
     if run.config.path != config.path:
         raise UserError(
-            f"teacher {run.folder} was trained on the {run.config.path} path; "
-            f"train the student there too: --path {run.config.path}"
+            f"{what} {run.folder} was trained on the {run.config.path} path; "
+            f"train this one there too: --path {run.config.path}"
         )
     if run.built.task.shape != config.data_flags.load().shape:
         raise UserError(
-            f"teacher {run.folder} was trained on {run.config.data}, whose examples have another "
-            f"shape than those of {config.data}; name a teacher of the same data"
+            f"{what} {run.folder} was trained on {run.config.data}, whose examples have another "
+            f"shape than those of {config.data}; name a run of the same data"
         )
 
 

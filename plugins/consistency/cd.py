@@ -12,7 +12,8 @@ from core.objective import TeacherMatching, Term
 from core.plugin import register
 from core.row_plugin import needed, presets
 from core.teacher import Teacher
-from plugins.consistency.grid import ConsistencyJump, GridPlugin, TeacherStep
+from plugins.consistency.base import GridPlugin
+from plugins.consistency.jump import ConsistencyJump, TeacherStep
 
 
 @register

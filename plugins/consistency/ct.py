@@ -13,7 +13,8 @@ from typing import ClassVar
 from core.objective import FlowMatching, Term
 from core.plugin import register
 from core.teacher import Teacher
-from plugins.consistency.grid import ConsistencyJump, GridPlugin, SameNoise
+from plugins.consistency.base import GridPlugin
+from plugins.consistency.jump import ConsistencyJump, SameNoise
 
 
 @register

@@ -16,12 +16,14 @@ from jaxtyping import Array, Float
 
 from core import rules
 from core.flow_map import FlowMap
+from core.laws import ArctanLogNormal, Point, TimeLaw
 from core.objective import Row, Rows, Term
 from core.plugin import Task, register
 from core.row_plugin import RowPlugin, needed, presets
 from core.teacher import Teacher
-from core.times import ArctanLogNormal, OrderedPair, Point, TimeLaw, TimeSampler
-from core.weights import Reduce, SineAdaptive, Squared
+from core.time_weights import SineWeight
+from core.times import OrderedPair, TimeSampler
+from core.weights import Reduce, Squared, Timed
 
 stop = jax.lax.stop_gradient
 
@@ -92,7 +94,7 @@ class FACM(RowPlugin):
 
     def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
         both, jump = self.terms(teacher)
-        times, weight = self.jump_mixture(), SineAdaptive(self.power, self.constant, self.reduce)
+        times, weight = self.jump_mixture(), Timed(SineWeight(), self.weight())
         anchors = Squared(self.reduce), Squared(self.reduce)
         return (
             Rows("anchored", self.anchored, times, both, (weight, *anchors)),

@@ -15,11 +15,12 @@ import jax
 from jaxtyping import Array, Float
 
 from core.flow_map import FlowMap
+from core.laws import LogitNormal
 from core.objective import FlowMatching, Row, Term
 from core.plugin import register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
-from core.times import Capped, LogitNormal, TimeSampler
+from core.times import Capped, TimeSampler
 from core.weights import Reduce
 
 

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow_map import FlowMap
+from core.laws import Point, TimeLaw
 from core.objective import Row, TeacherMatching, Term
 from core.plugin import register
 from core.row_plugin import needed
 from core.teacher import Teacher
-from core.times import Point, TimeLaw
 from plugins.lagrangian.noise import NoisePlugin
 
 

@@ -4,10 +4,11 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar
 
+from core.laws import Point, Uniform
 from core.objective import Term
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
-from core.times import OrderedPair, Point, TimeSampler, Uniform
+from core.times import OrderedPair, TimeSampler
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ The gradient flows through `dF/dt`. The second term has its own times; half of t
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from core.laws import LogitNormal
 from core.objective import FlowMatching, Term
 from core.plugin import Task, register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
-from core.times import LogitNormal, TimeSampler, TruncatedGap
+from core.times import TimeSampler, TruncatedGap
 from core.weights import Reduce
 from plugins.lagrangian.lsd import LagrangianJump
 

@@ -17,12 +17,12 @@ from jaxtyping import Array, Float
 from core import rules
 from core.errors import UserError
 from core.flow_map import FlowMap, Network
+from core.laws import TimeLaw
 from core.objective import FlowMatching, Row, Term
 from core.path import Path
 from core.plugin import register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
-from core.times import TimeLaw
 from plugins.meanflow.head import HeadDiagonal, HeadJump
 
 stop = jax.lax.stop_gradient

@@ -22,7 +22,8 @@ from core import rules
 from core.flow_map import AverageVelocityMap
 from core.objective import FlowMatching, RowObjective, Rows, Term
 from core.plugin import Method, Plugin, register
-from core.times import Diagonal, OrderedPair, Uniform
+from core.laws import Uniform
+from core.times import Diagonal, OrderedPair
 
 
 class Jump(Term):

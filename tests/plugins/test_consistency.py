@@ -8,11 +8,11 @@ import pytest
 
 from core import conformance
 from core.conformance import _mean_size
-from core.objective import make_row
 from core.oracle import OracleMap
 from core.path import LinearPath
+from core.row import make_row
 from core.teacher import MapTeacher
-from plugins.consistency.grid import ConsistencyJump, SameNoise, TeacherStep
+from plugins.consistency.jump import ConsistencyJump, SameNoise, TeacherStep
 from plugins.eulerian.soflow import SolutionJump
 
 

@@ -240,5 +240,6 @@ def test_many_steps_are_the_steps_one_by_one():
             assert metrics["loss"].shape == (size,)
             losses += metrics["loss"].tolist()
         assert program._cache_size() == 1
-        results.append((losses, state.players["model"].w.item(), state.ema["model"].w.item()))
-    assert results[0] == results[1] == results[2]
+        results.append([*losses, state.players["model"].w.item(), state.ema["model"].w.item()])
+    for other in results[1:]:  # programs of other lengths, which may round differently
+        np.testing.assert_allclose(other, results[0], rtol=1e-6)

@@ -1,0 +1,91 @@
+"""Exact derivative against difference quotient: `python -m benchmarks.derivative`.
+
+The same GCM step twice, on one transformer and one batch: with the total derivative by a
+Jacobian-vector product, and by a quotient over a finite step. Both need two passes of the network
+forward and one back; the question is what the first costs more.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.random as jr
+
+from apps._main import launch
+from apps._table import console, markdown, print_table, save
+from core.cost import Bench
+from core.nets.dit import DiTConfig
+from core.nets.layers import Remat
+from core.objective import Batch
+from core.plugin import find_plugin
+from core.train.cli import parse_flags
+from core.versions import versions
+
+COLUMNS = ("derivative", "time", "memory")
+
+
+@dataclass(frozen=True)
+class DerivativeConfig:
+    """Times the GCM step with its derivative exact and as a difference, in turn, in one process.
+
+    Time is in forward passes of the network on the batch, memory is what the program needs beside
+    its arguments.
+    """
+
+    plugin: str = "gcm-vu"
+    """gcm-vu or gcm-cu."""
+    size: int = 16
+    """Height and width of the images; patches are 2."""
+    width: int = 128
+    """Width of the transformer."""
+    depth: int = 4
+    """Its blocks."""
+    remat: Remat = "dots"
+    """What the backward pass computes again: none, dots or full."""
+    batch: int = 64
+    """Examples."""
+    repeats: int = 10
+    """Timings of each program; the least counts."""
+    out: str | None = None
+    """JSON file to write; the table is written beside it as Markdown."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    """Measures both and prints their ratio."""
+    config = parse_flags(DerivativeConfig, argv)
+    flags = DiTConfig(width=config.width, depth=config.depth, remat=config.remat)
+    shape = (config.size, config.size, 1)
+    net, taught = (flags.build(shape, 0, key=jr.key(seed)) for seed in (0, 1))
+    batch = Batch(jr.normal(jr.key(2), (config.batch, *shape)))
+    bench = Bench(net, taught, batch, config.repeats)
+    plugin = find_plugin(config.plugin)
+    rows = []
+    for name in ("difference", "exact", "difference", "exact"):
+        cost = bench.flags(replace(plugin.preset("image"), derivative=name))  # pyright: ignore
+        rows.append((name, cost))
+    best = {name: min(c.time for n, c in rows if n == name) for name in ("difference", "exact")}
+    memory = {name: cost.temporary_bytes for name, cost in rows}
+    result: dict[str, Any] = {
+        "versions": versions(),
+        "time_ratio": round(best["exact"] / best["difference"], 3),
+        "memory_ratio": round(memory["exact"] / memory["difference"], 3),
+        "rows": [
+            {
+                "derivative": name,
+                "time": round(cost.time, 2),
+                "memory": f"{cost.temporary_bytes / 2**20:.1f} MiB",
+            }
+            for name, cost in rows
+        ],
+    }
+    print_table("GCM's step in forward passes, measured twice", COLUMNS, result["rows"])
+    console.print(f"exact over difference: time {result['time_ratio']}, memory ", end="")
+    console.print(result["memory_ratio"])
+    if config.out:
+        save(config.out, result, markdown("GCM's step", COLUMNS, result["rows"]))
+    return result if config.json else None
+
+
+if __name__ == "__main__":
+    launch(main)

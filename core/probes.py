@@ -1,0 +1,89 @@
+"""Maps that the oracle checks put in the place of a trained one: exact, perturbed, wrong."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from core.condition import Condition
+from core.flow_map import FlowMap
+from core.path import Path
+
+
+class Probe(FlowMap):
+    """A map with smooth perturbations added: `V + sum_k psi_k phi_k(x, s, t)`."""
+
+    exact: FlowMap
+    psi: Float[Array, " count"]
+    path: Path
+
+    def average_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
+        return self.exact.average_velocity(x, s, t, cond) + self._bump(x, s, t)
+
+    def with_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        head = self.exact.velocity(x, s, cond) + self._bump(x, s, s)
+        return self.average_velocity(x, s, t, cond), head
+
+    @property
+    def has_head(self) -> bool:
+        return True
+
+    @property
+    def two_times(self) -> bool:
+        return self.exact.two_times
+
+    def _bump(self, x: Array, s: Array, t: Array) -> Array:
+        shapes = (jnp.ones_like(x), x, jnp.sin(2 * x), s * x, t * x, jnp.cos(x) * (s - t))
+        return sum((c * b for c, b in zip(self.psi, shapes, strict=True)), start=jnp.zeros_like(x))
+
+
+NUM_BUMPS = 6
+
+
+class Flipped(FlowMap):
+    """Where `flip` is 1, the map with the sign of `t - s` flipped; the exact map where it is 0.
+
+    Flipped: `2 v - V` off the diagonal, `-v` on it. To first order `V = v + (t - s)/2 Dv`, so this
+    is what a sign error learns. `flip` is an array, so that one program serves both.
+    """
+
+    exact: FlowMap
+    flip: Float[Array, ""]
+    path: Path
+
+    def average_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
+        v, V = self.exact.velocity(x, s, cond), self.exact.average_velocity(x, s, t, cond)
+        return V + self.flip * jnp.where(s == t, -2 * v, 2 * (v - V))
+
+
+class NoNetwork(eqx.Module):
+    """Stands where a plugin wants a network; the oracle takes the place of the map built on it."""
+
+    head_depth: int = eqx.field(static=True, default=1)
+
+    def __call__(self, x: Array, s: Array, t: Array, cond: Condition | None = None) -> Array:
+        del s, t, cond
+        return x
+
+    def with_head(
+        self, x: Array, s: Array, t: Array, cond: Condition | None = None
+    ) -> tuple[Array, Array]:
+        del s, t, cond
+        return x, x

@@ -1,0 +1,84 @@
+"""The plugin that consistency models are: jumps to the data end, or to any time."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from core.flow_map import DataEndMap, FlowMap, Network
+from core.path import Path
+from core.plugin import Task
+from core.row_plugin import RowPlugin
+from core.steps import GridStep, NodeGrid, Step
+from core.time_weights import Even, PerGap, TimeWeight
+from core.times import GridSource, TimeSampler
+from core.weights import Timed, Weight
+
+
+@dataclass(frozen=True)
+class ConsistencyPlugin(RowPlugin):
+    """Jumps to the data end: neither the velocity nor a jump to another time is learned."""
+
+    family: ClassVar[str] = "consistency"
+    rule: ClassVar[str] = "Eulerian, t = 0"
+    parameterisation: ClassVar[str] = "F"
+    sampler: ClassVar[str] = "restart"
+    to_data: ClassVar[bool] = True
+
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
+        flow_map = super().flow_map(net, path)
+        return DataEndMap.of(flow_map) if self.to_data else flow_map
+
+    def weight(self) -> Weight:
+        return Timed(self.factor(), self.distance())
+
+    def distance(self) -> Weight:
+        """What a residual costs; the adaptive square of the flags."""
+        return super().weight()
+
+    def factor(self) -> TimeWeight:
+        """How much a row counts by its times."""
+        return Even()
+
+
+@dataclass(frozen=True)
+class GridPlugin(ConsistencyPlugin):
+    """A consistency model on the nodes of a grid that is refined during training."""
+
+    source: ClassVar[str] = "arXiv 2303.01469"
+    presets = {
+        "points": {
+            "power": 0.5, "constant": 1e-3, "gap_power": 2.0, "first": 10, "last": 40, "rho": 0.0,
+        },
+        "small-image": {
+            "power": 0.0, "label_drop": 0.0, "gap_power": 1.0, "first": 10, "last": 20, "rho": 0.0,
+        },
+    }  # fmt: skip
+
+    first: int = 10
+    """Intervals of the grid at the start of training."""
+    last: int = 150
+    """Intervals of the grid at the end of training."""
+    rho: float = 7.0
+    """Exponent of the grid, EDM's; 0 spaces the nodes evenly in time."""
+    gap_power: float = 0.0
+    """Divide the loss of two neighbours by this power of their gap: 0 as in CT, 1 as in iCT; a
+    higher one holds the data end firmly, from where everything else is learned."""
+
+    target_decay: float = 0.0
+    """Decay of an EMA that the targets use; 0 takes the current parameters."""
+
+    def target(self, task: Task) -> dict[str, Any]:
+        del task
+        return {"target_decay": self.target_decay or None}
+
+    def grid(self) -> NodeGrid:
+        """The nodes."""
+        return NodeGrid(self.first, self.last, self.rho)
+
+    def step(self) -> Step:
+        return GridStep(self.grid())
+
+    def jump_times(self) -> TimeSampler:
+        return GridSource(self.grid())
+
+    def factor(self) -> TimeWeight:
+        return PerGap(self.gap_power) if self.gap_power else Even()

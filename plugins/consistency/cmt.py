@@ -1,0 +1,85 @@
+"""Consistency mid-training: regression on the teacher's own jumps.
+
+    L = E |V(x_s, s, t) - sg[V_teacher(x_s, s, t)]|^2
+
+`V_teacher` is the mean velocity of a numerical solution of the teacher's ODE. No derivative of the
+model and no target of its own: a stage between a velocity model and any flow map, which goes on
+from it with `--init runs/cmt-...`. The paper takes both ends from one cached trajectory that starts
+at noise; here `x_s` is a noised example and the solution is made for it.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxtyping import Array, Float
+
+from core.flow_map import FlowMap
+from core.laws import Point
+from core.objective import TeacherMatching, Term
+from core.plugin import register
+from core.row import Row
+from core.row_plugin import RowPlugin, needed, presets
+from core.solve import Fixed, solve_average_velocity
+from core.teacher import Teacher
+from core.times import OrderedPair, TimeSampler
+from plugins.consistency.jump import ORDERS, stop
+
+
+class TrajectoryMatching(Term):
+    """`V(x_s, s, t) - sg[V_teacher]`, by `substeps` equal steps of a solver.
+
+    Source: CMT (arXiv 2509.24526), eqs. 6 and 9.
+    """
+
+    teacher: Teacher
+    solver: str = "heun"
+    substeps: int = 8
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        solution = solve_average_velocity(
+            lambda x, t: self.teacher.velocity(x, t, row.cond),
+            row.x_s,
+            row.s,
+            row.t,
+            method=Fixed(self.solver, self.substeps),
+        )
+        return model.average_velocity(row.x_s, row.s, row.t, row.cond) - stop(solution.x)
+
+    @property
+    def order(self) -> int:
+        return ORDERS[self.solver]
+
+    def with_step(self, step: float) -> Term:
+        return TrajectoryMatching(self.teacher, self.solver, max(round(1 / (5 * step)), 1))
+
+
+@register
+@dataclass(frozen=True)
+class CMT(RowPlugin):
+    """Consistency mid-training (arXiv 2509.24526): regress the jumps of a teacher's solver."""
+
+    name: ClassVar[str] = "cmt"
+    family: ClassVar[str] = "consistency"
+    rule: ClassVar[str] = "none (regression)"
+    supervision: ClassVar[str] = "teacher's solutions"
+    source: ClassVar[str] = "arXiv 2509.24526"
+    cost: ClassVar[float] = 4
+    whole_cost: ClassVar[float | None] = 19
+    needs_teacher: ClassVar[bool] = True
+    presets = presets()
+
+    to_data: bool = False
+    """Only jumps to the data end, before a consistency model."""
+    solver: Literal["euler", "heun", "midpoint"] = "heun"
+    """Solver of the teacher's ODE."""
+    substeps: int = 8
+    """Its steps for each jump."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        teacher = needed(teacher, self.name)
+        jump = TrajectoryMatching(teacher, self.solver, self.substeps)
+        return TeacherMatching(teacher), jump
+
+    def jump_times(self) -> TimeSampler:
+        return OrderedPair(self.law(), Point(0.0)) if self.to_data else super().jump_times()

@@ -1,0 +1,65 @@
+"""Easy consistency tuning: the gap shrinks in stages, from all the way to the data.
+
+    L = E w |F(x_s, s, 0) - sg[F(x_u, u, 0)]|,
+    sigma_u = sigma_s [1 - base^-(j + 1) (1 + 8 sigmoid(-sigma_s))]_+   at stage j
+
+While `u = 0` the target is the clean example itself, so the first stage is diffusion training. It
+goes on from a trained run with `--init runs/fm-...`, or starts from scratch.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from core.laws import Point
+from core.objective import FlowMatching, Term
+from core.plugin import register
+from core.row_plugin import presets
+from core.steps import Step, TuningStep
+from core.teacher import Teacher
+from core.time_weights import EdmWeight, PerNoiseGap, TimeWeight
+from core.times import OrderedPair, TimeSampler
+from core.weights import Norm, PseudoHuber, Weight
+from plugins.consistency.base import ConsistencyPlugin
+from plugins.consistency.jump import ConsistencyJump, SameNoise
+
+
+@register
+@dataclass(frozen=True)
+class ECT(ConsistencyPlugin):
+    """Easy consistency tuning (arXiv 2406.14548): from a diffusion model to a consistency model."""
+
+    name: ClassVar[str] = "ect"
+    supervision: ClassVar[str] = "sampled pair, vanishing bias"
+    source: ClassVar[str] = "arXiv 2406.14548"
+    cost: ClassVar[float] = 4
+    whole_cost: ClassVar[float | None] = 4
+    presets = presets({"uniform": 0.0, "stages": 6}, {"uniform": 0.0, "full": 0.0, "stages": 6})
+
+    base: float = 2.0
+    """By what each stage divides the gap; 256 with one stage is the paper's one-hour recipe."""
+    stages: int = 8
+    """Stages, equally long."""
+    weighting: Literal["gap", "edm"] = "gap"
+    """1 / (sigma_s - sigma_u), or EDM's weight for standard deviation 0.5."""
+    huber: float = 0.0
+    """Constant of the pseudo-Huber distance; 0 takes the norm."""
+    time_mean: float = -1.1
+    """Mean of the log noise-to-signal ratio."""
+    time_std: float = 2.0
+    """Standard deviation of the log noise-to-signal ratio; 0 means uniform times."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), ConsistencyJump(SameNoise())
+
+    def step(self) -> Step:
+        return TuningStep(1 / self.base, self.stages)
+
+    def jump_times(self) -> TimeSampler:
+        return OrderedPair(self.law(), Point(0.0))
+
+    def factor(self) -> TimeWeight:
+        return PerNoiseGap() if self.weighting == "gap" else EdmWeight()
+
+    def distance(self) -> Weight:
+        return PseudoHuber(self.huber, self.reduce) if self.huber else Norm(self.reduce)

@@ -1,0 +1,137 @@
+"""GCM: consistency training with its parts apart, for one or for all target times.
+
+    R = V(x_s, s, t) - sg[v + (t - u) (V(x_s, s, t) - V(x_u, u, t)) / (s - u)],
+    L = E w(s) / p(s | t) |R|,   u = s - h(s),   h(s) = 0.005 e^(-3.5 s),   w(s) = s e^(-6 s)
+
+`t = 0` (CU, `gcm-cu`), or from a law that favours the data end (VU, `gcm-vu`). The network is told
+`c(s) = (e^(3.5 s) - 1) / 3.5`, for which neighbours are equally far apart everywhere. With
+`--plugin.group 2` or more the loss is moment matching over groups of rows (`moments.py`).
+"""
+
+import abc
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+from core.flow_map import FlowMap, Network
+from core.laws import Cosh, Point, Sine, TimeLaw, Uniform, UniformPower
+from core.nets.warped import WarpedTimes
+from core.objective import FlowMatching, GroupTerm, Term
+from core.path import Path
+from core.plugin import pick, register
+from core.row_plugin import presets
+from core.steps import STEPS, Step, with_mean_gap
+from core.teacher import Teacher
+from core.time_weights import Even, GammaWeight, Importance, Product, TimeWeight
+from core.times import TargetThenSource, TimeSampler
+from core.weights import Norm, Squared, Weight
+from plugins.consistency.base import ConsistencyPlugin
+from plugins.consistency.jump import SameNoise, VelocityJump
+from plugins.consistency.moments import TimeAware, VelocityMoments
+from plugins.consistency.tangent import VelocityTangent
+
+LAWS: dict[str, TimeLaw] = {"uniform": Uniform(), "sine": Sine(), "cosh": Cosh()}
+
+
+@dataclass(frozen=True)
+class GCMPlugin(ConsistencyPlugin):
+    """A Guide to Training Consistency Models: every part a flag."""
+
+    supervision: ClassVar[str] = "sampled pair, vanishing bias"
+    parameterisation: ClassVar[str] = "V"
+    source: ClassVar[str] = "A Guide to Training Consistency Models"
+    whole_cost: ClassVar[float | None] = 4
+    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
+
+    shape: str = "exponential"
+    """Shape of the step: constant, edm, ect, imm, linear-decrease, quadratic-decrease,
+    cubic-decrease, quadratic-increase, quadratic-concave, quadratic-convex, exponential."""
+    mean_gap: float = 0.00138
+    """Mean of the step over all times."""
+    derivative: Literal["difference", "exact"] = "difference"
+    """The quotient over the step, or its limit by a Jacobian-vector product."""
+    conditioning: float = 3.5
+    """Rate of the time that the network is told; 0 tells it the time as it is."""
+    weighting: Literal["gamma", "one"] = "gamma"
+    """Weight in time: s e^(-6 s), or none."""
+    source_law: Literal["uniform", "sine", "cosh"] = "sine"
+    """Law of s between t and 1; its density is divided out of the weight."""
+    metric: Literal["norm", "squared"] = "norm"
+    """Distance of the residual."""
+    group: int = 1
+    """Rows that are compared with one another by moment matching; 1: each by itself."""
+    bandwidth: float = 0.1
+    """Width in time of the moment matching's kernel."""
+    printed: bool = False
+    """The kernel as the paper prints it, for which the exact map is not quite stationary."""
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        base = cls.preset("points")
+        return {
+            "": base,
+            "exact": replace(base, derivative="exact"),
+            "moments": replace(base, group=4),
+        }
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term | GroupTerm]:
+        del teacher
+        if self.group > 1:
+            kernel = TimeAware(self.bandwidth, symmetric=not self.printed)
+            moments = VelocityMoments(neighbour=SameNoise(), kernel=kernel, size=self.group)
+            return FlowMatching(), moments
+        if self.derivative == "exact":
+            return FlowMatching(), VelocityTangent()
+        return FlowMatching(), VelocityJump(SameNoise())
+
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
+        warped = WarpedTimes(net, self.conditioning) if self.conditioning else net
+        return super().flow_map(warped, path)
+
+    def step(self) -> Step:
+        return with_mean_gap(pick(STEPS, self.shape, "step"), self.mean_gap)
+
+    @abc.abstractmethod
+    def target_law(self) -> TimeLaw:
+        """The law of the target time."""
+
+    def jump_times(self) -> TimeSampler:
+        return TargetThenSource(self.target_law(), LAWS[self.source_law])
+
+    def factor(self) -> TimeWeight:
+        shape = GammaWeight() if self.weighting == "gamma" else Even()
+        if self.source_law == "uniform":
+            return shape
+        return Product((shape, Importance(LAWS[self.source_law])))
+
+    def distance(self) -> Weight:
+        return Norm(self.reduce) if self.metric == "norm" else Squared(self.reduce)
+
+
+@register
+@dataclass(frozen=True)
+class GCMConstant(GCMPlugin):
+    """GCM with a constant upper limit: all jumps end at the data."""
+
+    name: ClassVar[str] = "gcm-cu"
+    cost: ClassVar[float] = 4
+
+    def target_law(self) -> TimeLaw:
+        return Point(0.0)
+
+
+@register
+@dataclass(frozen=True)
+class GCMVariable(GCMPlugin):
+    """GCM with a variable upper limit: jumps to any time, mostly near the data."""
+
+    name: ClassVar[str] = "gcm-vu"
+    rule: ClassVar[str] = "Eulerian"
+    sampler: ClassVar[str] = "pushforward"
+    to_data: ClassVar[bool] = False
+    cost: ClassVar[float] = 4
+
+    target_power: int = 4
+    """Power of the law of the target time: the higher, the nearer to the data."""
+
+    def target_law(self) -> TimeLaw:
+        return UniformPower(self.target_power)

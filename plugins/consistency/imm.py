@@ -1,0 +1,70 @@
+"""Inductive moment matching: groups of jumps agree in law with those from a neighbouring time.
+
+    L = E w(s) mean_jk [k(A_j, A_k) + k(B_j, B_k) - 2 k(A_j, B_k)],
+    A = F(x_s, s, t),   B = sg[F(x_u, u, t)],   k(x, y) = exp(-|x - y| / (d |s - t|))
+
+The rows of a group share `s`, `u` and `t`; `x_s` and `x_u` of a row lie on the line of its own
+pair. Equality holds in law only, so the expected update of the exact map vanishes with the step
+and, at a fixed step, as groups grow.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from core.laws import Uniform
+from core.objective import FlowMatching, GroupTerm, Term
+from core.plugin import register
+from core.row_plugin import presets
+from core.steps import RatioStep, Step
+from core.teacher import Teacher
+from core.time_weights import ImmWeight, TimeWeight
+from core.times import Shared, SourceThenTarget, TimeSampler
+from plugins.consistency.base import ConsistencyPlugin
+from plugins.consistency.jump import SameNoise
+from plugins.consistency.moments import JumpMoments, Laplace
+
+
+@register
+@dataclass(frozen=True)
+class IMM(ConsistencyPlugin):
+    """Inductive moment matching (arXiv 2503.07565): jumps to any time, no teacher."""
+
+    name: ClassVar[str] = "imm"
+    rule: ClassVar[str] = "Eulerian, in law"
+    supervision: ClassVar[str] = "sampled pair, vanishing bias"
+    source: ClassVar[str] = "arXiv 2503.07565"
+    sampler: ClassVar[str] = "pushforward"
+    to_data: ClassVar[bool] = False
+    cost: ClassVar[float] = 4
+    whole_cost: ClassVar[float | None] = 4
+    presets = presets(
+        {"uniform": 0.0, "exponent": 10}, {"uniform": 0.0, "full": 0.0, "exponent": 10}
+    )
+
+    group: int = 4
+    """Rows that share their times and are compared with one another."""
+    exponent: int = 12
+    """The step lowers the noise-to-signal ratio by 160 / 2^exponent."""
+    a: float = 1.0
+    """Power of alpha in the weight."""
+    b: float = 5.0
+    """Shift of the weight's sigmoid in log-SNR."""
+    low: float = 0.006
+    """Least time, at the data end."""
+    high: float = 0.994
+    """Largest time, at the noise end."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term | GroupTerm]:
+        del teacher
+        moments = JumpMoments(neighbour=SameNoise(), kernel=Laplace(), size=self.group)
+        return FlowMatching(), moments
+
+    def step(self) -> Step:
+        return RatioStep(160 / 2**self.exponent)
+
+    def jump_times(self) -> TimeSampler:
+        pair = SourceThenTarget(Uniform(self.low, self.high), low=self.low)
+        return Shared(pair, self.group)
+
+    def factor(self) -> TimeWeight:
+        return ImmWeight(self.a, self.b)

@@ -1,0 +1,129 @@
+"""sCM: continuous-time consistency in TrigFlow coordinates, with its stabilisers.
+
+    R = N(x_s, s) - sg[N + g],   g = -cos^2 (N - v) - r cos sin (x_s + dN/ds),   r = min(1, k / H)
+
+At `r = 1`, `g = cos(s) df/ds`; at `r = 0` it is velocity matching. `g` is normalised by the weight
+`TangentNorm`: `g / (|g| + c)`. `v` is the teacher's velocity (`scd`) or the pair's (`sct`).
+
+The angle `s` is that of `(alpha, sigma n / d)`, `n` and `d` the standard deviations of noise and
+data, so the same loss trains a map on any path: a state is divided by the length of that ray.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from core.conversions import convert
+from core.flow_map import FlowMap, Form
+from core.laws import Point
+from core.objective import FlowMatching, TeacherMatching, Term
+from core.path import Path
+from core.plugin import register
+from core.row import Row
+from core.row_plugin import needed, presets
+from core.teacher import Teacher
+from core.times import OrderedPair, TimeSampler
+from core.weights import Squared, TangentNorm, Weight
+from plugins.consistency.base import ConsistencyPlugin
+from plugins.consistency.jump import stop
+from plugins.consistency.tangent import jump_and_tangent
+
+
+class StabilisedTangent(Term):
+    """`(N - sg[N]) - sg[g]` in units of `N`, the TrigFlow velocity over the data's deviation `d`.
+
+    Source: sCM (arXiv 2410.11081), eq. 8 and algorithm 1.
+    """
+
+    teacher: Teacher | None = None
+    data_std: float = 1.0
+    warmup: float = 0.2
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        path, d = model.path, self.data_std
+        v, x_0, z = self._velocity(path, row)
+        jump, tangent = jump_and_tangent(model, row, v)
+        ray = path.alpha(row.s), path.sigma(row.s) * path.noise_std / d
+        length = jnp.hypot(*ray)
+        cos, sin = ray[0] / length, jnp.maximum(ray[1] / length, 1e-4)
+        pace = path.determinant(row.s) * path.noise_std / d / length**2  # of the angle in s
+        whole = cos * tangent / pace
+        N = (cos * row.x_s / length - jump) / sin
+        velocity = cos * z * d / path.noise_std - sin * x_0
+        matching = -(cos**2) * (N - velocity)
+        r = jnp.minimum(1.0, row.progress / self.warmup) if self.warmup else 1.0
+        g = (1 - r) * matching + r * whole
+        return (stop(jump) - jump) / (sin * d) - stop(g / d)
+
+    def _velocity(self, path: Path, row: Row) -> tuple[Array, Array, Array]:
+        """The velocity, and its clean state and noise."""
+        if self.teacher is None:
+            return row.v, row.x_0, row.z
+        v = stop(self.teacher.velocity(row.x_s, row.s, row.cond))
+        x_0 = convert(path, v, row.x_s, row.s, source="velocity", target="x_0")
+        return v, x_0, convert(path, v, row.x_s, row.s, source="velocity", target="noise")
+
+
+@dataclass(frozen=True)
+class SCMPlugin(ConsistencyPlugin):
+    """Simplified, stabilised continuous-time consistency."""
+
+    source: ClassVar[str] = "arXiv 2410.11081"
+    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
+
+    form: Form = "rotation"
+    learned_weight: bool = True
+    data_std: float = 1.0
+    """Standard deviation of the data over that of the noise, which fixes the angle."""
+    warmup: float = 0.2
+    """Fraction of the training over which the tangent's second part is faded in; 0: none."""
+    constant: float = 0.1
+    """Constant c of the tangent's normalisation; 0 leaves the tangent as it is."""
+    time_mean: float = -1.0
+    """Mean of the log noise-to-signal ratio."""
+    time_std: float = 1.4
+    """Standard deviation of the log noise-to-signal ratio; 0 means uniform times."""
+
+    def jump_times(self) -> TimeSampler:
+        return OrderedPair(self.law(), Point(0.0))
+
+    def distance(self) -> Weight:
+        return TangentNorm(self.constant, self.reduce) if self.constant else Squared(self.reduce)
+
+    def term(self, teacher: Teacher | None) -> Term:
+        """The residual of the jump rows."""
+        return StabilisedTangent(teacher, self.data_std, self.warmup)
+
+
+@register
+@dataclass(frozen=True)
+class SCT(SCMPlugin):
+    """sCM from pairs (arXiv 2410.11081); best started from a trained run: --init runs/fm-..."""
+
+    name: ClassVar[str] = "sct"
+    supervision: ClassVar[str] = "sampled pair"
+    cost: ClassVar[float] = 5
+    whole_cost: ClassVar[float | None] = 5
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), self.term(None)
+
+
+@register
+@dataclass(frozen=True)
+class SCD(SCMPlugin):
+    """sCM distilled (arXiv 2410.11081): the tangent along the teacher's flow."""
+
+    name: ClassVar[str] = "scd"
+    supervision: ClassVar[str] = "teacher"
+    cost: ClassVar[float] = 6
+    whole_cost: ClassVar[float | None] = 6
+    needs_teacher: ClassVar[bool] = True
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        teacher = needed(teacher, self.name)
+        return TeacherMatching(teacher), self.term(teacher)

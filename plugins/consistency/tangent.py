@@ -1,0 +1,103 @@
+"""Continuous-time consistency: the tangent `df/ds` along the flow is pushed to zero.
+
+    L = E 2 w <f(x_s, s), sg[df/ds]>,   f(x, s) = F(x, s, 0),
+    df/ds = d_s f + grad f . v = v - V + (t - s) DV_ds   at t = 0
+
+`v` is the teacher's velocity (`ccd`) or the pair's (`cct`). Only the gradient means something, not
+the value. It is the limit of the finite-step loss divided by its step.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Array, Float
+
+from core import rules
+from core.flow_map import FlowMap
+from core.laws import Point
+from core.objective import FlowMatching, TeacherMatching, Term
+from core.plugin import register
+from core.row import Row
+from core.row_plugin import needed, presets
+from core.teacher import Teacher
+from core.times import OrderedPair, TimeSampler
+from plugins.consistency.base import ConsistencyPlugin
+from plugins.consistency.jump import stop
+
+
+class TangentJump(Term):
+    """`F - sg[F - dF/ds]`, whose square has the gradient of `2 <F, sg[dF/ds]>`.
+
+    Source: Consistency Models (arXiv 2303.01469), theorem 5 and 6; eqs. 1.16-1.22 and 1.25 of the
+    lecture notes "Faster Sampling".
+    """
+
+    teacher: Teacher | None = None
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        v = row.v
+        if self.teacher is not None:
+            v = stop(self.teacher.velocity(row.x_s, row.s, row.cond))
+        jump, tangent = jump_and_tangent(model, row, v)
+        return jump - stop(jump - tangent)
+
+
+def jump_and_tangent(
+    flow_map: FlowMap, row: Row, v: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """`F(x_s, s, t)` and `dF/ds = v - V + (t - s) DV_ds` along the flow, from one pass."""
+    V, DV_ds = rules.eulerian(flow_map, row.x_s, row.s, row.t, v, row.cond)
+    gap = row.t - row.s
+    return row.x_s + gap * V, v - V + gap * DV_ds
+
+
+class VelocityTangent(Term):
+    """`V - sg[v + (t - s) DV_ds]`, the limit of `VelocityJump` at small gaps: GCM, eq. 6."""
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        V, DV_ds = rules.eulerian(model, row.x_s, row.s, row.t, row.v, row.cond)
+        return V - stop(row.v + (row.t - row.s) * DV_ds)
+
+
+@dataclass(frozen=True)
+class TangentPlugin(ConsistencyPlugin):
+    """Continuous-time consistency, without a step."""
+
+    source: ClassVar[str] = "arXiv 2303.01469"
+    whole_cost: ClassVar[float | None] = 5
+    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
+
+    def jump_times(self) -> TimeSampler:
+        return OrderedPair(self.law(), Point(0.0))
+
+
+@register
+@dataclass(frozen=True)
+class CCT(TangentPlugin):
+    """Continuous-time consistency training: no teacher, no step, unbiased."""
+
+    name: ClassVar[str] = "cct"
+    supervision: ClassVar[str] = "sampled pair"
+    cost: ClassVar[float] = 5
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), TangentJump()
+
+
+@register
+@dataclass(frozen=True)
+class CCD(TangentPlugin):
+    """Continuous-time consistency distillation: the tangent along the teacher's flow."""
+
+    name: ClassVar[str] = "ccd"
+    supervision: ClassVar[str] = "teacher"
+    cost: ClassVar[float] = 6
+    whole_cost: ClassVar[float | None] = 6
+    needs_teacher: ClassVar[bool] = True
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        teacher = needed(teacher, self.name)
+        return TeacherMatching(teacher), TangentJump(teacher)

@@ -1,0 +1,1 @@
+"""Consistency trajectory models: jumps to any time, from a teacher or from the map's own ODE."""

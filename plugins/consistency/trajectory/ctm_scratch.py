@@ -1,0 +1,45 @@
+"""Consistency trajectory models from scratch: the segment follows the map's own velocity.
+
+    x_u = Solver(x_s, s, u; v_ema),      v_ema(x, tau) = V_ema(x, tau, tau) = (x - g_ema) / tau
+
+The self-induced ODE. It knows of the data only what the denoising loss on the diagonal teaches it,
+so that loss is never left out: its adaptive weight is at least 1. At `F = x`, where training
+starts, the consistency loss has no gradient, and the official ratio would stay zero for ever.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from core.plugin import register
+from core.teacher import Teacher
+from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
+from plugins.consistency.trajectory.segment import Jumped, Segment, Solved
+
+
+@register
+@dataclass(frozen=True)
+class CTMScratch(TrajectoryPlugin):
+    """Consistency trajectory models (arXiv 2310.02279) from scratch: their own velocity teaches."""
+
+    name: ClassVar[str] = "ctm-scratch"
+    supervision: ClassVar[str] = "own velocity"
+    cost: ClassVar[float] = 5.5
+    least: ClassVar[float] = 1.0
+    presets = ctm_presets(solver="heun", target_decay=0.99)
+
+    diagonal: float = 0.5
+    """Share of rows of the denoising loss."""
+    solver: Literal["euler", "heun", "midpoint"] = "euler"
+    """Solver of the segment."""
+    jumps: bool = False
+    """Take the segment by jumps of the EMA map instead, as the official code's self-learning."""
+
+    def segment(self, teacher: Teacher | None) -> Segment:
+        del teacher
+        return Jumped(self.substeps) if self.jumps else Solved(None, self.solver, self.substeps)
+
+    @classmethod
+    def variants(cls):
+        plain = cls.preset("points")
+        return {"": plain, "jumps": dataclasses.replace(plain, jumps=True)}

@@ -1,0 +1,142 @@
+"""CTM's combined loss: soft consistency, denoising and an adversarial term.
+
+    L = L_consistency + lambda_DM L_DM + lambda_GAN L_GAN
+
+The lambdas are numbers, times the adaptive weights of `balance` where these are wanted. The
+discriminator is a second player, trained in the same step on the same `x_0` and `x_est`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, Key
+
+from core.flow_map import FlowMap
+from core.laws import split_counts
+from core.objective import Batch, Metrics, Objective, Players, RowObjective, row_losses
+from core.row import Row
+from core.teacher import frozen
+from core.weights import Weight, square
+from plugins.consistency.trajectory.balance import Losses, ratio, with_gradients
+from plugins.consistency.trajectory.gan import discriminator_loss, generator_loss
+from plugins.consistency.trajectory.jump import TrajectoryJump
+
+PROBES = 8
+"""Rows on which the composition error is watched."""
+
+
+class Combined(Objective):
+    """The diagonal and the jump rows of `plain`, with a weight for each part of the loss.
+
+    Every part is a sum over its rows divided by the whole batch, so that with `denoising = 1` and
+    `gan = 0` the loss is that of `plain`. **Fields:** `denoising` and `gan`, the fixed factors of
+    the lambdas; `adaptive`, whether ratios of gradient norms multiply them; `gan_start`, the
+    progress at which both sides of the game begin; `penalty` on the discriminator's gradient at
+    real examples; `features`, whether the ends are compared in the discriminator's features too;
+    `least`, the least adaptive weight of the denoising loss.
+
+    Source: CTM (arXiv 2310.02279), eq. 13; the lecture notes' eq. 1.46. The adversarial part
+    rewards samples, not consistency: watch the composition error once it has begun.
+    """
+
+    plain: RowObjective
+    denoising: float = 1.0
+    gan: float = eqx.field(static=True, default=0.0)
+    adaptive: bool = eqx.field(static=True, default=False)
+    gan_start: float = 0.3
+    penalty: float = eqx.field(static=True, default=0.0)
+    features: bool = eqx.field(static=True, default=False)
+    least: float = 0.0
+
+    def __call__(
+        self,
+        players: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
+        key_rows, key_probe = jr.split(key)
+        diagonal, jump = self.rows(batch, key_rows, step)
+
+        def parts(model: FlowMap) -> tuple[Losses, tuple[Array, Metrics]]:
+            return self._parts(players | {"model": model}, target, diagonal, jump, len(batch.x_0))
+
+        started = (step >= self.gan_start * self.plain.steps).astype(jnp.float32)
+        factors = {"denoising": jnp.asarray(self.denoising), "gan": started * self.gan}
+        losses, (estimate, metrics), lambdas = self._weighed(parts, players["model"], factors)
+        total = sum((lambdas[k] * losses[k] for k in lambdas), start=losses["consistency"])
+        metrics = {"loss": total, **metrics, **{f"lambda/{k}": w for k, w in lambdas.items()}}
+        metrics["composition"] = composition(frozen(players["model"]), jump, key_probe)
+        if not self.gan:
+            return {"model": total}, carry, metrics
+        judge, label = players["discriminator"], None if jump.cond is None else jump.cond.label
+        judged = jnp.mean(discriminator_loss(judge, jump.x_0, estimate, label, self.penalty))
+        metrics |= {"gan/generator": losses["gan"], "gan/discriminator": judged}
+        return {"model": total, "discriminator": started * judged}, carry, metrics
+
+    def rows(self, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> tuple[Row, Row]:
+        """The diagonal rows and the jump rows: the batch in their shares, at least one of each."""
+        kinds, keys = self.plain.kinds, jr.split(key)
+        n = split_counts(len(batch.x_0), tuple(kind.share for kind in kinds))[0]
+        pieces = [
+            jax.tree.map(lambda leaf: leaf[part], batch) for part in (slice(n), slice(n, None))
+        ]
+        diagonal, jump = (self.plain.rows(*parts, step) for parts in zip(kinds, pieces, keys))
+        return diagonal, jump
+
+    def _parts(
+        self, players: Players, target: Players, diagonal: Row, jump: Row, n: int
+    ) -> tuple[Losses, tuple[Array, Metrics]]:
+        """The parts of the loss of `n` rows; `x_est` of the jump rows and the mean residuals."""
+        denoise, consist = self.plain.kinds
+        term, weight = consist.term, consist.weight
+        assert isinstance(term, TrajectoryJump) and isinstance(weight, Weight)
+        denoising, raw = jax.vmap(lambda row: row_losses(denoise, players, target, row))(diagonal)
+        estimate, wanted = jax.vmap(lambda r: term.ends(players["model"], target["model"], r))(jump)
+        residual = estimate - wanted
+        metrics = {
+            "diagonal/residual": jnp.mean(raw),
+            "jump/residual": jnp.mean(jax.vmap(lambda r: square(r, "mean"))(residual)),
+        }
+        if self.features:
+            see = jax.vmap(frozen(players["discriminator"]).features)
+            flat = residual.reshape(len(residual), -1)
+            residual = jnp.concatenate([flat, see(estimate) - see(wanted)], axis=1)
+        weighed = jax.vmap(lambda r, row: weight(r, row.unit))(residual, jump)
+        losses = {"consistency": weighed, "denoising": denoising["model"]}
+        if self.gan:
+            label = None if jump.cond is None else jump.cond.label
+            losses["gan"] = generator_loss(players["discriminator"], estimate, label)
+        return {name: jnp.sum(loss) / n for name, loss in losses.items()}, (estimate, metrics)
+
+    def _weighed(
+        self, parts: Callable[[Any], tuple[Losses, Any]], model: FlowMap, factors: Losses
+    ) -> tuple[Losses, Any, Losses]:
+        """The parts, what `parts` returns beside them, and the lambda of all but the first."""
+        if not self.adaptive:
+            losses, rest = parts(model)
+            return losses, rest, {k: factors[k] for k in losses if k in factors}
+        losses, rest, norms = with_gradients(parts, model)
+        first, clamps = norms["consistency"], {"denoising": (self.least, 1e4), "gan": (0.01, 10.0)}
+        ratios = {k: ratio(first, norms[k], *clamps[k]) for k in clamps if k in norms}
+        return losses, rest, {k: factors[k] * value for k, value in ratios.items()}
+
+
+def composition(flow_map: FlowMap, rows: Row, key: Key[Array, ""]) -> Float[Array, ""]:
+    """The mean of `|F(x_s, s, t) - F(F(x_s, s, u), u, t)|^2` over a few rows, `u` uniform."""
+    few = jax.tree.map(lambda leaf: leaf[:PROBES], rows)
+
+    def error(row: Row, share: Float[Array, ""]) -> Float[Array, ""]:
+        u = row.t + share * (row.s - row.t)
+        middle = flow_map(row.x_s, row.s, u, row.cond)
+        return square(
+            flow_map(row.x_s, row.s, row.t, row.cond) - flow_map(middle, u, row.t, row.cond), "mean"
+        )
+
+    return jnp.mean(jax.vmap(error)(few, jr.uniform(key, few.s.shape, few.s.dtype)))

@@ -1,0 +1,125 @@
+"""What distilled and self-taught consistency trajectory models share: flags and their assembly.
+
+    L = E |F_ema(F(x_s, s, t), t, 0) - sg[F_ema(F(x_u, u, t), t, 0)]|^2
+        + lambda_DM E |V(x_s, s, s) - v|^2 - lambda_GAN E D(F_ema(F(x_s, s, t), t, 0))
+
+`x_u` lies a segment below `x_s`, `t <= u <= s`. Without adversarial term, adaptive weights and the
+like it is a plain `RowObjective`.
+"""
+
+import abc
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from jaxtyping import Array, Key
+
+from core.errors import UserError
+from core.flow_map import DenoisedNetwork, EndpointMap, FlowMap, Network
+from core.laws import MixedLaw, TimeLaw, Uniform
+from core.nets.discriminator import discriminator
+from core.objective import FlowMatching, RowObjective, Term
+from core.path import Path
+from core.plugin import Method, Task
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+from plugins.consistency.trajectory.denoising import Denoising
+from plugins.consistency.trajectory.jump import TrajectoryJump
+from plugins.consistency.trajectory.loss import Combined
+from plugins.consistency.trajectory.segment import Segment
+
+FLOOR = 2e-3
+"""Least time of the endpoint's diagonal rows: its velocity divides by sigma."""
+
+
+def ctm_presets(**both: Any) -> dict[str, dict[str, Any]]:
+    """The common presets with these changes for points and for small images."""
+    return presets({"data_std": 1.0, **both}, {"data_std": 0.75, **both})
+
+
+@dataclass(frozen=True)
+class TrajectoryPlugin(RowPlugin):
+    """Jumps to any time, compared with a segment and a jump; denoising on the diagonal."""
+
+    family: ClassVar[str] = "consistency"
+    rule: ClassVar[str] = "Eulerian"
+    parameterisation: ClassVar[str] = "F"
+    source: ClassVar[str] = "arXiv 2310.02279"
+    whole_cost: ClassVar[float | None] = 8
+    least: ClassVar[float] = 0.0
+    """Least adaptive weight of the denoising loss."""
+
+    form: Literal["average", "rotation", "endpoint"] = "average"  # pyright: ignore
+    """What the network is: the average velocity V, the rotation of Simple-EDM and TrigFlow, or the
+    endpoint g behind EDM's preconditioning, which is CTM's own."""
+    data_std: float = 0.5
+    """Standard deviation of the data, for the endpoint and for --plugin.edm-weight."""
+    substeps: int = 1
+    """Solver steps of a segment."""
+    reach: float = 0.25
+    """Longest segment in unit time."""
+    target_decay: float = 0.999
+    """Decay of the EMA through which both ends are compared; 0 for the current parameters."""
+    edm_weight: bool = False
+    """Weight the denoising loss as EDM and CTM do, instead of evenly in the velocity."""
+    denoising: float = 1.0
+    """Factor of the denoising loss; with --plugin.adaptive of its adaptive weight."""
+    gan: float = 0.0
+    """Factor of the adversarial loss; 0: no discriminator is trained."""
+    gan_start: float = 0.3
+    """Fraction of the training after which the adversarial part begins."""
+    gan_penalty: float = 0.0
+    """Weight of the squared gradient of the discriminator at real examples (R1)."""
+    adaptive: bool = False
+    """Multiply both factors by ratios of gradient norms at the network's last layer."""
+    gan_features: bool = False
+    """Compare the ends in the discriminator's features too."""
+
+    @abc.abstractmethod
+    def segment(self, teacher: Teacher | None) -> Segment:
+        """How the state at the intermediate time is found."""
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        diagonal = Denoising(self.data_std) if self.edm_weight else FlowMatching()
+        return diagonal, TrajectoryJump(self.segment(teacher), self.reach)
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        made = super().method(net, path, teacher, task, key=key)
+        if self.gan_features and not self.gan:
+            raise UserError("--plugin.gan-features needs a discriminator: --plugin.gan 1")
+        if not self.gan and not self.adaptive and self.denoising == 1:
+            return made
+        if self.learned_weight:
+            raise UserError("a learned weight and factors of the parts exclude each other")
+        if not 0 < self.diagonal < 1:
+            raise UserError("a weighted loss needs rows of both kinds: 0 < --plugin.diagonal < 1")
+        assert isinstance(made.objective, RowObjective)
+        objective = Combined(
+            made.objective, self.denoising, self.gan, self.adaptive, self.gan_start,
+            self.gan_penalty, self.gan_features, self.least,
+        )  # fmt: skip
+        judge = discriminator(task.shape, task.num_classes, key=key)
+        players = {"discriminator": judge} if self.gan else {}
+        return dataclasses.replace(made, objective=objective, players=players)
+
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
+        if self.form != "endpoint":
+            return super().flow_map(net, path)
+        return EndpointMap(
+            net=DenoisedNetwork(net=net, path=path, data_std=self.data_std), path=path
+        )
+
+    def diagonal_law(self) -> TimeLaw:
+        if self.form != "endpoint":
+            return super().diagonal_law()
+        return MixedLaw((Uniform(FLOOR), self.law()), (self.uniform, 1 - self.uniform))
+
+    @classmethod
+    def whole(cls):
+        return cls(diagonal=0.0)
+
+    def target(self, task: Task) -> dict[str, Any]:
+        del task
+        return {"target_decay": self.target_decay or None}

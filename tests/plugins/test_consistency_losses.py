@@ -1,0 +1,198 @@
+"""Losses of consistency models: limits, equal gradients, groups and stabilisers."""
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from core import conformance
+from core.conformance import P0_BOUND, _group_size
+from core.flow_map import AverageVelocityMap, FlowMap
+from core.log_weight import log_weight
+from core.objective import LOG_WEIGHT, FlowMatching, Rows, row_losses
+from core.oracle import OracleMap
+from core.path import LinearPath, Path
+from core.row import make_row
+from core.teacher import frozen
+from core.time_weights import Even
+from core.times import Diagonal
+from core.weights import Norm, Squared, Timed
+from plugins.consistency.jump import ConsistencyJump, SameNoise, TrueJump, VelocityJump
+from plugins.consistency.moments import JumpMoments, Laplace, TimeAware, VelocityMoments
+from plugins.consistency.scm import StabilisedTangent
+from plugins.consistency.tangent import TangentJump, VelocityTangent
+from tests.objectives import TinyNet
+
+PATH = LinearPath()
+
+
+def rows(n, gap=0.05, t=0.1, seed=0):
+    def one(key):
+        key_data, key_noise, key_time, key_row = jr.split(key, 4)
+        s = jr.uniform(key_time, (), minval=0.4, maxval=0.95)
+        x_0, z = jr.normal(key_data, (2,)), jr.normal(key_noise, (2,))
+        t_row = jnp.asarray(t, s.dtype)
+        return make_row(PATH, x_0, z, s, t_row, None, key_row, u=s - gap)
+
+    return jax.vmap(one)(jr.split(jr.key(seed), n))
+
+
+def net(seed=0):
+    return AverageVelocityMap(TinyNet((2,), key=jr.key(seed)), PATH)
+
+
+def gradient(term, weight, model, batch):
+    """The flat gradient of the mean loss, and its value."""
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)
+    flat, back = jax.flatten_util.ravel_pytree(arrays)
+
+    def loss(flat):
+        player = eqx.combine(back(flat), static)
+
+        def one(row):
+            (residual,) = term.residuals({"model": player}, {"model": frozen(model)}, row)["model"]
+            return weight(residual, row.unit)
+
+        return jnp.mean(jax.vmap(one)(batch))
+
+    return jax.value_and_grad(loss)(flat)
+
+
+def test_finite_steps_over_the_step_tend_to_the_tangent_at_first_order(x64):
+    """Proposition 1 of the lecture notes: (1 / h) grad L_h -> grad L_infinity, with error O(h)."""
+    model = jax.tree.map(lambda a: a.astype(jnp.float64), net())
+    _, limit = gradient(TangentJump(), Squared(), model, rows(32))
+    errors = []
+    for h in (0.02, 0.01, 0.005):
+        _, found = gradient(ConsistencyJump(SameNoise()), Squared(), model, rows(32, gap=h))
+        errors.append(float(jnp.linalg.norm(found / h - limit)))
+    slopes = np.log2(np.asarray(errors[:-1]) / np.asarray(errors[1:]))
+    np.testing.assert_allclose(slopes, 1.0, atol=0.1)
+    assert errors[-1] < 0.05 * float(jnp.linalg.norm(limit))
+
+
+def test_the_velocity_form_has_the_gradient_of_the_jump_and_another_value(x64):
+    """Under the norm; the jump's loss is divided by s - t, and one value is (s - u) / (s - t)
+    times the other."""
+    model = jax.tree.map(lambda a: a.astype(jnp.float64), net())
+    for index in range(4):
+        batch = jax.tree.map(lambda leaf: leaf[index : index + 1], rows(4))
+        reach = float(batch.s[0] - batch.t[0])
+        jump_value, jump = gradient(ConsistencyJump(SameNoise()), Norm(), model, batch)
+        value, velocity = gradient(VelocityJump(SameNoise()), Norm(), model, batch)
+        np.testing.assert_allclose(jump / reach, velocity, rtol=1e-9, atol=1e-12)
+        assert float(jump_value / reach) == pytest.approx(float(value) * 0.05 / reach, rel=1e-9)
+
+
+def test_the_velocity_form_tends_to_its_exact_derivative_and_is_flow_matching_without_a_gap():
+    model = net()
+    batch = rows(8, gap=1e-3)
+    quotient = jax.vmap(lambda row: VelocityJump(SameNoise())(model, model, row))(batch)
+    exact = jax.vmap(lambda row: VelocityTangent()(model, model, row))(batch)
+    np.testing.assert_allclose(quotient, exact, atol=5e-3)
+    assert not np.allclose(quotient, exact, atol=1e-6)
+    at_once = jax.vmap(lambda row: VelocityJump(SameNoise())(model, model, row))(rows(8, gap=0.0))
+    velocity = jax.vmap(lambda row: model.average_velocity(row.x_s, row.s, row.t) - row.v)(batch)
+    np.testing.assert_allclose(at_once, velocity, atol=1e-6)
+
+
+def moments_loss(term, model, group, weight=Timed(Even())):
+    return term.loss(model, frozen(model), group, weight)
+
+
+def test_a_group_of_one_is_the_consistency_loss():
+    """Twice the norm of A - B over the gap, damped by the kernel of the gap where printed."""
+    model, group = net(), rows(1)
+    row = jax.tree.map(lambda leaf: leaf[0], group)
+    for symmetric, damping in ((True, 1.0), (False, np.exp(-0.05 / 0.1))):
+        kernel = TimeAware(0.1, symmetric=symmetric)
+        term = VelocityMoments(neighbour=SameNoise(), kernel=kernel, size=1)
+        A, B = term.particles(model, model, row)
+        expected = 2 * damping * float(jnp.linalg.norm(A - B)) / 0.05
+        assert float(moments_loss(term, model, group)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_printed_kernel_moves_the_exact_map_and_the_symmetric_one_does_not(x64):
+    exact = OracleMap(problem=conformance.problems()["mixture"], path=PATH)
+    x_0, z = jax.vmap(exact.problem.sample)(jr.split(jr.key(0), 64)), jr.normal(jr.key(1), (64, 1))
+    s = jr.uniform(jr.key(2), (64,), minval=0.4)
+    make = jax.vmap(lambda x, z, s: make_row(PATH, x, z, s, s / 4, None, jr.key(3), u=s - 0.02))
+    groups = jax.tree.map(lambda leaf: leaf.reshape(-1, 4, *leaf.shape[1:]), make(x_0, z, s))
+    sizes = []
+    for symmetric in (True, False):
+        kernel = TimeAware(0.1, symmetric=symmetric)
+        term = VelocityMoments(neighbour=TrueJump(exact), kernel=kernel, size=4)
+        sizes.append(float(_group_size(term, Timed(Even()), exact, groups)))
+    assert sizes[0] <= P0_BOUND < 1e-3 < sizes[1]
+
+
+class Offset(FlowMap):
+    """The map with a constant added to where its jumps land."""
+
+    exact: FlowMap
+    psi: Array
+    path: Path
+
+    def average_velocity(self, x, s, t, cond=None):
+        return self.exact.average_velocity(x, s, t, cond) + self.psi / (t - s)
+
+
+def test_the_update_of_moment_matching_fades_as_groups_grow(x64):
+    """On pairs, equality holds in law only: at a fixed step the bias falls with the group."""
+    exact = OracleMap(problem=conformance.problems()["mixture"], path=PATH)
+    s, u, t = (jnp.asarray(value) for value in (0.8, 0.5, 0.0))
+
+    def bias(size):
+        term = JumpMoments(neighbour=SameNoise(), kernel=Laplace(), size=size)
+
+        def one(key):
+            key_data, key_noise = jr.split(key)
+            x_0 = jax.vmap(exact.problem.sample)(jr.split(key_data, size))
+            z = jr.normal(key_noise, (size, 1))
+            group = jax.vmap(lambda a, b: make_row(PATH, a, b, s, t, None, key, u=u))(x_0, z)
+
+            def loss(psi):
+                return term.loss(Offset(exact, psi, PATH), exact, group, Timed(Even()))
+
+            return jax.grad(loss)(jnp.zeros(()))
+
+        return abs(float(jnp.mean(jax.jit(jax.vmap(one))(jr.split(jr.key(1), 32_768 // size)))))
+
+    biases = [bias(size) for size in (1, 2, 8)]
+    assert biases[0] > 1.5 * biases[1] > 3 * biases[2]
+
+
+def test_warm_up_goes_from_velocity_matching_to_the_tangent(x64):
+    """At progress 0 the exact map is not stationary; from `warmup` on it is."""
+    exact = OracleMap(problem=conformance.problems()["mixture"], path=PATH)
+    x, s = jnp.array([0.3]), jnp.asarray(0.6)
+    v = exact.velocity(x, s)
+    row = make_row(PATH, x - s * v, x + (1 - s) * v, s, jnp.zeros(()), None, jr.key(0))
+    sizes = []
+    for progress in (0.0, 0.1, 0.2, 1.0):
+        at = eqx.tree_at(lambda r: r.progress, row, jnp.asarray(progress))
+        sizes.append(float(jnp.abs(StabilisedTangent(warmup=0.2)(exact, exact, at))[0]))
+    assert sizes[0] > 0.02 and sizes[1] == pytest.approx(sizes[0] / 2)
+    assert max(sizes[2:]) < 1e-9
+
+
+def test_a_learned_weight_is_still_where_the_weighted_loss_is_one():
+    kind = Rows("diagonal", 1.0, Diagonal(), FlowMatching())
+    row = jax.tree.map(lambda leaf: leaf[0], rows(1))
+    fresh = log_weight(jr.key(0))
+
+    def losses(level):
+        player = eqx.tree_at(lambda w: w.output.bias, fresh, jnp.full(1, level))
+        players = {"model": net(), LOG_WEIGHT: player}
+        return row_losses(kind, players, players, row)[0]
+
+    plain = float(losses(0.0)["model"])
+    slope = jax.grad(lambda level: losses(level)[LOG_WEIGHT])
+    assert float(slope(-jnp.log(plain))) == pytest.approx(0.0, abs=1e-5)
+    assert float(slope(0.0)) == pytest.approx(plain - 1, rel=1e-5)
+    assert float(losses(1.0)["model"]) == pytest.approx(plain * np.e, rel=1e-5)
+    assert float(jax.grad(lambda level: losses(level)["model"])(0.3)) == 0

@@ -1,0 +1,328 @@
+"""Consistency trajectory models: both forms of g, segments, the combined loss and its players."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from core import conformance
+from core.errors import UserError
+from core.flow_map import AverageVelocityMap, DenoisedNetwork, EndpointMap, FlowMap
+from core.nets import NETS
+from core.nets.discriminator import discriminator
+from core.objective import Batch
+from core.oracle import OracleMap
+from core.path import PATHS, LinearPath, Path
+from core.plugin import Task, find_plugin
+from core.row import make_row
+from core.teacher import MapTeacher, frozen
+from plugins.consistency.trajectory.balance import last_weight, ratio
+from plugins.consistency.trajectory.denoising import Denoising
+from plugins.consistency.trajectory.gan import discriminator_loss, generator_loss
+from plugins.consistency.trajectory.jump import TrajectoryJump
+from plugins.consistency.trajectory.loss import Combined
+from plugins.consistency.trajectory.segment import Solved
+from tests.objectives import TinyNet
+
+LINEAR = LinearPath()
+
+
+@pytest.fixture
+def exact(x64):
+    return OracleMap(problem=conformance.problems()["mixture"], path=LINEAR)
+
+
+def rows(path=LINEAR, n=64, dim=1):
+    """Rows with source times up to 1 and target times of all sizes."""
+
+    def one(key, s, share):
+        x_0, z = jr.normal(key, (2, dim))
+        s, t = path.time_of_unit(s), path.time_of_unit(share * s)
+        return make_row(path, x_0, z, s, t, None, key)
+
+    times = jnp.linspace(0.3, 1.0, n), jnp.linspace(0.0, 0.8, 7)[jnp.arange(n) % 7]
+    return jax.vmap(one)(jr.split(jr.key(5), n), *times)
+
+
+def g_of(flow_map):
+    """The notes' g (eq. 1.29): `F = t/s x + (1 - t/s) g` on the linear path."""
+    return lambda x, s, t, cond=None: x - s * flow_map.average_velocity(x, s, t, cond)
+
+
+# --- Consistency ---
+
+
+def test_both_ends_meet_for_every_row_and_the_gap_falls_with_the_substeps(x64):
+    """With n Heun steps of length h / n the gap is O(n (h/n)^3)."""
+    exact = OracleMap(problem=conformance.problems()["gaussian"], path=LINEAR)
+    made = rows(n=24, dim=2)
+
+    def gap(n):
+        term = TrajectoryJump(Solved(MapTeacher(exact), "heun", n), reach=0.3)
+        run = jax.jit(jax.vmap(lambda row: term(exact, exact, row)))
+        return float(jnp.max(jnp.abs(run(made))))
+
+    few, more, many = gap(4), gap(8), gap(128)
+    assert np.log2(few / more) == pytest.approx(2, abs=0.3)
+    assert many < 1e-5 < more
+
+
+def test_the_self_induced_ode_is_that_of_g_and_leads_along_the_flow(x64):
+    exact = OracleMap(problem=conformance.problems()["gaussian"], path=LINEAR)
+    g, s, u = g_of(exact), jnp.asarray(0.8), jnp.asarray(0.5)
+    model = EndpointMap(g, LINEAR)
+
+    @jax.jit
+    def solutions(x):
+        """By a Heun step, the same by hand, by many steps, and exactly."""
+        row = make_row(LINEAR, jnp.zeros_like(x), x / s, s, s, None, jr.key(0))
+        first = (x - g(x, s, s)) / s
+        euler = x + (u - s) * first
+        hand = x + (u - s) * (first + (euler - g(euler, u, u)) / u) / 2
+        one, many = (Solved(None, "heun", n)(model, row, u) for n in (1, 256))
+        return one, hand, many, exact(x, s, u)
+
+    for x in jnp.array([[-1.5, 0.4], [0.2, 0.2], [1.1, -2.0]]):
+        one, hand, many, end = solutions(x)
+        np.testing.assert_allclose(one, hand, rtol=1e-12)
+        np.testing.assert_allclose(many, end, atol=1e-5)
+        assert jnp.max(jnp.abs(one - end)) > 1e-4
+
+
+class Silent(FlowMap):
+    """A map whose output carries no gradient."""
+
+    inner: FlowMap
+    path: Path
+
+    def average_velocity(self, x, s, t, cond=None):
+        return jax.lax.stop_gradient(self.inner.average_velocity(x, s, t, cond))
+
+    def __call__(self, x, s, t, cond=None):
+        return jax.lax.stop_gradient(self.inner(x, s, t, cond))
+
+
+def test_the_gradient_passes_through_the_frozen_outer_map_only(x64):
+    """Its weights are stopped, not its output: with a silent one nothing is learned. Nor does a
+    gradient reach the segment or the inner jump of the target."""
+    model = AverageVelocityMap(TinyNet((1,), key=jr.key(0)), LINEAR)
+    term = TrajectoryJump(Solved(None, "euler"))
+    made = jax.tree.map(lambda leaf: leaf[40], rows())
+
+    def size(model, target, wanted=None):
+        estimate, found = term.ends(model, target, made)
+        return jnp.sum((estimate - (found if wanted is None else wanted)) ** 2)
+
+    @eqx.filter_jit
+    def gradient(*arguments):
+        leaves = jax.tree.leaves(eqx.filter_grad(size)(model, *arguments))
+        return jnp.concatenate([leaf.ravel() for leaf in leaves])
+
+    assert jnp.all(gradient(Silent(model, LINEAR)) == 0)
+    target = frozen(model)
+    whole = gradient(target)
+    assert jnp.linalg.norm(whole) > 0
+    held = gradient(target, term.ends(model, target, made)[1])
+    np.testing.assert_allclose(whole, held, rtol=1e-9)
+
+
+# --- The two forms of g ---
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_the_endpoint_form_keeps_its_start_and_ends_at_g(name, x64):
+    path = PATHS[name]()
+    plugin = dataclasses.replace(find_plugin("ctm-scratch").preset("points"), form="endpoint")
+    flow_map = plugin.flow_map(TinyNet((2,), key=jr.key(1)), path)
+    x, s, end = jnp.array([0.3, -1.2]), path.time_of_unit(0.7), jnp.asarray(path.t_min)
+    np.testing.assert_array_equal(flow_map(x, s, s), x)
+    ratio = path.sigma(end) / path.sigma(s)
+    g = flow_map.net(x, path.unit_time(s), path.unit_time(end))
+    landed = ratio * x + (path.alpha(end) - path.alpha(s) * ratio) * g
+    np.testing.assert_allclose(flow_map(x, s, end), landed, rtol=1e-7)
+    if name == "linear":
+        np.testing.assert_allclose(flow_map(x, s, end), g, rtol=1e-12)
+    assert all(jnp.isfinite(flow_map(x, time, end)).all() for time in (end, s))
+
+
+def test_g_of_the_exact_map_is_the_denoiser_on_the_diagonal_and_leaves_it_linearly(exact):
+    """Proposition 2 of the lecture notes: `g(x, s, t) = x - s v(x, s) + O(|t - s|)`."""
+    g, x, s = g_of(exact), jnp.array([0.7]), jnp.asarray(0.6)
+    mean = exact.problem.x_0_mean(LINEAR, x, s)
+    np.testing.assert_allclose(g(x, s, s), x - s * exact.velocity(x, s), rtol=1e-9)
+    np.testing.assert_allclose(g(x, s, s), mean, rtol=1e-9)
+    gaps = [float(jnp.abs(g(x, s, s - h) - mean)[0]) for h in (0.04, 0.02, 0.01)]
+    np.testing.assert_allclose(np.log2(gaps[:-1]) - np.log2(gaps[1:]), 1, atol=0.1)
+    F = EndpointMap(g, LINEAR)(x, s, jnp.asarray(0.1))
+    np.testing.assert_allclose(F, exact(x, s, jnp.asarray(0.1)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["linear", "vp", "edm"])
+def test_the_denoising_loss_is_edms(name, x64):
+    """`(eta^2 + d^2) / (eta d)^2 |g - x_0|^2`: at the exact map the variance of the posterior."""
+    path, d = PATHS[name](), 0.6
+    exact = OracleMap(problem=conformance.problems()["mixture"], path=path)
+
+    def both(row):
+        eta = path.sigma(row.s) / path.alpha(row.s)
+        miss = exact.problem.x_0_mean(path, row.x_s, row.s) - row.x_0
+        wanted = (eta**2 + d**2) / (eta * d) ** 2 * jnp.sum(miss**2)
+        return jnp.sum(Denoising(d)(exact, exact, row) ** 2), wanted
+
+    made = jax.tree.map(lambda leaf: leaf[:-4], rows(path))  # alpha = 0 at the last on some
+    np.testing.assert_allclose(*jax.vmap(both)(made), rtol=1e-6)
+
+
+# --- The combined loss ---
+
+
+class Small(eqx.Module):
+    """A small network that names its last layer."""
+
+    first: TinyNet
+    last_layer: eqx.nn.Linear
+
+    def __init__(self, key):
+        keys = jr.split(key)
+        self.first, self.last_layer = TinyNet((2,), key=keys[0]), eqx.nn.Linear(2, 2, key=keys[1])
+
+    def __call__(self, x, s, t, cond=None):
+        return self.last_layer(self.first(x, s, t))
+
+
+def combined(**flags):
+    """A combined objective around a small random network, its players and a batch."""
+    keys = jr.split(jr.key(3), 3)
+    preset = find_plugin("ctm-scratch").preset("points")
+    plugin = dataclasses.replace(preset, **{"jumps": True, **flags})
+    made = plugin.method(Small(keys[0]), LINEAR, None, Task((2,), "points", 0, 10), key=keys[1])
+    players = {"model": made.flow_map, **made.players}
+    return made.objective, players, Batch(jr.normal(keys[2], (16, 2)))
+
+
+@eqx.filter_jit
+def losses_and_gradients(objective, players, batch, step, key=jr.key(1)):
+    """Losses and metrics, and the gradient of each loss with respect to every player."""
+    arrays, static = eqx.partition(players, eqx.is_inexact_array)
+
+    def losses(arrays):
+        given = eqx.combine(arrays, static)
+        out = objective(given, frozen(given), None, batch, key, step)
+        return out[0], out
+
+    gradients, out = jax.jacrev(losses, has_aux=True)(arrays)
+    return out[0], out[2], gradients
+
+
+def test_with_unit_weights_the_combined_loss_is_the_plain_one():
+    objective, players, batch = combined(denoising=2.0)
+    objective = dataclasses.replace(objective, denoising=1.0)
+    key, step = jr.key(4), jnp.asarray(3)
+    loss, metrics, _ = losses_and_gradients(objective, players, batch, step, key)
+    plain, plain_metrics, _ = losses_and_gradients(
+        objective.plain, players, batch, step, jr.split(key)[0]
+    )
+    np.testing.assert_allclose(loss["model"], plain["model"], rtol=1e-5)
+    for name, value in plain_metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+
+
+def test_each_player_moves_by_its_own_loss_and_the_game_begins_late():
+    flags = {"gan": 1.0, "gan_start": 0.4, "gan_penalty": 0.1, "gan_features": True}
+    objective, players, batch = combined(adaptive=True, **flags)
+    for step, playing in ((2, False), (5, True)):
+        out = losses_and_gradients(objective, players, batch, jnp.asarray(step))
+        losses, metrics, gradients = out
+        assert all(bool(jnp.isfinite(value)) for value in [*losses.values(), *metrics.values()])
+        assert (metrics["lambda/gan"] > 0) == playing
+        for loss, by_player in gradients.items():
+            for name, tree in by_player.items():
+                size = sum(float(jnp.sum(jnp.abs(leaf))) for leaf in jax.tree.leaves(tree))
+                moved = name == loss and (playing or name == "model")
+                assert (size > 0) == moved, (loss, name)
+
+
+def test_adaptive_weights_balance_the_last_layer_and_carry_no_gradient():
+    objective, players, batch = combined(adaptive=True)
+    objective, step = dataclasses.replace(objective, least=0.0), jnp.asarray(5)
+    loss, metrics, whole = losses_and_gradients(objective, players, batch, step)
+
+    def fixed(denoising):
+        held = dataclasses.replace(objective, adaptive=False, denoising=denoising)
+        return losses_and_gradients(held, players, batch, step)
+
+    constant, none = fixed(float(metrics["lambda/denoising"])), fixed(0.0)
+    np.testing.assert_allclose(loss["model"], constant[0]["model"], rtol=1e-5)
+    trees = (jax.tree.leaves(tree["model"]["model"]) for tree in (whole, constant[2]))
+    for one, other in zip(*trees, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    total, first = (last_weight(g["model"]["model"]) for g in (whole, none[2]))
+    norms = jnp.linalg.norm(total - first), jnp.linalg.norm(first)
+    np.testing.assert_allclose(*norms, rtol=1e-2)  # the rule adds 1e-4 to a norm
+
+
+def test_adaptive_weights_are_clamped_and_constant():
+    one, none = jnp.asarray(1.0), jnp.asarray(0.0)
+    found = [float(ratio(a, b, 0.01, 10.0)) for a, b in ((one, none), (none, one), (2 * one, one))]
+    assert found == pytest.approx([10, 0.01, 2], rel=1e-3)
+    assert jax.grad(lambda a: ratio(a, one, 0.01, 10.0))(2.0) == 0
+
+
+SHAPES = {"mlp": (2,), "dit": (4, 4, 1), "unet": (4, 4, 1)}
+SMALLEST = {"mlp": {"width": 8}, "dit": {"depth": 1}, "unet": {"channels": 8, "blocks": 1}}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_last_weight_makes_the_output(name):
+    """Fresh networks are zero, because it is; the output is linear in it."""
+    shape = SHAPES[name]
+    net = NETS[name](**SMALLEST[name]).build(shape, 0, key=jr.key(0))
+    flow_map = EndpointMap(net=DenoisedNetwork(net=net, path=LINEAR), path=LINEAR)
+    some = jr.normal(jr.key(1), last_weight(flow_map).shape)
+    once, twice = (eqx.tree_at(last_weight, flow_map, c * some).net.net for c in (1.0, 2.0))
+    run = eqx.filter_jit(lambda f: f(jnp.ones(shape), jnp.asarray(0.4), jnp.asarray(0.4)))
+    np.testing.assert_allclose(run(twice), 2 * run(once), rtol=1e-4)
+    assert jnp.max(jnp.abs(run(once))) > 1e-3 and not jnp.any(run(net))
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 4, 1)])
+def test_a_trained_discriminator_knows_fakes_by_their_label_and_shows_the_way(shape):
+    """Real examples lie on the side of their label, fakes on the other one."""
+    judge, label = discriminator(shape, 2, 8, key=jr.key(0)), jnp.arange(64) % 2
+    side = (2.0 * label - 1).reshape(-1, *[1] * len(shape))
+
+    @eqx.filter_jit
+    def step(judge, key):
+        noise = jr.normal(key, (2, 64, *shape))
+        real, fake = noise[0] + side, noise[1] - side
+
+        def loss(judge):
+            return jnp.mean(discriminator_loss(judge, real, fake, label, 0.01))
+
+        gradient = eqx.filter_grad(loss)(judge)
+        return jax.tree.map(lambda p, g: p - 0.02 * g, judge, gradient), real, fake
+
+    for key in jr.split(jr.key(1), 80):
+        judge, real, fake = step(judge, key)
+    on_real, on_fake = (-generator_loss(judge, x, label) for x in (real, fake))
+    assert jnp.mean(on_real > 0) > 0.9 and jnp.mean(on_fake < 0) > 0.9
+    downhill = -jax.grad(lambda x: jnp.mean(generator_loss(judge, x, label)))(fake)
+    assert float(jnp.mean(downhill * side)) > 0
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"gan_features": True}, {"gan": 1.0, "diagonal": 0.0}, {"gan": 1.0, "learned_weight": True}],
+)
+def test_flags_that_do_not_fit_are_refused(flags):
+    with pytest.raises(UserError):
+        combined(**flags)
+
+
+def test_plain_flags_build_no_discriminator():
+    objective, players, _ = combined()
+    assert not isinstance(objective, Combined) and set(players) == {"model"}
