@@ -13,6 +13,7 @@ from PIL import Image
 from apps import check, compare, eval, plugins, sample, train
 from apps._main import launch
 from core import conformance
+from core.sampling import GRIDS, SAMPLERS
 from core.train import toml
 from tests.apps.conftest import POINTS
 
@@ -109,6 +110,18 @@ def test_one_class_can_be_drawn_with_another_sampler(trained, tmp_path):
     assert (result["sampler"], result["steps"], result["nfe"]) == ("heun", 2, 4)
 
 
+def test_times_and_settings_of_a_sampler_can_be_chosen(trained, tmp_path):
+    folder, _ = trained
+    flags = ["--n", 4, "--sampler", "gamma", "--gamma", 0.3, "--times", 1, 0.6, 0]
+    result, _ = draw(folder, tmp_path / "chosen", *flags)
+    assert (result["steps"], result["nfe"], result["settings"]) == (2, 2, {"gamma": 0.3})
+    assert np.allclose(result["times"], [1, 0.6, 0])
+    other, _ = draw(
+        folder, tmp_path / "grid", "--n", 4, "--steps", 2, "--grid", "edm", "--shift", 2
+    )
+    assert 0.6 < other["times"][1] < 1
+
+
 def test_eval_measures_and_writes_what_it_prints(trained, tmp_path):
     folder, _ = trained
     flags = ["--run", folder, "--nfe", 1, 2, "--n", 24, "--sampler", "pushforward", "restart"]
@@ -197,7 +210,9 @@ def help_of(app, capsys, *flags):
 def test_help_describes_the_flags(app, capsys):
     text = help_of(app, capsys)
     assert "--json" in text and "--help" in text
-    assert app not in ("sample", "eval") or "--run" in text
+    if app in ("sample", "eval"):
+        assert "--run" in text and all(name in text for name in SAMPLERS)
+        assert all(name in text for name in GRIDS)
 
 
 def test_help_shows_the_flags_of_the_chosen_method_data_and_network(capsys):
