@@ -7,3 +7,9 @@ class UserError(Exception):
     The message is one line: what was wrong, and what to do. An app prints it to stderr and exits
     with status 2, without a traceback.
     """
+
+
+def require(holds: bool, message: str) -> None:
+    """Raises `UserError` with that message unless the condition holds."""
+    if not holds:
+        raise UserError(message)

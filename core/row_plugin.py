@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Key
 
-from core.errors import UserError
+from core.errors import UserError, require
 from core.flow_map import FORMS, FlowMap, Form, Network
 from core.laws import LogitNormal, MixedLaw, Point, TimeLaw, Uniform
 from core.log_weight import log_weight
@@ -67,6 +67,12 @@ class RowPlugin(Plugin):
     """Start from the teacher's weights where it is a plain run of the same network."""
     label_drop: float = 0.1
     """Probability with which a label is replaced by the null class."""
+
+    def __post_init__(self):
+        shares = {"diagonal": self.diagonal, "full": self.full, "uniform": self.uniform}
+        for name, share in (*shares.items(), ("label-drop", self.label_drop)):
+            require(0 <= share <= 1, f"--plugin.{name} must be in [0, 1], got {share}")
+        require(self.full + self.uniform <= 1 + 1e-6, "--plugin.full and --plugin.uniform exceed 1")
 
     @abc.abstractmethod
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term | GroupTerm]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from core.errors import require
 from core.flow_map import DataEndMap, FlowMap, Network
 from core.path import Path
 from core.plugin import Task
@@ -39,6 +40,13 @@ class ConsistencyPlugin(RowPlugin):
         return Even()
 
 
+def check_intervals(first: int, last: int) -> None:
+    """Raises `UserError` unless a grid can grow from the one to the other number of intervals."""
+    require(
+        1 <= first <= last, f"--plugin.first {first} and --plugin.last {last}: 1 <= first <= last"
+    )
+
+
 @dataclass(frozen=True)
 class GridPlugin(ConsistencyPlugin):
     """A consistency model on the nodes of a grid that is refined during training."""
@@ -65,6 +73,10 @@ class GridPlugin(ConsistencyPlugin):
 
     target_decay: float = 0.0
     """Decay of an EMA that the targets use; 0 takes the current parameters."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_intervals(self.first, self.last)
 
     def target(self, task: Task) -> dict[str, Any]:
         del task

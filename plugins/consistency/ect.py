@@ -10,6 +10,7 @@ goes on from a trained run with `--init runs/fm-...`, or starts from scratch.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from core.errors import require
 from core.laws import Point
 from core.objective import FlowMatching, Term
 from core.plugin import register
@@ -47,6 +48,11 @@ class ECT(ConsistencyPlugin):
     """Mean of the log noise-to-signal ratio."""
     time_std: float = 2.0
     """Standard deviation of the log noise-to-signal ratio; 0 means uniform times."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.base > 1, f"--plugin.base must be above 1, got {self.base}")
+        require(self.stages >= 1, f"--plugin.stages must be at least 1, got {self.stages}")
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         del teacher

@@ -12,6 +12,7 @@ import abc
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
+from core.errors import require
 from core.flow_map import FlowMap, Network
 from core.laws import Cosh, Point, Sine, TimeLaw, Uniform, UniformPower
 from core.nets.warped import WarpedTimes
@@ -63,6 +64,14 @@ class GCMPlugin(ConsistencyPlugin):
     """Width in time of the moment matching's kernel."""
     printed: bool = False
     """The kernel as the paper prints it, for which the exact map is not quite stationary."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        gap = self.mean_gap
+        require(0 < gap < 0.1, f"--plugin.mean-gap must be between 0 and 0.1, got {gap}")
+        require(self.group >= 1, f"--plugin.group must be at least 1, got {self.group}")
+        require(self.bandwidth > 0, f"--plugin.bandwidth must be positive, got {self.bandwidth}")
+        pick(STEPS, self.shape, "step")
 
     @classmethod
     def variants(cls) -> dict[str, Self]:

@@ -18,7 +18,7 @@ from core.teacher import Teacher
 from core.time_weights import PerNoiseGap, TimeWeight
 from core.times import GridSource, TimeSampler
 from core.weights import PseudoHuber, Weight
-from plugins.consistency.base import ConsistencyPlugin
+from plugins.consistency.base import ConsistencyPlugin, check_intervals
 from plugins.consistency.jump import ConsistencyJump, SameNoise
 
 
@@ -46,6 +46,10 @@ class ICT(ConsistencyPlugin):
     """Mean of the log noise-to-signal ratio."""
     time_std: float = 2.0
     """Standard deviation of the log noise-to-signal ratio; 0 means uniform over the nodes."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_intervals(self.first, self.last)
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         del teacher

@@ -11,6 +11,7 @@ and, at a fixed step, as groups grow.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from core.errors import require
 from core.laws import Uniform
 from core.objective import FlowMatching, GroupTerm, Term
 from core.plugin import register
@@ -53,6 +54,14 @@ class IMM(ConsistencyPlugin):
     """Least time, at the data end."""
     high: float = 0.994
     """Largest time, at the noise end."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.group >= 1, f"--plugin.group must be at least 1, got {self.group}")
+        require(8 <= self.exponent <= 20, f"--plugin.exponent is 8 to 20, got {self.exponent}")
+        require(
+            0 <= self.low < self.high <= 1, "--plugin.low and --plugin.high: 0 <= low < high <= 1"
+        )
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term | GroupTerm]:
         del teacher

@@ -124,6 +124,7 @@ def test_a_folder_holds_one_comparison(whole):
         (["--", "--stepz", "3"], "--stepz"),
         (["--teacher", "nowhere"], "not a run folder"),
         (["--report-only"], "holds no finished run"),
+        (["--variants", "nowhere.toml"], "nowhere.toml"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(argv, message, tmp_path, monkeypatch):
@@ -131,6 +132,38 @@ def test_bad_input_is_one_line_and_leaves_nothing(argv, message, tmp_path, monke
     with pytest.raises(UserError, match=message) as error:
         compare.main(argv)
     assert "\n" not in str(error.value).strip() and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "holds no variant"),
+        ("[a]\nsteps = 3", "names no method"),
+        ('[a.plugin]\nname = "gcm"', "did you mean 'gcm-"),
+        ('["a/b".plugin]\nname = "ct"', "names a folder"),
+        ('[a.plugin]\nname = "ct"\nlast = 0', "first <= last"),
+        ('[a.plugin]\nname = "gcm-vu"\nshape = "cubic"', "did you mean 'cubic-decrease'"),
+        ('[a.plugin]\nname = "gcm-vu"\nmean_gap = -1.0', "--plugin.mean-gap"),
+    ],
+)
+def test_a_bad_file_of_variants_is_one_line(text, message, tmp_path):
+    (tmp_path / "variants.toml").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        compare.main(
+            ["--variants", str(tmp_path / "variants.toml"), "--out", str(tmp_path / "out")]
+        )
+    assert "\n" not in str(error.value).strip() and not (tmp_path / "out").exists()
+
+
+def test_variants_are_runs_with_their_own_flags(tmp_path):
+    ladder = ROOT / "configs" / "compare" / "gcm-cu.toml"
+    settings, extra = read_settings(["--variants", str(ladder), "--data", "digits", "--seeds", "1"])
+    jobs = {job.label: job for job in Plan(settings, extra).runs()}
+    assert list(jobs)[0] == "A-baseline" and len(jobs) == 6
+    shapes = {label: job.config["plugin"]["shape"] for label, job in jobs.items()}
+    assert shapes.pop("A-baseline") == "constant" and set(shapes.values()) == {"exponential"}
+    assert jobs["F-moments"].config["plugin"]["group"] == 4
+    assert jobs["F-moments"].folder.endswith("F-moments-0")
 
 
 def test_a_dry_run_writes_nothing(tmp_path, monkeypatch):
