@@ -5,12 +5,13 @@ from typing import Any, ClassVar
 
 from core.errors import require
 from core.flow_map import DataEndMap, FlowMap, Network
+from core.laws import Point
 from core.path import Path
 from core.plugin import Task
 from core.row_plugin import RowPlugin
 from core.steps import GridStep, NodeGrid, Step
 from core.time_weights import Even, PerGap, TimeWeight
-from core.times import GridSource, TimeSampler
+from core.times import GridSource, OrderedPair, TimeSampler
 from core.weights import Timed, Weight
 
 
@@ -27,6 +28,9 @@ class ConsistencyPlugin(RowPlugin):
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         flow_map = super().flow_map(net, path)
         return DataEndMap.of(flow_map) if self.to_data else flow_map
+
+    def jump_times(self) -> TimeSampler:
+        return OrderedPair(self.law(), Point(0.0))
 
     def weight(self) -> Weight:
         return Timed(self.factor(), self.distance())

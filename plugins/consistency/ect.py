@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from core.errors import require
-from core.laws import Point
 from core.objective import FlowMatching, Term
 from core.plugin import register
 from core.row_plugin import presets
 from core.steps import Step, TuningStep
 from core.teacher import Teacher
 from core.time_weights import EdmWeight, PerNoiseGap, TimeWeight
-from core.times import OrderedPair, TimeSampler
 from core.weights import Norm, PseudoHuber, Weight
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import ConsistencyJump, SameNoise
@@ -60,9 +58,6 @@ class ECT(ConsistencyPlugin):
 
     def step(self) -> Step:
         return TuningStep(1 / self.base, self.stages)
-
-    def jump_times(self) -> TimeSampler:
-        return OrderedPair(self.law(), Point(0.0))
 
     def factor(self) -> TimeWeight:
         return PerNoiseGap() if self.weighting == "gap" else EdmWeight()

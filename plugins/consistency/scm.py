@@ -17,14 +17,12 @@ from jaxtyping import Array, Float
 
 from core.conversions import convert
 from core.flow_map import FlowMap, Form
-from core.laws import Point
 from core.objective import FlowMatching, TeacherMatching, Term
 from core.path import Path
 from core.plugin import register
 from core.row import Row
 from core.row_plugin import needed, presets
 from core.teacher import Teacher
-from core.times import OrderedPair, TimeSampler
 from core.weights import Squared, TangentNorm, Weight
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import stop
@@ -86,9 +84,6 @@ class SCMPlugin(ConsistencyPlugin):
     """Mean of the log noise-to-signal ratio."""
     time_std: float = 1.4
     """Standard deviation of the log noise-to-signal ratio; 0 means uniform times."""
-
-    def jump_times(self) -> TimeSampler:
-        return OrderedPair(self.law(), Point(0.0))
 
     def distance(self) -> Weight:
         return TangentNorm(self.constant, self.reduce) if self.constant else Squared(self.reduce)

@@ -14,13 +14,11 @@ from jaxtyping import Array, Float
 
 from core import rules
 from core.flow_map import FlowMap
-from core.laws import Point
 from core.objective import FlowMatching, TeacherMatching, Term
 from core.plugin import register
 from core.row import Row
 from core.row_plugin import needed, presets
 from core.teacher import Teacher
-from core.times import OrderedPair, TimeSampler
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import stop
 
@@ -68,9 +66,6 @@ class TangentPlugin(ConsistencyPlugin):
     source: ClassVar[str] = "arXiv 2303.01469"
     whole_cost: ClassVar[float | None] = 5
     presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
-
-    def jump_times(self) -> TimeSampler:
-        return OrderedPair(self.law(), Point(0.0))
 
 
 @register
