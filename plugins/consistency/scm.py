@@ -80,8 +80,8 @@ class SCMPlugin(ConsistencyPlugin):
     """Fraction of the training over which the tangent's second part is faded in; 0: none."""
     constant: float = 0.1
     """Constant c of the tangent's normalisation; 0 leaves the tangent as it is."""
-    time_mean: float = -1.0
-    """Mean of the log noise-to-signal ratio."""
+    time_mean: float = -0.3
+    """Mean of the log noise-to-signal ratio; the paper's -1.0 is for data of deviation 0.5."""
     time_std: float = 1.4
     """Standard deviation of the log noise-to-signal ratio; 0 means uniform times."""
 
