@@ -1,4 +1,5 @@
 """MeanFlow and its descendants: the Eulerian rule with the sampled pair's velocity."""
 
+from plugins.meanflow.alphaflow import AlphaFlow as AlphaFlow
 from plugins.meanflow.imf import IMF as IMF
 from plugins.meanflow.mf import MF as MF

@@ -30,7 +30,7 @@ BOUNDS = {"P0": P0_BOUND, "E0": E0_BOUND}
 APPROXIMATE = {
     "ct": 2, "cd": 3, "ctm": 3, "ict": 2, "ect": 2, "imm": 2, "cmt": 2, "gcm-cu": 1, "gcm-vu": 1,
     "gcm-cu moments": 1, "gcm-vu moments": 1, "soflow": 1, "pid": 1, "boot": 2, "freeflow": 1,
-    "ctm-scratch": 3,
+    "ctm-scratch": 3, "alphaflow": 1,
 }  # fmt: skip
 
 

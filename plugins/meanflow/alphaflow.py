@@ -1,0 +1,92 @@
+"""AlphaFlow: from flow matching along the whole jump to MeanFlow, annealed during training.
+
+    R = [V(x_s, s, t) - alpha v - (1 - alpha) V(x_u, u, t)] / alpha,
+    u = s + alpha (t - s),   x_u = x_s + (u - s) v,   L = E w |V - sg[V - R]|^2
+
+`alpha` falls from 1 to `--plugin.least` on a sigmoid of the training's progress. At `alpha = 1` the
+residual is `V - v`; as `alpha -> 0` it tends to MeanFlow's, with an error of O(alpha). No
+derivative is taken, so that one program serves the whole training.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from core.errors import require
+from core.flow_map import FlowMap
+from core.objective import FlowMatching, Term
+from core.plugin import register
+from core.row import Row
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+
+stop = jax.lax.stop_gradient
+
+
+class AlphaJump(Term):
+    """`V - sg[V - R]`, with `alpha = 1 - sigmoid(sharpness (progress - 1/2))`, or `step`.
+
+    The paper weighs `|alpha R|^2` by `alpha / (mean |alpha R|^2 + 1e-3)`; dividing the residual
+    itself keeps its size, and that of its gradient, the same at every `alpha`. Source: AlphaFlow
+    (arXiv 2510.20771), eq. 9.
+    """
+
+    sharpness: float = 25.0
+    least: float = 0.005
+    step: float | None = None
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        alpha = self.alpha(row.progress)
+        u = row.s + alpha * (row.t - row.s)
+        V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
+        near = target.average_velocity(row.x_s + (u - row.s) * row.v, u, row.t, row.cond)
+        residual = (V - near) / alpha + near - row.v
+        return V - stop(V - residual)
+
+    def alpha(self, progress: Float[Array, ""]) -> Float[Array, ""]:
+        """The share of the jump that the pair's velocity is trusted for."""
+        if self.step is not None:
+            return jnp.full_like(progress, self.step)
+        falling = 1 - jax.nn.sigmoid(self.sharpness * (progress - 0.5))
+        return jnp.clip(falling, self.least, 1.0)
+
+    @property
+    def order(self) -> int:
+        return 1
+
+
+@register
+@dataclass(frozen=True)
+class AlphaFlow(RowPlugin):
+    """AlphaFlow (arXiv 2510.20771): a curriculum from flow matching to MeanFlow."""
+
+    name: ClassVar[str] = "alphaflow"
+    family: ClassVar[str] = "meanflow"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "sampled pair, vanishing bias"
+    source: ClassVar[str] = "arXiv 2510.20771"
+    cost: ClassVar[float] = 3.5
+    whole_cost: ClassVar[float | None] = 4
+    presets = presets()
+
+    diagonal: float = 0.5
+    power: float = 1.0
+    sharpness: float = 25.0
+    """How steeply alpha falls, in units of the whole training."""
+    least: float = 0.005
+    """Alpha at the end of training."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.least <= 1, f"--plugin.least must be in (0, 1], got {self.least}")
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), AlphaJump(self.sharpness, self.least)
+
+    @classmethod
+    def whole(cls):
+        return cls(diagonal=0.0)
