@@ -6,18 +6,18 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 
 from core.data.dataset import Dataset
 from core.errors import UserError
-from core.flow_map import DataEndMap, FlowMap
+from core.flow_map import FlowMap
 from core.objective import Players
 from core.path import PATHS, Path
 from core.plugin import Method, Task
 from core.teacher import MapTeacher, Teacher
 from core.train.config import TrainConfig
 from core.train.state import Target
+from core.train.transplant import transplanted
 
 
 @dataclass(frozen=True)
@@ -101,20 +101,3 @@ def _started(
             "network for a teacher: train one with the same --net flags"
         )
     return fresh if found is None else found
-
-
-def transplanted(source: FlowMap, student: FlowMap) -> FlowMap | None:
-    """The student with the weights of `source`; None where network or form are not the same."""
-    if isinstance(source, DataEndMap):
-        source = source.flow_map
-    if isinstance(student, DataEndMap):
-        inner = transplanted(source, student.flow_map)
-        return None if inner is None else DataEndMap.of(inner)
-    if _shapes(source) != _shapes(student):
-        return None
-    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, source)
-
-
-def _shapes(flow_map: FlowMap) -> Any:
-    arrays = eqx.filter(flow_map, eqx.is_array)
-    return jax.tree.structure(arrays), [leaf.shape for leaf in jax.tree.leaves(arrays)]

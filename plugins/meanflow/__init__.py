@@ -1,5 +1,6 @@
 """MeanFlow and its descendants: the Eulerian rule with the sampled pair's velocity."""
 
 from plugins.meanflow.alphaflow import AlphaFlow as AlphaFlow
+from plugins.meanflow.dmf import DMF as DMF
 from plugins.meanflow.imf import IMF as IMF
 from plugins.meanflow.mf import MF as MF

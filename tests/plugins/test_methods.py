@@ -34,7 +34,7 @@ APPROXIMATE = {
 }  # fmt: skip
 
 
-SAME_RESIDUALS = {"ict", "ect", "gcm-cu", "gcm-cu exact", "gcm-cu moments", "ctm endpoint"}
+SAME_RESIDUALS = {"dmf", "ict", "ect", "gcm-cu", "gcm-cu exact", "gcm-cu moments", "ctm endpoint"}
 """Variants whose terms are those of another one that is checked here; `apps.check` takes all."""
 
 
@@ -69,7 +69,7 @@ def sizes(tree):
 
 
 SAME_TERMS = {
-    "fm", "reflow", "tvm", "splitmf", "pd", "pfmm", "ict", "ect", "gcm-cu", "cct", "ccd",
+    "fm", "reflow", "tvm", "splitmf", "pd", "pfmm", "ict", "ect", "gcm-cu", "cct", "ccd", "dmf",
 }  # fmt: skip
 """Methods whose residuals are those of another one, with other times or targets."""
 

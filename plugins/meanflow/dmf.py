@@ -1,0 +1,59 @@
+"""Decoupled MeanFlow: a velocity network becomes a flow map without new parameters.
+
+    L = E log(|V(x_s, s, s) - v|^2 / c + 1)
+        + E log(|V(x_s, s, t) - sg[v + (t - s) DV_ds]|^2 / c + 1)
+
+The first blocks of the network see `s` alone, the others `t` alone (`--net.encoder-depth`), through
+the one embedding of a time that it has. On the diagonal it is the velocity network that it was:
+
+    --plugin dmf --net.encoder-depth 3 --init runs/fm-digits
+
+Without the encoder it is MeanFlow under the Cauchy distance. Both parts have rows of their own.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from core.laws import LogitNormal
+from core.objective import FlowMatching, Term
+from core.plugin import register
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+from core.times import OrderedPair, TimeSampler
+from core.weights import Cauchy, Reduce, Weight
+from plugins.meanflow.mf import MeanFlowJump
+
+
+@register
+@dataclass(frozen=True)
+class DMF(RowPlugin):
+    """Decoupled MeanFlow (arXiv 2510.24474), best started from a trained fm run: --init."""
+
+    name: ClassVar[str] = "dmf"
+    family: ClassVar[str] = "meanflow"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "sampled pair"
+    source: ClassVar[str] = "arXiv 2510.24474"
+    cost: ClassVar[float] = 3.5
+    whole_cost: ClassVar[float | None] = 4
+    presets = presets()
+
+    diagonal: float = 0.5
+    time_mean: float = 0.0
+    scale: float = 0.01
+    """Scale c of the Cauchy distance log(|R|^2 / c + 1), which is close to the square below c."""
+    reduce: Reduce = "mean"
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), MeanFlowJump()
+
+    def jump_times(self) -> TimeSampler:
+        return OrderedPair(LogitNormal(0.4, 1.0), LogitNormal(-1.2, 1.0))
+
+    def weight(self) -> Weight:
+        return Cauchy(self.scale, self.reduce)
+
+    @classmethod
+    def whole(cls):
+        return cls(diagonal=0.0)
