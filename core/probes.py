@@ -51,6 +51,11 @@ class Probe(FlowMap):
 NUM_BUMPS = 6
 
 
+def shifted(exact: FlowMap, by: float = 0.3) -> Probe:
+    """The exact map with a constant added to its average velocity."""
+    return Probe(exact=exact, psi=jnp.zeros(NUM_BUMPS).at[0].set(by), path=exact.path)
+
+
 class Flipped(FlowMap):
     """Where `flip` is 1, the map with the sign of `t - s` flipped; the exact map where it is 0.
 

@@ -146,9 +146,10 @@ def test_presets_of_all_recipes_build_and_their_costs_are_those_of_their_rows(na
             Task((2,)),
             key=jr.key(1),
         )
-        assert isinstance(method.objective, RowObjective)
-        assert sum(kind.share for kind in method.objective.kinds) == pytest.approx(1)
-    assert issubclass(cls, RowPlugin) and cls.cost > 0 and cls.source.startswith("arXiv")
+        if issubclass(cls, RowPlugin):
+            assert isinstance(method.objective, RowObjective)
+            assert sum(kind.share for kind in method.objective.kinds) == pytest.approx(1)
+    assert cls.cost > 0 and cls.source
 
 
 def exact():
