@@ -116,7 +116,14 @@ class RowPlugin(Plugin):
         diagonal, jump = self.terms(teacher)
         return (
             Rows("diagonal", self.diagonal, Diagonal(self.diagonal_law()), diagonal, self.weight()),
-            Rows("jump", 1 - self.diagonal, self.jump_mixture(), jump, self.weight(), self.step()),
+            Rows(
+                "jump",
+                1 - self.diagonal,
+                self.jump_mixture(),
+                jump,
+                self.weight(),
+                self.step_function(),
+            ),
         )
 
     def weight(self) -> Weight:
@@ -131,7 +138,7 @@ class RowPlugin(Plugin):
         """The law of the diagonal's times: the method's own and the uniform one, mixed."""
         return MixedLaw((Uniform(), self.law()), (self.uniform, 1 - self.uniform))
 
-    def step(self) -> Step | None:
+    def step_function(self) -> Step | None:
         """Where the neighbour of a jump's source time lies, for rules with a finite step."""
         return None
 

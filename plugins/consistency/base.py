@@ -90,7 +90,7 @@ class GridPlugin(ConsistencyPlugin):
         """The nodes."""
         return NodeGrid(self.first, self.last, self.rho)
 
-    def step(self) -> Step:
+    def step_function(self) -> Step:
         return GridStep(self.grid())
 
     def jump_times(self) -> TimeSampler:

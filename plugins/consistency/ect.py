@@ -56,7 +56,7 @@ class ECT(ConsistencyPlugin):
         del teacher
         return FlowMatching(), ConsistencyJump(SameNoise())
 
-    def step(self) -> Step:
+    def step_function(self) -> Step:
         return TuningStep(1 / self.base, self.stages)
 
     def factor(self) -> TimeWeight:

@@ -96,7 +96,7 @@ class GCMPlugin(ConsistencyPlugin):
         warped = WarpedTimes(net, self.conditioning) if self.conditioning else net
         return super().flow_map(warped, path)
 
-    def step(self) -> Step:
+    def step_function(self) -> Step:
         return with_mean_gap(pick(STEPS, self.shape, "step"), self.mean_gap)
 
     @abc.abstractmethod

@@ -59,7 +59,7 @@ class ICT(ConsistencyPlugin):
         """The nodes."""
         return NodeGrid(self.first, self.last, self.rho, doubling=True)
 
-    def step(self) -> Step:
+    def step_function(self) -> Step:
         return GridStep(self.grid())
 
     def jump_times(self) -> TimeSampler:

@@ -68,7 +68,7 @@ class IMM(ConsistencyPlugin):
         moments = JumpMoments(neighbour=SameNoise(), kernel=Laplace(), size=self.group)
         return FlowMatching(), moments
 
-    def step(self) -> Step:
+    def step_function(self) -> Step:
         return RatioStep(160 / 2**self.exponent)
 
     def jump_times(self) -> TimeSampler:
