@@ -203,7 +203,7 @@ def scripts(tmp_path, monkeypatch):
     def make(**named):
         codes.update(named)
         common = {"flags": [], "config": {}, "shared": {}, "nfe": [1], "n": 0, "steps": 1}
-        return [Job(what="run", name=n, folder=str(tmp_path / n), **common) for n in named]
+        return [Job(what="run", name=n, label=n, folder=str(tmp_path / n), **common) for n in named]
 
     return make
 

@@ -160,10 +160,9 @@ def test_the_update_of_moment_matching_fades_as_groups_grow(x64):
 
             return jax.grad(loss)(jnp.zeros(()))
 
-        return abs(float(jnp.mean(jax.jit(jax.vmap(one))(jr.split(jr.key(1), 32_768 // size)))))
+        return abs(float(jnp.mean(jax.jit(jax.vmap(one))(jr.split(jr.key(1), 16_384 // size)))))
 
-    biases = [bias(size) for size in (1, 2, 8)]
-    assert biases[0] > 1.5 * biases[1] > 3 * biases[2]
+    assert bias(1) > 3 * bias(8)
 
 
 def test_warm_up_goes_from_velocity_matching_to_the_tangent(x64):

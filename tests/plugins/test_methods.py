@@ -35,6 +35,7 @@ APPROXIMATE = {
 
 
 SAME_RESIDUALS = {"dmf", "ict", "ect", "gcm-cu", "gcm-cu exact", "gcm-cu moments", "ctm endpoint"}
+SAME_RESIDUALS |= {"ctm combined", "ctm-scratch", "ctm-scratch endpoint", "alphaflow", "gcm-vu"}
 """Variants whose terms are those of another one that is checked here; `apps.check` takes all."""
 
 
