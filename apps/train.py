@@ -16,12 +16,12 @@ from core.errors import UserError
 from core.evaluation import evaluate_map, floor_row
 from core.gallery import sample_picture
 from core.sampling import SAMPLERS, check_sampler
-from core.train.build import Built, build
+from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
 from core.train.config import TrainConfig
 from core.train.journal import Journal
-from core.train.run import claim, open_start, open_teacher
+from core.train.run import build_run, claim
 from core.train.toml import to_dict
 from core.train.trainer import Dispatch, NonFinite, Trainer
 
@@ -32,7 +32,7 @@ MOST_ROLLBACKS = 5
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Trains, or goes on with an interrupted run, and ends with pictures and a table."""
     config = parse(argv)
-    built = build(config, open_teacher(config), start=open_start(config))
+    built = build_run(config)
     if config.dry_run:
         return dry_run(config, built)
     preflight(config, built)

@@ -30,11 +30,11 @@ from core.flow_map import FlowMap
 from core.gallery import MOST_COLUMNS, sample_picture
 from core.plugin import find_plugin
 from core.sampling import SAMPLERS, check_sampler, usable
-from core.train.build import Built, build
+from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
 from core.train.config import TrainConfig
-from core.train.run import claim, open_start, open_teacher, read_config
+from core.train.run import build_run, claim, read_config
 from core.train.trainer import Trainer
 from core.versions import versions
 
@@ -57,14 +57,14 @@ def _leave_with(parent: int) -> None:
 
 def _count(job: Job) -> None:
     config = parse(job.flags)
-    flops, loop = step_flops(config, build(config, open_teacher(config), start=open_start(config)))
+    flops, loop = step_flops(config, build_run(config))
     cost = {"config": job.config, "flops": flops, "loop": loop}
     write_json(Path(job.folder) / "cost.json", cost)
 
 
 def _run(job: Job) -> None:
     config = parse(job.flags)
-    built = build(config, open_teacher(config), start=open_start(config))
+    built = build_run(config)
     name = built.method.sampler
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     nfe = usable(name, SAMPLERS[name], job.nfe, find_plugin(config.plugin).most_nfe)

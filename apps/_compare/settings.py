@@ -115,8 +115,9 @@ def _variants(path: Path) -> list[Entry]:
             raise UserError(
                 f"{path}: the name {label!r} must do for a folder; letters, digits, .+-_"
             )
-        flags = toml.to_flags(tree)
-        entries.append(Entry(label, find_plugin(name).name, tuple(flags[2:])))
+        own = {key: value for key, value in tree["plugin"].items() if key != "name"}
+        flags = toml.to_flags(tree | {"plugin": own})
+        entries.append(Entry(label, find_plugin(name).name, tuple(flags)))
     if not entries:
         raise UserError(f"{path} holds no variant; give it one table for each")
     return entries

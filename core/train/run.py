@@ -118,6 +118,11 @@ def open_teacher(config: TrainConfig) -> Teacher | None:
     return GuidedTeacher(teacher, flags.scale, classes, interval)
 
 
+def build_run(config: TrainConfig) -> Built:
+    """The objects of a run that is to be trained, its teacher and its start opened."""
+    return build(config, open_teacher(config), start=open_start(config))
+
+
 def open_start(config: TrainConfig) -> FlowMap | None:
     """The map that --init names, or None. Raises `UserError` where there is none or on a path or
     data of another kind."""

@@ -155,6 +155,15 @@ def test_a_bad_file_of_variants_is_one_line(text, message, tmp_path):
     assert "\n" not in str(error.value).strip() and not (tmp_path / "out").exists()
 
 
+def test_the_flags_of_a_variant_do_not_depend_on_their_order(tmp_path):
+    path = tmp_path / "variants.toml"
+    path.write_text('[a]\nema = 0.5\n[a.optim]\nrate = 0.25\n[a.plugin]\nlast = 30\nname = "ct"')
+    settings, extra = read_settings(["--variants", str(path), "--seeds", "1"])
+    (job,) = Plan(settings, extra).runs()
+    assert job.config["plugin"]["name"] == "ct" and job.config["plugin"]["last"] == 30
+    assert job.config["ema"] == 0.5 and job.config["optim"]["rate"] == 0.25
+
+
 def test_variants_are_runs_with_their_own_flags(tmp_path):
     ladder = ROOT / "configs" / "compare" / "gcm-cu.toml"
     settings, extra = read_settings(["--variants", str(ladder), "--data", "digits", "--seeds", "1"])
