@@ -6,6 +6,7 @@ forward and one back; the question is what the first costs more.
 """
 
 from dataclasses import dataclass, replace
+from statistics import median, quantiles
 from typing import Any
 
 import jax.random as jr
@@ -20,15 +21,16 @@ from core.plugin import find_plugin
 from core.train.cli import parse_flags
 from core.versions import versions
 
-COLUMNS = ("derivative", "time", "memory")
+COLUMNS = ("derivative", "milliseconds", "memory")
+NAMES = ("difference", "exact")
 
 
 @dataclass(frozen=True)
 class DerivativeConfig:
     """Times the GCM step with its derivative exact and as a difference, in turn, in one process.
 
-    Time is in forward passes of the network on the batch, memory is what the program needs beside
-    its arguments.
+    The ratio is the median over pairs timed one right after the other; memory is what the program
+    needs beside its arguments.
     """
 
     plugin: str = "gcm-vu"
@@ -43,8 +45,8 @@ class DerivativeConfig:
     """What the backward pass computes again: none, dots or full."""
     batch: int = 64
     """Examples."""
-    repeats: int = 10
-    """Timings of each program; the least counts."""
+    repeats: int = 40
+    """Pairs of timings."""
     out: str | None = None
     """JSON file to write; the table is written beside it as Markdown."""
     json: bool = False
@@ -59,29 +61,31 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     net, taught = (flags.build(shape, 0, key=jr.key(seed)) for seed in (0, 1))
     batch = Batch(jr.normal(jr.key(2), (config.batch, *shape)))
     bench = Bench(net, taught, batch, config.repeats)
-    plugin = find_plugin(config.plugin)
-    rows = []
-    for name in ("difference", "exact", "difference", "exact"):
-        cost = bench.flags(replace(plugin.preset("image"), derivative=name))  # pyright: ignore
-        rows.append((name, cost))
-    best = {name: min(c.time for n, c in rows if n == name) for name in ("difference", "exact")}
-    memory = {name: cost.temporary_bytes for name, cost in rows}
+    preset = find_plugin(config.plugin).preset("image")
+    plugins = [replace(preset, derivative=name) for name in NAMES]  # pyright: ignore
+    pairs = bench.duel(*plugins)
+    ratios = [exact / difference for difference, exact in pairs]
+    memory = [bench.flags(plugin).temporary_bytes for plugin in plugins]
     result: dict[str, Any] = {
         "versions": versions(),
-        "time_ratio": round(best["exact"] / best["difference"], 3),
-        "memory_ratio": round(memory["exact"] / memory["difference"], 3),
+        "time_ratio": round(median(ratios), 3),
+        "time_ratio_quartiles": [round(q, 3) for q in quantiles(ratios, n=4)[::2]],
+        "memory_ratio": round(memory[1] / memory[0], 3),
         "rows": [
             {
                 "derivative": name,
-                "time": round(cost.time, 2),
-                "memory": f"{cost.temporary_bytes / 2**20:.1f} MiB",
+                "milliseconds": f"{1e3 * median(pair[i] for pair in pairs):.1f}",
+                "memory": f"{memory[i] / 2**20:.1f} MiB",
             }
-            for name, cost in rows
+            for i, name in enumerate(NAMES)
         ],
     }
-    print_table("GCM's step in forward passes, measured twice", COLUMNS, result["rows"])
-    console.print(f"exact over difference: time {result['time_ratio']}, memory ", end="")
-    console.print(result["memory_ratio"])
+    print_table("GCM's step", COLUMNS, result["rows"])
+    low, high = result["time_ratio_quartiles"]
+    console.print(
+        f"exact over difference: time {result['time_ratio']} (quartiles {low} to {high}), "
+        f"memory {result['memory_ratio']}"
+    )
     if config.out:
         save(config.out, result, markdown("GCM's step", COLUMNS, result["rows"]))
     return result if config.json else None

@@ -22,6 +22,8 @@ from core.path import LinearPath
 from core.plugin import Method, Plugin, Task
 from core.teacher import MapTeacher, frozen
 
+Program = tuple[Any, Callable[[], Any]]
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -59,6 +61,12 @@ class Bench:
         method = self._method(plugin)
         return self._measure(method, [method.objective])
 
+    def duel(self, first: Plugin, second: Plugin) -> list[tuple[float, float]]:
+        """Seconds of the first and of the second method's loss and gradient, `repeats` pairs, each
+        timed one right after the other."""
+        one, other = (self._program(self._method(plugin)) for plugin in (first, second))
+        return [(_seconds(one), _seconds(other)) for _ in range(self.repeats)]
+
     def split(self, plugin: type[Plugin]) -> Cost:
         """The method's own division of the batch into kinds of rows."""
         return self.flags(plugin.preset("image"))
@@ -71,12 +79,7 @@ class Bench:
 
     def _measure(self, method: Method, objectives: list[Objective]) -> Cost:
         unit = _compile(_forward, method.flow_map, self.batch.x_0)
-        players = {"model": method.flow_map, **method.players}
-        step = jnp.zeros((), jnp.int32)
-        programs = [
-            _compile(_loss_and_gradient, players, objective, self.batch, jr.key(1), step)
-            for objective in objectives
-        ]
+        programs = [self._program(method, objective) for objective in objectives]
         flops, seconds, memory = 0.0, 0.0, 0
         forward = min(_seconds(unit) for _ in range(self.repeats))
         for program in programs:
@@ -86,8 +89,11 @@ class Bench:
             memory = max(memory, _temporary(program))
         return Cost(flops / _flops(unit), seconds / forward, memory)
 
-
-Program = tuple[Any, Callable[[], Any]]
+    def _program(self, method: Method, objective: Objective | None = None) -> Program:
+        players = {"model": method.flow_map, **method.players}
+        step = jnp.zeros((), jnp.int32)
+        objective = objective or method.objective
+        return _compile(_loss_and_gradient, players, objective, self.batch, jr.key(1), step)
 
 
 def _compile(f: Callable, *args: Any) -> Program:
