@@ -5,10 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, require
+from core.flow_map import FlowMap
 from core.plugin import find_plugin, pick
-from core.sampling import GRIDS, SAMPLERS, Grid, Sampler, check_sampler, shifted
-from core.train.run import Run
+from core.sampling import (
+    GRIDS,
+    SAMPLERS,
+    ClassifierFree,
+    Grid,
+    Sampler,
+    check_sampler,
+    shifted,
+)
+from core.train.run import Run, takes_guidance
+
+_COMMON = ("grid", "shift", "guidance", "interval")
+"""Settings that are not one sampler's own."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,11 @@ class Sampling:
     """churn: factor on the noise put in; default 1."""
     strength: float | None = None
     """euler-maruyama: amount of noise; default 1, and 0 is euler."""
+    guidance: tuple[float, ...] = ()
+    """Guidance scales, 1 for none: of a run that learned them (--plugin.guidance.most), at no cost;
+    of any run with labels for samplers that follow the velocity, at two evaluations each time."""
+    interval: tuple[float, float] = (0.0, 1.0)
+    """Times (0 data, 1 noise) between which guidance acts."""
     tolerance: float | None = None
     """adaptive: error allowed in a step, at least 1e-6; default 1e-5."""
 
@@ -40,7 +57,7 @@ class Sampling:
     def given(self) -> dict[str, Any]:
         """The settings of samplers that were given."""
         values = dataclasses.asdict(self)
-        return {k: v for k, v in values.items() if k not in ("grid", "shift") and v is not None}
+        return {k: v for k, v in values.items() if k not in _COMMON and v is not None}
 
     def samplers(self, names: Sequence[str]) -> dict[str, Sampler]:
         """The named samplers with these settings.
@@ -63,10 +80,36 @@ class Sampling:
         own = {name: value for name, value in self.given.items() if hasattr(sampler, name)}
         return dataclasses.replace(sampler, **own)
 
+    def scales(self) -> list[tuple[float, float, float] | None]:
+        """`(w, a, b)` for each guidance scale asked for; one None where none is."""
+        low, high = self.interval
+        if not 0 <= low < high <= 1:
+            raise UserError(f"--interval must rise inside [0, 1], got {low} {high}")
+        if not self.guidance:
+            require(self.interval == (0.0, 1.0), "--interval goes with --guidance")
+            return [None]
+        require(min(self.guidance) >= 1, f"--guidance must be at least 1, got {self.guidance}")
+        return [(w, low, high) for w in self.guidance]
+
     def times(self) -> Grid:
         """The grid. Raises `UserError` for one that there is not."""
         grid = pick(GRIDS, self.grid, "grid")
         return grid if self.shift == 1 else shifted(grid, self.shift)
+
+
+def guided_map(run: Run, sampling: Sampling, samplers: Sequence[Sampler]) -> FlowMap:
+    """The run's map, with classifier-free guidance at sampling time where that is asked for and it
+    has learned none. Raises `UserError` where guidance is impossible."""
+    if not sampling.guidance or takes_guidance(run.config):
+        return run.flow_map
+    classes = run.built.task.num_classes
+    require(classes > 0, "--guidance goes by labels, and this run has none")
+    require(
+        all(sampler.needs == "velocity" for sampler in samplers),
+        f"{run.folder} has not learned guidance, so its jumps have none: train with "
+        "--plugin.guidance.most 8, or name a --sampler that follows the velocity, such as heun",
+    )
+    return ClassifierFree(flow_map=run.flow_map, path=run.flow_map.path, null_label=classes)
 
 
 def check(run: Run, name: str, sampler: Sampler) -> int | None:

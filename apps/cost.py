@@ -1,9 +1,10 @@
 """Measures what each method costs: `python -m apps.cost --all`."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import jax.numpy as jnp
 import jax.random as jr
 
 from apps._main import launch
@@ -11,9 +12,11 @@ from apps._progress import Meter
 from apps._table import console, markdown, print_table, save
 from core.cost import Bench, Cost
 from core.errors import UserError
+from core.guidance import GuidanceConfig
 from core.nets.dit import DiTConfig
 from core.objective import Batch
 from core.plugin import Plugin, find_plugin, plugins
+from core.row_plugin import RowPlugin
 from core.train.cli import parse_flags
 from core.versions import caption, versions
 
@@ -29,13 +32,14 @@ COLUMNS = (
     "split memory",
 )
 MARGIN = 1.07
+CLASSES = 10
 
 
 @dataclass(frozen=True)
 class CostConfig:
     """Operations, time and memory of each method's loss and gradient over one forward pass.
 
-    All on one transformer and one batch, without guidance. `survey` is the published estimate for
+    All on one transformer and one batch. `survey` is the published estimate for
     the whole batch, `count` ours, `split count` ours with the method's own division of the batch;
     beside each stands what was measured: operations from the compiled program, times from this
     run (the least of --repeats). A measured figure above 1.07 times its count is marked with !.
@@ -57,6 +61,8 @@ class CostConfig:
     """Its blocks that see the source time alone; 0: an ordinary transformer."""
     batch: int = 64
     """Examples."""
+    guidance: bool = False
+    """Measure the methods as they learn guidance as an input of the network."""
     repeats: int = 3
     """Timings of each program."""
     out: str | None = None
@@ -76,7 +82,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     with Meter("measuring", len(chosen)) as meter:
         for done, plugin in enumerate(chosen.values()):
             meter.to(done, plugin.name)
-            rows.append(measured(plugin, bench))
+            rows.append(guided(plugin, bench) if config.guidance else measured(plugin, bench))
         meter.to(len(chosen), "")
     table = title(config), COLUMNS, [shown(row) for row in rows]
     print_table(*table)
@@ -101,11 +107,23 @@ def bench_of(config: CostConfig) -> Bench:
         encoder_depth=config.encoder_depth,
         unroll=config.depth,
         remat="none",
+        guidance=True,
     )
     shape = (config.size, config.size, 1)
-    net, taught = (flags.build(shape, 0, key=jr.key(seed)) for seed in (0, 1))
-    batch = Batch(jr.normal(jr.key(2), (config.batch, *shape)))
-    return Bench(net, taught, batch, config.repeats)
+    net, taught = (flags.build(shape, CLASSES, key=jr.key(seed)) for seed in (0, 1))
+    label = jnp.arange(config.batch) % CLASSES
+    batch = Batch(jr.normal(jr.key(2), (config.batch, *shape)), label)
+    return Bench(net, taught, batch, config.repeats, CLASSES)
+
+
+def guided(plugin: type[Plugin], bench: Bench) -> dict[str, Any]:
+    """One row of the table for a method that learns guidance, without a count to hold it to."""
+    preset = plugin.preset("image")
+    if not isinstance(preset, RowPlugin):
+        raise UserError(f"{plugin.name} does not learn guidance as an input; leave out --guidance")
+    split = bench.flags(replace(preset, guidance=GuidanceConfig(most=8.0)))
+    figures = {"whole": None, "split": _figures(split), "above": False}
+    return {"plugin": plugin.name, "survey": None, "count": None, "split_count": None, **figures}
 
 
 def measured(plugin: type[Plugin], bench: Bench) -> dict[str, Any]:
@@ -169,10 +187,10 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
         "plugin": row["plugin"],
         "survey": "" if row["survey"] is None else f"{row['survey']:g}",
         "count": "" if row["count"] is None else f"{row['count']:g}",
-        "whole batch": f"{whole['fpe']:.2f}",
-        "split count": f"{row['split_count']:g}",
+        "whole batch": "" if whole is None else f"{whole['fpe']:.2f}",
+        "split count": "" if row["split_count"] is None else f"{row['split_count']:g}",
         "split": f"{split['fpe']:.2f}{' !' if row['above'] else ''}",
-        "time": f"{whole['time']:.1f}",
+        "time": "" if whole is None else f"{whole['time']:.1f}",
         "split time": f"{split['time']:.1f}",
         "split memory": f"{split['temporary_mib']:.0f} MiB",
     }

@@ -1,6 +1,7 @@
 """Measures a trained run: `python -m apps.eval --run runs/imf-digits`."""
 
 import dataclasses
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,12 @@ import tyro
 
 from apps._main import launch
 from apps._progress import Meter
-from apps._sampling import Sampling, check
+from apps._sampling import Sampling, check, guided_map
 from apps._table import console, print_table
 from core.errors import UserError
 from core.evaluation import evaluate_map, floor_row
 from core.metrics import FEATURES
+from core.pictures import guidance_curves
 from core.plugin import pick
 from core.sampling import SAMPLERS, Sampler, usable
 from core.train.cli import parse_flags
@@ -23,6 +25,7 @@ from core.train.run import Run, open_run
 COLUMNS = (
     "data",
     "sampler",
+    "guidance",
     "steps",
     "nfe",
     "n",
@@ -81,17 +84,20 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     run = open_run(config.run)
     dataset = run.built.dataset
     n = config.n or min(len(dataset), 10_000)
-    plan = rows_to_measure(run, config)
+    plan, scales = rows_to_measure(run, config), config.sampling.scales()
+    flow_map = guided_map(run, config.sampling, [sampler for sampler, _ in plan.values()])
     rows = []
-    with Meter("sampling and measuring", n * sum(len(nfe) for _, nfe in plan.values())) as meter:
-        for name, (sampler, nfe) in plan.items():
+    total = n * len(scales) * sum(len(nfe) for _, nfe in plan.values())
+    with Meter("sampling and measuring", total) as meter:
+        for (name, (sampler, nfe)), guidance in itertools.product(plan.items(), scales):
             rows += evaluate_map(
-                run.flow_map,
+                flow_map,
                 dataset,
                 {name: sampler},
                 nfe,
                 n=n,
                 grid=grid,
+                guidance=guidance,
                 features=config.features,
                 seed=config.seed,
                 progress=meter.more,
@@ -102,7 +108,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     shown = [{"data": "samples", **row} for row in rows]
     shown.append({"data": "real against real", **reference})
     print_table(f"{config.run}, step {run.step}: {config.features} features", COLUMNS, shown)
-    save(result, Path(config.out or Path(config.run) / "eval.json"))
+    out = Path(config.out or Path(config.run) / "eval.json")
+    save(result, out)
+    if len(scales) > 1:
+        picture = guidance_curves(rows, reference, out.with_name(f"{out.stem}_guidance.png"))
+        console.print(f"wrote {picture}")
     return result if config.json else None
 
 

@@ -11,10 +11,10 @@ import tyro
 
 from apps._main import launch
 from apps._progress import Meter
-from apps._sampling import Sampling, check
+from apps._sampling import Sampling, check, guided_map
 from apps._table import console
 from core.errors import UserError
-from core.gallery import MOST_COLUMNS, draw, grid_labels
+from core.gallery import draw_blocks, grid_labels
 from core.sampling import at_units, generate
 from core.train.cli import parse_flags
 from core.train.run import Run, open_run
@@ -62,23 +62,30 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         raise UserError(f"{run.config.plugin} jumps from noise only: --steps is at most {most}")
     path, labels = run.flow_map.path, choose_labels(run, config)
     times = at_units(path, config.times) if config.times else grid(path, steps)
-    with Meter("sampling", config.n) as meter:
-        samples = generate(
-            run.flow_map,
-            sampler,
-            times,
-            run.built.dataset.shape,
-            labels,
-            key=jr.key(config.seed),
-            progress=meter.more,
-        )
+    flow_map, scales = guided_map(run, config.sampling, [sampler]), config.sampling.scales()
+    drawn = []
+    with Meter("sampling", config.n * len(scales)) as meter:
+        for guidance in scales:
+            samples = generate(
+                flow_map,
+                sampler,
+                times,
+                run.built.dataset.shape,
+                labels,
+                key=jr.key(config.seed),
+                guidance=guidance,
+                progress=meter.more,
+            )
+            drawn.append(samples)
     out = Path(config.out or Path(config.run) / "samples" / f"sample_{name}_{steps}")
-    plural = "evaluation" if samples.nfe == 1 else "evaluations"
-    title = f"{name}, {samples.nfe} {plural}"
-    paths = write(run, samples.x, labels, out, title)
+    nfe = drawn[0].nfe
+    title = f"{name}, {nfe} {'evaluation' if nfe == 1 else 'evaluations'}"
+    paths = write(run, [samples.x for samples in drawn], labels, out, title, config.sampling)
     console.print(f"{title} a sample; wrote {paths[0]} and {paths[1]}")
-    result = {"run": config.run, "sampler": name, "steps": steps, "nfe": samples.nfe}
+    result = {"run": config.run, "sampler": name, "steps": steps, "nfe": nfe}
     result |= {"times": times.tolist(), "settings": config.sampling.given}
+    if config.sampling.guidance:
+        result |= {"guidance": config.sampling.guidance, "interval": config.sampling.interval}
     result |= {"n": config.n, "picture": str(paths[0]), "values": str(paths[1])}
     return result if config.json else None
 
@@ -109,25 +116,32 @@ def choose_labels(run: Run, config: SampleConfig) -> np.ndarray | int:
 
 
 def write(
-    run: Run, samples: np.ndarray, labels: np.ndarray | int, out: Path, title: str
+    run: Run,
+    samples: list[np.ndarray],
+    labels: np.ndarray | int,
+    out: Path,
+    title: str,
+    sampling: Sampling,
 ) -> tuple[Path, Path]:
-    """Writes `out.png` and `out.npz`; the picture shows whole rows only."""
+    """Writes `out.png` and `out.npz`; the picture shows whole rows only, block by block where there
+    are several guidance scales."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         values = out.with_name(f"{out.name}.npz")
-        if isinstance(labels, int):
-            np.savez_compressed(values, samples=samples)
-        else:
-            np.savez_compressed(values, samples=samples, labels=labels)
+        arrays: dict[str, Any] = {"samples": np.concatenate(samples)}
+        if not isinstance(labels, int):
+            arrays["labels"] = np.tile(labels, len(samples))
+        if sampling.guidance:
+            arrays["guidance"] = np.repeat(sampling.guidance, len(samples[0]))
+        np.savez_compressed(values, **arrays)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
-    dataset, picture = run.built.dataset, out.with_name(f"{out.name}.png")
-    columns = min(dataset.num_classes or MOST_COLUMNS, MOST_COLUMNS, len(samples))
-    rows = len(samples) // columns
+    picture = out.with_name(f"{out.name}.png")
     single = not isinstance(labels, int) and len(set(labels.tolist())) == 1
+    dataset = run.built.dataset
     shown = dataclasses.replace(dataset, num_classes=0) if single else dataset
-    kept = samples if dataset.kind == "points" else samples[: rows * columns]
-    draw(shown, kept, picture, rows, title)
+    names = [f"guidance {w:g}" for w in sampling.guidance]
+    draw_blocks(shown, samples, picture, title, names)
     return picture, values
 
 

@@ -19,6 +19,9 @@ before `(t - s)` would learn. It must fail. Where only the law of samples counts
 velocity is off by a constant serves too: flipped, a Gaussian's map has the same law. Everything is
 computed in float64.
 
+Where a method learns guidance, the data have two classes and the exact map is that of the guided
+velocity, integrated by Diffrax; the pair's velocity goes through the method's guidance first.
+
 Further players are exact too: a second velocity field that is trained on the student's samples is
 the marginal velocity when the student is exact.
 """
@@ -34,12 +37,20 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from core.flow_map import FlowMap
-from core.objective import Batch, GroupTerm, Objective, RowObjective, Rows, Term
-from core.oracle import GaussianProblem, OracleMap, Problem, ProductMixture
+from core.objective import Batch, GroupTerm, Objective, Rows, Term
+from core.oracle import (
+    ClassMixture,
+    GaussianProblem,
+    GuidedOracle,
+    OracleMap,
+    Problem,
+    ProductMixture,
+)
 from core.path import Path
 from core.plugin import Method, Plugin, Task
 from core.probes import NUM_BUMPS, Flipped, NoNetwork, Probe, shifted
 from core.row import Row
+from core.row_objective import RowObjective
 from core.teacher import MapTeacher, frozen
 from core.weights import Weight
 
@@ -82,6 +93,16 @@ def problems() -> dict[str, Problem]:
     return {"mixture": mixture, "gaussian": gaussian}
 
 
+def classes() -> ClassMixture:
+    """Two classes on the line that overlap: the law on which guidance is checked."""
+    mixture = ProductMixture(
+        weights=jnp.array([[0.3, 0.3, 0.4]]),
+        means=jnp.array([[-1.2, 0.2, 0.9]]),
+        stds=jnp.array([[0.4, 0.7, 0.5]]),
+    )
+    return ClassMixture(mixture, jnp.array([0, 1, 1]), 2)
+
+
 def check_plugin(plugin: Plugin, path: Path, *, rows: int = 4096, seed: int = 0) -> list[Check]:
     """All checks of one plugin. Call it with 64-bit floats enabled.
 
@@ -91,22 +112,35 @@ def check_plugin(plugin: Plugin, path: Path, *, rows: int = 4096, seed: int = 0)
     if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError("the oracle checks need 64-bit floats: use jax.enable_x64(True)")
     checks: list[Check] = []
-    for name, problem in problems().items():
+    for name, problem in ({"classes": classes()} if plugin.guided else problems()).items():
         key = jr.fold_in(jr.key(seed), len(checks))
-        exact = OracleMap(problem=problem, path=path)
-        task = Task(problem.shape, "points", 0)
+        exact, task = _exact(problem, path, plugin)
         method = plugin.method(NoNetwork(), path, MapTeacher(exact), task, key=key)
         checks += _check_method(name, method, problem, exact, rows, key)
     return checks
 
 
+def _exact(problem: Problem | ClassMixture, path: Path, plugin: Plugin) -> tuple[FlowMap, Task]:
+    """The exact map of a problem, guided as the plugin learns it, and the task."""
+    if isinstance(problem, ClassMixture):
+        exact = GuidedOracle(law=problem, path=path, scale=plugin.guided or 1.0)
+        return exact, Task((1,), "points", problem.num_classes)
+    return OracleMap(problem=problem, path=path), Task(problem.shape, "points", 0)
+
+
 def _check_method(
-    name: str, method: Method, problem: Problem, exact: FlowMap, rows: int, key: Key[Array, ""]
+    name: str,
+    method: Method,
+    problem: Problem | ClassMixture,
+    exact: FlowMap,
+    rows: int,
+    key: Key[Array, ""],
 ) -> list[Check]:
     objective = method.objective
     models = [Flipped(exact=exact, flip=jnp.asarray(flip), path=exact.path) for flip in (0.0, 1.0)]
     players = list(method.players)
-    batch = Batch(jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows)))
+    drawn = jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows))
+    batch = Batch(*drawn) if isinstance(drawn, tuple) else Batch(drawn)
     if not isinstance(objective, RowObjective):
         true, *wrong = (
             _batch_score(objective, method, model, batch, key)
@@ -128,7 +162,13 @@ def _check_method(
             continue
         marginal = jax.vmap(lambda row: _marginal_row(problem, objective.path, row))(made)
         (p0, e0), (p0_flipped, e0_flipped) = (
-            _examine(term, m, dict.fromkeys(players, m), made, marginal) for m in models
+            _examine(
+                term,
+                model,
+                dict.fromkeys(players, model),
+                *(objective.guided(kind, model, rows) for rows in (made, marginal)),
+            )
+            for model in models
         )
         checks.append(Check(f"{name}: {kind.name} residual", "P0", p0, P0_BOUND, p0_flipped))
         checks.append(Check(f"{name}: {kind.name} update", "E0", e0, E0_BOUND, e0_flipped))
@@ -138,7 +178,7 @@ def _check_method(
 def _check_order(
     name: str,
     term: Term,
-    problem: Problem,
+    problem: Problem | ClassMixture,
     models: list[Flipped],
     players: list[str],
     made: Row,
@@ -222,8 +262,12 @@ def _mean_size(
     return jnp.median(jnp.abs(jax.vmap(mean)(rows)))
 
 
-def _marginal_row(problem: Problem, path: Path, row: Row) -> Row:
-    """The row whose pair is the posterior mean, so that its velocity is the marginal one."""
+def _marginal_row(problem: Problem | ClassMixture, path: Path, row: Row) -> Row:
+    """The row whose pair is the posterior mean, so that its velocity is the marginal one, of its
+    class where there are classes."""
+    if isinstance(problem, ClassMixture):
+        assert row.cond is not None and row.cond.label is not None
+        problem = problem.given(row.cond.label)
     x_0 = problem.x_0_mean(path, row.x_s, row.s)
     v = problem.velocity(path, row.x_s, row.s)
     z = problem.noise_mean(path, row.x_s, row.s)

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from core.flow_map import AverageVelocityMap, FlowMap, Network
-from core.objective import Batch, Objective, RowObjective
+from core.objective import Batch, Objective
 from core.path import LinearPath
 from core.plugin import Method, Plugin, Task
+from core.row_objective import RowObjective
 from core.teacher import MapTeacher, frozen
 
 Program = tuple[Any, Callable[[], Any]]
@@ -39,12 +40,14 @@ class Bench:
     """A batch, a network and a teacher of the same network, with their forward pass as the unit.
 
     `repeats` timings are taken of each program, in turn with the forward pass; the least counts.
+    `num_classes` is that of the batch's labels; 0 without.
     """
 
     net: Network
     teacher_net: Network
     batch: Batch
     repeats: int = 3
+    num_classes: int = 0
 
     def whole(self, plugin: type[Plugin]) -> Cost:
         """Every kind of rows on the whole batch, as surveys count."""
@@ -75,7 +78,9 @@ class Bench:
         path = LinearPath()
         teacher = MapTeacher(AverageVelocityMap(net=self.teacher_net, path=path))
         shape = self.batch.x_0.shape[1:]
-        return plugin.method(self.net, path, teacher, Task(shape, "image"), key=jr.key(0))
+        return plugin.method(
+            self.net, path, teacher, Task(shape, "image", self.num_classes), key=jr.key(0)
+        )
 
     def _measure(self, method: Method, objectives: list[Objective]) -> Cost:
         unit = _compile(_forward, method.flow_map, self.batch.x_0)

@@ -40,6 +40,7 @@ def evaluate_map(
     *,
     n: int,
     grid: Grid = uniform_grid,
+    guidance: tuple[float, float, float] | None = None,
     features: str = "pixels",
     seed: int = 0,
     quick: bool = False,
@@ -47,11 +48,11 @@ def evaluate_map(
 ) -> list[Row]:
     """One row of metrics for each sampler and number of evaluations, all from the same noise.
 
-    **Arguments:** `n` samples a row; `grid` see `core.sampling.GRIDS`; `features` see
-    `core.metrics.FEATURES`; `quick` takes only the metrics that cost little; `progress` is called
-    with the number of samples made. Raises `UserError` for a sampler that the map cannot serve or a
-    number of evaluations it cannot use. A row's `nfe` is what was used, which for an adaptive
-    sampler is not what was asked for.
+    **Arguments:** `n` samples a row; `grid` see `core.sampling.GRIDS`; `guidance` see
+    `core.sampling.generate`; `features` see `core.metrics.FEATURES`; `quick` takes only the metrics
+    that cost little; `progress` is called with the number of samples made. Raises `UserError` for a
+    sampler that the map cannot serve or a number of evaluations it cannot use. A row's `nfe` is
+    what was used, which for an adaptive sampler is not what was asked for.
     """
     reference = reference_values(dataset)
     labels = labels_like(dataset, n)
@@ -67,6 +68,7 @@ def evaluate_map(
                 dataset.shape,
                 labels,
                 key=jr.key(seed),
+                guidance=guidance,
                 progress=progress,
             )
             given = None if isinstance(labels, int) else labels
@@ -83,7 +85,8 @@ def evaluate_map(
             head = {"sampler": name, "steps": steps, "nfe": samples.nfe, "features": features}
             fresh = sampler.draws_noise(steps)  # not a function of the first noise
             paired = {} if fresh else _map_error(samples.x, flow_map, dataset, seed)
-            rows.append({**head, **metrics, **paired})
+            scale = {} if guidance is None else {"guidance": guidance[0]}
+            rows.append({**head, **scale, **metrics, **paired})
     return rows
 
 

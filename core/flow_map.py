@@ -91,6 +91,11 @@ class FlowMap(eqx.Module):
         """Whether `with_velocity` reads an auxiliary velocity head of the network."""
         return False
 
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of a network in one of the map."""
+        return 1
+
     def __call__(
         self,
         x: Float[Array, "*shape"],

@@ -1,5 +1,6 @@
 """Pictures of samples: a grid with one column a class, or points beside the data."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax.random as jr
@@ -57,3 +58,27 @@ def draw(dataset: Dataset, samples: np.ndarray, path: Path, rows: int, title: st
     cols = len(samples) // rows
     names = list(dataset.class_names[:cols]) if dataset.num_classes else None
     pictures.image_grid(dataset.encode(samples), rows, cols, path, names, title=title)
+
+
+def draw_blocks(
+    dataset: Dataset, blocks: Sequence[np.ndarray], path: Path, title: str, names: Sequence[str]
+) -> None:
+    """Writes one picture of several sets of samples: blocks of rows, or panels of points.
+
+    `names`, if any, has one for each block. Images that do not fill a row of a block are left out.
+    """
+    if dataset.kind == "points":
+        if not names:
+            draw(dataset, blocks[0], path, 1, title)
+            return
+        data = np.asarray(dataset.decode(dataset.take(np.arange(min(len(dataset), 2000)))))
+        pictures.points_plot({"data": data, **dict(zip(names, blocks, strict=True))}, path)
+        return
+    cols = min(dataset.num_classes or MOST_COLUMNS, MOST_COLUMNS, len(blocks[0]))
+    rows = len(blocks[0]) // cols
+    sides = None
+    if names:
+        sides = [name if row == 0 else "" for name in names for row in range(rows)]
+    heads = list(dataset.class_names[:cols]) if dataset.num_classes else None
+    shown = np.concatenate([dataset.encode(block[: rows * cols]) for block in blocks])
+    pictures.image_grid(shown, rows * len(blocks), cols, path, heads, sides, title=title)

@@ -8,24 +8,18 @@ derivative or a teacher pay for it.
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
-from core.condition import Condition
-from core.errors import UserError
 from core.flow_map import FlowMap
-from core.laws import split_counts
-from core.path import Path
-from core.row import Row, make_row
+from core.row import Row
 from core.steps import Step
-from core.teacher import Teacher, frozen
+from core.teacher import Teacher
 from core.times import TimeSampler
-from core.weights import Squared, Weight, square
+from core.weights import Squared, Weight
 
 Players = dict[str, Any]
 Metrics = dict[str, Float[Array, ""]]
@@ -75,6 +69,9 @@ class Term(eqx.Module):
     A term whose natural form is an inner product `<V, sg[g]>` returns `V - sg[V - g]`, which has
     the same gradient.
     """
+
+    diagonal: ClassVar[bool] = False
+    """Whether it evaluates the velocity at `(x_s, s)` and regresses `row.target` of that."""
 
     @abc.abstractmethod
     def __call__(
@@ -149,9 +146,12 @@ class FlowMatching(Term):
     Source: flow matching (arXiv 2210.02747), eq. 9.
     """
 
+    diagonal: ClassVar[bool] = True
+
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
-        return model.velocity(row.x_s, row.s, row.cond) - row.v
+        velocity = model.velocity(row.x_s, row.s, row.cond)
+        return velocity - row.target(velocity)
 
 
 class TeacherMatching(Term):
@@ -163,131 +163,3 @@ class TeacherMatching(Term):
         del target
         v = jax.lax.stop_gradient(self.teacher.velocity(row.x_s, row.s, row.cond))
         return model.velocity(row.x_s, row.s, row.cond) - v
-
-
-class RowObjective(Objective):
-    """A static split of the batch into kinds of rows; the loss is the mean over all rows.
-
-    **Fields:** `path` of the training pairs; `kinds` whose shares sum to 1; `num_classes` (0: no
-    labels) and `label_drop`, the probability with which a label becomes the null class
-    `num_classes`, drawn row by row independently of the kinds; `steps` of the whole training, which
-    turn the step into the progress that curricula follow.
-
-    Every array of the loss is float32 at least. Metrics: the loss, and per kind the unweighted
-    mean squared residual, `<kind>/residual`.
-    """
-
-    path: Path
-    kinds: tuple[Rows, ...]
-    num_classes: int = eqx.field(static=True, default=0)
-    label_drop: float = eqx.field(static=True, default=0.0)
-    steps: int = eqx.field(static=True, default=1)
-
-    def __check_init__(self):
-        split_counts(1000, tuple(kind.share for kind in self.kinds))
-
-    def __call__(
-        self,
-        players: Players,
-        target: Players,
-        carry: Any,
-        batch: Batch,
-        key: Key[Array, ""],
-        step: Int[Array, ""],
-    ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
-        counts = split_counts(len(batch.x_0), tuple(kind.share for kind in self.kinds))
-        totals: dict[str, Float[Array, ""]] = {}
-        metrics, start = {}, 0
-        for kind, n, kind_key in zip(self.kinds, counts, jr.split(key, len(counts))):
-            if n == 0:
-                continue
-            part = jax.tree.map(lambda leaf: leaf[start : start + n], batch)
-            rows = self.rows(kind, part, kind_key, step)
-            losses, raw = kind_losses(kind, players, target, rows)
-            for name, value in losses.items():
-                totals[name] = totals.get(name, jnp.zeros(())) + value * (n / len(batch.x_0))
-            metrics[f"{kind.name}/residual"] = raw
-            start += n
-        return totals, carry, {"loss": totals["model"], **metrics}
-
-    def rows(self, kind: Rows, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> Row:
-        """The rows (a `Row` whose arrays have a leading axis) of one kind for these examples."""
-        n = len(batch.x_0)
-        progress = jnp.clip(step / self.steps, 0.0, 1.0)
-        key_times, key_noise, key_drop, key_rows = jr.split(key, 4)
-        s, t = kind.times(key_times, n, progress)
-        u = t if kind.step is None else kind.step(s, t, progress)
-        s, u, t = (jax.vmap(self.path.time_of_unit)(time) for time in (s, u, t))
-        z = batch.z
-        if z is None:
-            z = jax.vmap(lambda k: self.path.noise(k, batch.x_0.shape[1:]))(jr.split(key_noise, n))
-        label = self._label(batch.label, n, key_drop)
-        cond = None if label is None else jax.vmap(lambda c: Condition(label=c))(label)
-        build = jax.vmap(
-            lambda u, *parts: make_row(self.path, *parts, u=u, progress=jnp.asarray(progress))
-        )
-        return build(u, batch.x_0, z, s, t, cond, jr.split(key_rows, n))
-
-    def _label(
-        self, label: Int[Array, " n"] | None, n: int, key: Key[Array, ""]
-    ) -> Int[Array, " n"] | None:
-        if label is None or self.num_classes == 0:
-            return None
-        drop = jr.bernoulli(key, self.label_drop, (n,))
-        return jnp.where(drop, self.num_classes, label)
-
-
-LOG_WEIGHT = "log_weight"
-"""Name of the player that is a learned weight, if there is one; see `core.log_weight`."""
-
-
-def kind_losses(
-    kind: Rows, players: Players, target: Players, rows: Row
-) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
-    """The mean loss of one kind of rows for each player that it trains, and the flow map's
-    unweighted squared residual (mean over rows and dimensions)."""
-    term = kind.term
-    if not isinstance(term, GroupTerm):
-        losses, raw = jax.vmap(lambda row: row_losses(kind, players, target, row))(rows)
-        return {name: jnp.mean(values) for name, values in losses.items()}, jnp.mean(raw)
-    model, stopped, size = players["model"], target["model"], term.size
-    if len(rows.s) % size:
-        raise UserError(
-            f"{len(rows.s)} rows of kind {kind.name!r} do not make groups of {size}: "
-            "choose another --batch or --plugin.group"
-        )
-    groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), rows)
-    assert isinstance(kind.weight, Weight)
-    weight = kind.weight
-    losses = jax.vmap(lambda group: term.loss(model, stopped, group, weight))(groups)
-    first = jax.tree.map(lambda leaf: leaf[:, 0], groups)
-
-    def alone(row: Row) -> Array:
-        parts = term.single().residuals(frozen(players), target, row)
-        return square(parts["model"][0], "mean")
-
-    return {"model": jnp.mean(losses)}, jnp.mean(jax.vmap(alone)(first))
-
-
-def row_losses(
-    kind: Rows, players: Players, target: Players, row: Row
-) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
-    """The weighted loss of one row for each player that it trains, and the flow map's unweighted
-    squared residual (mean over dimensions).
-
-    With a player `log_weight`, `w(s, t)`, the model's loss `L` becomes `sg[e^w] L`, and that player
-    has the loss `e^w sg[L] - w`, least at `e^w = 1 / E[L]`.
-    """
-    assert isinstance(kind.term, Term)
-    parts = kind.term.residuals(players, target, row)
-    losses = {name: _weighted(kind.weight, group, row) for name, group in parts.items()}
-    if LOG_WEIGHT in players:
-        level, loss = players[LOG_WEIGHT](row.unit), losses["model"]
-        losses[LOG_WEIGHT] = jnp.exp(level) * jax.lax.stop_gradient(loss) - level
-        losses["model"] = jax.lax.stop_gradient(jnp.exp(level)) * loss
-    return losses, square(parts["model"][0], "mean")
-
-
-def _weighted(weight: Weight | tuple[Weight, ...], parts: Residuals, row: Row) -> Array:
-    weights = weight if isinstance(weight, tuple) else (weight,) * len(parts)
-    return jnp.asarray(sum(w(part, row.unit) for w, part in zip(weights, parts, strict=True)))

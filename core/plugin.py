@@ -16,8 +16,10 @@ from jaxtyping import Array, Key
 from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow_map import FlowMap, Network
-from core.objective import Objective, RowObjective, Rows
+from core.guidance import Guide
+from core.objective import Objective, Rows
 from core.path import Path
+from core.row_objective import RowObjective
 from core.teacher import Teacher
 
 GROUP = "portolan.plugins"
@@ -34,10 +36,14 @@ class Task:
     steps: int = 1
 
     def objective(
-        self, path: Path, kinds: tuple[Rows, ...], label_drop: float = 0.0
+        self,
+        path: Path,
+        kinds: tuple[Rows, ...],
+        label_drop: float = 0.0,
+        guide: Guide | None = None,
     ) -> RowObjective:
         """The row objective of these kinds, with this task's classes and steps."""
-        return RowObjective(path, kinds, self.num_classes, label_drop, self.steps)
+        return RowObjective(path, kinds, self.num_classes, label_drop, self.steps, guide)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +104,18 @@ class Plugin(abc.ABC):
         """
         return cls.preset("image")
 
+    @property
+    def guided(self) -> float | None:
+        """The guidance scale that is learned (the least, where it is an input), or None."""
+        return None
+
     def starts_from(self, teacher: Teacher | None) -> bool:
         """Whether training starts from the weights of this teacher."""
         return teacher is not None and self.from_teacher
+
+    def net_flags(self, flags: Any) -> Any:
+        """The network's flags with what the method needs of them, guidance as an input for one."""
+        return flags
 
     def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
         """What the method trains on: the data, or what a teacher makes of them beforehand."""

@@ -5,6 +5,7 @@ common ones, overrides `jump_times`. Everything else here is what the methods sh
 """
 
 import abc
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,11 +13,13 @@ from jaxtyping import Array, Key
 
 from core.errors import UserError, require
 from core.flow_map import FORMS, FlowMap, Form, Network
+from core.guidance import GuidanceConfig, Guide
 from core.laws import LogitNormal, MixedLaw, Point, TimeLaw, Uniform
 from core.log_weight import log_weight
-from core.objective import LOG_WEIGHT, GroupTerm, Rows, Term
+from core.objective import GroupTerm, Rows, Term
 from core.path import Path
 from core.plugin import Method, Plugin, Task
+from core.row_objective import LOG_WEIGHT
 from core.steps import Step
 from core.teacher import Teacher
 from core.times import Diagonal, Mixture, OrderedPair, TimeSampler
@@ -42,6 +45,8 @@ class RowPlugin(Plugin):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = presets()
     sampler: ClassVar[str] = "pushforward"
+    guidable: ClassVar[bool] = True
+    """Whether guidance can be learned: the pair's velocity is all that the method takes from it."""
 
     diagonal: float = 0.0
     """Share of rows with s = t (plain flow matching)."""
@@ -66,7 +71,9 @@ class RowPlugin(Plugin):
     warm_start: bool = True
     """Start from the teacher's weights where it is a plain run of the same network."""
     label_drop: float = 0.1
-    """Probability with which a label is replaced by the null class."""
+    """Probability with which a label is replaced by the null class; where guidance is learned, 0
+    means 0.1."""
+    guidance: GuidanceConfig = GuidanceConfig()
 
     def __post_init__(self):
         shares = {"diagonal": self.diagonal, "full": self.full, "uniform": self.uniform}
@@ -84,13 +91,36 @@ class RowPlugin(Plugin):
         players = self.players(net, path)
         if self.learned_weight:
             players[LOG_WEIGHT] = log_weight(key)
+        drop = self.label_drop or (0.1 if self.guidance.on else 0.0)
         return Method(
             flow_map=self.flow_map(net, path),
-            objective=task.objective(path, self.kinds(teacher, task), self.label_drop),
+            objective=task.objective(path, self.kinds(teacher, task), drop, self.guide(task)),
             players=players,
             sampler=self.sampler,
             **self.target(task),
         )
+
+    @property
+    def guided(self) -> float | None:
+        return self.guidance.scale if self.guidance.on else None
+
+    def guide(self, task: Task) -> Guide | None:
+        """Guidance that is learned. Raises `UserError` where it cannot be."""
+        if not self.guidance.on:
+            return None
+        require(self.guidable, f"{self.name} cannot learn guidance; leave out --plugin.guidance")
+        require(task.num_classes > 0, "--plugin.guidance needs data with labels")
+        require(
+            not self.needs_teacher or self.guidance.most is not None,
+            "a teacher's fixed guidance is set by --teaching.scale; --plugin.guidance.most draws "
+            "its scale, which the student learns as an input",
+        )
+        return Guide(self.guidance, task.num_classes, targets=not self.needs_teacher)
+
+    def net_flags(self, flags: Any) -> Any:
+        if self.guidance.most is None:
+            return flags
+        return dataclasses.replace(flags, guidance=True)
 
     def players(self, net: Network, path: Path) -> dict[str, Any]:
         """Further networks that are trained, by name."""

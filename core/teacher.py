@@ -6,7 +6,7 @@ from typing import TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from core.condition import Condition
 from core.flow_map import FlowMap
@@ -79,11 +79,13 @@ class GuidedTeacher(Teacher):
         v_w(x, t | c) = v(x, t | null) + w (v(x, t | c) - v(x, t | null))   for a <= t <= b,
 
     and `v(x, t | c)` elsewhere; `w = 1` is no guidance. Both velocities are always evaluated (two
-    evaluations). Source: arXiv 2207.12598, eq. 6; the interval: arXiv 2404.07724.
+    evaluations). Without a `scale` the condition says `(w, a, b)`, with `a, b` in unit time, for
+    students that take guidance as an input. Source: arXiv 2207.12598, eq. 6; the interval: arXiv
+    2404.07724.
     """
 
     teacher: Teacher
-    scale: float
+    scale: float | None
     null_label: int = eqx.field(static=True)
     interval: tuple[float, float] = (0.0, float("inf"))
 
@@ -94,22 +96,26 @@ class GuidedTeacher(Teacher):
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
     ) -> Float[Array, "*shape"]:
-        null = Condition(label=jnp.asarray(self.null_label))
-        v_null = self.teacher.velocity(x, t, null)
-        v_cond = self.teacher.velocity(x, t, cond)
-        inside = (t >= self.interval[0]) & (t <= self.interval[1])
-        return v_null + jnp.where(inside, self.scale, 1.0) * (v_cond - v_null)
+        label = None if cond is None else cond.label
+        v_null = self.teacher.velocity(x, t, Condition(label=jnp.asarray(self.null_label)))
+        v_cond = self.teacher.velocity(x, t, Condition(label=label))
+        w, inside = self.scale, (t >= self.interval[0]) & (t <= self.interval[1])
+        if w is None:
+            w, inside = asked_guidance(self.path, t, cond)
+        return v_null + jnp.where(inside, w, 1.0) * (v_cond - v_null)
 
 
 class AutoguidedTeacher(Teacher):
     """`v = v_weak + scale (v_strong - v_weak)`: extrapolates from a weak model to a strong one.
 
-    Both must live on one path. Source: arXiv 2406.02507, eq. 3.
+    Both must live on one path. Without a `scale` the condition says it, and the interval of times
+    in which it acts; outside it is 1. Source: arXiv 2406.02507, eq. 3; a scale drawn for each
+    example: Align Your Flow (arXiv 2506.14603), section 3.4.
     """
 
     strong: Teacher
     weak: Teacher
-    scale: float
+    scale: float | None
 
     @property
     def path(self) -> Path:
@@ -118,8 +124,23 @@ class AutoguidedTeacher(Teacher):
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
     ) -> Float[Array, "*shape"]:
+        scale = self.scale
+        if scale is None:
+            w, inside = asked_guidance(self.path, t, cond)
+            scale, cond = jnp.where(inside, w, 1.0), Condition(label=cond.label if cond else None)
         v_weak = self.weak.velocity(x, t, cond)
-        return v_weak + self.scale * (self.strong.velocity(x, t, cond) - v_weak)
+        return v_weak + scale * (self.strong.velocity(x, t, cond) - v_weak)
+
+
+def asked_guidance(
+    path: Path, t: Float[Array, ""], cond: Condition | None
+) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+    """The guidance scale of a condition and whether time `t` lies in its interval."""
+    if cond is None or cond.guidance is None:
+        return jnp.ones(()), jnp.asarray(False)
+    w, a, b = cond.guidance
+    unit = path.unit_time(t)
+    return w, (unit >= a) & (unit <= b)
 
 
 def frozen(tree: Tree) -> Tree:

@@ -6,9 +6,10 @@ import jax.random as jr
 from jaxtyping import Array
 
 from core.laws import Point
-from core.objective import FlowMatching, RowObjective, Rows
+from core.objective import FlowMatching, Rows
 from core.path import LinearPath
 from core.plugin import Task
+from core.row_objective import RowObjective
 from core.teacher import frozen
 from core.times import OrderedPair
 from plugins.flow_matching import FM

@@ -10,8 +10,9 @@ import pytest
 from core.errors import UserError
 from core.flow_map import AverageVelocityMap
 from core.laws import Uniform
-from core.objective import Batch, FlowMatching, RowObjective, Rows, row_losses
+from core.objective import Batch, FlowMatching, Rows
 from core.path import LinearPath, TrigPath
+from core.row_objective import RowObjective, row_losses
 from core.times import Diagonal
 from core.weights import Adaptive
 from plugins.flow_matching import FM

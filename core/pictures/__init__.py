@@ -9,6 +9,7 @@ from core.pictures.compare import Spot as Spot
 from core.pictures.compare import cost_plot as cost_plot
 from core.pictures.compare import quality_plot as quality_plot
 from core.pictures.curves import curve_plot as curve_plot
+from core.pictures.guidance import guidance_curves as guidance_curves
 from core.pictures.image_grid import image_grid as image_grid
 from core.pictures.points import density_plot as density_plot
 from core.pictures.points import points_plot as points_plot

@@ -7,6 +7,7 @@ from core.sampling.grids import Grid as Grid
 from core.sampling.grids import at_units as at_units
 from core.sampling.grids import shifted as shifted
 from core.sampling.grids import uniform_grid as uniform_grid
+from core.sampling.guided import ClassifierFree as ClassifierFree
 from core.sampling.jumps import Gamma, Pushforward, Restart
 from core.sampling.jumps import renoise as renoise
 from core.sampling.ode import AdaptiveOde, Ddim, DpmPlusPlus, Ode

@@ -40,14 +40,15 @@ def generate(
     labels: Int[np.ndarray, " n"] | int,
     *,
     key: Key[Array, ""],
+    guidance: tuple[float, float, float] | None = None,
     batch: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
     """Samples from noise, in full batches, so that one program serves any number of samples.
 
     The start is `sigma(times[0]) z`. **Arguments:** `times` decreasing, see `core.sampling.GRIDS`;
-    `labels` one a sample, or the number of unconditional samples; `progress` is called with the
-    number of samples after each batch.
+    `labels` one a sample, or the number of unconditional samples; `guidance`, `(w, a, b)`, for maps
+    that take it as an input; `progress` is called with the number of samples after each batch.
     """
     n = labels if isinstance(labels, int) else len(labels)
     parts, counts = [], []
@@ -56,19 +57,20 @@ def generate(
         index = np.minimum(np.arange(start, start + batch), n - 1)
         label = None if isinstance(labels, int) else jnp.asarray(labels)[index]
         keys = jr.split(jr.fold_in(key, i), batch)
-        out = _generate_batch(flow_map, sampler, jnp.asarray(times), shape, label, keys)
+        asked = None if guidance is None else jnp.asarray(guidance)
+        out = _generate_batch(flow_map, sampler, jnp.asarray(times), shape, label, asked, keys)
         parts.append(np.asarray(out.x)[:count])
-        counts.append(np.asarray(out.nfe)[:count])
+        counts.append(np.asarray(out.nfe)[:count] * flow_map.evaluations)
         if progress is not None:
             progress(count)
     return Samples(np.concatenate(parts), np.concatenate(counts))
 
 
 @eqx.filter_jit
-def _generate_batch(flow_map, sampler, times, shape, label, keys):
+def _generate_batch(flow_map, sampler, times, shape, label, guidance, keys):
     def one(key, label):
         key_noise, key_sampler = jr.split(key)
-        cond = None if label is None else Condition(label=label)
+        cond = None if label is None else Condition(label=label, guidance=guidance)
         path = flow_map.path
         x = path.sigma(times[0]) * path.noise(key_noise, shape)
         return sampler(flow_map, x, times, cond, key=key_sampler)

@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,7 +63,8 @@ def parse(argv: list[str]) -> TrainConfig:
     plugin = find_plugin(chosen.plugin)
     pick(DATA, chosen.data, "data set")
     default = recipe(plugin, chosen.data, chosen.net)
-    return parse_flags(TrainConfig, chosen.flags, default, _epilogue())
+    config = parse_flags(TrainConfig, chosen.flags, default, _epilogue())
+    return replace(config, net_flags=config.plugin_flags.net_flags(config.net_flags))
 
 
 def _epilogue() -> str:

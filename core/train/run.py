@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import UserError
+from core.errors import UserError, require
 from core.evaluation import KNOWN_LAWS
 from core.flow_map import FlowMap
 from core.oracle import OracleMap
@@ -93,29 +93,46 @@ def open_teacher(config: TrainConfig) -> Teacher | None:
         if config.teaching != TeachingConfig():
             raise UserError("--teaching guides a trained run; leave it out with --teacher exact")
         return MapTeacher(_exact_map(config))
-    run, flags = open_run(config.teacher), config.teaching
+    run = open_run(config.teacher)
     _check_path(run, config)
     if not run.flow_map.two_times:
         raise UserError(
             f"teacher {run.folder} is a consistency model ({run.config.plugin}) and has no "
             "velocity; name a run of fm or of a flow map"
         )
-    teacher: Teacher = MapTeacher(run.flow_map)
+    return _guided(config, run, MapTeacher(run.flow_map))
+
+
+def _guided(config: TrainConfig, run: "Run", teacher: Teacher) -> Teacher:
+    """The teacher as --teaching and --plugin.guidance have it guided."""
+    flags, drawn = config.teaching, takes_guidance(config)
     if flags.weak is not None:
         weak = open_run(flags.weak)
         _check_path(weak, config)
-        teacher = AutoguidedTeacher(teacher, MapTeacher(weak.flow_map), flags.weak_scale)
-    if flags.scale == 1:
+        scale = None if drawn else flags.weak_scale
+        teacher = AutoguidedTeacher(teacher, MapTeacher(weak.flow_map), scale)
+        drawn = False
+    elif drawn and takes_guidance(run.config):
+        return teacher  # it was trained with the same input
+    if flags.scale == 1 and not drawn:
         return teacher
     classes = run.built.task.num_classes
     if not classes or config.data_flags.load().num_classes != classes:
         raise UserError(
-            "--teaching.scale guides by labels: teacher and data need the same classes; "
-            "leave it out"
+            "guidance goes by labels: teacher and data need the same classes; leave out "
+            "--teaching.scale and --plugin.guidance"
         )
+    if drawn:
+        require(flags.scale == 1, "--plugin.guidance.most draws the scale: no --teaching.scale")
+        return GuidedTeacher(teacher, None, classes)
     time_of_unit = run.built.path.time_of_unit
     interval = float(time_of_unit(flags.interval[0])), float(time_of_unit(flags.interval[1]))
     return GuidedTeacher(teacher, flags.scale, classes, interval)
+
+
+def takes_guidance(config: TrainConfig) -> bool:
+    """Whether the network takes guidance `(w, a, b)` as an input."""
+    return bool(getattr(config.net_flags, "guidance", False))
 
 
 def build_run(config: TrainConfig) -> Built:

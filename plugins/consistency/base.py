@@ -23,6 +23,7 @@ class ConsistencyPlugin(RowPlugin):
     rule: ClassVar[str] = "Eulerian, t = 0"
     parameterisation: ClassVar[str] = "F"
     sampler: ClassVar[str] = "restart"
+    guidable: ClassVar[bool] = False
     to_data: ClassVar[bool] = True
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:

@@ -27,6 +27,7 @@ class CD(GridPlugin):
     whole_cost: ClassVar[float | None] = 5
     seed_cost: ClassVar[float | None] = 5
     needs_teacher: ClassVar[bool] = True
+    guidable: ClassVar[bool] = True
     presets = presets(
         {"uniform": 0.0, "gap_power": 1.0, "solver": "heun", "first": 20, "last": 20, "rho": 0.0},
         {"uniform": 0.0, "full": 0.0, "gap_power": 1.0, "solver": "heun", "rho": 0.0},

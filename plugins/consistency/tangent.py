@@ -92,6 +92,7 @@ class CCD(TangentPlugin):
     cost: ClassVar[float] = 6
     whole_cost: ClassVar[float | None] = 6
     needs_teacher: ClassVar[bool] = True
+    guidable: ClassVar[bool] = True
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         teacher = needed(teacher, self.name)

@@ -1,4 +1,5 @@
 """Flow matching: the instantaneous velocity, and what is built straight on it."""
 
 from plugins.flow_matching.fm import FM as FM
+from plugins.flow_matching.gft import GFT as GFT
 from plugins.flow_matching.reflow import Reflow as Reflow

@@ -1,5 +1,7 @@
 """Improved MeanFlow with a velocity head: the tangent comes from a second output of the network."""
 
+from typing import ClassVar
+
 import jax
 from jaxtyping import Array, Float
 
@@ -25,9 +27,12 @@ class HeadJump(Term):
 class HeadDiagonal(Term):
     """Flow matching of both outputs on the diagonal: `(V(x_s, s, s) - v, v_head - v)`."""
 
+    diagonal: ClassVar[bool] = True
+
     def __call__(
         self, model: FlowMap, target: FlowMap, row: Row
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         del target
         V, v_head = model.with_velocity(row.x_s, row.s, row.s, row.cond)
-        return V - row.v, v_head - row.v
+        v = row.target(V)
+        return V - v, v_head - v

@@ -8,6 +8,7 @@ is trained beside it by flow matching. The sign before `(t - s)` is minus: at th
 `W = v_marginal` exactly.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float
 from core import rules
 from core.errors import UserError
 from core.flow_map import FlowMap, Network
+from core.guidance import GuidanceConfig
 from core.laws import TimeLaw
 from core.objective import FlowMatching, Row, Term
 from core.path import Path
@@ -33,7 +35,7 @@ class BoundaryJump(Term):
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
-        tau = stop(model.velocity(row.x_s, row.s, row.cond))
+        tau = stop(model.velocity(row.x_s, row.s, row.cond)) if row.own is None else row.own
         V, dV_ds = rules.eulerian(model, row.x_s, row.s, row.t, tau, row.cond)
         return V - (row.t - row.s) * stop(dV_ds) - row.v
 
@@ -64,7 +66,12 @@ class IMF(RowPlugin):
 
     @classmethod
     def variants(cls) -> dict[str, Self]:
-        return {"boundary": cls.preset("points"), "head": cls(uniform=1.0, power=0.0, head=True)}
+        plain, guidance = cls.preset("points"), GuidanceConfig(most=4.0)
+        return {
+            "boundary": plain,
+            "head": dataclasses.replace(plain, head=True),
+            "guided": dataclasses.replace(plain, guidance=guidance),
+        }
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         del teacher

@@ -6,6 +6,7 @@ One `jvp` with tangent `(v, 1, 0)`, stopped. At the true map the residual is `gr
 - v)`: zero in the mean, not per example.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float
 
 from core import rules
 from core.flow_map import FlowMap
+from core.guidance import GuidanceConfig
 from core.objective import FlowMatching, Row, Term
 from core.plugin import register
 from core.row_plugin import RowPlugin, presets
@@ -50,6 +52,11 @@ class MF(RowPlugin):
     @classmethod
     def whole(cls) -> Self:
         return cls(diagonal=0.0)
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        plain, guidance = cls.preset("points"), GuidanceConfig(scale=2.5, own=0.5)
+        return {"": plain, "guided": dataclasses.replace(plain, guidance=guidance)}
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         del teacher

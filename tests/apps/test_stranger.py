@@ -20,7 +20,8 @@ import jax
 
 from core import rules
 from core.flow_map import AverageVelocityMap
-from core.objective import FlowMatching, RowObjective, Rows, Term
+from core.objective import FlowMatching, Rows, Term
+from core.row_objective import RowObjective
 from core.plugin import Method, Plugin, register
 from core.laws import Uniform
 from core.times import Diagonal, OrderedPair

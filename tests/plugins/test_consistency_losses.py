@@ -13,10 +13,11 @@ from core import conformance
 from core.conformance import P0_BOUND, _group_size
 from core.flow_map import AverageVelocityMap, FlowMap
 from core.log_weight import log_weight
-from core.objective import LOG_WEIGHT, FlowMatching, Rows, row_losses
+from core.objective import FlowMatching, Rows
 from core.oracle import OracleMap
 from core.path import LinearPath, Path
 from core.row import make_row
+from core.row_objective import LOG_WEIGHT, row_losses
 from core.teacher import frozen
 from core.time_weights import Even
 from core.times import Diagonal

@@ -12,9 +12,10 @@ import pytest
 from core import conformance
 from core.conformance import E0_BOUND, ORDER_BOUND, P0_BOUND, check_plugin
 from core.flow_map import AverageVelocityMap
-from core.objective import Batch, RowObjective
+from core.objective import Batch
 from core.path import LinearPath
 from core.plugin import Task, find_plugin, plugins
+from core.row_objective import RowObjective
 from core.row_plugin import RowPlugin
 from core.teacher import MapTeacher, frozen
 from tests.objectives import TinyNet
@@ -60,9 +61,11 @@ def built(name, **flags):
     path = LinearPath()
     taught = AverageVelocityMap(TinyNet((2,), key=keys[0]), path)
     plugin = dataclasses.replace(find_plugin(name).preset("points"), **flags)
-    task = Task((2,), "points", 0, 10)
+    task = Task((2,), "points", 3 if plugin.guided else 0, 10)
     method = plugin.method(TinyNet((2,), key=keys[1]), path, MapTeacher(taught), task, key=keys[2])
-    return method, {"model": method.flow_map, **method.players}, Batch(jr.normal(keys[3], (16, 2)))
+    label = jnp.arange(16) % 3 if plugin.guided else None
+    batch = Batch(jr.normal(keys[3], (16, 2)), label)
+    return method, {"model": method.flow_map, **method.players}, batch
 
 
 def sizes(tree):
@@ -144,7 +147,7 @@ def test_presets_of_all_recipes_build_and_their_costs_are_those_of_their_rows(na
             TinyNet((2,), key=jr.key(0)),
             LinearPath(),
             MapTeacher(exact()),
-            Task((2,)),
+            Task((2,), num_classes=3 if plugin.guided else 0),
             key=jr.key(1),
         )
         if issubclass(cls, RowPlugin):

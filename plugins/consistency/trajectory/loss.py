@@ -17,8 +17,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.flow_map import FlowMap
 from core.laws import split_counts
-from core.objective import Batch, Metrics, Objective, Players, RowObjective, row_losses
+from core.objective import Batch, Metrics, Objective, Players
 from core.row import Row
+from core.row_objective import RowObjective, row_losses
 from core.teacher import frozen
 from core.weights import Weight, square
 from plugins.consistency.trajectory.balance import Losses, ratio, with_gradients

@@ -18,9 +18,10 @@ from core.errors import UserError
 from core.flow_map import DenoisedNetwork, EndpointMap, FlowMap, Network
 from core.laws import MixedLaw, TimeLaw, Uniform
 from core.nets.discriminator import discriminator
-from core.objective import FlowMatching, RowObjective, Term
+from core.objective import FlowMatching, Term
 from core.path import Path
 from core.plugin import Method, Task
+from core.row_objective import RowObjective
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 from plugins.consistency.trajectory.denoising import Denoising
@@ -46,6 +47,7 @@ class TrajectoryPlugin(RowPlugin):
     parameterisation: ClassVar[str] = "F"
     source: ClassVar[str] = "arXiv 2310.02279"
     whole_cost: ClassVar[float | None] = 8
+    guidable: ClassVar[bool] = False
     least: ClassVar[float] = 0.0
     """Least adaptive weight of the denoising loss."""
 

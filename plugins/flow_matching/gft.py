@@ -1,0 +1,36 @@
+"""Guidance-free training: one velocity network that is guided at every scale.
+
+    L = E |beta V(x_t, t, t; c, beta) + (1 - beta) sg[V(x_t, t, t; null)] - v|^2,    beta = 1 / w
+
+`beta` is uniform and an input of the network; a row without a label has `beta = 1`. Written as flow
+matching of `w v + (1 - w) V(null)` with the weight `1 / w^2`, which is the same square.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Array, Key
+
+from core.data.dataset import Dataset
+from core.guidance import GuidanceConfig
+from core.plugin import register
+from core.teacher import Teacher
+from plugins.flow_matching.fm import VelocityPlugin
+
+
+@register
+@dataclass(frozen=True)
+class GFT(VelocityPlugin):
+    """Guidance-free training (arXiv 2501.15420): a guided velocity for one evaluation."""
+
+    name: ClassVar[str] = "gft"
+    supervision: ClassVar[str] = "sampled pair, own unconditional velocity"
+    source: ClassVar[str] = "arXiv 2501.15420"
+    cost: ClassVar[float] = 3.9
+    whole_cost: ClassVar[float | None] = 3.9
+
+    guidance: GuidanceConfig = GuidanceConfig(most=20.0, tilt=2.0, own=0.0, even=True)
+
+    def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
+        del teacher, key
+        return data
