@@ -29,6 +29,15 @@ class Even(TimeWeight):
         return jnp.ones_like(times.s)
 
 
+class Ramp(TimeWeight):
+    """`min(1, s / floor)^2`: a velocity `(x - g) / s` counts as `(x - g) / max(s, floor)`."""
+
+    floor: float = 0.05
+
+    def __call__(self, times: Times) -> Float[Array, ""]:
+        return jnp.minimum(1.0, times.s / self.floor) ** 2
+
+
 class PerGap(TimeWeight):
     """`(s - u)^-power`, for a difference between neighbours whose size is that of the gap.
 

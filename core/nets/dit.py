@@ -44,6 +44,8 @@ class DiTConfig(EmbeddingConfig):
     """Normalise queries and keys, which keeps derivatives of the attention bounded."""
     head_depth: int = 0
     """Extra blocks of an auxiliary velocity head on the trunk, used in training only; 0: none."""
+    context: int = 0
+    """Tokens that tell the blocks times, label and guidance, in place of modulations; 0: none."""
     dtype: Dtype = "float32"
     """Compute dtype; parameters, times, softmax, norms and output stay float32."""
     remat: Remat = "dots"
@@ -72,6 +74,10 @@ class DiTConfig(EmbeddingConfig):
         if self.positions == "sincos" and self.width % 4:
             raise UserError(f"sincos positions need --net.width divisible by 4, not {self.width}")
         self.check_encoder(self.encoder_depth, self.depth)
+        if self.context and self.encoder_depth:
+            raise UserError(
+                "--net.context tells all blocks the same: leave out --net.encoder-depth"
+            )
         return initialise(lambda normal: DiT(shape, num_classes, self, normal=normal), key)
 
 
@@ -156,11 +162,15 @@ class DiT(eqx.Module):
     With `head_depth > 0` the method `with_head` also returns an auxiliary velocity `v`, read from
     the same trunk through `head_depth` blocks of its own; `__call__` does not compute it. In a
     decoupled network it is read from the encoding, so it is a function of `x` and `s` only.
+
+    With `context > 0` times, label and guidance enter as so many tokens beside the patches, and the
+    blocks' modulations are constants. Source: iMF (arXiv 2512.02012), in-context conditioning.
     """
 
     embedding: Embedding
     patches: Dense
     positions: Float[Array, "tokens width"] | None
+    context: Dense | None
     blocks: Block
     readout: Readout
     head_blocks: Block | None
@@ -182,6 +192,9 @@ class DiT(eqx.Module):
         self.patches = Dense(pixels, width, normal=normal)
         learned = config.positions == "learned"
         self.positions = 0.02 * normal(tokens, width) if learned else None
+        self.context = (
+            Dense(width, config.context * width, normal=normal) if config.context else None
+        )
         self.blocks = stack(block, config.depth, normal)
         self.readout = Readout(width, pixels, normal=normal)
         headed = config.head_depth > 0
@@ -270,7 +283,11 @@ class DiT(eqx.Module):
         cond: Condition | None,
     ) -> tuple[Float[Array, "tokens embed"], Float[Array, " embed"]]:
         e = cast(jax.nn.silu(self.embedding(s, t, cond)), self.config.dtype)
-        return self._run(self.blocks, self._tokens(x, e), e), e
+        h = self._tokens(x, e)
+        if self.context is not None:
+            told = cast(self.context, self.config.dtype)(e).reshape(self.config.context, -1)
+            h, e = jnp.concatenate([told, h]), jnp.zeros_like(e)
+        return self._run(self.blocks, h, e), e
 
     def _told(self, time: Float[Array, ""], cond: Condition | None) -> Float[Array, " embed"]:
         return cast(jax.nn.silu(self.embedding.single(time, cond)), self.config.dtype)
@@ -310,6 +327,7 @@ class DiT(eqx.Module):
         like: Float[Array | jax.ShapeDtypeStruct, "height width channels"],
     ) -> Float[Array, "height width channels"]:
         p = self.config.patch
+        h = h[self.config.context :]
         pixels = cast(readout, self.config.dtype)(h, e).astype(like.dtype)
         return rearrange(pixels, "(h w) (p q c) -> (h p) (w q) c", h=like.shape[0] // p, p=p, q=p)
 

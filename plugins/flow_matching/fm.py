@@ -38,7 +38,7 @@ class VelocityPlugin(RowPlugin):
 
     @abc.abstractmethod
     def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
-        """The pairs that are trained on."""
+        """What is trained on."""
 
 
 @register

@@ -1,0 +1,53 @@
+"""Pixel MeanFlow: improved MeanFlow whose network is the denoised image.
+
+    V(x_s, s, t) = alpha_slope g + sigma_slope z_hat,   z_hat = (x_s - alpha_s g) / sigma_s
+
+which on the linear path is `(x_s - g) / s`. Residuals are those of iMF; below `s = floor` they are
+multiplied by `s / floor`, which is the division by `max(s, floor)` of the paper.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from core.errors import require
+from core.flow_map import EndpointMap, FlowMap, Network
+from core.path import Path
+from core.plugin import register
+from core.row_plugin import presets
+from core.time_weights import Ramp
+from core.weights import Timed, Weight
+from plugins.meanflow.imf import IMF
+
+
+@register
+@dataclass(frozen=True)
+class PMF(IMF):
+    """Pixel MeanFlow (arXiv 2601.22158): the network is the denoised image."""
+
+    name: ClassVar[str] = "pmf"
+    parameterisation: ClassVar[str] = "g"
+    source: ClassVar[str] = "arXiv 2601.22158"
+    seed_cost: ClassVar[float | None] = None
+    presets = presets()
+
+    time_mean: float = 0.8
+    time_std: float = 0.8
+    uniform: float = 0.1
+    floor: float = 0.05
+    """Time below which residuals count less, by the time over this."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.floor < 1, f"--plugin.floor must be in (0, 1), got {self.floor}")
+        require(self.form == "average", "pmf is a form of its own; leave out --plugin.form")
+        require(not self.head, "pmf takes its tangent from the diagonal; leave out --plugin.head")
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        return {"": cls.preset("points")}
+
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
+        return EndpointMap(net=net, path=path)
+
+    def weight(self) -> Weight:
+        return Timed(Ramp(self.floor), super().weight())

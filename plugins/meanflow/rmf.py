@@ -1,0 +1,44 @@
+"""Rectified MeanFlow: MeanFlow on pairs of noise and its end under a teacher's ODE.
+
+    x_0 = ODE_teacher(z),      L = E w |V(x_s, s, t) - sg[v + (t - s) (dV/ds + grad V . v)]|^2
+
+Trajectories of the pairs hardly cross, so the pair's velocity is nearly the marginal one and the
+target has little variance. The data end is the teacher's law, not the data's.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from core.objective import FlowMatching, Term
+from core.pairs import PairsPlugin
+from core.plugin import register
+from core.row_plugin import presets
+from core.teacher import Teacher
+from plugins.meanflow.mf import MeanFlowJump
+
+
+@register
+@dataclass(frozen=True)
+class RMF(PairsPlugin):
+    """Rectified MeanFlow (arXiv 2511.23342): one round of reflow, then MeanFlow on its pairs."""
+
+    name: ClassVar[str] = "rmf"
+    family: ClassVar[str] = "meanflow"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "teacher's pairs"
+    source: ClassVar[str] = "arXiv 2511.23342"
+    cost: ClassVar[float] = 3.75
+    whole_cost: ClassVar[float | None] = 4
+    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
+
+    diagonal: float = 0.25
+    power: float = 0.5
+    discard: float = 0.1
+
+    @classmethod
+    def whole(cls) -> Self:
+        return cls(diagonal=0.0)
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), MeanFlowJump()
