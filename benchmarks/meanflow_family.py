@@ -1,0 +1,145 @@
+"""What helps MeanFlow at one total budget: `python -m benchmarks.meanflow_family`.
+
+Plain MeanFlow against its descendants, every one with the same number of training steps in all,
+those of its teacher or of the run that it starts from included. Stages are ordinary runs under
+--out: an interrupted call goes on where it stood.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from apps._main import launch
+from apps._table import console, markdown, print_table, save
+from core.errors import UserError
+from core.train.cli import parse_flags
+from core.versions import versions
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run: its share of the steps, its flags; `start` and `teacher` name an earlier stage."""
+
+    plugin: str
+    share: float
+    start: str | None = None
+    teacher: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+VELOCITY = Stage("fm", 0.5)
+METHODS: dict[str, tuple[Stage, ...]] = {
+    "mf": (Stage("mf", 1.0),),
+    "alphaflow": (Stage("alphaflow", 1.0),),
+    "fm, then mf": (VELOCITY, Stage("mf", 0.5, start="fm")),
+    "fm, then dmf": (
+        VELOCITY,
+        Stage("dmf", 0.5, start="fm", flags=("--net.encoder-depth", "3")),
+    ),
+    "rmf": (VELOCITY, Stage("rmf", 0.5, teacher="fm")),
+    "cmt, then mf": (
+        VELOCITY,
+        Stage("cmt", 0.25, teacher="fm"),
+        Stage("mf", 0.25, start="cmt"),
+    ),
+}
+NFES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class FamilyConfig:
+    """Trains MeanFlow and its descendants on one data set at one total number of steps.
+
+    Fréchet distance on pixels and, where the data have labels, nearest-neighbour accuracy at 1, 2
+    and 4 evaluations: mean and standard deviation over seeds.
+    """
+
+    data: str = "digits"
+    """Data set of images."""
+    steps: int = 2300
+    """Training steps of all stages of a method together."""
+    seeds: int = 3
+    """Number of seeds, from 0 on."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Which of them."""
+    out: str = "runs/meanflow-family"
+    """Folder of the runs."""
+    table: str | None = None
+    """JSON file to write; the table is written beside it as Markdown."""
+    flags: str = ""
+    """Flags for every run, in quotes: "--data.path FOLDER --net.width 96"."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    """Trains what is missing and prints the table."""
+    config = parse_flags(FamilyConfig, argv)
+    unknown = set(config.methods) - set(METHODS)
+    if unknown:
+        raise UserError(f"unknown methods {sorted(unknown)}; choose from {', '.join(METHODS)}")
+    results = {name: [closing(config, name, seed) for seed in range(config.seeds)]
+               for name in config.methods}  # fmt: skip
+    rows = [row(name, summaries) for name, summaries in results.items()]
+    title = f"MeanFlow and its descendants on {config.data}, {config.steps} steps in all"
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    print_table(title, columns, rows)
+    result = {"versions": versions(), "steps": config.steps, "seeds": config.seeds, "rows": rows}
+    result["runs"] = results
+    if config.table:
+        save(config.table, result, markdown(title, columns, rows))
+    return result if config.json else None
+
+
+def closing(config: FamilyConfig, name: str, seed: int) -> dict[str, Any]:
+    """The closing table of a method's last stage; trains what is not there yet."""
+    folders: dict[str, Path] = {}
+    for index, stage in enumerate(METHODS[name]):
+        own = stage == VELOCITY
+        folder = Path(config.out) / ("fm" if own else f"{name.replace(', then ', '-')}-{index}")
+        folders[stage.plugin] = folder.with_name(f"{folder.name}-{seed}")
+        if not (folders[stage.plugin] / "summary.json").exists():
+            console.print(f"{name}, seed {seed}: {stage.plugin}")
+            train(config, stage, folders, seed)
+    last = METHODS[name][-1].plugin
+    return json.loads((folders[last] / "summary.json").read_text())
+
+
+def train(config: FamilyConfig, stage: Stage, folders: dict[str, Path], seed: int) -> None:
+    """One stage in a process of its own."""
+    flags = ["--plugin", stage.plugin, "--data", config.data, "--seed", str(seed)]
+    flags += ["--steps", str(round(stage.share * config.steps))]
+    flags += ["--run", str(folders[stage.plugin]), "--sample-every", "0"]
+    flags += ["--evals", *map(str, NFES)]
+    if stage.start:
+        flags += ["--init", str(folders[stage.start])]
+    if stage.teacher:
+        flags += ["--teacher", str(folders[stage.teacher])]
+    command = [sys.executable, "-m", "apps.train", *flags, *stage.flags, *config.flags.split()]
+    if subprocess.run(command).returncode:
+        raise UserError(f"stage failed: {' '.join(command[1:])}")
+
+
+def row(name: str, summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """A row of the table."""
+    result: dict[str, Any] = {"method": name}
+    for nfe in NFES:
+        for metric in ("frechet", "accuracy"):
+            found = [
+                row[metric]
+                for summary in summaries
+                for row in summary["rows"]
+                if row["nfe"] == nfe and metric in row
+            ]
+            if found:
+                spread = f" ± {stdev(found):.3f}" if len(found) > 1 else ""
+                result[f"{metric} ({nfe})"] = f"{mean(found):.3f}{spread}"
+    return result
+
+
+if __name__ == "__main__":
+    launch(main)
