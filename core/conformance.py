@@ -20,7 +20,10 @@ velocity is off by a constant serves too: flipped, a Gaussian's map has the same
 computed in float64.
 
 Further players are exact too: a second velocity field that is trained on the student's samples is
-the marginal velocity when the student is exact.
+the marginal velocity when the student is exact. A discriminator is then constant. That the student
+has no gradient under a constant discriminator says nothing, but that the discriminator has none on
+samples of an exact student does: on those of a wrong one it has. In an objective that is not made
+of rows E0 is therefore checked for every such player.
 """
 
 from dataclasses import asdict, dataclass
@@ -34,7 +37,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from core.flow_map import FlowMap
-from core.objective import Batch, GroupTerm, Objective, RowObjective, Rows, Term
+from core.nets.discriminator import Discriminator
+from core.objective import Batch, GroupTerm, Objective, Players, RowObjective, Rows, Term
 from core.oracle import GaussianProblem, OracleMap, Problem, ProductMixture
 from core.path import Path
 from core.plugin import Method, Plugin, Task
@@ -108,11 +112,11 @@ def _check_method(
     players = list(method.players)
     batch = Batch(jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows)))
     if not isinstance(objective, RowObjective):
-        true, *wrong = (
-            _batch_score(objective, method, model, batch, key)
+        scores = [
+            _batch_scores(objective, method, model, batch, key)
             for model in (*models, shifted(exact))
-        )
-        return [Check(f"{name}: expected update", "E0", true, E0_BOUND, max(wrong))]
+        ]
+        return _batch_checks(name, method, scores)
     checks = []
     for index, kind in enumerate(objective.kinds):
         if kind.share == 0:
@@ -273,28 +277,76 @@ def largest_score(gradients: Float[np.ndarray, "n count"]) -> float:
     return float(np.max(mean / np.maximum(error, rounding)))
 
 
-def _batch_score(
-    objective: Objective, method: Method, model: FlowMap, batch: Batch, key: Key[Array, ""]
-) -> float:
-    """The score of an objective that is no `RowObjective`, from its loss on many small batches.
+def _batch_checks(name: str, method: Method, scores: list[dict[str, float]]) -> list[Check]:
+    """A check for each player from its scores with the exact map and with the wrong ones.
 
-    Its weights stay on: one that depends on the residual would fail by its own bias.
+    Beside a discriminator a player that never moves is left out: the map under a constant one, or
+    the discriminator itself where the game has not begun.
+    """
+    game = any(isinstance(player, Discriminator) for player in method.players.values())
+    checks = []
+    for player in scores[0]:
+        true, *wrong = (score[player] for score in scores)
+        if not (game and true == max(wrong) == 0):
+            whose = "" if player == "model" else f" of {player}"
+            label = f"{name}: expected update{whose}"
+            checks.append(Check(label, "E0", true, E0_BOUND, max(wrong)))
+    return checks
+
+
+def _batch_scores(
+    objective: Objective, method: Method, model: FlowMap, batch: Batch, key: Key[Array, ""]
+) -> dict[str, float]:
+    """The scores of the players of an objective that is no `RowObjective`, on many small batches.
+
+    Its weights stay on: one that depends on the residual would fail by its own bias. An objective
+    that carries something between steps, such as a population, fills it with one half of a batch.
     """
     parts = 64
     whole = len(batch.x_0) // parts * parts
     small = jax.tree.map(lambda a: a[:whole].reshape(parts, -1, *a.shape[1:]), batch)
+    known = {"model": model, **method.players}
+    start = {name: jnp.zeros(NUM_BUMPS) for name in known}
+
+    def at(psi: dict[str, Array]) -> Players:
+        return {name: _settled(player, model, psi[name]) for name, player in known.items()}
 
     @eqx.filter_jit
-    def gradient(piece: Batch, key: Key[Array, ""]) -> Array:
-        def loss(psi: Array) -> Array:
-            players = {"model": Probe(exact=model, psi=psi, path=model.path), **method.players}
-            target = {name: frozen(player) for name, player in players.items()}
-            carry = objective.init(players)
-            losses, _, _ = objective(players, target, carry, piece, key, jnp.zeros((), jnp.int32))
-            return losses["model"]
+    def gradient(piece: Batch, key: Key[Array, ""]) -> dict[str, Array]:
+        key_first, key_then = jr.split(key)
+        step, players = jnp.zeros((), jnp.int32), at(start)
+        carry = objective.init(players)
+        if jax.tree.leaves(carry):
+            first, piece = (jax.tree.map(lambda a: a[half::2], piece) for half in (0, 1))
+            carry = objective(players, frozen(players), carry, first, key_first, step)[1]
 
-        return jax.grad(loss)(jnp.zeros(NUM_BUMPS))
+        def loss(psi: dict[str, Array]) -> Array:
+            players = at(psi)
+            losses, _, _ = objective(players, frozen(players), carry, piece, key_then, step)
+            return sum(losses.values(), start=jnp.zeros(()))
+
+        return jax.grad(loss)(start)
 
     keys = jr.split(jr.fold_in(key, 99), parts)
     pieces = [jax.tree.map(lambda a: a[i], small) for i in range(parts)]
-    return largest_score(np.stack([np.asarray(gradient(p, k)) for p, k in zip(pieces, keys)]))
+    found = [gradient(p, k) for p, k in zip(pieces, keys)]
+    return {
+        name: largest_score(np.stack([np.asarray(one[name]) for one in found]))
+        for name, player in known.items()
+        if isinstance(player, FlowMap | Discriminator)
+    }
+
+
+def _settled(player: Any, model: FlowMap, psi: Float[Array, " count"]) -> Any:
+    """A player as it is when `model` is right, perturbed.
+
+    A map or velocity field is the model itself; a discriminator is constant, perturbed by the first of its
+    features; any other stays as it is.
+    """
+    if isinstance(player, FlowMap):
+        return Probe(exact=model, psi=psi, path=model.path)
+    if isinstance(player, Discriminator):
+        rest = player.output.weight.shape[1] - NUM_BUMPS
+        weight = jnp.pad(psi, (0, rest))[None].astype(player.output.weight.dtype)
+        return eqx.tree_at(lambda judge: judge.output.weight, player, weight)
+    return player

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from core import conformance
+from core.adversarial import discriminator_loss, generator_loss
 from core.errors import UserError
 from core.flow_map import AverageVelocityMap, DenoisedNetwork, EndpointMap, FlowMap
 from core.nets import NETS
@@ -22,7 +23,6 @@ from core.row import make_row
 from core.teacher import MapTeacher, frozen
 from plugins.consistency.trajectory.balance import last_weight, ratio
 from plugins.consistency.trajectory.denoising import Denoising
-from plugins.consistency.trajectory.gan import discriminator_loss, generator_loss
 from plugins.consistency.trajectory.jump import TrajectoryJump
 from plugins.consistency.trajectory.loss import Combined
 from plugins.consistency.trajectory.segment import Solved
