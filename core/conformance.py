@@ -340,8 +340,8 @@ def _batch_scores(
 def _settled(player: Any, model: FlowMap, psi: Float[Array, " count"]) -> Any:
     """A player as it is when `model` is right, perturbed.
 
-    A map or velocity field is the model itself; a discriminator is constant, perturbed by the first of its
-    features; any other stays as it is.
+    A map or velocity field is the model itself; a discriminator is constant, perturbed by the
+    first of its features; any other stays as it is.
     """
     if isinstance(player, FlowMap):
         return Probe(exact=model, psi=psi, path=model.path)

@@ -81,13 +81,15 @@ class Adversarial(DistributionPlugin):
     name: ClassVar[str] = "adversarial"
     supervision: ClassVar[str] = "data, discriminator"
     source: ClassVar[str] = "arXiv 2311.17042, 1705.02894, 1801.04406"
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 4
+    cost: ClassVar[float] = 4.4
+    whole_cost: ClassVar[float | None] = 4.4
 
     anchor: float = 1.0
     """Weight of the squared distance to the samples of the map that training began with."""
     strength: float = 0.1
     """Weight of the adversarial loss."""
+    rate: float = 20.0
+    """Learning rate of the discriminator, in units of the map's."""
     penalty: float = 0.1
     """Weight r of the discriminator's squared gradient at real examples (R1)."""
     width: int = 64
@@ -96,6 +98,7 @@ class Adversarial(DistributionPlugin):
     def __post_init__(self):
         super().__post_init__()
         require(self.penalty >= 0, f"--plugin.penalty must not be negative, got {self.penalty}")
+        require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
         require(self.width >= 1, f"--plugin.width must be at least 1, got {self.width}")
 
     def perception(self) -> Perception | None:
@@ -118,7 +121,8 @@ class Adversarial(DistributionPlugin):
             self.waiting(task),
         )
         judge = discriminator(shape, task.num_classes, self.width, key=key)
-        return Method(self.flow_map(net, path), objective, {"discriminator": judge})
+        players, rates = {"discriminator": judge}, {"discriminator": self.rate}
+        return Method(self.flow_map(net, path), objective, players, rates)
 
     @classmethod
     def variants(cls):

@@ -161,12 +161,15 @@ class DMD(DistributionPlugin):
 
     every: int = 5
     """Steps of the fake for one of the map."""
+    rate: float = 4.0
+    """Learning rate of the fake, in units of the map's."""
     levels: tuple[float, float] = (0.02, 0.98)
     """Least and greatest noise level at which the two laws are compared, in unit time."""
 
     def __post_init__(self):
         super().__post_init__()
         require(self.every >= 1, f"--plugin.every must be at least 1, got {self.every}")
+        require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
         low, high = self.levels
         require(0 < low < high <= 1, f"--plugin.levels must rise inside (0, 1], got {low} {high}")
 
@@ -183,8 +186,8 @@ class DMD(DistributionPlugin):
             self.every,
             self.waiting(task),
         )
-        players = {"fake": fake_of(teacher, net, path)}
-        return Method(self.flow_map(net, path), objective, players)
+        players, rates = {"fake": fake_of(teacher, net, path)}, {"fake": self.rate}
+        return Method(self.flow_map(net, path), objective, players, rates)
 
     @classmethod
     def variants(cls):

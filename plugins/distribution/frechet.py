@@ -71,7 +71,7 @@ def frechet(a: Moments, b: Moments) -> Float[Array, ""]:
     """
     b = jax.lax.stop_gradient(b)
     variances, axes = jnp.linalg.eigh(b.covariance)
-    root = (axes * jnp.sqrt(jnp.maximum(variances, 0.0))) @ axes.T
+    root = axes @ jnp.diag(jnp.sqrt(jnp.maximum(variances, 0.0))) @ axes.T
     product = root @ a.covariance @ root
     values = jnp.linalg.eigvalsh((product + product.T) / 2)
     large = values > FLOOR * jax.lax.stop_gradient(values[-1])
