@@ -84,6 +84,8 @@ class Adversarial(DistributionPlugin):
     cost: ClassVar[float] = 4.4
     whole_cost: ClassVar[float | None] = 4.4
 
+    wait: float = 0.3
+    """Fraction of the training in which the discriminator learns alone."""
     anchor: float = 1.0
     """Weight of the squared distance to the samples of the map that training began with."""
     strength: float = 0.1

@@ -158,6 +158,7 @@ class DMD(DistributionPlugin):
     cost: ClassVar[float] = 7
     whole_cost: ClassVar[float | None] = 7
     needs_teacher: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"points": {"rate": 50.0, "wait": 0.3}}
 
     every: int = 5
     """Steps of the fake for one of the map."""

@@ -124,8 +124,9 @@ class FDLoss(DistributionPlugin):
     cost: ClassVar[float] = 3
     whole_cost: ClassVar[float | None] = 3
 
-    decay: float = 0.99
-    """Decay of the moments of the samples; the population is about batch / (1 - decay)."""
+    decay: float = 0.9
+    """Decay of the moments of the samples; the population is about batch / (1 - decay). Slower
+    needs a lower rate: the moments of past maps are not those of the map."""
     classes: float = 0.0
     """Weight of the distance of the means of each class. Needs labels."""
 
