@@ -90,7 +90,7 @@ class Adversarial(DistributionPlugin):
     """Weight of the squared distance to the samples of the map that training began with."""
     strength: float = 0.1
     """Weight of the adversarial loss."""
-    rate: float = 20.0
+    rate: float = 30.0
     """Learning rate of the discriminator, in units of the map's."""
     penalty: float = 0.1
     """Weight r of the discriminator's squared gradient at real examples (R1)."""

@@ -184,6 +184,19 @@ def test_the_distance_is_that_of_the_metric(double, data, samples):
     assert ours == pytest.approx(theirs, rel=1e-6 if double else 2e-3, abs=1e-4)
 
 
+@pytest.mark.parametrize("data, samples", [(FLAT, SPREAD), (SPREAD, FLAT), (FLAT, FLAT)])
+def test_the_gradient_in_float32_is_that_in_float64(data, samples):
+    """Also along features that do not vary, where the root of an eigenvalue has no slope."""
+    found = []
+    with jax.enable_x64(True):
+        turn = jnp.linalg.qr(jr.normal(jr.key(7), (4, 4)))[0]
+        x, y = features(0, samples, shift=0.3) @ turn, features(1, data) @ turn
+        for dtype in (jnp.float64, jnp.float32):
+            slope = jax.grad(lambda x: frechet(of(x), of(y.astype(x.dtype))))(x.astype(dtype))
+            found.append(np.asarray(slope, np.float64))
+    np.testing.assert_allclose(found[1], found[0], atol=2e-3 * np.abs(found[0]).max())
+
+
 def biased(x):
     found = statistics(x)
     return found._replace(cov=found.cov * (len(x) - 1) / len(x))
