@@ -140,10 +140,11 @@ def fake_of(teacher: Teacher, net: Network, path: Path) -> FlowMap:
     while isinstance(teacher, GuidedTeacher | AutoguidedTeacher):
         teacher = teacher.teacher if isinstance(teacher, GuidedTeacher) else teacher.strong
     net = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, net)
-    for form in FORMS.values() if isinstance(teacher, MapTeacher) else ():
-        found = transplanted(teacher.flow_map, form(net=net, path=path))
-        if found is not None:
-            return found
+    if isinstance(teacher, MapTeacher):
+        for form in FORMS.values():
+            found = transplanted(teacher.flow_map, form(net=net, path=path))
+            if found is not None:
+                return found
     return AverageVelocityMap(net=net, path=path)
 
 

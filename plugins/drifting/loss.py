@@ -48,7 +48,8 @@ class DriftObjective(Objective):
         label = batch.label if self.num_classes else None
         generate = OneStep(self.path, self.num_classes)
         x = generate(players["model"], generate.starts(batch, key))
-        loss, metrics = self.loss(*(a.reshape(len(x), -1) for a in (x, batch.x_0)), label)
+        flat, data = (a.reshape(len(x), -1) for a in (x, batch.x_0))
+        loss, metrics = self.loss(flat, data, label)
         return {"model": loss}, carry, {"loss": loss, **metrics}
 
     def loss(
