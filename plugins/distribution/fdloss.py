@@ -116,11 +116,11 @@ class MatchMoments(Objective):
 @register
 @dataclass(frozen=True)
 class FDLoss(DistributionPlugin):
-    """FD-loss: the Frechet distance of features, of a large population, as a loss."""
+    """FD-loss (Yang et al., "Representation Frechet Loss for Visual Generation", 2026)."""
 
     name: ClassVar[str] = "fdloss"
     supervision: ClassVar[str] = "moments of the data"
-    source: ClassVar[str] = "FD-loss (2026)"
+    source: ClassVar[str] = "Yang et al., 2026"
     cost: ClassVar[float] = 3
     whole_cost: ClassVar[float | None] = 3
 
