@@ -51,7 +51,8 @@ class Method:
     """What a plugin hands to the loop: the map, what trains it, and how to sample from it.
 
     **Fields:** `flow_map` the player "model"; `objective`; `players` further trained networks by
-    name; `sampler` the name of the default sampler (see `core.sampling.SAMPLERS`). The parameters
+    name; `rates` their learning rates, in units of --optim.rate, where they are not 1; `sampler`
+    the name of the default sampler (see `core.sampling.SAMPLERS`). The parameters
     that targets use are the current ones, or with `target_decay` an EMA of that decay, or with
     `target_every` a copy that is renewed every so many steps.
     """
@@ -59,6 +60,7 @@ class Method:
     flow_map: FlowMap
     objective: Objective
     players: dict[str, Any] = dataclasses.field(default_factory=dict)
+    rates: dict[str, float] = dataclasses.field(default_factory=dict)
     sampler: str = "pushforward"
     target_decay: float | None = None
     target_every: int | None = None
@@ -71,7 +73,8 @@ class Plugin(abc.ABC):
     The class variables say what it is; `apps.plugins` prints them. `cost` is the cost of one
     training example in forward-pass equivalents, with the method's own row split; `whole_cost` the
     count where every row pays for every term, `seed_cost` the survey's estimate of that.
-    `from_teacher`: training starts from the teacher's weights. `most_nfe`: the evaluations beyond
+    `from_teacher`: training starts from the teacher's weights. `tunes`: it goes on from a trained
+    map, so that recipes are short and slow. `most_nfe`: the evaluations beyond
     which sampling means nothing, 1 for a map that starts at noise only. `presets`: the flags in
     which the recipes differ.
     """
@@ -86,6 +89,7 @@ class Plugin(abc.ABC):
     parameterisation: ClassVar[str] = "V"
     needs_teacher: ClassVar[bool] = False
     from_teacher: ClassVar[bool] = False
+    tunes: ClassVar[bool] = False
     most_nfe: ClassVar[int | None] = None
     whole_cost: ClassVar[float | None] = None
     seed_cost: ClassVar[float | None] = None

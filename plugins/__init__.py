@@ -2,6 +2,7 @@
 
 from plugins import compositional as compositional
 from plugins import consistency as consistency
+from plugins import distribution as distribution
 from plugins import drifting as drifting
 from plugins import eulerian as eulerian
 from plugins import flow_matching as flow_matching

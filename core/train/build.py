@@ -17,7 +17,7 @@ from core.plugin import Method, Task
 from core.teacher import MapTeacher, Teacher
 from core.train.config import TrainConfig
 from core.train.state import Target
-from core.train.transplant import transplanted
+from core.transplant import transplanted
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Each recipe is a `TrainConfig`; a flag overrides any value of it.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from core.data import DATA
@@ -17,6 +18,8 @@ def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
     """The default configuration of a method on a data set, with another network where asked."""
     kind = "points" if data in POINTS else "small-image" if data == "digits" else "image"
     base = {"points": _points, "small-image": _digits, "image": _images}[kind]()
+    if plugin.tunes:
+        base |= _tuning(base)
     if net is not None and net != base["net"]:
         base |= {"net": net, "net_flags": pick(NETS, net, "network")()}
     return TrainConfig(
@@ -26,6 +29,20 @@ def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
         data_flags=DATA[data](),
         **base,
     )
+
+
+def _tuning(base: dict[str, Any]) -> dict[str, Any]:
+    """What differs where a trained map is tuned: an eighth of the steps at a 75th of the rate.
+
+    The average forgets the start, and the warm-up fits the fewer steps. The rate stays, so that a
+    second player keeps its pace.
+    """
+    optim = base["optim"]
+    return {
+        "steps": base["steps"] // 8,
+        "ema": 0.98,
+        "optim": replace(optim, rate=optim.rate / 75, schedule="constant", warmup=20),
+    }
 
 
 def _points() -> dict[str, Any]:

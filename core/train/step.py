@@ -1,6 +1,7 @@
 """The training step: pure, jitted, several steps in one call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
@@ -22,13 +23,15 @@ def make_step(
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     target: Target = Target(),
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> Step:
     """One training step `(state, batch, objective) -> (state, metrics)`.
 
     The gradient of the sum of the players' losses serves all of them, since each loss depends on
     its own player only. The objective is an argument, so that a teacher's weights are no constants
     of the program. The randomness of step `k` is `fold_in(key, k)`, folded once more after a
-    rollback, so a resumed run repeats it. Metrics gain `grad_norm` and `finite`.
+    rollback, so a resumed run repeats it. `rates` multiply the updates of the players that they
+    name. Metrics gain `grad_norm` and `finite`.
     """
 
     def step(state: TrainState, batch: Batch, objective: Objective) -> tuple[TrainState, Metrics]:
@@ -44,6 +47,8 @@ def make_step(
         players, opt = dict(state.players), dict(state.opt)
         for name in losses:
             updates, opt[name] = optimizer.update(grads[name], opt[name], players[name])
+            if name in rates:
+                updates = optax.tree.scale(rates[name], updates)
             players[name] = optax.apply_updates(players[name], updates)
         new = TrainState(
             players=players,

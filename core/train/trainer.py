@@ -69,7 +69,7 @@ class Trainer:
         self._data = batches(built.training, config.batch, config.seed)
         self.drawn = 0
         self.skipped: list[int] = []
-        step = make_step(self._static, self._optimizer, config.ema, target)
+        step = make_step(self._static, self._optimizer, config.ema, target, built.method.rates)
         self._program = many_steps(step, _gather(built.training), static)
 
     @property

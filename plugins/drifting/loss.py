@@ -11,11 +11,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
-from core.condition import Condition
 from core.objective import Batch, Metrics, Objective, Players
+from core.one_step import OneStep
 from core.path import Path
 from plugins.drifting.field import distances, joint_field
 
@@ -47,25 +46,11 @@ class DriftObjective(Objective):
     ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
         del target, step
         label = batch.label if self.num_classes else None
-        x = self.generate(players["model"], batch.x_0.shape, label, key)
-        loss, metrics = self.loss(x, batch.x_0.reshape(len(x), -1), label)
+        generate = OneStep(self.path, self.num_classes)
+        x = generate(players["model"], generate.starts(batch, key))
+        flat, data = (a.reshape(len(x), -1) for a in (x, batch.x_0))
+        loss, metrics = self.loss(flat, data, label)
         return {"model": loss}, carry, {"loss": loss, **metrics}
-
-    def generate(
-        self,
-        model: Any,
-        shape: tuple[int, ...],
-        label: Int[Array, " n"] | None,
-        key: Key[Array, ""],
-    ) -> Float[Array, "n dim"]:
-        """Flat samples in one step from noise."""
-        start, end = jnp.asarray(self.path.t_max), jnp.asarray(self.path.t_min)
-
-        def one(key: Key[Array, ""], label: Int[Array, ""] | None) -> Array:
-            cond = None if label is None else Condition(label=label)
-            return model(self.path.prior(key, shape[1:]), start, end, cond).reshape(-1)
-
-        return jax.vmap(one)(jr.split(key, shape[0]), label)
 
     def loss(
         self, x: Float[Array, "n dim"], data: Float[Array, "n dim"], label: Int[Array, " n"] | None

@@ -13,7 +13,6 @@ from core import conformance
 from core.errors import UserError
 from core.flow_map import AverageVelocityMap, DenoisedNetwork, EndpointMap, FlowMap
 from core.nets import NETS
-from core.nets.discriminator import discriminator
 from core.objective import Batch
 from core.oracle import OracleMap
 from core.path import PATHS, LinearPath, Path
@@ -22,7 +21,6 @@ from core.row import make_row
 from core.teacher import MapTeacher, frozen
 from plugins.consistency.trajectory.balance import last_weight, ratio
 from plugins.consistency.trajectory.denoising import Denoising
-from plugins.consistency.trajectory.gan import discriminator_loss, generator_loss
 from plugins.consistency.trajectory.jump import TrajectoryJump
 from plugins.consistency.trajectory.loss import Combined
 from plugins.consistency.trajectory.segment import Solved
@@ -287,31 +285,6 @@ def test_the_last_weight_makes_the_output(name):
     run = eqx.filter_jit(lambda f: f(jnp.ones(shape), jnp.asarray(0.4), jnp.asarray(0.4)))
     np.testing.assert_allclose(run(twice), 2 * run(once), rtol=1e-4)
     assert jnp.max(jnp.abs(run(once))) > 1e-3 and not jnp.any(run(net))
-
-
-@pytest.mark.parametrize("shape", [(3,), (4, 4, 1)])
-def test_a_trained_discriminator_knows_fakes_by_their_label_and_shows_the_way(shape):
-    """Real examples lie on the side of their label, fakes on the other one."""
-    judge, label = discriminator(shape, 2, 8, key=jr.key(0)), jnp.arange(64) % 2
-    side = (2.0 * label - 1).reshape(-1, *[1] * len(shape))
-
-    @eqx.filter_jit
-    def step(judge, key):
-        noise = jr.normal(key, (2, 64, *shape))
-        real, fake = noise[0] + side, noise[1] - side
-
-        def loss(judge):
-            return jnp.mean(discriminator_loss(judge, real, fake, label, 0.01))
-
-        gradient = eqx.filter_grad(loss)(judge)
-        return jax.tree.map(lambda p, g: p - 0.02 * g, judge, gradient), real, fake
-
-    for key in jr.split(jr.key(1), 80):
-        judge, real, fake = step(judge, key)
-    on_real, on_fake = (-generator_loss(judge, x, label) for x in (real, fake))
-    assert jnp.mean(on_real > 0) > 0.9 and jnp.mean(on_fake < 0) > 0.9
-    downhill = -jax.grad(lambda x: jnp.mean(generator_loss(judge, x, label)))(fake)
-    assert float(jnp.mean(downhill * side)) > 0
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,14 @@ def test_flags_override_the_recipe():
     assert config.batch == recipe(IMF, "digits", None).batch
 
 
+@pytest.mark.parametrize("data", ["eight-gaussians", "digits", "cifar10"])
+def test_tuning_is_shorter_and_slower_and_otherwise_the_same(data):
+    full, tuned = (recipe(find_plugin(name), data, None) for name in ("imf", "fdloss"))
+    assert tuned.steps < full.steps / 4 and tuned.optim.rate < full.optim.rate / 10
+    assert tuned.optim.warmup < tuned.steps / 10
+    assert (tuned.net_flags, tuned.batch) == (full.net_flags, full.batch)
+
+
 def test_an_unknown_network_is_named_with_its_nearest():
     with pytest.raises(UserError, match="unknown network 'unett'; did you mean 'unet'"):
         recipe(IMF, "digits", "unett")

@@ -39,13 +39,15 @@ class Stub(Objective):
         return losses, carry + 1, {"loss": sum(losses.values())}
 
 
-def trained(rule, steps, target=Target(), optimizer=optax.sgd(RATE), rollbacks=0, **start):
+def trained(
+    rule, steps, target=Target(), optimizer=optax.sgd(RATE), rollbacks=0, rates={}, **start
+):
     """State before and after some steps, and the metrics of each."""
     players = {name: Weight(jnp.asarray(value, jnp.float32)) for name, value in start.items()}
     objective = Stub(rule)
     first, static = init_state(players, objective, optimizer, KEY, target)
     state = eqx.tree_at(lambda s: s.rollbacks, first, jnp.asarray(rollbacks, jnp.int32))
-    step = eqx.filter_jit(make_step(static, optimizer, DECAY, target))
+    step = eqx.filter_jit(make_step(static, optimizer, DECAY, target, rates))
     history = []
     for _ in range(steps):
         state, metrics = step(state, Batch(jnp.zeros((1, 1))), objective)
@@ -58,6 +60,18 @@ def number(players, name="model"):
 
 
 # --- Players ---
+
+
+def test_a_player_may_learn_at_a_rate_of_its_own():
+    """Behind Adam too, where a factor of the loss changes nothing."""
+
+    def rule(players, target, batch, key):
+        return {name: 7.0 * players[name].w for name in players}
+
+    for optimizer in (optax.sgd(RATE), optax.adam(RATE)):
+        first, state, _ = trained(rule, 2, optimizer=optimizer, rates={"b": 5.0}, a=1.0, b=1.0)
+        moved = {name: number(state.players, name) - 1.0 for name in ("a", "b")}
+        assert moved["b"] == pytest.approx(5 * moved["a"], rel=1e-4) and moved["a"] < 0
 
 
 def test_each_loss_moves_its_own_player_only():

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
+from core.adversarial import discriminator_loss, generator_loss
 from core.flow_map import FlowMap
 from core.laws import split_counts
 from core.objective import Batch, Metrics, Objective, Players
@@ -23,7 +24,6 @@ from core.row_objective import RowObjective, row_losses
 from core.teacher import frozen
 from core.weights import Weight, square
 from plugins.consistency.trajectory.balance import Losses, ratio, with_gradients
-from plugins.consistency.trajectory.gan import discriminator_loss, generator_loss
 from plugins.consistency.trajectory.jump import TrajectoryJump
 
 PROBES = 8

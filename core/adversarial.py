@@ -1,10 +1,11 @@
-"""The adversarial part of CTM: hinge losses of a discriminator and of the map that it judges.
+"""The losses of a generator and of the discriminator that judges it: the hinge.
 
-    L_GAN = -E D(x_est)
-    L_D = E (1 - D(x_0))_+ + E (1 + D(x_est))_+ + r / 2 E |grad D(x_0)|^2
+    L_G = -E D(x)
+    L_D = E (1 - D(x_0))_+ + E (1 + D(x))_+ + r / 2 E |grad D(x_0)|^2
 
-The lecture notes' eq. 1.45 is the original saturating form, whose generator learns nothing from
-samples that the discriminator knows for fakes; the official code takes the hinge, as here.
+The original saturating form (the lecture notes' eq. 1.45) teaches the generator nothing from
+samples that the discriminator knows for fakes. Where the two laws are equal the constant `D = 0` is
+a stationary point of both losses.
 """
 
 import jax
@@ -20,7 +21,7 @@ Labels = Int[Array, " n"] | None
 def generator_loss(
     judge: Discriminator, fake: Float[Array, " n *shape"], label: Labels
 ) -> Float[Array, " n"]:
-    """`-D(x_est)` of each example; no gradient reaches the discriminator."""
+    """`-D(x)` of each example; no gradient reaches the discriminator."""
     return -jax.vmap(frozen(judge))(fake, label)
 
 

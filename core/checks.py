@@ -1,0 +1,39 @@
+"""A check of an objective at the exact map, and how far an expected update is from zero."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+E0_BOUND = 4.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: `value` must be at most `bound`, and that of the negative control above it."""
+
+    name: str
+    kind: str
+    value: float
+    bound: float
+    control: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the check holds and its control fails."""
+        return bool(self.value <= self.bound and self.control > self.bound)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, and `passed`."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def largest_score(gradients: Float[np.ndarray, "n count"]) -> float:
+    """The largest `|mean| / standard error` over the columns; infinite where one is not finite."""
+    if not np.isfinite(gradients).all():
+        return float("inf")
+    error = gradients.std(axis=0, ddof=1) / np.sqrt(len(gradients))
+    mean = np.abs(gradients.mean(axis=0))
+    rounding = 1e-12 * (1 + np.abs(gradients).max())
+    return float(np.max(mean / np.maximum(error, rounding)))

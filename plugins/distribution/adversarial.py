@@ -1,0 +1,133 @@
+"""Adversarial fine-tuning: a discriminator tells samples from data, and the map learns from it.
+
+    L   = -E D(x) + a E |x - sg[F_start(z, 1, 0)]|^2,       x = F(z, 1, 0)
+    L_D = E (1 - D(x_0))_+ + E (1 + D(x))_+ + r / 2 E |grad D(x_0)|^2
+
+The discriminator reads the examples themselves or perceptual features of them.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from core.adversarial import discriminator_loss, generator_loss
+from core.errors import require
+from core.flow_map import Network
+from core.nets.discriminator import discriminator
+from core.objective import Batch, Metrics, Objective, Players
+from core.one_step import OneStep
+from core.path import Path
+from core.perception import Perception
+from core.plugin import Method, Task, register
+from core.teacher import Teacher, frozen
+from plugins.distribution.anchor import Anchor
+from plugins.distribution.plugin import DistributionPlugin
+
+
+class Game(Objective):
+    """The hinge losses of the map and of the player "discriminator", in one step.
+
+    Before step `wait` the discriminator learns alone. `perception` turns examples into the vectors
+    that it reads; without one it reads the examples, an image as an image. The anchor holds the
+    map; a small discriminator alone lets it forget what it does not look at.
+    """
+
+    generate: OneStep
+    anchor: Anchor
+    perception: Perception | None = None
+    strength: float = 1.0
+    penalty: float = eqx.field(static=True, default=0.0)
+    wait: int = eqx.field(static=True, default=0)
+
+    def init(self, players: Players) -> Any:
+        return self.anchor.init(players["model"])
+
+    def __call__(
+        self,
+        players: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
+        del target
+        model, judge = players["model"], players["discriminator"]
+        starts = self.generate.starts(batch, key)
+        x = self.generate(model, starts)
+        fake, real = self.seen(x), self.seen(batch.x_0)
+        fooled = jnp.mean(generator_loss(judge, fake, starts.label))
+        judged = jnp.mean(discriminator_loss(judge, real, fake, starts.label, self.penalty))
+        anchored = self.anchor(model, carry, starts, x)
+        loss = (step >= self.wait) * (self.strength * fooled + anchored)
+        metrics = {"loss": judged, "generator": fooled, "anchor": anchored}
+        return {"model": loss, "discriminator": judged}, carry, metrics
+
+    def seen(self, x: Float[Array, " n *shape"]) -> Float[Array, "n ..."]:
+        """What the discriminator reads of these examples."""
+        return x if self.perception is None else jax.vmap(frozen(self.perception).vector)(x)
+
+
+@register
+@dataclass(frozen=True)
+class Adversarial(DistributionPlugin):
+    """Adversarial fine-tuning of a trained map, with a discriminator of its own."""
+
+    name: ClassVar[str] = "adversarial"
+    supervision: ClassVar[str] = "data, discriminator"
+    source: ClassVar[str] = "arXiv 2311.17042, 1705.02894, 1801.04406"
+    cost: ClassVar[float] = 4.4
+    whole_cost: ClassVar[float | None] = 4.4
+
+    wait: float = 0.3
+    """Fraction of the training in which the discriminator learns alone."""
+    anchor: float = 1.0
+    """Weight of the squared distance to the samples of the map that training began with."""
+    strength: float = 0.1
+    """Weight of the adversarial loss."""
+    rate: float = 30.0
+    """Learning rate of the discriminator, in units of the map's."""
+    penalty: float = 0.1
+    """Weight r of the discriminator's squared gradient at real examples (R1)."""
+    width: int = 64
+    """Width of the discriminator."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.penalty >= 0, f"--plugin.penalty must not be negative, got {self.penalty}")
+        require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
+        require(self.width >= 1, f"--plugin.width must be at least 1, got {self.width}")
+
+    def perception(self) -> Perception | None:
+        """What the discriminator looks through; None for the examples themselves."""
+        return None
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        del teacher
+        seen, shape = self.perception(), task.shape
+        if seen is not None:
+            shape = jax.eval_shape(seen.vector, jnp.zeros(shape)).shape
+        objective = Game(
+            self.generator(path, task),
+            self.anchored(path, task),
+            seen,
+            self.strength,
+            self.penalty,
+            self.waiting(task),
+        )
+        judge = discriminator(shape, task.num_classes, self.width, key=key)
+        players, rates = {"discriminator": judge}, {"discriminator": self.rate}
+        return Method(self.flow_map(net, path), objective, players, rates)
+
+    @classmethod
+    def variants(cls):
+        """The map trains from the first step on, and there is no anchor: what is checked is the
+        game. The anchor is zero at the start, whatever the map."""
+        return {"": dataclasses.replace(cls.preset("points"), wait=0.0, anchor=0.0)}

@@ -1,0 +1,42 @@
+"""The anchor: samples stay near those that the map made where training began.
+
+    A = E |F(x_s, s, 0) - sg[F_start(x_s, s, 0)]|^2
+
+on the same noise. It keeps the coupling of noise and sample, and with it the variety of samples.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from core.one_step import OneStep, Starts
+
+
+class Anchor(eqx.Module):
+    """`weight` times the anchor. With weight 0 nothing is kept and nothing computed.
+
+    The start is part of the objective's carry, a copy of the map's weights before the first step,
+    whatever gave them: --init, a teacher or the seed. So a resumed run has the same start.
+    """
+
+    weight: float = eqx.field(static=True)
+    generate: OneStep
+
+    def init(self, model: Any) -> Any:
+        """The start: a copy of the map's arrays, or None."""
+        if not self.weight:
+            return None
+        return jax.tree.map(jnp.copy, eqx.filter(model, eqx.is_inexact_array))
+
+    def __call__(
+        self, model: Any, start: Any, starts: Starts, x: Float[Array, " n *shape"]
+    ) -> Float[Array, ""]:
+        """The loss of the samples `x` that the map made from these starts; a mean over all."""
+        if not self.weight:
+            return jnp.zeros((), x.dtype)
+        static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
+        there = self.generate(eqx.combine(jax.lax.stop_gradient(start), static), starts)
+        return self.weight * jnp.mean((x - jax.lax.stop_gradient(there)) ** 2)

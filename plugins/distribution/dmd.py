@@ -1,0 +1,197 @@
+"""Distribution matching: samples move to where the teacher finds them likelier than they are.
+
+    delta = (D_f(x_tau) - D_r(x_tau)) / mean|x - D_r(x_tau)|,      x_tau = alpha x + sigma z'
+    L     = E 1/2 |x - sg[x - delta]|^2,                           x = F(z, 1, 0)
+    L_f   = E |v_f(x_tau, tau) - v|^2
+
+`D_r` is the frozen teacher's denoiser, `D_f` that of a second velocity field, the player "fake",
+trained by flow matching on the samples themselves. Up to a factor `delta` is the difference of the
+scores of the two noised laws, the gradient of their Kullback-Leibler divergence.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, Key
+
+from core.conversions import convert
+from core.errors import require
+from core.flow_map import FORMS, AverageVelocityMap, FlowMap, Network
+from core.laws import Uniform
+from core.objective import Batch, Metrics, Objective, Players
+from core.one_step import OneStep, condition
+from core.path import Path
+from core.plugin import Method, Task, register
+from core.row_plugin import needed
+from core.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher, frozen
+from core.transplant import transplanted
+from plugins.distribution.anchor import Anchor
+from plugins.distribution.plugin import DistributionPlugin
+
+stop = jax.lax.stop_gradient
+
+
+def direction(
+    path: Path,
+    x: Float[Array, "*shape"],
+    x_tau: Float[Array, "*shape"],
+    tau: Float[Array, ""],
+    v_fake: Float[Array, "*shape"],
+    v_real: Float[Array, "*shape"],
+) -> Float[Array, "*shape"]:
+    """`delta` of one sample, by which it should move back; the mean runs over its dimensions.
+
+    With `D = (d_sigma x_tau - sigma v) / det` the difference of the denoisers is
+    `-sigma / det (v_f - v_r)`, without cancellation at small `tau`. Source: DMD (arXiv 2311.18828),
+    eqs. 7-8; DMD2 (arXiv 2405.14867).
+    """
+    D_real = convert(path, v_real, x_tau, tau, source="velocity", target="x_0")
+    scale = jnp.maximum(jnp.mean(jnp.abs(x - D_real)), 1e-6)
+    return -path.sigma(tau) / path.determinant(tau) * (v_fake - v_real) / scale
+
+
+class Matching(Objective):
+    """Distribution matching by two players in one program.
+
+    The fake is trained in every step, the map in the last of every `every` steps, beginning with
+    step `wait`: for each gradient of the map the fake sees `every` of its own. In between the map
+    has no gradient and is neither differentiated nor taught (`jax.lax.cond`); its optimiser's
+    momentum spreads one gradient over the steps until the next. Both players look at the same
+    samples and noise levels `tau`, so that one evaluation of the fake serves both.
+
+    Only the denoisers are told `tau`; the map is not. Guidance is the teacher's alone.
+    """
+
+    generate: OneStep
+    teacher: Teacher
+    anchor: Anchor
+    levels: Uniform
+    every: int = eqx.field(static=True, default=5)
+    wait: int = eqx.field(static=True, default=0)
+
+    def init(self, players: Players) -> Any:
+        return self.anchor.init(players["model"])
+
+    def __call__(
+        self,
+        players: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
+        del target
+        key_start, key_noise = jr.split(key)
+        model, starts = players["model"], self.generate.starts(batch, key_start)
+        active = (step >= self.wait) & (step % self.every == self.every - 1)
+        x = jax.lax.cond(
+            active,
+            lambda: self.generate(model, starts),
+            lambda: self.generate(frozen(model), starts),
+        )
+        x_tau, tau, v = self.noised(stop(x), key_noise)
+        v_fake = velocities(players["fake"], x_tau, tau, starts.label)
+
+        def push() -> tuple[Array, Array]:
+            v_real = velocities(self.teacher, x_tau, tau, starts.label)
+            delta = self.directions(stop(x), x_tau, tau, stop(v_fake), v_real)
+            loss = jnp.mean((x - stop(x - delta)) ** 2) / 2
+            return loss + self.anchor(model, carry, starts, x), jnp.mean(delta**2)
+
+        nothing = jnp.zeros((), x.dtype)
+        loss, size = jax.lax.cond(active, push, lambda: (nothing, nothing))
+        fake = jnp.mean((v_fake - v) ** 2)
+        metrics = {"loss": fake, "generator": self.every * loss, "delta": self.every * size}
+        return {"model": loss, "fake": fake}, carry, metrics
+
+    def noised(
+        self, x: Float[Array, " n *shape"], key: Key[Array, ""]
+    ) -> tuple[Float[Array, " n *shape"], Float[Array, " n"], Float[Array, " n *shape"]]:
+        """`(x_tau, tau, v)`: the samples with noise, the path times, the conditional velocities."""
+        path, n = self.generate.path, len(x)
+        key_tau, key_noise = jr.split(key)
+        tau = jax.vmap(path.time_of_unit)(self.levels.sample(key_tau, n))
+        z = jax.vmap(lambda k: path.noise(k, x.shape[1:]))(jr.split(key_noise, n))
+        v = jax.vmap(path.conditional_velocity)(x, z, tau)
+        return jax.vmap(path.interpolate)(x, z, tau), tau, v
+
+    def directions(self, *rows: Float[Array, "..."]) -> Float[Array, " n *shape"]:
+        """`direction` of each sample; no gradient passes."""
+        path = self.generate.path
+        return stop(jax.vmap(lambda *row: direction(path, *row))(*rows))
+
+
+def velocities(
+    field: Any, x: Float[Array, " n *shape"], t: Float[Array, " n"], label: Int[Array, " n"] | None
+) -> Float[Array, " n *shape"]:
+    """The velocities of a map or a teacher at these states and path times, with their labels."""
+    return jax.vmap(lambda x, t, label: field.velocity(x, t, condition(label)))(x, t, label)
+
+
+def fake_of(teacher: Teacher, net: Network, path: Path) -> FlowMap:
+    """The second velocity field: the teacher's weights, without its guidance, where it is a run of
+    the same network in whatever form; else that network as it is."""
+    while isinstance(teacher, GuidedTeacher | AutoguidedTeacher):
+        teacher = teacher.teacher if isinstance(teacher, GuidedTeacher) else teacher.strong
+    net = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, net)
+    if isinstance(teacher, MapTeacher):
+        for form in FORMS.values():
+            found = transplanted(teacher.flow_map, form(net=net, path=path))
+            if found is not None:
+                return found
+    return AverageVelocityMap(net=net, path=path)
+
+
+@register
+@dataclass(frozen=True)
+class DMD(DistributionPlugin):
+    """Distribution matching distillation (DMD2, arXiv 2405.14867), without its adversarial part."""
+
+    name: ClassVar[str] = "dmd"
+    supervision: ClassVar[str] = "teacher, law of the samples"
+    source: ClassVar[str] = "arXiv 2311.18828, 2405.14867"
+    cost: ClassVar[float] = 7
+    whole_cost: ClassVar[float | None] = 7
+    needs_teacher: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"points": {"rate": 50.0, "wait": 0.3}}
+
+    every: int = 5
+    """Steps of the fake for one of the map."""
+    rate: float = 4.0
+    """Learning rate of the fake, in units of the map's."""
+    levels: tuple[float, float] = (0.02, 0.98)
+    """Least and greatest noise level at which the two laws are compared, in unit time."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.every >= 1, f"--plugin.every must be at least 1, got {self.every}")
+        require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
+        low, high = self.levels
+        require(0 < low < high <= 1, f"--plugin.levels must rise inside (0, 1], got {low} {high}")
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        del key
+        teacher = needed(teacher, self.name)
+        objective = Matching(
+            self.generator(path, task),
+            teacher,
+            self.anchored(path, task),
+            Uniform(*self.levels),
+            self.every,
+            self.waiting(task),
+        )
+        players, rates = {"fake": fake_of(teacher, net, path)}, {"fake": self.rate}
+        return Method(self.flow_map(net, path), objective, players, rates)
+
+    @classmethod
+    def variants(cls):
+        """Every step trains the map, from the first on: what is checked is the loss itself."""
+        return {"": dataclasses.replace(cls.preset("points"), every=1, wait=0.0)}

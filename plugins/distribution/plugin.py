@@ -1,0 +1,61 @@
+"""What the methods of this family share: flags, and how the samples are made."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from core.errors import require
+from core.flow_map import FORMS, FlowMap, Form, Network
+from core.one_step import OneStep
+from core.path import Path
+from core.plugin import Plugin, Task
+from core.teacher import Teacher
+from plugins.distribution.anchor import Anchor
+
+
+@dataclass(frozen=True)
+class DistributionPlugin(Plugin):
+    """A method that judges samples `F(x_s, s, 0)` by their law. Give it a trained map: --init.
+
+    It is one network evaluation of the map that is trained; its other jumps drift with it, and
+    nothing holds them.
+    """
+
+    family: ClassVar[str] = "distribution"
+    rule: ClassVar[str] = "none (laws of samples)"
+    parameterisation: ClassVar[str] = "F(z, 1, 0)"
+    most_nfe: ClassVar[int | None] = 1
+    tunes: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    form: Form = "average"
+    """What the network is: that of the run that --init names."""
+    wait: float = 0.1
+    """Fraction of the training in which the samples are only looked at, and the map stays."""
+    anchor: float = 0.0
+    """Weight of the squared distance to the samples of the map that training began with."""
+    middle: float = 0.0
+    """Share of the samples that are jumps from a noised example instead of from noise."""
+
+    def __post_init__(self):
+        require(0 <= self.wait < 1, f"--plugin.wait must be in [0, 1), got {self.wait}")
+        require(0 <= self.middle <= 1, f"--plugin.middle must be in [0, 1], got {self.middle}")
+        require(self.anchor >= 0, f"--plugin.anchor must not be negative, got {self.anchor}")
+
+    def generator(self, path: Path, task: Task) -> OneStep:
+        """How samples are made."""
+        return OneStep(path, task.num_classes, self.middle)
+
+    def anchored(self, path: Path, task: Task) -> Anchor:
+        """The anchor of these samples."""
+        return Anchor(self.anchor, self.generator(path, task))
+
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
+        """The map that is trained."""
+        return FORMS[self.form](net=net, path=path)
+
+    def waiting(self, task: Task) -> int:
+        """The first step in which the map is trained."""
+        return round(self.wait * task.steps)
+
+    def starts_from(self, teacher: Teacher | None) -> bool:
+        return teacher is not None
