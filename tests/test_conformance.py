@@ -14,9 +14,10 @@ from core import conformance, rules
 from core.conformance import E0_BOUND, P0_BOUND, Check, check_plugin, largest_score
 from core.flow_map import AverageVelocityMap
 from core.laws import Uniform
-from core.objective import FlowMatching, Objective, Rows, Term, make_row
+from core.objective import FlowMatching, Objective, Rows, Term
 from core.path import PATHS, LinearPath, TrigPath
 from core.plugin import Method, Plugin
+from core.row import make_row
 from core.row_objective import RowObjective
 from core.times import Diagonal, OrderedPair
 from plugins.flow_matching import FM

@@ -11,9 +11,10 @@ from jaxtyping import Array, Float
 from core.conformance import problems
 from core.flow_map import AverageVelocityMap, FlowMap
 from core.laws import Uniform
-from core.objective import Batch, FlowMatching, Rows, Term, make_row
+from core.objective import Batch, FlowMatching, Rows, Term
 from core.oracle import OracleMap
 from core.path import LinearPath, TrigPath
+from core.row import make_row
 from core.row_objective import RowObjective, row_losses
 from core.teacher import frozen
 from core.times import Diagonal, OrderedPair

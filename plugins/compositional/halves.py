@@ -6,7 +6,8 @@ from jaxtyping import Array, Bool, Float
 
 from core import rules
 from core.flow_map import FlowMap
-from core.objective import Row, Term
+from core.objective import Term
+from core.row import Row
 from core.times import stage_of
 
 

@@ -13,8 +13,9 @@ from jaxtyping import Array, Float
 
 from core import rules
 from core.flow_map import FlowMap
-from core.objective import FlowMatching, Row, Rows, Term
+from core.objective import FlowMatching, Rows, Term
 from core.plugin import Task, register
+from core.row import Row
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 

@@ -17,8 +17,9 @@ from jaxtyping import Array, Float
 from core import rules
 from core.flow_map import FlowMap
 from core.laws import ArctanLogNormal, Point, TimeLaw
-from core.objective import Row, Rows, Term
+from core.objective import Rows, Term
 from core.plugin import Task, register
+from core.row import Row
 from core.row_plugin import RowPlugin, needed, presets
 from core.teacher import Teacher
 from core.time_weights import SineWeight

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 
 from core.flow_map import FlowMap
 from core.laws import Point, TimeLaw
-from core.objective import Row, TeacherMatching, Term
+from core.objective import TeacherMatching, Term
 from core.plugin import register
+from core.row import Row
 from core.row_plugin import needed
 from core.teacher import Teacher
 from plugins.lagrangian.noise import NoisePlugin

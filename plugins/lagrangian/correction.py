@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow_map import FlowMap
-from core.objective import Players, Residuals, Row, Term
+from core.objective import Players, Residuals, Term
+from core.row import Row
 from core.teacher import Teacher
 
 stop = jax.lax.stop_gradient

@@ -18,9 +18,10 @@ from jaxtyping import Array, Float
 from core import rules
 from core.flow_map import AverageVelocityMap, FlowMap, Network
 from core.laws import LogitNormal, Point
-from core.objective import Row, Rows, Term
+from core.objective import Rows, Term
 from core.path import Path
 from core.plugin import Task, register
+from core.row import Row
 from core.row_plugin import needed
 from core.teacher import Teacher
 from core.times import OrderedPair

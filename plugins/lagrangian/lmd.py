@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 
 from core import rules
 from core.flow_map import FlowMap
-from core.objective import Row, TeacherMatching, Term
+from core.objective import TeacherMatching, Term
 from core.plugin import register
+from core.row import Row
 from core.row_plugin import RowPlugin, needed
 from core.teacher import Teacher
 

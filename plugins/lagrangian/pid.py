@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow_map import FlowMap
-from core.objective import Row, TeacherMatching, Term
+from core.objective import TeacherMatching, Term
 from core.plugin import register
+from core.row import Row
 from core.row_plugin import needed
 from core.teacher import Teacher
 from plugins.lagrangian.noise import NoisePlugin

@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 
 from core import rules
 from core.flow_map import FlowMap
-from core.objective import Row, Term
+from core.objective import Term
+from core.row import Row
 
 stop = jax.lax.stop_gradient
 

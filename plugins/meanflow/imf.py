@@ -20,9 +20,10 @@ from core.errors import UserError
 from core.flow_map import FlowMap, Network
 from core.guidance import GuidanceConfig
 from core.laws import TimeLaw
-from core.objective import FlowMatching, Row, Term
+from core.objective import FlowMatching, Term
 from core.path import Path
 from core.plugin import register
+from core.row import Row
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 from plugins.meanflow.head import HeadDiagonal, HeadJump

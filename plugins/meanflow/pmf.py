@@ -11,25 +11,33 @@ from typing import ClassVar, Self
 
 from core.errors import require
 from core.flow_map import EndpointMap, FlowMap, Network
+from core.objective import FlowMatching, Term
 from core.path import Path
 from core.plugin import register
-from core.row_plugin import presets
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
 from core.time_weights import Ramp
 from core.weights import Timed, Weight
-from plugins.meanflow.imf import IMF
+from plugins.meanflow.imf import BoundaryJump
 
 
 @register
 @dataclass(frozen=True)
-class PMF(IMF):
+class PMF(RowPlugin):
     """Pixel MeanFlow (arXiv 2601.22158): the network is the denoised image."""
 
     name: ClassVar[str] = "pmf"
+    family: ClassVar[str] = "meanflow"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "sampled pair, own velocity in the tangent"
     parameterisation: ClassVar[str] = "g"
     source: ClassVar[str] = "arXiv 2601.22158"
-    seed_cost: ClassVar[float | None] = None
+    cost: ClassVar[float] = 4
+    whole_cost: ClassVar[float | None] = 5
     presets = presets()
 
+    diagonal: float = 0.5
+    power: float = 1.0
     time_mean: float = 0.8
     time_std: float = 0.8
     uniform: float = 0.1
@@ -40,14 +48,17 @@ class PMF(IMF):
         super().__post_init__()
         require(0 < self.floor < 1, f"--plugin.floor must be in (0, 1), got {self.floor}")
         require(self.form == "average", "pmf is a form of its own; leave out --plugin.form")
-        require(not self.head, "pmf takes its tangent from the diagonal; leave out --plugin.head")
 
     @classmethod
-    def variants(cls) -> dict[str, Self]:
-        return {"": cls.preset("points")}
+    def whole(cls) -> Self:
+        return cls(diagonal=0.0)
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         return EndpointMap(net=net, path=path)
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), BoundaryJump()
 
     def weight(self) -> Weight:
         return Timed(Ramp(self.floor), super().weight())
