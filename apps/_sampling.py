@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, require
 from core.plugin import find_plugin, pick
 from core.sampling import GRIDS, SAMPLERS, Grid, Sampler, check_sampler, shifted
 from core.train.run import Run
@@ -19,6 +19,8 @@ class Sampling:
     """Spacing of the times: uniform (in the path's time), edm, log-snr or cosine."""
     shift: float = 1.0
     """Multiply the grid's noise-to-signal ratios by this: above 1, more steps near the noise."""
+    guidance: float | None = None
+    """Guidance scale that the network is told, for runs trained with --net.guidance; 1 is none."""
     gamma: float | None = None
     """gamma: share of fresh noise, 0 as pushforward to 1 as restart; default 0.5."""
     randomness: float | None = None
@@ -40,7 +42,8 @@ class Sampling:
     def given(self) -> dict[str, Any]:
         """The settings of samplers that were given."""
         values = dataclasses.asdict(self)
-        return {k: v for k, v in values.items() if k not in ("grid", "shift") and v is not None}
+        others = ("grid", "shift", "guidance")
+        return {k: v for k, v in values.items() if k not in others and v is not None}
 
     def samplers(self, names: Sequence[str]) -> dict[str, Sampler]:
         """The named samplers with these settings.
@@ -67,6 +70,15 @@ class Sampling:
         """The grid. Raises `UserError` for one that there is not."""
         grid = pick(GRIDS, self.grid, "grid")
         return grid if self.shift == 1 else shifted(grid, self.shift)
+
+
+def check_guidance(run: Run, guidance: float | None) -> None:
+    """Raises `UserError` for a scale below 1, or a network that takes none."""
+    if guidance is None:
+        return
+    require(guidance >= 1, f"--guidance must be at least 1, got {guidance}")
+    takes = getattr(run.config.net_flags, "guidance", False)
+    require(takes, f"{run.folder} was trained without --net.guidance; leave out --guidance")
 
 
 def check(run: Run, name: str, sampler: Sampler) -> int | None:

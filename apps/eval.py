@@ -10,7 +10,7 @@ import tyro
 
 from apps._main import launch
 from apps._progress import Meter
-from apps._sampling import Sampling, check
+from apps._sampling import Sampling, check, check_guidance
 from apps._table import console, print_table
 from core.errors import UserError
 from core.evaluation import evaluate_map, floor_row
@@ -80,6 +80,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     dataset = run.built.dataset
     features = open_features(config.features, dataset.shape)
     n = config.n or min(len(dataset), 10_000)
+    check_guidance(run, config.sampling.guidance)
     plan = rows_to_measure(run, config)
     rows = []
     with Meter("sampling and measuring", n * sum(len(nfe) for _, nfe in plan.values())) as meter:
@@ -93,6 +94,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
                 grid=grid,
                 features=features,
                 seed=config.seed,
+                guidance=config.sampling.guidance,
                 progress=meter.more,
             )
     reference = floor_row(dataset, n, features=features)

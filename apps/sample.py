@@ -11,7 +11,7 @@ import tyro
 
 from apps._main import launch
 from apps._progress import Meter
-from apps._sampling import Sampling, check
+from apps._sampling import Sampling, check, check_guidance
 from apps._table import console
 from core.errors import UserError
 from core.gallery import MOST_COLUMNS, draw, grid_labels
@@ -58,6 +58,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     name = config.sampler or run.built.method.sampler
     sampler = config.sampling.samplers([name])[name]
     most = check(run, name, sampler)
+    check_guidance(run, config.sampling.guidance)
     if most is not None and steps > most:
         raise UserError(f"{run.config.plugin} jumps from noise only: --steps is at most {most}")
     path, labels = run.flow_map.path, choose_labels(run, config)
@@ -70,6 +71,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             run.built.dataset.shape,
             labels,
             key=jr.key(config.seed),
+            guidance=config.sampling.guidance,
             progress=meter.more,
         )
     out = Path(config.out or Path(config.run) / "samples" / f"sample_{name}_{steps}")

@@ -43,12 +43,14 @@ def evaluate_map(
     features: str | FeatureExtractor = "pixels",
     seed: int = 0,
     quick: bool = False,
+    guidance: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Row]:
     """One row of metrics for each sampler and number of evaluations, all from the same noise.
 
     **Arguments:** `n` samples a row; `grid` see `core.sampling.GRIDS`; `features` see
-    `core.metrics.FEATURES`; `quick` takes only the metrics that cost little; `progress` is called
+    `core.metrics.FEATURES`; `quick` takes only the metrics that cost little; `guidance` what the
+    network is told; `progress` is called
     with the number of samples made. Raises `UserError` for a sampler that the map cannot serve or a
     number of evaluations it cannot use. A row's `nfe` is what was used, which for an adaptive
     sampler is not what was asked for.
@@ -67,6 +69,7 @@ def evaluate_map(
                 dataset.shape,
                 labels,
                 key=jr.key(seed),
+                guidance=guidance,
                 progress=progress,
             )
             given = None if isinstance(labels, int) else labels

@@ -41,22 +41,25 @@ def generate(
     *,
     key: Key[Array, ""],
     batch: int = 256,
+    guidance: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
     """Samples from noise, in full batches, so that one program serves any number of samples.
 
     The start is `sigma(times[0]) z`. **Arguments:** `times` decreasing, see `core.sampling.GRIDS`;
-    `labels` one a sample, or the number of unconditional samples; `progress` is called with the
+    `labels` one a sample, or the number of unconditional samples; `guidance` the scale that a
+    network with guidance for an input is told (without it: none); `progress` is called with the
     number of samples after each batch.
     """
     n = labels if isinstance(labels, int) else len(labels)
+    told = None if guidance is None else jnp.asarray([guidance, 0.0, 1.0])
     parts, counts = [], []
     for i, start in enumerate(range(0, n, batch)):
         count = min(batch, n - start)
         index = np.minimum(np.arange(start, start + batch), n - 1)
         label = None if isinstance(labels, int) else jnp.asarray(labels)[index]
         keys = jr.split(jr.fold_in(key, i), batch)
-        out = _generate_batch(flow_map, sampler, jnp.asarray(times), shape, label, keys)
+        out = _generate_batch(flow_map, sampler, jnp.asarray(times), shape, label, told, keys)
         parts.append(np.asarray(out.x)[:count])
         counts.append(np.asarray(out.nfe)[:count])
         if progress is not None:
@@ -65,10 +68,11 @@ def generate(
 
 
 @eqx.filter_jit
-def _generate_batch(flow_map, sampler, times, shape, label, keys):
+def _generate_batch(flow_map, sampler, times, shape, label, guidance, keys):
     def one(key, label):
         key_noise, key_sampler = jr.split(key)
-        cond = None if label is None else Condition(label=label)
+        known = label is not None or guidance is not None
+        cond = Condition(label, guidance) if known else None
         path = flow_map.path
         x = path.sigma(times[0]) * path.noise(key_noise, shape)
         return sampler(flow_map, x, times, cond, key=key_sampler)

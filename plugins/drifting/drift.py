@@ -42,7 +42,7 @@ class Drift(Plugin):
     whole_cost: ClassVar[float | None] = 3
     most_nfe: ClassVar[int | None] = 1
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "points": {"positives": 512, "queue": 2048},
+        "points": {"group": 64, "positives": 512, "queue": 2048},
     }
 
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
