@@ -68,15 +68,15 @@ class Perceived:
     batch: int = 256
 
     def __call__(self, examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]:
-        values = np.asarray(examples, np.float32)
+        values = jnp.asarray(examples, jnp.float32)
         starts = range(0, len(values), self.batch)
         parts = [_vectors(self.perception, values[i : i + self.batch]) for i in starts]
         return np.asarray(np.concatenate(parts), np.float64)
 
 
 @eqx.filter_jit
-def _vectors(perception: Perception, examples: np.ndarray) -> Array:
-    return jax.vmap(perception.vector)(jnp.asarray(examples))
+def _vectors(perception: Perception, examples: Array) -> Array:
+    return jax.vmap(perception.vector)(examples)
 
 
 FEATURES: dict[str, FeatureExtractor] = {"pixels": Pixels(), "pooled": Pooled()}

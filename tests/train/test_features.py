@@ -72,7 +72,7 @@ def test_what_is_opened_is_what_was_trained(digits):
     folder, trainer = digits
     encoder = open_perception(str(folder), (8, 8, 1))
     assert all(map(np.array_equal, arrays(encoder), arrays(trainer.averaged()["model"].encoder)))
-    fresh = trainer.built.model.encoder
+    fresh = build_features(trainer.config).model.encoder
     assert not all(map(np.array_equal, arrays(encoder), arrays(fresh)))
 
 
@@ -116,7 +116,9 @@ def test_only_hidden_pixels_count(getkey):
 
 
 def test_a_classifier_learns_from_the_labels(tmp_path):
-    trainer = train(tmp_path / "run", "--task", "classifier", "--steps", "60")
+    trainer = train(
+        tmp_path / "run", "--task", "classifier", "--steps", "100", "--optim.rate", "0.01"
+    )
     data = trainer.built.held_out
     logits = jax.vmap(trainer.averaged()["model"])(data.decode(data.examples))
     assert float(np.mean(np.argmax(np.asarray(logits), axis=1) == data.labels)) > 0.4
