@@ -19,6 +19,8 @@ def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
     base = {"points": _points, "small-image": _digits, "image": _images}[kind]()
     if net is not None and net != base["net"]:
         base |= {"net": net, "net_flags": pick(NETS, net, "network")()}
+    if plugin.most_nfe is not None:
+        base["evals"] = tuple(n for n in TrainConfig.evals if n <= plugin.most_nfe)
     return TrainConfig(
         plugin=plugin.name,
         data=data,

@@ -7,8 +7,8 @@ which sample is up to it. `V` is the field of `field.py` between features `f`, b
 themselves.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from jaxtyping import Array, Key
 
@@ -80,6 +80,15 @@ class Drift(Plugin):
         require(few, f"--plugin.unconditional goes from 1 to {MOST_UNCONDITIONAL}")
         idle = self.kappa is not None and self.guidance == 1
         require(not idle, "--plugin.kappa draws scales up to --plugin.guidance: set that above 1")
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        points = cls.preset("points")
+        return {
+            "": points,
+            "no-columns": replace(points, columns=False),
+            "plain-kernel": replace(points, rows=False, columns=False),
+        }
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
