@@ -43,6 +43,7 @@ class Drift(Plugin):
     most_nfe: ClassVar[int | None] = 1
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "points": {"group": 64, "positives": 512, "queue": 2048},
+        "small-image": {"positives": 128},
     }
 
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
