@@ -103,16 +103,18 @@ def test_a_place_of_the_finest_map_sees_its_surroundings_only(getkey):
 
 
 def test_only_hidden_pixels_count(getkey):
-    """A network that gives back what it sees: its loss is the mean square of what is hidden."""
+    """A network that adds 1 to what it sees is off everywhere: its loss is that of what is hidden."""
     objective = MaskedReconstruction(patch=2, share=0.4)
     x, key = jr.normal(getkey(), (5, 6, 7, 3)), getkey()
-    players = {"model": lambda x: x}
+    players = {"model": lambda x: x + 1}
     losses, _, _ = objective(players, players, None, Batch(x), key, jnp.zeros((), jnp.int32))
     masks = np.asarray([objective.mask((6, 7, 3), k) for k in jr.split(key, 5)])
     assert masks.shape == (5, 6, 7, 1) and 0.2 < masks.mean() < 0.6
     assert (masks[:, ::2, :6:2] == masks[:, 1::2, 1::2]).all()  # whole patches
     hidden = np.broadcast_to(masks, x.shape)
-    np.testing.assert_allclose(losses["model"], np.mean(np.asarray(x)[hidden] ** 2), rtol=1e-5)
+    np.testing.assert_allclose(
+        losses["model"], np.mean((1 - np.asarray(x)[hidden]) ** 2), rtol=1e-5
+    )
 
 
 def test_a_classifier_learns_from_the_labels(tmp_path):
