@@ -103,7 +103,7 @@ def test_a_place_of_the_finest_map_sees_its_surroundings_only(getkey):
 
 
 def test_only_hidden_pixels_count(getkey):
-    """A network that adds 1 to what it sees is off everywhere: its loss is that of what is hidden."""
+    """A network that adds 1 to what it sees is off everywhere, but only what is hidden counts."""
     objective = MaskedReconstruction(patch=2, share=0.4)
     x, key = jr.normal(getkey(), (5, 6, 7, 3)), getkey()
     players = {"model": lambda x: x + 1}
