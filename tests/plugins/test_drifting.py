@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 from core.data import EIGHT_STD, eight_centres
 from core.objective import Batch
@@ -150,8 +151,16 @@ def test_a_cloud_of_free_points_drifts_onto_eight_gaussians(drift):
     x = jax.lax.scan(step, x, (jr.split(jr.key(5), 400), jnp.linspace(1.0, 0.0, 400)))[0]
     near = distances(x, centres)
     assert float(jnp.mean(near.min(axis=1) < 3 * EIGHT_STD)) > close
-    share = jnp.mean(jnp.argmin(near, axis=1)[:, None] == jnp.arange(8), axis=0)
+    share = jnp.bincount(jnp.argmin(near, axis=1), length=8) / len(x)
     assert float(share.min()) > 0.08 and float(share.max()) < 0.17
+
+
+def test_a_sample_is_no_target_of_itself():
+    """The weights that the field gets are those of the spread: all pairs but a sample's own."""
+    metrics = drift_loss(X[None], everything(P), Kernel(), Identity())[1]
+    others = cdist(X, X)[~np.eye(7, dtype=bool)]
+    expected = np.concatenate([others, cdist(X, P).ravel()]).mean()
+    np.testing.assert_allclose(metrics["spread/raw"], expected, rtol=1e-5)
 
 
 class Scaled(Perception):
