@@ -15,11 +15,10 @@ from apps._sampling import Sampling, check, guided_map
 from apps._table import console, print_table
 from core.errors import UserError
 from core.evaluation import evaluate_map, floor_row
-from core.metrics import FEATURES
 from core.pictures import guidance_curves
-from core.plugin import pick
 from core.sampling import SAMPLERS, Sampler, usable
 from core.train.cli import parse_flags
+from core.train.features import open_features
 from core.train.run import Run, open_run
 
 COLUMNS = (
@@ -64,7 +63,7 @@ class EvalConfig:
     n: int = 0
     """Samples a row; 0 takes as many as the data, 10,000 at most."""
     features: str = "pixels"
-    """Features on which distances are taken."""
+    """Features on which distances are taken: pixels, pooled, or a run folder of apps.features."""
     seed: int = 0
     """Seed of the noise and of random subsets."""
     out: str | None = None
@@ -78,11 +77,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = parse_flags(EvalConfig, argv)
     if config.n < 0 or config.seed < 0 or not config.nfe or min(config.nfe) < 1:
         raise UserError("--n and --seed must not be negative, and each --nfe must be at least 1")
-    pick(FEATURES, config.features, "feature set")
     config.sampling.samplers(config.sampler or tuple(SAMPLERS))
     grid = config.sampling.times()
     run = open_run(config.run)
     dataset = run.built.dataset
+    features = open_features(config.features, dataset.shape)
     n = config.n or min(len(dataset), 10_000)
     plan, scales = rows_to_measure(run, config), config.sampling.scales()
     flow_map = guided_map(run, config.sampling, [sampler for sampler, _ in plan.values()])
@@ -98,11 +97,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
                 n=n,
                 grid=grid,
                 guidance=guidance,
-                features=config.features,
+                features=features,
                 seed=config.seed,
                 progress=meter.more,
             )
-    reference = floor_row(dataset, n, features=config.features)
+    reference = floor_row(dataset, n, features=features)
     result = {"run": config.run, "step": run.step, "sampling": dataclasses.asdict(config.sampling)}
     result |= {"reference": reference, "rows": rows}
     shown = [{"data": "samples", **row} for row in rows]

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from core.data.dataset import Dataset
 from core.flow_map import FlowMap
-from core.metrics import evaluate, reference_floor
+from core.metrics import FeatureExtractor, evaluate, get_features, reference_floor
 from core.oracle import OracleMap, checkerboard, eight_gaussians
 from core.path import Path
 from core.sampling import SAMPLERS, Grid, Sampler, check_sampler, generate, uniform_grid
@@ -41,7 +41,7 @@ def evaluate_map(
     n: int,
     grid: Grid = uniform_grid,
     guidance: tuple[float, float, float] | None = None,
-    features: str = "pixels",
+    features: str | FeatureExtractor = "pixels",
     seed: int = 0,
     quick: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -56,7 +56,7 @@ def evaluate_map(
     """
     reference = reference_values(dataset)
     labels = labels_like(dataset, n)
-    rows = []
+    space, rows = get_features(features).name, []
     for name, sampler in samplers.items():
         check_sampler(name, sampler, flow_map)
         for nfe in nfes:
@@ -82,7 +82,12 @@ def evaluate_map(
                 seed=seed,
                 quick=quick,
             )
-            head = {"sampler": name, "steps": steps, "nfe": samples.nfe, "features": features}
+            head = {
+                "sampler": name,
+                "steps": steps,
+                "nfe": samples.nfe,
+                "features": space,
+            }
             fresh = sampler.draws_noise(steps)  # not a function of the first noise
             paired = {} if fresh else _map_error(samples.x, flow_map, dataset, seed)
             scale = {} if guidance is None else {"guidance": guidance[0]}
@@ -96,14 +101,20 @@ def reference_values(dataset: Dataset) -> np.ndarray:
     return np.asarray(dataset.decode(dataset.take(np.arange(count))))
 
 
-def floor_row(dataset: Dataset, n: int, *, features: str = "pixels", quick: bool = False) -> Row:
+def floor_row(
+    dataset: Dataset,
+    n: int,
+    *,
+    features: str | FeatureExtractor = "pixels",
+    quick: bool = False,
+) -> Row:
     """The same metrics between two disjoint random sets of real data, of `n` or half of them."""
     values = reference_values(dataset)
     labels = None if dataset.labels is None else dataset.labels[: len(values)]
     floor = reference_floor(
         values, labels, kind=dataset.kind, features=features, size=n, quick=quick
     )
-    return {"features": features, **floor}
+    return {"features": get_features(features).name, **floor}
 
 
 def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: int) -> Row:

@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from core.errors import UserError
+from core.perception import Perception
 
 
 @runtime_checkable
@@ -53,6 +57,26 @@ class Pooled:
                 means = [values.take(cell, axis).mean(axis) for cell in cells]
                 values = np.stack(means, axis)
         return values.reshape(len(values), -1)
+
+
+@dataclass(frozen=True)
+class Perceived:
+    """The vector of a trained perception; `name` says where it comes from."""
+
+    name: str
+    perception: Perception
+    batch: int = 256
+
+    def __call__(self, examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]:
+        values = jnp.asarray(examples, jnp.float32)
+        starts = range(0, len(values), self.batch)
+        parts = [_vectors(self.perception, values[i : i + self.batch]) for i in starts]
+        return np.asarray(np.concatenate(parts), np.float64)
+
+
+@eqx.filter_jit
+def _vectors(perception: Perception, examples: Array) -> Array:
+    return jax.vmap(perception.vector)(examples)
 
 
 FEATURES: dict[str, FeatureExtractor] = {"pixels": Pixels(), "pooled": Pooled()}

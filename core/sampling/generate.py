@@ -70,7 +70,8 @@ def generate(
 def _generate_batch(flow_map, sampler, times, shape, label, guidance, keys):
     def one(key, label):
         key_noise, key_sampler = jr.split(key)
-        cond = None if label is None else Condition(label=label, guidance=guidance)
+        known = label is not None or guidance is not None
+        cond = Condition(label, guidance) if known else None
         path = flow_map.path
         x = path.sigma(times[0]) * path.noise(key_noise, shape)
         return sampler(flow_map, x, times, cond, key=key_sampler)

@@ -1,8 +1,9 @@
 """From a configuration to the objects of a run: data, network, method and path."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -11,13 +12,30 @@ import jax.random as jr
 from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow_map import FlowMap
-from core.objective import Players
+from core.objective import Objective, Players
 from core.path import PATHS, Path
 from core.plugin import Method, Task
 from core.teacher import MapTeacher, Teacher
 from core.train.config import TrainConfig
 from core.train.state import Target
 from core.transplant import transplanted
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What the loop trains: networks, their learning rates where not 1, what a step minimises, the
+    parameters that targets use, and the data of training."""
+
+    @property
+    def players(self) -> Players: ...
+    @property
+    def rates(self) -> Mapping[str, float]: ...
+    @property
+    def objective(self) -> Objective: ...
+    @property
+    def target(self) -> Target: ...
+    @property
+    def training(self) -> Dataset: ...
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,16 @@ class Built:
     def players(self) -> Players:
         """All trained networks by name; the flow map is "model"."""
         return {"model": self.method.flow_map, **self.method.players}
+
+    @property
+    def objective(self) -> Objective:
+        """What a training step minimises."""
+        return self.method.objective
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """Learning rates of players, in units of the optimiser's."""
+        return self.method.rates
 
     @property
     def target(self) -> Target:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import tyro
 
@@ -33,13 +33,13 @@ class OptimConfig:
     """Largest global gradient norm; 0 switches clipping off."""
 
     def __post_init__(self):
-        _positive("--optim.rate", self.rate)
-        _at_least("--optim.warmup", self.warmup, 0)
-        _at_least("--optim.decay", self.decay, 1)
-        _at_least("--optim.clip", self.clip, 0)
-        _at_least("--optim.weight-decay", self.weight_decay, 0)
-        _fraction("--optim.b1", self.b1)
-        _fraction("--optim.b2", self.b2)
+        positive("--optim.rate", self.rate)
+        at_least("--optim.warmup", self.warmup, 0)
+        at_least("--optim.decay", self.decay, 1)
+        at_least("--optim.clip", self.clip, 0)
+        at_least("--optim.weight-decay", self.weight_decay, 0)
+        fraction("--optim.b1", self.b1)
+        fraction("--optim.b2", self.b2)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MeshConfig:
     """Devices over which each batch is divided; 0 takes all there are."""
 
     def __post_init__(self):
-        _at_least("--mesh.data", self.data, 0)
+        at_least("--mesh.data", self.data, 0)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,42 @@ class TeachingConfig:
     """Run folder of a weaker model that autoguides the teacher."""
     weak_scale: float = 2.0
     """Autoguidance scale: how far from the weak to the strong model; 1 is none."""
+
+
+@runtime_checkable
+class RunConfig(Protocol):
+    """What the configuration of any run has, whatever is trained: the loop asks for no more."""
+
+    @property
+    def folder(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def ema(self) -> float: ...
+    @property
+    def dispatch(self) -> int: ...
+    @property
+    def log_every(self) -> int: ...
+    @property
+    def sample_every(self) -> int: ...
+    @property
+    def save_every(self) -> int: ...
+    @property
+    def keep(self) -> int: ...
+    @property
+    def on_nan(self) -> str: ...
+    @property
+    def wandb(self) -> str: ...
+    @property
+    def restart(self) -> bool: ...
+    @property
+    def optim(self) -> OptimConfig: ...
+    @property
+    def mesh(self) -> MeshConfig: ...
 
 
 @dataclass(frozen=True)
@@ -132,17 +168,17 @@ class TrainConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
     def __post_init__(self):
-        _at_least("--steps", self.steps, 1)
-        _at_least("--batch", self.batch, 1)
-        _at_least("--seed", self.seed, 0)
-        _at_least("--dispatch", self.dispatch, 1)
-        _at_least("--log-every", self.log_every, 1)
-        _at_least("--sample-every", self.sample_every, 0)
-        _at_least("--save-every", self.save_every, 0)
-        _at_least("--keep", self.keep, 1)
-        _fraction("--ema", self.ema)
+        at_least("--steps", self.steps, 1)
+        at_least("--batch", self.batch, 1)
+        at_least("--seed", self.seed, 0)
+        at_least("--dispatch", self.dispatch, 1)
+        at_least("--log-every", self.log_every, 1)
+        at_least("--sample-every", self.sample_every, 0)
+        at_least("--save-every", self.save_every, 0)
+        at_least("--keep", self.keep, 1)
+        fraction("--ema", self.ema)
         for nfe in self.evals:
-            _at_least("--evals", nfe, 1)
+            at_least("--evals", nfe, 1)
 
     @property
     def folder(self) -> str:
@@ -150,16 +186,19 @@ class TrainConfig:
         return self.run or f"runs/{self.plugin}-{self.data}"
 
 
-def _positive(flag: str, value: float) -> None:
+def positive(flag: str, value: float) -> None:
+    """Raises `UserError` unless the value is a positive number."""
     if not (math.isfinite(value) and value > 0):
         raise UserError(f"{flag} must be a positive number, got {value}")
 
 
-def _at_least(flag: str, value: float, least: int) -> None:
+def at_least(flag: str, value: float, least: int) -> None:
+    """Raises `UserError` for a value below `least`."""
     if not (math.isfinite(value) and value >= least):
         raise UserError(f"{flag} must be at least {least}, got {value}")
 
 
-def _fraction(flag: str, value: float) -> None:
+def fraction(flag: str, value: float) -> None:
+    """Raises `UserError` for a value outside [0, 1)."""
     if not 0 <= value < 1:
         raise UserError(f"{flag} must be in [0, 1), got {value}")

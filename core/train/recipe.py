@@ -22,6 +22,8 @@ def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
         base |= _tuning(base)
     if net is not None and net != base["net"]:
         base |= {"net": net, "net_flags": pick(NETS, net, "network")()}
+    if plugin.most_nfe is not None:
+        base["evals"] = tuple(n for n in TrainConfig.evals if n <= plugin.most_nfe)
     return TrainConfig(
         plugin=plugin.name,
         data=data,

@@ -22,11 +22,11 @@ from core.train import toml
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints, delete_run
 from core.train.cli import parse
-from core.train.config import TeachingConfig, TrainConfig
+from core.train.config import RunConfig, TeachingConfig, TrainConfig
 from core.train.trainer import restored_flow_map
 
 
-def claim(config: TrainConfig) -> Path:
+def claim(config: RunConfig) -> Path:
     """Makes the run folder, or finds the same run there, and writes `config.toml`.
 
     Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's. Raises

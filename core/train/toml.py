@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 
 from core.errors import UserError
-from core.train.config import TrainConfig
+from core.train.config import RunConfig
 
 SELECTORS = ("plugin", "data", "net")
 NOT_KEPT = ("config", "run", "restart", "dry_run", "json")
@@ -31,13 +31,13 @@ NOT_SHAPING = (
 """Flags that may change when an interrupted run goes on: they do not shape its parameters."""
 
 
-def to_dict(config: TrainConfig) -> dict[str, Any]:
+def to_dict(config: RunConfig) -> dict[str, Any]:
     """The resolved configuration as nested plain values; what does not shape the run is left out.
 
     A field that is None is left out too: TOML has no null.
     """
     result: dict[str, Any] = {}
-    for item in dataclasses.fields(config):
+    for item in dataclasses.fields(config):  # pyright: ignore[reportArgumentType]
         value = getattr(config, item.name)
         if item.name in SELECTORS:
             flags = dataclasses.asdict(getattr(config, f"{item.name}_flags"))
@@ -66,7 +66,7 @@ def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write(config: TrainConfig, path: Path) -> None:
+def write(config: RunConfig, path: Path) -> None:
     """Writes the resolved configuration as TOML."""
     path.write_text(tomli_w.dumps(to_dict(config)))
 

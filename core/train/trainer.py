@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,10 +15,10 @@ from core.data.batches import batches
 from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow_map import FlowMap
-from core.objective import Batch
-from core.train.build import Built
+from core.objective import Batch, Players
+from core.train.build import Built, Trainable
 from core.train.checkpoint import Checkpoints
-from core.train.config import TrainConfig
+from core.train.config import RunConfig, TrainConfig
 from core.train.optim import optimizer
 from core.train.sharding import Placement
 from core.train.state import TrainState, init_state
@@ -50,18 +50,22 @@ class Dispatch:
         return every > 0 and self.step // every > self.start // every
 
 
-class Trainer:
+Config = TypeVar("Config", bound=RunConfig)
+Work = TypeVar("Work", bound=Trainable)
+
+
+class Trainer(Generic[Config, Work]):
     """State, data and compiled program of a run.
 
     Iterating `run()` trains; `save` and `restore` may be called between two dispatches.
     """
 
-    def __init__(self, config: TrainConfig, built: Built):
+    def __init__(self, config: Config, built: Work):
         self.config, self.built = config, built
         self._place = Placement(config.mesh, config.batch)
         self._optimizer = optimizer(config.optim, config.steps)
         key = jr.fold_in(jr.key(config.seed), 1)
-        objective, target = built.method.objective, built.target
+        objective, target = built.objective, built.target
         state, self._static = init_state(built.players, objective, self._optimizer, key, target)
         self.state = self._place.replicate(state)
         arrays, static = eqx.partition(objective, eqx.is_array)
@@ -69,7 +73,7 @@ class Trainer:
         self._data = batches(built.training, config.batch, config.seed)
         self.drawn = 0
         self.skipped: list[int] = []
-        step = make_step(self._static, self._optimizer, config.ema, target, built.method.rates)
+        step = make_step(self._static, self._optimizer, config.ema, target, built.rates)
         self._program = many_steps(step, _gather(built.training), static)
 
     @property
@@ -77,9 +81,13 @@ class Trainer:
         """Finished steps."""
         return int(self.state.step)
 
+    def averaged(self) -> Players:
+        """The trained networks with the averaged weights."""
+        return eqx.combine(self.state.ema, self._static)
+
     def flow_map(self) -> FlowMap:
         """The trained map with the averaged weights: what one samples from."""
-        return eqx.combine(self.state.ema, self._static)["model"]
+        return self.averaged()["model"]
 
     def run(self) -> Iterator[Dispatch]:
         """Trains to the last step, `config.dispatch` steps a call.
@@ -178,12 +186,17 @@ def restored_flow_map(
     config: TrainConfig, built: Built, checkpoints: Checkpoints, step: int
 ) -> FlowMap:
     """The averaged flow map of a checkpoint, without a trainer's data and program."""
+    return restored(config, built, checkpoints, step)["model"]
+
+
+def restored(config: RunConfig, built: Trainable, checkpoints: Checkpoints, step: int) -> Players:
+    """The averaged networks of a checkpoint."""
     state, static = init_state(
         built.players,
-        built.method.objective,
+        built.objective,
         optimizer(config.optim, config.steps),
         jr.key(0),
         built.target,
     )
     loaded: TrainState = checkpoints.restore(step, state)[0]
-    return eqx.combine(loaded.ema, static)["model"]
+    return eqx.combine(loaded.ema, static)

@@ -1,13 +1,14 @@
 """Drifting: a one-step generator, trained until attraction and repulsion of its samples balance.
 
-    x = F(z, 1, 0),   L = E |x / c - sg[x / c + sum_tau V_tau / rms(V_tau)]|^2
+    x = F(z, 1, 0),   L = sum_keys E |f(x) / c - sg[f(x) / c + sum_tau V_tau / rms(V_tau)]|^2
 
 There is no time and no trajectory: the map is used from noise to data only, and which noise becomes
-which sample is up to it. `V` is the field of `field.py` over the batch.
+which sample is up to it. `V` is the field of `field.py` between features `f`, by default the values
+themselves.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from jaxtyping import Array, Key
 
@@ -16,7 +17,14 @@ from core.flow_map import AverageVelocityMap, Network
 from core.path import Path
 from core.plugin import Method, Plugin, Task, register
 from core.teacher import Teacher
-from plugins.drifting.loss import DriftObjective
+from core.train.features import open_perception
+from plugins.drifting.field import Kernel
+from plugins.drifting.objective import (
+    MOST_UNCONDITIONAL,
+    DriftObjective,
+    Guidance,
+    Sizes,
+)
 
 
 @register
@@ -33,18 +41,58 @@ class Drift(Plugin):
     cost: ClassVar[float] = 3
     whole_cost: ClassVar[float | None] = 3
     most_nfe: ClassVar[int | None] = 1
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "points": {"group": 64, "positives": 512, "queue": 2048},
+        "small-image": {"positives": 128},
+    }
 
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
     """Ranges of the kernel, in units of the mean distance; a field for each."""
+    rows: bool = True
+    """Normalise the kernel over what acts on a sample."""
+    columns: bool = True
+    """Normalise the kernel over the samples that a target acts on."""
+    features: str = "identity"
+    """What samples are compared by: identity (the values themselves), or a run folder of
+    apps.features."""
+    group: int = 32
+    """Samples of one class that are compared with one another; without labels the whole batch."""
+    positives: int = 64
+    """Examples that attract a group, drawn from the queue of its class."""
+    queue: int = 128
+    """Examples kept of each class."""
     guidance: float = 1.0
     """Guidance scale that the samples are trained for, by mixing data of all classes into the
     negatives; 1 is none. Needs labels."""
+    kappa: float | None = None
+    """Draw the scale for each group, with density scale^-kappa between 1 and --plugin.guidance, and
+    make it an input of the network: then it is chosen at sampling."""
+    unconditional: int = 32
+    """Examples of all classes that repel a group, with guidance."""
 
     def __post_init__(self):
         positive = bool(self.temperatures) and min(self.temperatures) > 0
         require(positive, f"--plugin.temperatures must be positive, got {self.temperatures}")
         require(self.guidance >= 1, f"--plugin.guidance must be at least 1, got {self.guidance}")
+        require(self.group >= 2, f"--plugin.group must be at least 2, got {self.group}")
+        enough = 1 <= self.positives <= self.queue
+        require(enough, "--plugin.positives must be at least 1, and at most --plugin.queue")
+        few = 1 <= self.unconditional <= MOST_UNCONDITIONAL
+        require(few, f"--plugin.unconditional goes from 1 to {MOST_UNCONDITIONAL}")
+        idle = self.kappa is not None and self.guidance == 1
+        require(not idle, "--plugin.kappa draws scales up to --plugin.guidance: set that above 1")
+
+    def net_flags(self, flags: Any) -> Any:
+        return flags if self.kappa is None else replace(flags, guidance=True)
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        points = cls.preset("points")
+        return {
+            "": points,
+            "no-columns": replace(points, columns=False),
+            "plain-kernel": replace(points, rows=False, columns=False),
+        }
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
@@ -52,5 +100,17 @@ class Drift(Plugin):
         del teacher, key
         labelled = task.num_classes > 0
         require(self.guidance == 1 or labelled, "--plugin.guidance needs data with labels")
-        objective = DriftObjective(path, self.temperatures, self.guidance, task.num_classes)
+        told = getattr(getattr(net, "embedding", None), "guidance", False)
+        require(
+            self.kappa is None or told, "--plugin.kappa tells the network a scale: --net.guidance"
+        )
+        objective = DriftObjective(
+            path,
+            task.shape,
+            task.num_classes,
+            Kernel(self.temperatures, self.rows, self.columns),
+            Sizes(self.group, self.positives, self.unconditional, self.queue),
+            Guidance(self.guidance, self.kappa),
+            open_perception(self.features, task.shape),
+        )
         return Method(AverageVelocityMap(net=net, path=path), objective)

@@ -1,87 +1,112 @@
 """The loss of a drifting model: samples are pulled to where their drift points.
 
-    L = E |x / c - sg[x / c + sum_tau V_tau / rms(V_tau)]|^2
+    L = sum_keys E |f / c - sg[f / c + sum_tau V_tau / rms(V_tau)]|^2
 
-`c` brings the mean distance to `sqrt(dim)`. Each field is scaled to unit size, so the loss hardly
-changes during training: look at the energies `rms(V_tau)^2`, which fall.
+with `f` a feature of the sample. `c` brings the mean distance to `sqrt(dim)`. Each field is scaled
+to unit size, so the loss hardly changes during training: look at the energies `rms(V_tau)^2`, which
+fall. Source: drifting models (Deng et al., 2026), sections 3 and A.6, and the authors' code, where
+the paper differs.
 """
-
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float
 
-from core.objective import Batch, Metrics, Objective, Players
-from core.one_step import OneStep
-from core.path import Path
-from plugins.drifting.field import distances, joint_field
+from core.objective import Metrics
+from core.perception import Perception
+from plugins.drifting.field import Kernel, distances, joint_field
 
 stop = jax.lax.stop_gradient
 
+LEAST_SCALE, LEAST_ENERGY = 1e-3, 1e-8
 
-class DriftObjective(Objective):
-    """One sample is generated for each example of the batch, with its label.
 
-    Positives are the examples of the same class, negatives the other samples of that class and,
-    for `guidance` above 1, the examples of all classes: these with the weight at which the samples'
-    law becomes `guidance p(x | c) - (guidance - 1) p(x)`. Source: drifting models, sections 3 and
-    A.6-A.7, with the data themselves for features.
+class Targets(eqx.Module):
+    """What acts on the samples of each group, beside the samples themselves.
+
+    **Fields:** examples `x` (groups, m, *shape); whether each `attracts`; its `weight`, 0 where
+    there is none.
     """
 
-    path: Path
-    temperatures: tuple[float, ...] = eqx.field(static=True, default=(0.02, 0.05, 0.2))
-    guidance: float = eqx.field(static=True, default=1.0)
-    num_classes: int = eqx.field(static=True, default=0)
+    x: Float[Array, " groups m *shape"]
+    attracts: Bool[Array, " m"]
+    weight: Float[Array, "groups m"]
 
-    def __call__(
-        self,
-        players: Players,
-        target: Players,
-        carry: Any,
-        batch: Batch,
-        key: Key[Array, ""],
-        step: Int[Array, ""],
-    ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
-        del target, step
-        label = batch.label if self.num_classes else None
-        generate = OneStep(self.path, self.num_classes)
-        x = generate(players["model"], generate.starts(batch, key))
-        flat, data = (a.reshape(len(x), -1) for a in (x, batch.x_0))
-        loss, metrics = self.loss(flat, data, label)
-        return {"model": loss}, carry, {"loss": loss, **metrics}
 
-    def loss(
-        self, x: Float[Array, "n dim"], data: Float[Array, "n dim"], label: Int[Array, " n"] | None
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss of flat samples against flat data in the same order of labels."""
-        here = stop(x)
-        targets, is_positive, weight = self._targets(here, data, label)
-        distance = distances(here, targets)
-        spread = jnp.sum(distance * weight) / jnp.sum(weight)
-        scale = jnp.maximum(spread / x.shape[1] ** 0.5, 1e-3)
-        drift, metrics = jnp.zeros_like(here), {"spread": spread}
-        for temperature in self.temperatures:
-            field = joint_field(
-                distance / spread, targets / scale, is_positive, weight, temperature
-            )
-            energy = jnp.mean(field**2)
-            drift += field / jnp.sqrt(jnp.maximum(energy, 1e-8))
-            metrics[f"energy/{temperature:g}"] = energy
-        return jnp.mean((x / scale - (here / scale + drift)) ** 2), metrics
+def drift_loss(
+    x: Float[Array, " groups n *shape"], targets: Targets, kernel: Kernel, perception: Perception
+) -> tuple[Float[Array, ""], Metrics]:
+    """The sum over all features of the samples, and each feature's spread and energies."""
+    look = jax.vmap(jax.vmap(lambda one: features(perception, one)))
+    moving, fixed = look(x), jax.lax.stop_gradient(look(targets.x))
+    n = x.shape[1]
+    others = jnp.broadcast_to(1 - jnp.eye(n), (len(x), n, n))
+    outside = jnp.broadcast_to(targets.weight[:, None, :], (len(x), n, targets.weight.shape[1]))
+    weight = jnp.concatenate([others, outside], axis=2)
+    attracts = jnp.concatenate([jnp.zeros(n, bool), targets.attracts])
+    total, metrics = jnp.zeros(()), {}
+    for name, f in moving.items():
+        f, y = (jnp.swapaxes(a, 1, 2) for a in (f, fixed[name]))
+        loss, found = feature_loss(f, y, attracts, weight, kernel)
+        total += loss
+        metrics |= {f"{what}/{name}{rest}": v for (what, rest), v in found.items()}
+    return total, metrics
 
-    def _targets(
-        self, x: Float[Array, "n dim"], data: Float[Array, "n dim"], label: Int[Array, " n"] | None
-    ) -> tuple[Float[Array, "m dim"], Array, Float[Array, "n m"]]:
-        """All targets, which of them attract, and the weight of each for each sample."""
-        n = len(x)
-        same = jnp.ones((n, n)) if label is None else (label[:, None] == label[None, :]) * 1.0
-        others = same * (1 - jnp.eye(n))
-        targets, weights = [x, data], [others, same]
-        if self.guidance > 1:
-            crowd = jnp.maximum(jnp.sum(others, axis=1, keepdims=True), 1.0)
-            targets, weights = [*targets, data], [*weights, (self.guidance - 1) * crowd / n]
-            weights[-1] = jnp.broadcast_to(weights[-1], (n, n))
-        is_positive = jnp.repeat(jnp.arange(len(targets)) == 1, n)
-        return jnp.concatenate(targets), is_positive, jnp.concatenate(weights, axis=1)
+
+def features(
+    perception: Perception, x: Float[Array, "*shape"]
+) -> dict[str, Float[Array, "places channels"]]:
+    """What is compared: the raw values as one vector; of every map the vector at each place, and
+    the mean and standard deviation over the places."""
+    raw, *maps = perception.maps(x)
+    found = {"raw": raw.reshape(1, -1)}
+    for i, one in enumerate(maps, 1):
+        std = jnp.sqrt(jnp.var(one, axis=0, keepdims=True) + 1e-6)
+        found |= {f"map{i}": one, f"mean{i}": jnp.mean(one, axis=0, keepdims=True), f"std{i}": std}
+    return found
+
+
+def feature_loss(
+    f: Float[Array, "groups places n dim"],
+    y: Float[Array, "groups places m dim"],
+    attracts: Bool[Array, " all"],
+    weight: Float[Array, "groups n all"],
+    kernel: Kernel,
+) -> tuple[Float[Array, ""], dict[tuple[str, str], Float[Array, ""]]]:
+    """The loss of one feature, the samples' own for targets first (`all = n + m`).
+
+    One spread and one energy a temperature for all groups and places together, as in the authors'
+    code; unlike there, the spread leaves out the distance of a sample to itself.
+    """
+    here = stop(f)
+    targets = jnp.concatenate([here, y], axis=2)
+    apart = jax.vmap(jax.vmap(distances))(here, targets)
+    spread = jnp.sum(apart * weight[:, None]) / (jnp.sum(weight) * f.shape[1])
+    scale = jnp.maximum(spread / f.shape[3] ** 0.5, LEAST_SCALE)
+    apart /= jnp.maximum(spread, LEAST_SCALE)
+    drift = jnp.zeros_like(here)
+    found = {("spread", ""): spread}
+    for temperature in kernel.temperatures:
+        field = fields(here / scale, targets / scale, attracts, weight, apart, temperature, kernel)
+        energy = jnp.mean(field**2)
+        drift += field / jnp.sqrt(jnp.maximum(energy, LEAST_ENERGY))
+        found["energy", f"/{temperature:g}"] = energy
+    return jnp.mean((f / scale - (here / scale + drift)) ** 2), found
+
+
+def fields(
+    x: Float[Array, "groups places n dim"],
+    targets: Float[Array, "groups places all dim"],
+    attracts: Bool[Array, " all"],
+    weight: Float[Array, "groups n all"],
+    apart: Float[Array, "groups places n all"],
+    temperature: float,
+    kernel: Kernel,
+) -> Float[Array, "groups places n dim"]:
+    """The field of every group at every place."""
+
+    def field(x: Array, targets: Array, weight: Array, apart: Array) -> Array:
+        return joint_field(x, targets, attracts, weight, apart, temperature, kernel)
+
+    return jax.vmap(jax.vmap(field, (0, 0, None, 0)))(x, targets, weight, apart)

@@ -57,6 +57,17 @@ def test_labels_reach_their_own_samples():
     assert np.allclose(out.x, np.stack([labels, labels], axis=1), atol=1e-5)
 
 
+def test_the_guidance_scale_reaches_the_network():
+    def net(x, s, t, cond):
+        return x - cond.guidance[0]  # V such that F(x, 1, 0) is the scale
+
+    flow_map, times = AverageVelocityMap(net, LinearPath()), uniform_grid(LinearPath(), 1)
+    sampler = SAMPLERS["pushforward"]
+    for labels in (5, np.arange(5)):
+        out = generate(flow_map, sampler, times, (2,), labels, key=jr.key(0), guidance=2.5)
+        assert np.allclose(out.x, 2.5, atol=1e-5)
+
+
 def test_one_program_serves_any_number_of_samples_and_any_grid_of_a_length():
     traced = []
 

@@ -42,6 +42,12 @@ def test_a_selector_changes_the_network_and_keeps_the_rest(flags, kind):
     assert type(parse([*flags, "--steps", "7"]).net_flags) is kind
 
 
+def test_the_closing_table_leaves_out_evaluations_that_mean_nothing():
+    assert parse(["--plugin", "drift"]).evals == (1,)
+    assert parse(["--plugin", "imf"]).evals == (1, 2, 4, 8)
+    assert parse(["--plugin", "drift", "--evals", "1", "2"]).evals == (1, 2)
+
+
 def test_flags_override_the_recipe():
     config = parse(["--net.width", "32", "--plugin.no-head", "--optim.rate", "0.5", "--steps", "3"])
     assert config.net_flags == DiTConfig(width=32)

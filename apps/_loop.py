@@ -1,0 +1,104 @@
+"""Training from a command: progress, log, pictures, checkpoints, signals, bad batches."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps._progress import Meter
+from apps._signals import StopRequest
+from apps._table import console
+from core.errors import UserError
+from core.train.checkpoint import Checkpoints
+from core.train.journal import Journal
+from core.train.toml import to_dict
+from core.train.trainer import Dispatch, NonFinite, Trainer
+
+MOST_ROLLBACKS = 5
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One run, trained by the command `apps.<app>`; `picture(path)` writes a picture of it."""
+
+    app: str
+    trainer: Trainer
+    checkpoints: Checkpoints
+    folder: Path
+    picture: Callable[[Path], None]
+
+    def run(self, lines: list[str]) -> tuple[float, float]:
+        """Trains to the end; `lines` say what. Returns the seconds and samples a second of this
+        call."""
+        trainer, folder = self.trainer, self.folder
+        config, start = trainer.config, self.checkpoints.latest()
+        if start is not None:
+            trainer.restore(self.checkpoints, start)
+            console.print(f"going on with {folder} from step {start}")
+        else:
+            trainer.save(self.checkpoints)
+        for line in lines:
+            console.print(line)
+        if trainer.step >= config.steps:
+            console.print(f"{folder} is complete; --restart trains it anew")
+            return 0.0, 0.0
+        began, first = time.perf_counter(), trainer.step
+        journal = Journal(folder, trainer.step, config.wandb, to_dict(config))
+        with Meter("training", config.steps, trainer.step) as meter:
+            self._train(journal, meter)
+        journal.close()
+        seconds = time.perf_counter() - began
+        return seconds, (trainer.step - first) * config.batch / seconds
+
+    def _train(self, journal: Journal, meter: Meter) -> None:
+        trainer = self.trainer
+        with StopRequest() as stop:
+            while trainer.step < trainer.config.steps:
+                try:
+                    for dispatch in trainer.run():
+                        self._after(dispatch, journal, meter)
+                        if stop.number is not None:
+                            self._leave(stop)
+                except NonFinite as bad:
+                    self._on_non_finite(bad)
+                    journal.rewind(trainer.step)
+
+    def _after(self, dispatch: Dispatch, journal: Journal, meter: Meter) -> None:
+        config = self.trainer.config
+        rate = (dispatch.step - dispatch.start) * config.batch / dispatch.seconds
+        raw = "  ".join(
+            f"{name.split('/')[0]} {value:.3f}"
+            for name, value in dispatch.metrics.items()
+            if name.endswith("/residual")
+        )
+        note = f"loss {dispatch.metrics['loss']:.3f}  {raw}  {rate:,.0f} samples/s"
+        meter.to(dispatch.step, note)
+        if dispatch.crosses(config.log_every):
+            journal.write(dispatch.step, {**dispatch.metrics, "samples_per_second": rate})
+        if dispatch.crosses(config.sample_every):
+            self.picture(self.folder / "samples" / f"step_{dispatch.step:07d}.png")
+        if dispatch.crosses(config.save_every) or dispatch.step == config.steps:
+            self.trainer.save(self.checkpoints)
+
+    def _leave(self, stop: StopRequest) -> None:
+        self.trainer.save(self.checkpoints)
+        self.checkpoints.close()
+        folder = self.folder
+        console.print(
+            f"stopped and saved at step {self.trainer.step}; go on with: "
+            f"python -m apps.{self.app} --config {folder}/config.toml --run {folder}"
+        )
+        sys.exit(stop.exit_status)
+
+    def _on_non_finite(self, bad: NonFinite) -> None:
+        trainer, last = self.trainer, self.checkpoints.latest()
+        good = f"the last good checkpoint is {self.folder}/checkpoints/{last}"
+        if trainer.config.on_nan == "stop":
+            raise UserError(
+                f"{bad}; {good}; lower --optim.rate, or skip such batches with --on-nan rollback"
+            )
+        if int(trainer.state.rollbacks) >= MOST_ROLLBACKS:
+            raise UserError(f"{bad}, after {MOST_ROLLBACKS} rollbacks; {good}; lower --optim.rate")
+        trainer.roll_back(self.checkpoints, bad)
+        console.print(f"{bad}: went back to step {last}, and the batch is left out")

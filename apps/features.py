@@ -1,0 +1,114 @@
+"""Trains an encoder of images, for its features: `python -m apps.features --data digits`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from apps._loop import Loop
+from apps._main import launch
+from apps._table import console, print_table
+from core.nets.encoder import Autoencoder
+from core.objective import Batch
+from core.pictures import image_grid
+from core.pretext import MaskedReconstruction
+from core.train.checkpoint import Checkpoints
+from core.train.features import FeaturesBuilt, FeaturesConfig, build_features, parse_features
+from core.train.run import claim
+from core.train.trainer import Trainer
+
+Training = Trainer[FeaturesConfig, FeaturesBuilt]
+
+SHOWN = 10
+MOST_MEASURED = 2000
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    """Trains, or goes on with an interrupted run, and measures on what was left out."""
+    config = parse_features(argv)
+    built = build_features(config)
+    trainer = Trainer(config, built)
+    folder = claim(config)
+    checkpoints = Checkpoints(folder, config.keep)
+    loop = Loop("features", trainer, checkpoints, folder, lambda path: picture(trainer, path))
+    seconds, rate = loop.run(describe(config, built, trainer))
+    checkpoints.close()
+    figures = close(trainer, folder)
+    result = {"run": str(folder), "step": trainer.step, **figures}
+    result |= {"seconds": round(seconds, 2), "samples_per_second": round(rate, 1)}
+    return result if config.json else None
+
+
+def describe(config: FeaturesConfig, built: FeaturesBuilt, trainer: Training) -> list[str]:
+    """A few lines that say what is trained."""
+    data, device = built.training, jax.devices()[0]
+    size = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.players))
+    return [
+        f"features by {config.task} on {config.data}: {len(data):,} examples of shape {data.shape}",
+        f"encoder and head: {size:,} parameters; maps {_maps(built)}",
+        f"{config.steps:,} steps of {config.batch}; {device.platform} x {config.mesh.data}",
+    ]
+
+
+def _maps(built: FeaturesBuilt) -> str:
+    example = jax.ShapeDtypeStruct(built.dataset.shape, jnp.float32)
+    shapes = eqx.filter_eval_shape(built.model.encoder.maps, example)
+    return ", ".join(f"{one.shape[0]} x {one.shape[1]}" for one in shapes)
+
+
+def close(trainer: Training, folder: Path) -> dict[str, Any]:
+    """The closing figures and picture, and `summary.json`."""
+    built, config = trainer.built, trainer.config
+    figures = measure(trainer)
+    picture(trainer, folder / "samples" / "final.png")
+    summary = {"step": trainer.step, **figures}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    title = f"features on {built.dataset.name}, {config.steps} steps"
+    print_table(title, tuple(figures), [figures])
+    console.print(f"open them with --plugin.features {folder}, or apps.eval --features {folder}")
+    return figures
+
+
+def measure(trainer: Training) -> dict[str, float]:
+    """The loss and, for a classifier, the accuracy on the examples that were left out."""
+    data, objective = trainer.built.held_out, trainer.built.objective
+    index = np.arange(min(len(data), MOST_MEASURED))
+    x = data.decode(data.take(index))
+    label = None if data.labels is None else jnp.asarray(data.labels[index])
+    players, key = trainer.averaged(), jr.key(0)
+    step = jnp.zeros((), jnp.int32)
+    found = eqx.filter_jit(objective)(players, players, None, Batch(x, label), key, step)[2]
+    return {"n": len(index), **{name: float(value) for name, value in found.items()}}
+
+
+def picture(trainer: Training, path: Path) -> None:
+    """Images, the same with patches hidden, and what the autoencoder makes of those; nothing for a
+    classifier."""
+    built, model = trainer.built, trainer.averaged()["model"]
+    objective = built.objective
+    if not (isinstance(model, Autoencoder) and isinstance(objective, MaskedReconstruction)):
+        return
+    data = built.held_out
+    x = data.decode(data.take(np.arange(min(len(data), SHOWN))))
+    keys = jr.split(jr.key(0), len(x))
+    masks = jax.vmap(lambda key: objective.mask(data.shape, key))(keys)
+    hidden = jax.vmap(objective.hide)(x, masks)
+    filled = jnp.where(masks, jax.vmap(model)(hidden), x)
+    rows = [np.asarray(part) for part in (x, hidden, filled)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image_grid(
+        data.encode(np.concatenate(rows)),
+        len(rows),
+        len(x),
+        path,
+        row_titles=["left out of training", "hidden", "filled in"],
+    )
+
+
+if __name__ == "__main__":
+    launch(main)

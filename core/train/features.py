@@ -1,0 +1,207 @@
+"""Encoders of features: how one is trained, and how it is opened again.
+
+A run of `apps.features` is a run folder like any other, with an encoder in place of a flow map.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax.random as jr
+import numpy as np
+import tyro
+
+from core.data import DATA
+from core.data.dataset import Dataset
+from core.errors import UserError, require
+from core.metrics.features import FEATURES, FeatureExtractor, Perceived
+from core.nets.encoder import Autoencoder, Classifier, Encoder, EncoderConfig
+from core.objective import Objective, Players
+from core.perception import Identity, Perception
+from core.plugin import pick
+from core.pretext import Classification, MaskedReconstruction
+from core.train import toml
+from core.train.checkpoint import Checkpoints
+from core.train.cli import parse_flags, select
+from core.train.config import MeshConfig, OptimConfig, at_least, fraction
+from core.train.state import Target
+from core.train.trainer import restored
+
+HELD_OUT = 10
+"""Every tenth example is left out of training, to measure on."""
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Trains an encoder of images, whose features methods and metrics can look at.
+
+    --task mae fills in hidden patches and needs no labels; --task classifier tells classes apart.
+    Open it with --plugin.features DIR in drift, --features DIR in apps.eval.
+    """
+
+    task: Literal["mae", "classifier"] = "mae"
+    """What it learns from: hidden patches of the images, or their labels."""
+    data: Annotated[str, tyro.conf.arg(name="data", metavar="NAME")] = "digits"
+    """Data set: digits, idx, cifar10, arrays, images."""
+    run: str | None = None
+    """Run folder; default runs/features-<data>. An interrupted run goes on from there."""
+    config: str | None = None
+    """TOML file of flags, such as a run's config.toml; flags given beside it override it."""
+    hidden: float = 0.5
+    """Share of the patches that are hidden (mae)."""
+    patch: int = 2
+    """Side of a hidden patch in pixels (mae)."""
+    steps: int = 1000
+    """Training steps."""
+    batch: int = 128
+    """Examples in one step."""
+    seed: int = 0
+    """Seed of initialisation, data order and hidden patches."""
+    ema: float = 0.99
+    """Decay a step of the weight average that is kept."""
+    dispatch: int = 10
+    """Steps in one call of the compiled program."""
+    log_every: int = 50
+    """Steps between two lines of metrics.jsonl."""
+    sample_every: int = 500
+    """Steps between two pictures in samples/ (mae)."""
+    save_every: int = 500
+    """Steps between two checkpoints; 0 for only the last."""
+    keep: int = 2
+    """Checkpoints kept."""
+    on_nan: Literal["stop", "rollback"] = "stop"
+    """At a non-finite loss: stop, or go back to the last checkpoint and skip the batch."""
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Log to Weights & Biases as well; offline needs no account."""
+    restart: bool = False
+    """Delete what the run folder holds and start anew."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+    data_flags: Annotated[Any, tyro.conf.arg(name="data")] = None
+    """Flags of the data set."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(rate=3e-3))
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    def __post_init__(self):
+        for flag, least in (("steps", 1), ("batch", 1), ("seed", 0), ("dispatch", 1), ("patch", 1)):
+            at_least(f"--{flag}", getattr(self, flag), least)
+        for flag, least in (("log_every", 1), ("sample_every", 0), ("save_every", 0), ("keep", 1)):
+            at_least(f"--{flag.replace('_', '-')}", getattr(self, flag), least)
+        fraction("--ema", self.ema)
+        require(0 < self.hidden < 1, f"--hidden must be between 0 and 1, got {self.hidden}")
+
+    @property
+    def folder(self) -> str:
+        """The run folder."""
+        return self.run or f"runs/features-{self.data}"
+
+
+@dataclass(frozen=True)
+class FeaturesBuilt:
+    """The data, those that are trained on and those left out, and what is trained."""
+
+    dataset: Dataset
+    training: Dataset
+    held_out: Dataset
+    model: Autoencoder | Classifier
+    objective: Objective
+
+    @property
+    def players(self) -> Players:
+        """The one network."""
+        return {"model": self.model}
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """All at the optimiser's rate."""
+        return {}
+
+    @property
+    def target(self) -> Target:
+        """No targets."""
+        return Target()
+
+
+def parse_features(argv: list[str]) -> FeaturesConfig:
+    """The resolved configuration of these flags. Raises `UserError`."""
+    chosen = select(argv)
+    data = pick(DATA, chosen.data, "data set")
+    default = FeaturesConfig(data=chosen.data, data_flags=data())
+    return parse_flags(FeaturesConfig, chosen.flags, default)
+
+
+def build_features(config: FeaturesConfig) -> FeaturesBuilt:
+    """Loads the data and builds what is trained. Raises `UserError` for what does not fit."""
+    dataset = config.data_flags.load()
+    key = jr.fold_in(jr.key(config.seed), 0)
+    if config.task == "mae":
+        model = config.encoder.autoencoder(dataset.shape, key=key)
+        objective: Objective = MaskedReconstruction(config.patch, config.hidden)
+    else:
+        require(dataset.num_classes > 0, "--task classifier needs data with labels; use --task mae")
+        model = config.encoder.classifier(dataset.shape, dataset.num_classes, key=key)
+        objective = Classification()
+    return FeaturesBuilt(dataset, *_split(dataset), model, objective)
+
+
+def _split(dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """The examples that are trained on and those that are measured on; data on disk serve both."""
+    if not dataset.resident or len(dataset) < HELD_OUT:
+        return dataset, dataset
+    out = np.arange(len(dataset)) % HELD_OUT == HELD_OUT - 1
+
+    def part(keep: np.ndarray) -> Dataset:
+        labels = None if dataset.labels is None else dataset.labels[keep]
+        return replace(dataset, examples=dataset.examples[keep], labels=labels)
+
+    return part(~out), part(out)
+
+
+def open_encoder(folder: str | Path) -> Encoder:
+    """The trained encoder of a run of `apps.features`, with averaged weights.
+
+    Raises `UserError` where the folder holds none.
+    """
+    folder = Path(folder)
+    written = folder / "config.toml"
+    make = "make one with python -m apps.features --data NAME"
+    if not written.exists():
+        raise UserError(f"no features in {folder} (no config.toml); {make}")
+    if "task" not in toml.read(written):
+        raise UserError(f"{folder} is a run of apps.train and holds no features; {make}")
+    config = parse_features(["--config", str(written), "--run", str(folder)])
+    checkpoints = Checkpoints(folder, config.keep) if (folder / "checkpoints").is_dir() else None
+    step = None if checkpoints is None else checkpoints.latest()
+    if checkpoints is None or step is None:
+        raise UserError(f"the features in {folder} have no checkpoint yet; train them to the end")
+    players = restored(config, build_features(config), checkpoints, step)
+    checkpoints.close()
+    return players["model"].encoder
+
+
+def open_perception(name: str, shape: tuple[int, ...]) -> Perception:
+    """`identity`, or the encoder in the run folder `name`, for examples of this shape.
+
+    Raises `UserError` where there is none, or one for other shapes.
+    """
+    if name == "identity":
+        return Identity()
+    encoder = open_encoder(name)
+    if encoder.shape != shape:
+        raise UserError(
+            f"the features in {name} are for examples of shape {encoder.shape}, not {shape}; "
+            "train features on the same data"
+        )
+    return encoder
+
+
+def open_features(name: str, shape: tuple[int, ...]) -> FeatureExtractor:
+    """The features that a metric names: one of `core.metrics.FEATURES`, or a run folder.
+
+    Raises `UserError` as `open_perception`, and for a name that is neither.
+    """
+    if name in FEATURES or not Path(name).exists():
+        return pick(FEATURES, name, "feature set or folder of features")
+    return Perceived(name, open_perception(name, shape))
