@@ -25,6 +25,7 @@ from core.path import Path
 from core.perception import Perception
 from core.plugin import Method, Task, register
 from core.teacher import Teacher, frozen
+from core.train.features import open_perception
 from plugins.distribution.anchor import Anchor
 from plugins.distribution.plugin import DistributionPlugin
 
@@ -96,6 +97,8 @@ class Adversarial(DistributionPlugin):
     """Weight r of the discriminator's squared gradient at real examples (R1)."""
     width: int = 64
     """Width of the discriminator."""
+    features: str = "identity"
+    """What the discriminator sees: the examples themselves, or a run folder of apps.features."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -103,15 +106,16 @@ class Adversarial(DistributionPlugin):
         require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
         require(self.width >= 1, f"--plugin.width must be at least 1, got {self.width}")
 
-    def perception(self) -> Perception | None:
+    def perception(self, task: Task) -> Perception | None:
         """What the discriminator looks through; None for the examples themselves."""
-        return None
+        plain = self.features == "identity"
+        return None if plain else open_perception(self.features, task.shape)
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
         del teacher
-        seen, shape = self.perception(), task.shape
+        seen, shape = self.perception(task), task.shape
         if seen is not None:
             shape = jax.eval_shape(seen.vector, jnp.zeros(shape)).shape
         objective = Game(

@@ -24,6 +24,7 @@ from core.path import Path
 from core.perception import Identity, Perception
 from core.plugin import Method, Plugin, Task, register
 from core.teacher import Teacher, frozen
+from core.train.features import open_perception
 from plugins.distribution.anchor import Anchor
 from plugins.distribution.frechet import Moments, centre_distance, frechet, mixed
 from plugins.distribution.plugin import DistributionPlugin
@@ -129,15 +130,14 @@ class FDLoss(DistributionPlugin):
     needs a lower rate: the moments of past maps are not those of the map."""
     classes: float = 0.0
     """Weight of the distance of the means of each class. Needs labels."""
+    features: str = "identity"
+    """Features whose moments are compared: the values themselves, or a run folder of
+    apps.features."""
 
     def __post_init__(self):
         super().__post_init__()
         require(0 <= self.decay < 1, f"--plugin.decay must be in [0, 1), got {self.decay}")
         require(self.classes >= 0, f"--plugin.classes must not be negative, got {self.classes}")
-
-    def perception(self) -> Perception:
-        """The features whose moments are compared; the values themselves here."""
-        return Identity()
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
@@ -148,7 +148,7 @@ class FDLoss(DistributionPlugin):
             self.generator(path, task),
             self.anchored(path, task),
             task.shape,
-            self.perception(),
+            open_perception(self.features, task.shape),
             self.decay,
             self.classes,
             self.waiting(task),

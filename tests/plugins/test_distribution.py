@@ -282,8 +282,9 @@ def test_features_are_those_of_the_perception(monkeypatch):
     task, net = Task((2,)), TinyNet((2,), key=jr.key(0))
     for name in ("fdloss", "adversarial"):
         cls = find_plugin(name)
-        monkeypatch.setattr(cls, "perception", lambda self: Doubled())
-        plugin = dataclasses.replace(cls.preset("points"), wait=0.0)
+        opened = f"{cls.__module__}.open_perception"
+        monkeypatch.setattr(opened, lambda run, shape: {("some/run", (2,)): Doubled()}[run, shape])
+        plugin = dataclasses.replace(cls.preset("points"), wait=0.0, features="some/run")
         method = plugin.method(net, LINEAR, None, task, key=jr.key(1))
         players = {"model": method.flow_map, **method.players}
         carry = method.objective.init(players)
