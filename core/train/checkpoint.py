@@ -12,7 +12,9 @@ from core.errors import UserError
 class Checkpoints:
     """The checkpoints of one run folder, by step.
 
-    Each holds the arrays of the training state and a small dict (the data iterator's position).
+    Each holds the arrays of the training state, by the name of their place in it, and a small dict
+    (the data iterator's position). A part of a network that is absent leaves no trace, so a run can
+    be opened by later code that has more optional parts.
     A checkpoint appears under its name only when it is complete.
     """
 
@@ -38,7 +40,7 @@ class Checkpoints:
         A step that is there already is left as it is.
         """
         if self.latest() != step:
-            self._manager.save_checkpointables(step, {"state": state, "meta": meta})
+            self._manager.save_checkpointables(step, {"state": _by_name(state), "meta": meta})
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """The state and meta of a step, in the structure, types and placement of `like`.
@@ -46,7 +48,7 @@ class Checkpoints:
         Raises `UserError` where the files are damaged or belong to another network.
         """
         abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), _by_name(like)
         )
         try:
             loaded = self._manager.load_checkpointables(step, {"state": abstract, "meta": None})
@@ -56,11 +58,18 @@ class Checkpoints:
                 f"({type(error).__name__}); delete that folder to go on from an earlier one, "
                 "or train anew with --restart"
             ) from error
-        return loaded["state"], loaded["meta"]
+        arrays = [loaded["state"][name] for name in _by_name(like)]
+        return jax.tree.unflatten(jax.tree.structure(like), arrays), loaded["meta"]
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
+
+
+def _by_name(state: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their place, in its order."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def delete_run(folder: Path) -> None:

@@ -244,3 +244,26 @@ def test_a_run_goes_on_with_other_habits_but_not_as_another_run(tmp_path):
         with pytest.raises(UserError, match=f"holds another run .--{name} "):
             claim(dataclasses.replace(config, **{name: value}))
     assert (folder / "config.toml").read_text() == written
+
+
+class Layer(eqx.Module):
+    weight: jax.Array
+
+
+class WithBias(eqx.Module):
+    bias: jax.Array | None
+    weight: jax.Array
+
+
+def test_a_checkpoint_opens_in_code_that_has_more_optional_parts(tmp_path):
+    written = Checkpoints(tmp_path)
+    written.save(3, {"net": Layer(jnp.arange(4.0))}, {"drawn": 7})
+    written.close()
+    like = {"net": WithBias(None, jnp.zeros(4))}
+    opened = Checkpoints(tmp_path)
+    state, meta = opened.restore(3, like)
+    np.testing.assert_array_equal(state["net"].weight, jnp.arange(4.0))
+    assert state["net"].bias is None and meta == {"drawn": 7}
+    with pytest.raises(UserError, match="another network"):
+        opened.restore(3, {"net": WithBias(jnp.zeros(2), jnp.zeros(4))})
+    opened.close()
