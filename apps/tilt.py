@@ -1,0 +1,244 @@
+"""Steers a trained run by a reward: `python -m apps.tilt --reward brightness`."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from apps._main import launch
+from apps._progress import Meter
+from apps._table import console, markdown, print_table, save
+from apps._tilt.self_test import self_test
+from core.condition import Condition
+from core.errors import UserError, require
+from core.gallery import draw_blocks
+from core.plugin import find_plugin
+from core.sampling import SAMPLERS
+from core.steering.catalogue import make_reward
+from core.steering.prior import OdeMap
+from core.steering.reward import check_reward
+from core.steering.steering import Steered, Steering, Tilt, find_steering, steer
+from core.train.cli import parse_flags
+from core.train.run import Run, open_run
+
+COLUMNS = (
+    "method", "exact", "reward", "best", "diversity", "log Z", "ESS", "starts",
+    "evaluations", "reward calls",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TiltConfig:
+    """Draws from `p(x) exp(lambda r(x)) / Z`, where p is the law of a run's samples.
+
+    Methods: smc (start here: exact weights from few particles), snis (scored samples), bon (best of
+    N; a search, not a law), pcn and slice (Markov chains in the noise). Rewards: brightness,
+    symmetry[:WIDTH], target[:INDEX], mask[:INDEX] (complete the right half of an example of the
+    data), compressibility (JPEG bytes, no gradient), python:module:function. Writes samples with
+    their weights (npz), a picture and the table under <run>/tilt.
+    """
+
+    run: str = "runs/imf-digits"
+    """Run folder."""
+    plugin: tuple[str, ...] = ("smc",)
+    """Methods of steering, side by side: smc snis bon pcn slice."""
+    reward: tuple[str, ...] = ("brightness",)
+    """Rewards, which are added up."""
+    weights: tuple[float, ...] = ()
+    """A factor for each reward; default 1."""
+    strength: float = 2.0
+    """How strongly to tilt, in standard deviations of the reward: lambda = strength / sd(r)."""
+    lam: float | None = None
+    """lambda itself, in place of --strength; 1 for log-likelihoods such as mask."""
+    n: int = 64
+    """Particles of an island."""
+    islands: int = 8
+    """Independent islands, whose spread is the error."""
+    budget: int = 0
+    """Network evaluations of each method, in place of --islands; one backward counts as two."""
+    steps: int | None = None
+    """smc: steps from noise to data; default 8."""
+    look: str | None = None
+    """smc: look-ahead, map, tweedie or naive."""
+    twist: bool | None = None
+    """smc: shift particles by the reward's gradient; default: where it has one."""
+    moves: int | None = None
+    """pcn, slice: moves of each chain; default 64."""
+    label: int | None = None
+    """Class to draw from; default: all (the null class)."""
+    seed: int = 0
+    """Seed."""
+    show: int = 20
+    """Samples in the picture, of each method."""
+    out: str | None = None
+    """Output folder; default <run>/tilt."""
+    self_test: bool = False
+    """Check every method against closed-form answers instead; exit status 1 if one fails."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    """Steers and writes, or tests itself."""
+    config = parse_flags(TiltConfig, argv)
+    if config.self_test:
+        result = self_test()
+        if not result["passed"]:
+            sys.exit(1)
+        return result if config.json else None
+    require(
+        min(config.n, config.islands, config.show) >= 1 and min(config.seed, config.budget) >= 0,
+        "--n, --islands and --show must be at least 1, --seed and --budget at least 0",
+    )
+    methods = {name: configured(name, config) for name in config.plugin}
+    run = open_run(config.run)
+    tilt, prior = tilt_of(run, config)
+    for name, method in methods.items():
+        check_method(name, method, tilt, run)
+    folder = Path(config.out or Path(config.run) / "tilt")
+    make_folder(folder)
+    rows, blocks = [prior_row(prior, tilt)], [prior[: config.show]]
+    for name, method in methods.items():
+        steered = steered_by(name, method, tilt, config)
+        rows.append(method_row(name, method, steered, tilt))
+        blocks.append(steered.draw(config.show))
+        np.savez_compressed(folder / f"{name}.npz", samples=steered.x, weights=steered.weights)
+    picture = folder / "samples.png"
+    dataset = dataclasses.replace(run.built.dataset, num_classes=0)
+    draw_blocks(dataset, blocks, picture, " + ".join(config.reward), ["prior", *methods])
+    title = f"{config.run} tilted by {' + '.join(config.reward)}, lambda {float(tilt.strength):.4g}"
+    print_table(title, COLUMNS, rows)
+    console.print(f"wrote {picture} and the samples with their weights beside it")
+    result = {"run": config.run, "reward": config.reward, "lambda": float(tilt.strength)}
+    result |= {"rows": rows, "picture": str(picture)}
+    save(str(folder / "table.json"), result, markdown(title, COLUMNS, rows))
+    return result if config.json else None
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the output folder. Raises `UserError` where it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror}); choose another --out") from None
+
+
+def steered_by(name: str, method: Steering, tilt: Tilt, config: TiltConfig) -> Steered:
+    """The method's samples; a line on the screen where few particles carry the weight."""
+    islands = islands_of(method, tilt, config)
+    with Meter(name, islands) as meter:
+        steered = steer(
+            method, tilt, n=config.n, islands=islands, key=jr.key(config.seed), progress=meter.more
+        )
+    if method.normalises and steered.ess[-1] < 0.1:
+        console.print(
+            f"warning: {name}: few particles carry the weight (effective share "
+            f"{steered.ess[-1]:.3f}); lower --strength, or try smc"
+        )
+    return steered
+
+
+def configured(name: str, config: TiltConfig) -> Steering:
+    """The method with those settings that it has."""
+    method = find_steering(name)()
+    given = {key: getattr(config, key) for key in ("steps", "look", "twist", "moves")}
+    own = {k: v for k, v in given.items() if v is not None and hasattr(method, k)}
+    return dataclasses.replace(method, **own)
+
+
+def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
+    """What is drawn from, and samples of the prior, on which the reward's spread is measured."""
+    dataset, flow_map = run.built.dataset, run.flow_map
+    reward = make_reward(config.reward, config.weights, dataset)
+    if SAMPLERS[run.built.method.sampler].needs == "velocity":
+        flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
+    classes, label = dataset.num_classes, config.label
+    require(label is None or 0 <= label < classes, f"--label {label}: classes 0 to {classes - 1}")
+    chosen = classes if label is None else label
+    cond = Condition(label=jnp.asarray(chosen)) if classes else None
+    tilt = Tilt(flow_map, reward, jnp.asarray(1.0), tuple(dataset.shape), cond)
+    start = flow_map.path.time_of_unit(1.0)
+    end = flow_map.path.time_of_unit(0.0)
+    noise = tilt.noise(jr.key(config.seed + 1), 512)
+    prior = jax.jit(jax.vmap(lambda z: flow_map(z, start, end, cond)))(noise)
+    spread = float(jnp.std(check_reward(reward, prior)))
+    strength = config.strength / max(spread, 1e-12) if config.lam is None else config.lam
+    return dataclasses.replace(tilt, strength=jnp.asarray(strength)), np.asarray(prior)
+
+
+def check_method(name: str, method: Steering, tilt: Tilt, run: Run) -> None:
+    """Raises `UserError` where the method cannot serve this reward or this run."""
+    require(
+        tilt.reward.differentiable or not method.needs_gradient(tilt.reward),
+        f"{name} takes the reward's gradient, and this reward has none: add --no-twist",
+    )
+    look = getattr(method, "look", "map")
+    require(
+        look != "tweedie" or tilt.flow_map.two_times,
+        f"{run.config.plugin} has learned no velocity, so there is no tweedie look-ahead; "
+        "use --look map",
+    )
+    only_noise = find_plugin(run.config.plugin).most_nfe == 1
+    require(
+        not only_noise or not hasattr(method, "rho") or getattr(method, "steps", 1) == 1,
+        f"{run.config.plugin} jumps from noise only: use snis, bon, pcn or slice",
+    )
+
+
+def islands_of(method: Steering, tilt: Tilt, config: TiltConfig) -> int:
+    """How many islands the budget pays for, or those asked for."""
+    if not config.budget:
+        return config.islands
+    per_island = config.n * method.cost(tilt.reward).total * tilt.flow_map.evaluations
+    return max(config.budget // per_island, 1)
+
+
+def prior_row(prior: np.ndarray, tilt: Tilt) -> dict[str, Any]:
+    """The row of the map's own samples."""
+    values = np.asarray(check_reward(tilt.reward, jnp.asarray(prior)))
+    return {
+        "method": "prior",
+        "reward": f"{values.mean():.4g}",
+        "best": float(values.max()),
+        "diversity": diversity(prior[:256]),
+    }
+
+
+def method_row(name: str, method: Steering, steered: Steered, tilt: Tilt) -> dict[str, Any]:
+    """The row of a method."""
+    values = np.asarray(jax.vmap(tilt.reward)(jnp.asarray(steered.x)), np.float64)
+    cost, particles = method.cost(tilt.reward), len(steered.x)
+    mean = float(steered.weights @ values)
+    effective = 1 / float(np.sum(steered.weights**2))
+    spread = float(np.sqrt(steered.weights @ (values - mean) ** 2 / effective))
+    log_z = f"{steered.log_z:.3f} ± {steered.log_z_error:.3f}" if method.normalises else None
+    return {
+        "method": name,
+        "exact": method.exact,
+        "reward": f"{mean:.4g} ± {spread:.2g}",
+        "best": float(values.max()),
+        "diversity": diversity(steered.draw(256)),
+        "log Z": log_z,
+        "ESS": float(steered.ess[-1]) if method.normalises else None,
+        "starts": steered.starts if method.normalises else None,
+        "evaluations": particles * cost.total * tilt.flow_map.evaluations,
+        "reward calls": particles * cost.reward,
+    }
+
+
+def diversity(samples: np.ndarray) -> float:
+    """The mean distance between two samples."""
+    flat = samples.reshape(len(samples), -1).astype(np.float64)
+    squares = (flat**2).sum(axis=1)
+    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0))
+    return float(distances.sum() / (len(flat) * (len(flat) - 1)))
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,87 @@
+"""Priors and rewards whose tilted law is known in closed form."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from core.oracle import GaussianProblem, OracleMap, Problem, mixture_1d
+from core.path import LinearPath
+from core.steering.reward import Function, Linear, Quadratic, Reward
+from core.steering.steering import Tilt
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """A tilt with the exact map of its prior, and the answers.
+
+    **Fields:** `log_z`; `mean` and `covariance` of the tilted law; `left`, the mass of the left
+    mode where the prior has two.
+    """
+
+    problem: Problem
+    reward: Reward
+    log_z: float
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    def tilt(self) -> Tilt:
+        """The tilt, on the linear path."""
+        exact = OracleMap(problem=self.problem, path=LinearPath())
+        return Tilt(exact, self.reward, jnp.ones(()), self.problem.shape)
+
+
+def gaussian_linear(mean: list, covariance: list, a: list) -> Fixture:
+    """`N(m, C)` tilted by `a . x`: `N(m + C a, C)`, `log Z = a . m + a . C a / 2`."""
+    m, C, w = np.asarray(mean), np.asarray(covariance), np.asarray(a)
+    log_z = float(w @ m + w @ C @ w / 2)
+    problem = GaussianProblem(jnp.asarray(m), jnp.asarray(C))
+    return Fixture(problem, Linear(jnp.asarray(w)), log_z, m + C @ w, C)
+
+
+def gaussian_quadratic(mean: list, covariance: list, y: list, H: list) -> Fixture:
+    """`N(m, C)` tilted by `-(x - y)' H (x - y) / 2`: a Gaussian again."""
+    m, C, y_, H_ = (np.asarray(v, np.float64) for v in (mean, covariance, y, H))
+    precision = np.linalg.inv(C)
+    after = np.linalg.inv(precision + H_)
+    centre = after @ (precision @ m + H_ @ y_)
+    log_z = 0.5 * np.log(np.linalg.det(after) / np.linalg.det(C))
+    log_z -= 0.5 * (m @ precision @ m + y_ @ H_ @ y_ - centre @ (precision + H_) @ centre)
+    problem = GaussianProblem(jnp.asarray(m), jnp.asarray(C))
+    reward = Quadratic(jnp.asarray(y_), jnp.asarray(H_))
+    return Fixture(problem, reward, float(log_z), centre, after)
+
+
+def by_quadrature(weights: list, means: list, stds: list, reward: Reward) -> Fixture:
+    """A mixture on the line under any reward, its answers by a fine sum."""
+    problem = mixture_1d(*(jnp.asarray(v) for v in (weights, means, stds)))
+    x = np.linspace(min(means) - 12 * max(stds), max(means) + 12 * max(stds), 400_001)
+    parts = [w * np.exp(-0.5 * ((x - m) / d) ** 2) / d for w, m, d in zip(weights, means, stds)]
+    density = sum(parts) / np.sqrt(2 * np.pi)
+    r = np.asarray(jax.vmap(reward)(jnp.asarray(x)[:, None]), np.float64)
+    tilted = density * np.exp(r)
+    step = x[1] - x[0]
+    Z = tilted.sum() * step
+    mean = (x * tilted).sum() * step / Z
+    variance = ((x - mean) ** 2 * tilted).sum() * step / Z
+    return Fixture(problem, reward, float(np.log(Z)), np.array([mean]), np.array([[variance]]))
+
+
+def rare_mode(x: Float[Array, "1"]) -> Float[Array, ""]:
+    """A classifier for the left mode: `log sigmoid(-4 (x + 0.6))`."""
+    return jax.nn.log_sigmoid(-4 * (x[0] + 0.6))
+
+
+def fixtures() -> dict[str, Fixture]:
+    """The closed-form cases of the self-test by name."""
+    plane = [0.5, -0.3], [[1.44, 0.6], [0.6, 0.61]]
+    return {
+        "G1": gaussian_linear([0.4], [[1.5]], [1.2]),
+        "G1q": gaussian_quadratic([0.4], [[1.5]], [1.2], [[2.0]]),
+        "G2": gaussian_linear(*plane, [1.0, -0.7]),
+        "G2 inpainting": gaussian_quadratic(*plane, [1.0, 0.0], [[1 / 0.09, 0.0], [0.0, 0.0]]),
+        "M1": by_quadrature([0.3, 0.7], [-2.0, 1.0], [0.5, 0.4], Linear(jnp.ones(1))),
+        "M2": by_quadrature([0.1, 0.9], [-2.0, 1.0], [0.3, 0.3], Function(rare_mode)),
+    }

@@ -1,0 +1,45 @@
+"""The map that is steered: a run's own, or the end of its probability flow."""
+
+import diffrax
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from core.condition import Condition
+from core.flow_map import FlowMap
+from core.path import Path
+from core.solve import Fixed, solve_average_velocity
+
+
+class OdeMap(FlowMap):
+    """The flow map of a velocity, by Heun steps: for runs that have learned no jumps.
+
+    `F(x, s, t)` solves the probability-flow ODE, two evaluations a step. Reverse mode works, so the
+    gradient of a reward passes through the solve.
+    """
+
+    flow_map: FlowMap
+    path: Path
+    steps: int = eqx.field(static=True, default=8)
+
+    def average_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
+        def velocity(y: Float[Array, "*shape"], u: Float[Array, ""]) -> Float[Array, "*shape"]:
+            return self.flow_map.velocity(y, u, cond)
+
+        adjoint = diffrax.RecursiveCheckpointAdjoint()
+        method = Fixed("heun", self.steps)
+        return solve_average_velocity(velocity, x, s, t, method=method, adjoint=adjoint).x
+
+    def velocity(
+        self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
+    ) -> Float[Array, "*shape"]:
+        return self.flow_map.velocity(x, t, cond)
+
+    @property
+    def evaluations(self) -> int:
+        return 2 * self.steps

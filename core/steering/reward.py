@@ -1,0 +1,114 @@
+"""Rewards: what samples are steered towards."""
+
+import abc
+import importlib
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from core.errors import UserError
+
+
+class Reward(eqx.Module):
+    """`r(x)` of one example in network values (images in [-1, 1], height by width by channels)."""
+
+    differentiable: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
+        """The reward, one number."""
+
+
+class Sum(Reward):
+    """`sum_i weights_i r_i(x)`."""
+
+    rewards: tuple[Reward, ...]
+    weights: tuple[float, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
+        parts = [w * r(x) for w, r in zip(self.weights, self.rewards, strict=True)]
+        return jnp.sum(jnp.stack(parts))
+
+
+class Brightness(Reward):
+    """The mean of the pixels on the scale from 0 (black) to 1 (white)."""
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
+        return jnp.mean((x + 1) / 2)
+
+
+class Symmetry(Reward):
+    """`-|x - mirror(x)|^2 / (2 width^2)`, mirrored left to right."""
+
+    width: float = 1.0
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
+        return -jnp.sum((x - jnp.flip(x, axis=1)) ** 2) / (2 * self.width**2)
+
+
+class Target(Reward):
+    """`-|m (x - y)|^2 / (2 noise^2)`: the log-likelihood of an observation `y` of what the mask `m`
+    shows, up to its constant. With the whole mask, closeness to one example."""
+
+    y: Float[Array, "*shape"]
+    mask: Float[Array, "*shape"]
+    noise: float = 0.3
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
+        return -jnp.sum(self.mask * (x - self.y) ** 2) / (2 * self.noise**2)
+
+
+class Linear(Reward):
+    """`a . x`, whose tilt of a Gaussian is known."""
+
+    a: Float[Array, "*shape"]
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
+        return jnp.sum(self.a * x)
+
+
+class Quadratic(Reward):
+    """`-(x - y)' H (x - y) / 2`, whose tilt of a Gaussian is known."""
+
+    y: Float[Array, " dim"]
+    H: Float[Array, "dim dim"]
+
+    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
+        return -0.5 * (x - self.y) @ self.H @ (x - self.y)
+
+
+class Function(Reward):
+    """A function of JAX arrays, `--reward python:module:function`."""
+
+    function: Callable[[Array], Any] = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Array:
+        return jnp.asarray(self.function(x))
+
+
+def load_function(name: str) -> Function:
+    """The reward `module:function`. Raises `UserError` where there is none."""
+    module, _, attribute = name.partition(":")
+    try:
+        return Function(getattr(importlib.import_module(module), attribute))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"--reward python:{name} names no function ({error}); give python:module:function"
+        ) from None
+
+
+def check_reward(reward: Reward, x: Float[Array, " n *shape"]) -> Float[Array, " n"]:
+    """The rewards of these examples. Raises `UserError` unless each is one finite number."""
+    values = jax.vmap(reward)(x)
+    if values.shape != (len(x),):
+        raise UserError(
+            f"the reward of one example has shape {values.shape[1:]}; it must be a single number"
+        )
+    bad = int(jnp.sum(~jnp.isfinite(values)))
+    if bad:
+        raise UserError(f"the reward is not finite for {bad} of {len(x)} samples; mend it first")
+    return values

@@ -1,0 +1,7 @@
+"""Steering by a reward: from scored samples to sequential Monte Carlo."""
+
+from plugins.steering.bon import SNIS as SNIS
+from plugins.steering.bon import BestOfN as BestOfN
+from plugins.steering.noise import PCN as PCN
+from plugins.steering.noise import Slice as Slice
+from plugins.steering.smc import SMC as SMC

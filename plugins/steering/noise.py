@@ -1,0 +1,124 @@
+"""Markov chains on the noise of the one-step map: exact for that map's law in the long run.
+
+    z ~ N(z; 0, I) exp(lambda r(F(z, 1, 0)))      then x = F(z, 1, 0) has the tilted law
+
+No Jacobian is needed. A particle is a chain; its last state is the sample.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Key
+
+from core.errors import require
+from core.steering.look import Jump
+from core.steering.reward import Reward
+from core.steering.steering import Cost, Island, Steering, Tilt, register_steering
+from core.steering.weights import effective
+
+
+@dataclass(frozen=True)
+class NoiseChain(Steering):
+    """Chains in standard normal noise."""
+
+    exact: ClassVar[bool] = True
+
+    moves: int = 64
+    """Moves of each chain; the first ones forget the start."""
+
+    def __post_init__(self):
+        require(self.moves >= 1, f"--moves must be at least 1, got {self.moves}")
+
+    @abc.abstractmethod
+    def last(
+        self, tilt: Tilt, z: Float[Array, "*shape"], key: Key[Array, ""]
+    ) -> Float[Array, "*shape"]:
+        """The last state of one chain."""
+
+    def island(self, tilt: Tilt, n: int, key: Key[Array, ""]) -> Island:
+        key_start, key_moves = jr.split(key)
+        z = jax.vmap(lambda k: jr.normal(k, tilt.shape))(jr.split(key_start, n))
+        z = jax.vmap(lambda z, k: self.last(tilt, z, k))(z, jr.split(key_moves, n))
+        x = jax.vmap(lambda z: self.sample(tilt, z))(z)
+        even = jnp.zeros(n)
+        return Island(x, even, jnp.zeros(()), effective(even)[None], jnp.arange(n))
+
+    def sample(self, tilt: Tilt, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """`F(z, 1, 0)`, with the noise at the path's scale."""
+        path = tilt.flow_map.path
+        start = path.time_of_unit(1.0)
+        return Jump()(tilt.flow_map, path.sigma(start) * path.noise_std * z, start, tilt.cond)
+
+    def log_tilt(self, tilt: Tilt, z: Float[Array, "*shape"]) -> Float[Array, ""]:
+        """`lambda r` of the sample."""
+        return tilt.log_tilt(self.sample(tilt, z))
+
+
+@register_steering
+@dataclass(frozen=True)
+class PCN(NoiseChain):
+    """Preconditioned Crank-Nicolson: `z' = sqrt(1 - b^2) z + b xi`, accepted by the reward."""
+
+    name: ClassVar[str] = "pcn"
+    source: ClassVar[str] = "arXiv 1202.0709"
+
+    step: float = 0.5
+    """Size b of a move, in (0, 1]."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.step <= 1, f"--step must be in (0, 1], got {self.step}")
+
+    def cost(self, reward: Reward) -> Cost:
+        del reward
+        return Cost(forward=self.moves + 2, reward=self.moves + 1)
+
+    def last(
+        self, tilt: Tilt, z: Float[Array, "*shape"], key: Key[Array, ""]
+    ) -> Float[Array, "*shape"]:
+        def move(state, key):
+            z, level = state
+            key_noise, key_accept = jr.split(key)
+            other = jnp.sqrt(1 - self.step**2) * z + self.step * jr.normal(key_noise, z.shape)
+            raised = self.log_tilt(tilt, other)
+            accepted = jnp.log(jr.uniform(key_accept)) < raised - level
+            return (jnp.where(accepted, other, z), jnp.where(accepted, raised, level)), None
+
+        start = z, self.log_tilt(tilt, z)
+        return jax.lax.scan(move, start, jr.split(key, self.moves))[0][0]
+
+
+@register_steering
+@dataclass(frozen=True)
+class Slice(NoiseChain):
+    """Elliptical slice sampling: no step size and no gradient; BlackJAX's kernel."""
+
+    name: ClassVar[str] = "slice"
+    source: ClassVar[str] = "arXiv 1001.0175, 2510.05849"
+
+    def cost(self, reward: Reward) -> Cost:
+        """About: each move tries until it lands above the level, two or three times."""
+        del reward
+        return Cost(forward=3 * self.moves + 2, reward=3 * self.moves + 1)
+
+    def last(
+        self, tilt: Tilt, z: Float[Array, "*shape"], key: Key[Array, ""]
+    ) -> Float[Array, "*shape"]:
+        size = z.size
+        kernel = blackjax.elliptical_slice(
+            lambda flat: self.log_tilt(tilt, flat.reshape(z.shape)),
+            mean=jnp.zeros(size),
+            cov=jnp.ones(size),
+        )
+
+        def move(state: Any, key: Key[Array, ""]) -> tuple[Any, None]:
+            return kernel.step(key, state)[0], None
+
+        start: Any = kernel.init(z.reshape(-1), None)
+        end, _ = jax.lax.scan(move, start, jr.split(key, self.moves))
+        return end.position.reshape(z.shape)
