@@ -69,7 +69,7 @@ class TiltConfig:
     twist: bool | None = None
     """smc: shift particles by the reward's gradient; default: where it has one."""
     moves: int | None = None
-    """pcn, slice: moves of each chain; default 64."""
+    """pcn, slice: moves of each chain; default 128 and 64."""
     label: int | None = None
     """Class to draw from; default: all (the null class)."""
     seed: int = 0

@@ -22,8 +22,8 @@ METHODS: dict[str, Steering] = {
     "smc, tweedie": SMC(look="tweedie"),
     "smc, naive": SMC(look="naive"),
     "smc, rho 0.5": SMC(rho=0.5),
-    "pcn": PCN(moves=48),
-    "slice": Slice(moves=24),
+    "pcn": PCN(moves=160),
+    "slice": Slice(moves=80),
 }
 
 

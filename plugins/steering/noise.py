@@ -67,6 +67,7 @@ class PCN(NoiseChain):
     name: ClassVar[str] = "pcn"
     source: ClassVar[str] = "arXiv 1202.0709"
 
+    moves: int = 128
     step: float = 0.5
     """Size b of a move, in (0, 1]."""
 
