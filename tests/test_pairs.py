@@ -7,7 +7,7 @@ import numpy as np
 
 from core.data import DATA
 from core.oracle import GaussianProblem, OracleMap
-from core.pairs import teacher_pairs
+from core.pairs import nearest_pairs, teacher_pairs
 from core.path import TrigPath
 from core.solve import Fixed
 from core.teacher import MapTeacher
@@ -43,3 +43,15 @@ def test_reflow_trains_on_as_many_pairs_as_asked_for():
     teacher = MapTeacher(OracleMap(problem=PROBLEM, path=TrigPath()))
     made = Reflow(pairs=30, solver_steps=2).dataset(data, teacher, key=jr.key(0))
     assert len(made) == 30 and made.noise is not None and made.labels is None
+
+
+def test_the_farthest_pairs_are_left_out():
+    _, _, made = pairs(40)
+    kept = nearest_pairs(made, 0.75)
+    apart = np.linalg.norm(made.examples - made.noise, axis=1)
+    assert len(kept) == 30 and len(kept.labels) == 30
+    left = np.linalg.norm(kept.examples - kept.noise, axis=1)
+    assert left.max() <= np.sort(apart)[29] and nearest_pairs(made, 1.0) is made
+    places = [int(np.flatnonzero(made.noise[:, 0] == z)[0]) for z in kept.noise[:, 0]]
+    assert places == sorted(places)
+    np.testing.assert_array_equal(kept.labels, made.labels[places])
