@@ -36,7 +36,7 @@ def test_a_run_of_drift_is_measured_on_features(tmp_path, monkeypatch):
     features_app.main(TINY)
     drift = [
         "--plugin", "drift", "--data", "digits", "--net.width", "16", "--net.depth", "1",
-        "--net.guidance", "--plugin.guidance", "3", "--plugin.kappa", "2", "--batch", "64",
+        "--plugin.guidance", "3", "--plugin.kappa", "2", "--batch", "64",
         "--steps", "2", "--dispatch", "2", "--evals", "1", "--run", "run",
     ]  # fmt: skip
     train_app.main(drift)
@@ -45,7 +45,7 @@ def test_a_run_of_drift_is_measured_on_features(tmp_path, monkeypatch):
     guided = eval_app.main([*flags, "--guidance", "3", "--json"])
     assert plain is not None and guided is not None
     assert plain["rows"][0]["features"] == "runs/features-digits"
-    assert guided["sampling"]["guidance"] == 3
+    assert guided["sampling"]["guidance"] == (3.0,) and guided["rows"][0]["guidance"] == 3
     with pytest.raises(UserError, match="unknown feature set or folder of features"):
         eval_app.main([*flags[:-1], "runs/nowhere"])
     with pytest.raises(UserError, match="--guidance must be at least 1"):
