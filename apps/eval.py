@@ -110,7 +110,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     out = Path(config.out or Path(config.run) / "eval.json")
     save(result, out)
     if len(scales) > 1:
-        picture = guidance_curves(rows, reference, out.with_name(f"{out.stem}_guidance.png"))
+        place = out.with_name(f"{out.stem}_guidance.png")
+        picture = guidance_curves(rows, reference, place, config.run)
         console.print(f"wrote {picture}")
     return result if config.json else None
 
