@@ -64,7 +64,9 @@ def test_the_guidance_scale_reaches_the_network():
     flow_map, times = AverageVelocityMap(net, LinearPath()), uniform_grid(LinearPath(), 1)
     sampler = SAMPLERS["pushforward"]
     for labels in (5, np.arange(5)):
-        out = generate(flow_map, sampler, times, (2,), labels, key=jr.key(0), guidance=2.5)
+        out = generate(
+            flow_map, sampler, times, (2,), labels, key=jr.key(0), guidance=(2.5, 0.0, 1.0)
+        )
         assert np.allclose(out.x, 2.5, atol=1e-5)
 
 
