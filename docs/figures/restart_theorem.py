@@ -48,7 +48,8 @@ def main() -> None:
 def distance(steps: int, gamma: float) -> float:
     """W2 between the data and the samples of the wrong map; `gamma` as in `core.sampling`."""
     path = LinearPath()
-    exact = OracleMap(GaussianProblem(jnp.zeros(1), DATA_STD**2 * jnp.eye(1)), path)
+    problem = GaussianProblem(jnp.zeros(1), DATA_STD**2 * jnp.eye(1))
+    exact = OracleMap(problem=problem, path=path)
     times, variance = uniform_grid(path, steps), 1.0
     for s, t in zip(times[:-1], times[1:]):
         u = float(path.time_of_eta((1 - gamma**2) ** 0.5 * path.eta(t)))
