@@ -71,7 +71,7 @@ class TiltConfig:
     moves: int | None = None
     """pcn, slice: moves of each chain; default 128 and 64."""
     label: int | None = None
-    """Class to draw from; default: all (the null class)."""
+    """Class to draw from; default: all together, where the run has learned that."""
     seed: int = 0
     """Seed."""
     show: int = 20
@@ -160,6 +160,11 @@ def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
         flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
     classes, label = dataset.num_classes, config.label
     require(label is None or 0 <= label < classes, f"--label {label}: classes 0 to {classes - 1}")
+    require(
+        not classes or label is not None or knows_all(run),
+        "this run has learned each class but not all together (--plugin.label-drop 0): name a "
+        "--label",
+    )
     chosen = classes if label is None else label
     cond = Condition(label=jnp.asarray(chosen)) if classes else None
     tilt = Tilt(flow_map, reward, jnp.asarray(1.0), tuple(dataset.shape), cond)
@@ -170,6 +175,13 @@ def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
     spread = float(jnp.std(check_reward(reward, prior)))
     strength = config.strength / max(spread, 1e-12) if config.lam is None else config.lam
     return dataclasses.replace(tilt, strength=jnp.asarray(strength)), np.asarray(prior)
+
+
+def knows_all(run: Run) -> bool:
+    """Whether the null class was trained, which stands for all classes together."""
+    flags = run.config.plugin_flags
+    guidance = getattr(flags, "guidance", None)
+    return getattr(flags, "label_drop", 0) > 0 or bool(getattr(guidance, "on", False))
 
 
 def check_method(name: str, method: Steering, tilt: Tilt, run: Run) -> None:
