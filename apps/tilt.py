@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from apps._main import launch
 from apps._progress import Meter
@@ -246,10 +247,7 @@ def method_row(name: str, method: Steering, steered: Steered, tilt: Tilt) -> dic
 
 def diversity(samples: np.ndarray) -> float:
     """The mean distance between two samples."""
-    flat = samples.reshape(len(samples), -1).astype(np.float64)
-    squares = (flat**2).sum(axis=1)
-    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0))
-    return float(distances.sum() / (len(flat) * (len(flat) - 1)))
+    return float(pdist(samples.reshape(len(samples), -1)).mean())
 
 
 if __name__ == "__main__":

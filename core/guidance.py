@@ -114,7 +114,7 @@ class Guide(eqx.Module):
             return None
         n, (low, high) = len(dropped), self.config.interval
         u, a, b = jr.uniform(key, (3, n))
-        w = _power_law(u, self.config.scale, self.config.most, self.config.tilt)
+        w = power_law(u, self.config.scale, self.config.most, self.config.tilt)
         half = (high - low) / 2 if self.config.draw_interval else 0.0
         a = jnp.where(diagonal, low, low + half * a)
         b = jnp.where(diagonal, high, high - half * b)
@@ -155,7 +155,7 @@ class Guide(eqx.Module):
         return jnp.where(inside, w, 1.0).astype(row.s.dtype)
 
 
-def _power_law(u: Float[Array, " n"], least: float, most: float, tilt: float) -> Float[Array, " n"]:
+def power_law(u: Float[Array, " n"], least: float, most: float, tilt: float) -> Float[Array, " n"]:
     """The quantiles `u` of the density `w^-tilt` on `[least, most]`."""
     if tilt == 1:
         return least * (most / least) ** u

@@ -31,9 +31,10 @@ def self_test(*, n: int = 64, islands: int = 400, seed: int = 0) -> dict[str, An
     """The largest score, in standard errors, of `E[Z_hat] / Z - 1` and of the weighted mean; each
     must be at most 4. The weights dropped, the mean must miss: that is the control."""
     rows = []
-    cases = fixtures()
+    with jax.enable_x64(True):
+        cases = fixtures()
     with jax.enable_x64(True), Meter("self-test", len(cases) * len(METHODS)) as meter:
-        for fixture_name, fixture in fixtures().items():
+        for fixture_name, fixture in cases.items():
             for name, method in METHODS.items():
                 steered = steer(
                     method, fixture.tilt(), n=n, islands=islands, key=jr.key(seed), together=100

@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
 from core.condition import Condition
+from core.guidance import power_law
 from core.objective import Batch, Metrics, Objective, Players
 from core.path import Path
 from core.perception import Identity, Perception
@@ -48,10 +49,7 @@ class Guidance:
         """The scales of `n` groups, by the inverse of the distribution function."""
         if self.kappa is None:
             return jnp.full(n, self.scale)
-        share, power = jr.uniform(key, (n,)), 1 - self.kappa
-        if power == 0:
-            return self.scale**share
-        return (1 + share * (self.scale**power - 1)) ** (1 / power)
+        return power_law(jr.uniform(key, (n,)), 1.0, self.scale, self.kappa)
 
 
 class DriftObjective(Objective):
