@@ -8,10 +8,12 @@ those of its teacher or of the run that it starts from included. Stages are ordi
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+import tyro
 
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
@@ -40,7 +42,7 @@ METHODS: dict[str, tuple[Stage, ...]] = {
         VELOCITY,
         Stage("dmf", 0.5, start="fm", flags=("--net.encoder-depth", "3")),
     ),
-    "rmf": (VELOCITY, Stage("rmf", 0.5, teacher="fm")),
+    "rmf": (VELOCITY, Stage("rmf", 0.5, teacher="fm", flags=("--plugin.solver-steps", "8"))),
     "cmt, then mf": (
         VELOCITY,
         Stage("cmt", 0.25, teacher="fm"),
@@ -48,6 +50,8 @@ METHODS: dict[str, tuple[Stage, ...]] = {
     ),
 }
 NFES = (1, 2, 4)
+PAIR = 16 / 3.75
+"""Evaluations that a pair of reflow costs, by those of an example in a step of `rmf`."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,19 @@ class FamilyConfig:
     """Trains MeanFlow and its descendants on one data set at one total number of steps.
 
     Fréchet distance on pixels and, where the data have labels, nearest-neighbour accuracy at 1, 2
-    and 4 evaluations: mean and standard deviation over seeds.
+    and 4 evaluations: mean and standard deviation over seeds. What follows -- goes to every run:
+
+        python -m benchmarks.meanflow_family --data idx -- --data.path FOLDER --net.width 96
     """
 
     data: str = "digits"
     """Data set of images."""
     steps: int = 2300
     """Training steps of all stages of a method together."""
+    batch: int = 128
+    """Examples of a step."""
+    pairs: int = 8192
+    """Pairs that reflow's teacher makes, by 8 Heun steps; paid for by fewer steps of training."""
     seeds: int = 3
     """Number of seeds, from 0 on."""
     methods: tuple[str, ...] = tuple(METHODS)
@@ -70,15 +80,17 @@ class FamilyConfig:
     """Folder of the runs."""
     table: str | None = None
     """JSON file to write; the table is written beside it as Markdown."""
-    flags: str = ""
-    """Flags for every run, in quotes: "--data.path FOLDER --net.width 96"."""
+    flags: tyro.conf.Suppress[tuple[str, ...]] = ()
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Trains what is missing and prints the table."""
-    config = parse_flags(FamilyConfig, argv)
+    own, rest = (
+        (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    )
+    config = replace(parse_flags(FamilyConfig, own), flags=tuple(rest))
     unknown = set(config.methods) - set(METHODS)
     if unknown:
         raise UserError(f"unknown methods {sorted(unknown)}; choose from {', '.join(METHODS)}")
@@ -112,16 +124,24 @@ def closing(config: FamilyConfig, name: str, seed: int) -> dict[str, Any]:
 def train(config: FamilyConfig, stage: Stage, folders: dict[str, Path], seed: int) -> None:
     """One stage in a process of its own."""
     flags = ["--plugin", stage.plugin, "--data", config.data, "--seed", str(seed)]
-    flags += ["--steps", str(round(stage.share * config.steps))]
+    flags += ["--batch", str(config.batch), "--steps", str(steps(config, stage))]
     flags += ["--run", str(folders[stage.plugin]), "--sample-every", "0"]
     flags += ["--evals", *map(str, NFES)]
     if stage.start:
         flags += ["--init", str(folders[stage.start])]
     if stage.teacher:
         flags += ["--teacher", str(folders[stage.teacher])]
-    command = [sys.executable, "-m", "apps.train", *flags, *stage.flags, *config.flags.split()]
+    if stage.plugin == "rmf":
+        flags += ["--plugin.pairs", str(config.pairs)]
+    command = [sys.executable, "-m", "apps.train", *flags, *stage.flags, *config.flags]
     if subprocess.run(command).returncode:
         raise UserError(f"stage failed: {' '.join(command[1:])}")
+
+
+def steps(config: FamilyConfig, stage: Stage) -> int:
+    """Training steps of a stage; the pairs of reflow are taken off."""
+    whole = stage.share * config.steps
+    return round(whole - PAIR * config.pairs / config.batch if stage.plugin == "rmf" else whole)
 
 
 def row(name: str, summaries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,11 +2,18 @@
 
 import itertools
 import os
+from pathlib import Path
 
 # The tests compile a thousand small programs and hardly run them: leave out what makes code fast.
 # It must stand before JAX is imported; the commands that a test starts inherit it.
 FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{FAST} {os.environ.get('XLA_FLAGS', '')}"
+
+# Workers, commands and the next run of the tests share what is compiled.
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 # ruff: noqa: E402
 import beartype.typing  # noqa: F401 (the checker below names it)

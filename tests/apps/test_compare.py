@@ -33,7 +33,6 @@ def run(*argv):
     """Exit status of the app in this process; its children need the path of the code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", "")
         try:
             compare.main(list(argv))
         except SystemExit as stop:

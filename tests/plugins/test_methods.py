@@ -40,6 +40,7 @@ ROWS = {"fdloss": 8192}
 
 SAME_RESIDUALS = {"dmf", "ict", "ect", "gcm-cu", "gcm-cu exact", "gcm-cu moments", "ctm endpoint"}
 SAME_RESIDUALS |= {"ctm combined", "ctm-scratch", "ctm-scratch endpoint", "alphaflow", "gcm-vu"}
+SAME_RESIDUALS |= {"mf guided"}
 """Variants whose terms are those of another one that is checked here; `apps.check` takes all."""
 
 
