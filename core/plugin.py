@@ -158,10 +158,18 @@ def register(cls: Registered) -> Registered:
 
 def plugins() -> dict[str, type[Plugin]]:
     """All plugins by name: those imported so far and those of installed packages."""
+    load_packages()
+    return dict(sorted(_REGISTRY.items()))
+
+
+def load_packages() -> None:
+    """Imports the modules that installed packages name in the entry-point group, once each.
+
+    Raises `UserError` for one that does not import.
+    """
     for entry in entry_points(group=GROUP):
         if entry.value not in _LOADED:
             _load(entry)
-    return dict(sorted(_REGISTRY.items()))
 
 
 def _load(entry: EntryPoint) -> None:

@@ -3,7 +3,12 @@
 import json
 
 import numpy as np
+import pytest
 
+from apps import features as features_app
+from apps import tilt as tilt_app
+from apps import train as train_app
+from core.errors import UserError
 from tests.apps.conftest import POINTS
 
 
@@ -33,3 +38,70 @@ def test_a_run_is_steered_and_mistakes_are_one_line(run_app, tmp_path):
         failed = run_app("tilt", *flags[:2], *wrong)
         assert failed.returncode == 2 and message in failed.stderr, failed.stderr
         assert len(failed.stderr.strip().splitlines()) == 1
+
+
+CLASSIFIER = [
+    "--task", "classifier", "--encoder.width", "4", "--encoder.levels", "1", "--batch", "16",
+    "--steps", "4", "--dispatch", "2",
+]  # fmt: skip
+MAP = [
+    "--plugin", "fm", "--data", "digits", "--net.width", "16", "--net.depth", "1", "--batch", "32",
+    "--steps", "2", "--dispatch", "2", "--evals", "1", "--sample-every", "0",
+]  # fmt: skip
+SMALL = ["--run", "map", "--plugin", "snis", "--n", "8", "--islands", "2", "--show", "2", "--json"]
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory):
+    """A run of digits and two classifiers of them, all of them barely trained."""
+    folder = tmp_path_factory.mktemp("classified")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train_app.main([*MAP, "--run", "map"])
+        for seed in ("0", "1"):
+            features_app.main([*CLASSIFIER, "--seed", seed, "--run", f"classifier-{seed}"])
+    return folder
+
+
+def test_a_second_classifier_judges_what_the_first_rewards(classified, monkeypatch):
+    monkeypatch.chdir(classified)
+    asked = ["--reward", "class:3", "--classifier", "classifier-0", "--label", "3", "--lam", "1"]
+    result = tilt_app.main([*SMALL, *asked, "--judge", "classifier-1"])
+    assert result is not None
+    for row in result["rows"]:
+        assert sum(row["classes"]) == pytest.approx(1, abs=1e-3) and len(row["classes"]) == 10
+        assert row["success"] == pytest.approx(row["classes"][3], abs=1e-4)
+    saved = np.load("map/tilt/snis.npz")
+    assert result["rows"][1]["reward"].split()[0].startswith("-")  # a log-probability
+    assert saved["weights"].shape == (16,)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--reward", "class:3"], "needs a classifier"),
+        (["--reward", "class:3", "--classifier", "map"], "is a run of apps.train"),
+        (["--reward", "class:3", "--classifier", "nowhere"], "no features in nowhere"),
+        (["--reward", "class:12", "--classifier", "classifier-0"], "from 0 to 9"),
+        (["--reward", "class", "--classifier", "classifier-0"], "class:K"),
+        (
+            ["--reward", "class:3", "--classifier", "classifier-0", "--judge", "./classifier-0"],
+            "another classifier",
+        ),
+    ],
+)
+def test_a_classifier_that_does_not_serve_is_one_line(flags, message, classified, monkeypatch):
+    monkeypatch.chdir(classified)
+    with pytest.raises(UserError, match=message) as raised:
+        tilt_app.main([*SMALL, "--label", "3", *flags])
+    assert "\n" not in str(raised.value)
+
+
+def test_the_rewards_are_listed_without_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = tilt_app.main(["--rewards", "--json"])
+    assert result is not None
+    listed = {row["reward"].split(":")[0].split("[")[0]: row for row in result["rewards"]}
+    assert {"brightness", "class", "blur", "superres", "smoothness"} <= set(listed)
+    assert not listed["compressibility"]["gradient"] and listed["class"]["gradient"]
+    assert all(row["what"] for row in result["rewards"])
