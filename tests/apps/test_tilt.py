@@ -1,14 +1,18 @@
 """`apps.tilt` as a user runs it."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from apps import features as features_app
 from apps import tilt as tilt_app
-from apps import train as train_app
 from core.errors import UserError
+from core.train.build import build
+from core.train.cli import parse
+from core.train.run import Run
 from tests.apps.conftest import POINTS
 
 
@@ -42,31 +46,42 @@ def test_a_run_is_steered_and_mistakes_are_one_line(run_app, tmp_path):
 
 CLASSIFIER = [
     "--task", "classifier", "--encoder.width", "4", "--encoder.levels", "1", "--batch", "16",
-    "--steps", "4", "--dispatch", "2",
+    "--steps", "2", "--dispatch", "2", "--run", "classifier",
 ]  # fmt: skip
-MAP = [
-    "--plugin", "fm", "--data", "digits", "--net.width", "16", "--net.depth", "1", "--batch", "32",
-    "--steps", "2", "--dispatch", "2", "--evals", "1", "--sample-every", "0",
-]  # fmt: skip
+MAP = ["--plugin", "imf", "--data", "digits", "--net.width", "8", "--net.depth", "1"]
 SMALL = ["--run", "map", "--plugin", "snis", "--n", "8", "--islands", "2", "--show", "2", "--json"]
 
 
 @pytest.fixture(scope="module")
 def classified(tmp_path_factory):
-    """A run of digits and two classifiers of them, all of them barely trained."""
+    """A classifier of digits, barely trained, a second folder with the same, and a run of a map."""
     folder = tmp_path_factory.mktemp("classified")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        train_app.main([*MAP, "--run", "map"])
-        for seed in ("0", "1"):
-            features_app.main([*CLASSIFIER, "--seed", seed, "--run", f"classifier-{seed}"])
+        features_app.main(CLASSIFIER)
+        shutil.copytree("classifier", "judge")
+        (folder / "map").mkdir()
+        (folder / "map" / "config.toml").write_text('plugin = "imf"\n')
     return folder
 
 
-def test_a_second_classifier_judges_what_the_first_rewards(classified, monkeypatch):
+@pytest.fixture(scope="module")
+def untrained():
+    """An untrained map of digits in the place of an opened run."""
+    config = parse(MAP)
+    whole = build(config)
+    return Run(Path("map"), config, whole, whole.method.flow_map, 0)
+
+
+@pytest.fixture
+def in_place(classified, untrained, monkeypatch):
     monkeypatch.chdir(classified)
-    asked = ["--reward", "class:3", "--classifier", "classifier-0", "--label", "3", "--lam", "1"]
-    result = tilt_app.main([*SMALL, *asked, "--judge", "classifier-1"])
+    monkeypatch.setattr(tilt_app, "open_run", lambda folder: untrained)
+
+
+def test_a_second_classifier_judges_what_the_first_rewards(in_place):
+    asked = ["--reward", "class:3", "--classifier", "classifier", "--label", "3", "--lam", "1"]
+    result = tilt_app.main([*SMALL, *asked, "--judge", "judge"])
     assert result is not None
     for row in result["rows"]:
         assert sum(row["classes"]) == pytest.approx(1, abs=1e-3) and len(row["classes"]) == 10
@@ -82,16 +97,15 @@ def test_a_second_classifier_judges_what_the_first_rewards(classified, monkeypat
         (["--reward", "class:3"], "needs a classifier"),
         (["--reward", "class:3", "--classifier", "map"], "is a run of apps.train"),
         (["--reward", "class:3", "--classifier", "nowhere"], "no features in nowhere"),
-        (["--reward", "class:12", "--classifier", "classifier-0"], "from 0 to 9"),
-        (["--reward", "class", "--classifier", "classifier-0"], "class:K"),
+        (["--reward", "class:12", "--classifier", "classifier"], "from 0 to 9"),
+        (["--reward", "class", "--classifier", "classifier"], "class:K"),
         (
-            ["--reward", "class:3", "--classifier", "classifier-0", "--judge", "./classifier-0"],
+            ["--reward", "class:3", "--classifier", "classifier", "--judge", "./classifier"],
             "another classifier",
         ),
     ],
 )
-def test_a_classifier_that_does_not_serve_is_one_line(flags, message, classified, monkeypatch):
-    monkeypatch.chdir(classified)
+def test_a_classifier_that_does_not_serve_is_one_line(flags, message, in_place):
     with pytest.raises(UserError, match=message) as raised:
         tilt_app.main([*SMALL, "--label", "3", *flags])
     assert "\n" not in str(raised.value)
