@@ -108,7 +108,9 @@ class RowObjective(Objective):
             lambda u, *parts: make_row(self.path, *parts, u=u, progress=jnp.asarray(progress))
         )
         rows = build(u, batch.x_0, z, s, t, cond, jr.split(key_rows, n))
-        return rows if batch.weight is None else dataclasses.replace(rows, factor=batch.weight)
+        if batch.weight is None:
+            return rows
+        return jax.vmap(lambda row, w: dataclasses.replace(row, factor=w))(rows, batch.weight)
 
     def _conditions(
         self, label: Int[Array, " n"] | None, diagonal: Bool[Array, " n"], key: Key[Array, ""]
