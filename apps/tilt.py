@@ -15,13 +15,19 @@ from scipy.spatial.distance import pdist
 from apps._main import launch
 from apps._progress import Meter
 from apps._table import console, markdown, print_table, save
+from apps._tilt.rewards import (
+    judged,
+    open_judge,
+    print_classes,
+    print_rewards,
+    reward_of,
+)
 from apps._tilt.self_test import self_test
 from core.condition import Condition
 from core.errors import UserError, require
 from core.gallery import draw_blocks
 from core.plugin import find_plugin
 from core.sampling import SAMPLERS
-from core.steering.catalogue import make_reward
 from core.steering.prior import OdeMap
 from core.steering.reward import check_reward
 from core.steering.steering import Steered, Steering, Tilt, find_steering, steer
@@ -29,7 +35,7 @@ from core.train.cli import parse_flags
 from core.train.run import Run, open_run
 
 COLUMNS = (
-    "method", "exact", "reward", "best", "diversity", "log Z", "ESS", "starts",
+    "method", "exact", "reward", "success", "best", "diversity", "log Z", "ESS", "starts",
     "evaluations", "reward calls",
 )  # fmt: skip
 
@@ -39,10 +45,8 @@ class TiltConfig:
     """Draws from `p(x) exp(lambda r(x)) / Z`, where p is the law of a run's samples.
 
     Methods: smc (start here: exact weights from few particles), snis (scored samples), bon (best of
-    N; a search, not a law), pcn and slice (Markov chains in the noise). Rewards: brightness,
-    symmetry[:WIDTH], target[:INDEX], mask[:INDEX] (complete the right half of an example of the
-    data), compressibility (JPEG bytes, no gradient), python:module:function. Writes samples with
-    their weights (npz), a picture and the table under <run>/tilt.
+    N; a search, not a law), pcn and slice (Markov chains in the noise). --rewards lists rewards.
+    Writes samples with their weights (npz), a picture and the table under <run>/tilt.
     """
 
     run: str = "runs/imf-digits"
@@ -50,7 +54,11 @@ class TiltConfig:
     plugin: tuple[str, ...] = ("smc",)
     """Methods of steering, side by side: smc snis bon pcn slice."""
     reward: tuple[str, ...] = ("brightness",)
-    """Rewards, which are added up."""
+    """Rewards, which are added up: NAME or NAME:ARGUMENT, as --rewards lists them."""
+    classifier: str | None = None
+    """Run of apps.features --task classifier, for the reward class:K."""
+    judge: str | None = None
+    """Run of a second classifier, trained by itself, that says which classes the samples are of."""
     weights: tuple[float, ...] = ()
     """A factor for each reward; default 1."""
     strength: float = 2.0
@@ -79,6 +87,8 @@ class TiltConfig:
     """Samples in the picture, of each method."""
     out: str | None = None
     """Output folder; default <run>/tilt."""
+    rewards: bool = False
+    """List all rewards, and do nothing else."""
     self_test: bool = False
     """Check every method against closed-form answers instead; exit status 1 if one fails."""
     json: bool = False
@@ -88,6 +98,9 @@ class TiltConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Steers and writes, or tests itself."""
     config = parse_flags(TiltConfig, argv)
+    if config.rewards:
+        listed = print_rewards()
+        return {"rewards": listed} if config.json else None
     if config.self_test:
         result = self_test()
         if not result["passed"]:
@@ -99,15 +112,18 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     )
     methods = {name: configured(name, config) for name in config.plugin}
     run = open_run(config.run)
+    judge = open_judge(run, config.judge, config.classifier)
     tilt, prior = tilt_of(run, config)
     for name, method in methods.items():
         check_method(name, method, tilt, run)
     folder = Path(config.out or Path(config.run) / "tilt")
     make_folder(folder)
     rows, blocks = [prior_row(prior, tilt)], [prior[: config.show]]
+    rows[0] |= judged(judge, tilt.reward, prior)
     for name, method in methods.items():
         steered = steered_by(name, method, tilt, config)
         rows.append(method_row(name, method, steered, tilt))
+        rows[-1] |= judged(judge, tilt.reward, steered.x, steered.weights)
         blocks.append(steered.draw(config.show))
         np.savez_compressed(folder / f"{name}.npz", samples=steered.x, weights=steered.weights)
     picture = folder / "samples.png"
@@ -115,6 +131,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     draw_blocks(dataset, blocks, picture, " + ".join(config.reward), ["prior", *methods])
     title = f"{config.run} tilted by {' + '.join(config.reward)}, lambda {float(tilt.strength):.4g}"
     print_table(title, COLUMNS, rows)
+    print_classes(rows, run.built.dataset.class_names)
     console.print(f"wrote {picture} and the samples with their weights beside it")
     result = {"run": config.run, "reward": config.reward, "lambda": float(tilt.strength)}
     result |= {"rows": rows, "picture": str(picture)}
@@ -156,7 +173,7 @@ def configured(name: str, config: TiltConfig) -> Steering:
 def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
     """What is drawn from, and samples of the prior, on which the reward's spread is measured."""
     dataset, flow_map = run.built.dataset, run.flow_map
-    reward = make_reward(config.reward, config.weights, dataset)
+    reward = reward_of(run, config.reward, config.weights, config.classifier)
     if SAMPLERS[run.built.method.sampler].needs == "velocity":
         flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
     classes, label = dataset.num_classes, config.label

@@ -19,6 +19,11 @@ before `(t - s)` would learn. It must fail. Where only the law of samples counts
 velocity is off by a constant serves too: flipped, a Gaussian's map has the same law. Everything is
 computed in float64.
 
+Where the rows of a batch have weights, the gradients are multiplied by them, and where a method
+learns another law than that of the data, a tilted one, the exact map is that law's. Where rows are
+told a noisy state of their clean example, exact map and marginal velocity are those of the
+posterior.
+
 Where a method learns guidance, the data have two classes and the exact map is that of the guided
 velocity, integrated by Diffrax; the pair's velocity goes through the method's guidance first.
 
@@ -48,6 +53,7 @@ from core.oracle import (
     Problem,
     ProductMixture,
 )
+from core.oracle.map import posterior
 from core.path import Path
 from core.plugin import Method, Plugin, Task
 from core.probes import NUM_BUMPS, Flipped, NoNetwork, Probe, shifted
@@ -95,9 +101,12 @@ def check_plugin(plugin: Plugin, path: Path, *, rows: int = 4096, seed: int = 0)
     checks: list[Check] = []
     for name, problem in ({"classes": classes()} if plugin.guided else problems()).items():
         key = jr.fold_in(jr.key(seed), len(checks))
-        exact, task = _exact(problem, path, plugin)
+        learned = problem if isinstance(problem, ClassMixture) else plugin.learns(problem)
+        exact, task = _exact(learned, path, plugin)
         method = plugin.method(NoNetwork(), path, MapTeacher(exact), task, key=key)
-        checks += _check_method(name, method, problem, exact, rows, key)
+        drawn = jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows))
+        batch = Batch(*drawn) if isinstance(drawn, tuple) else Batch(drawn)
+        checks += _check_method(name, method, learned, exact, batch, key)
     return checks
 
 
@@ -114,21 +123,19 @@ def _check_method(
     method: Method,
     problem: Problem | ClassMixture,
     exact: FlowMap,
-    rows: int,
+    batch: Batch,
     key: Key[Array, ""],
 ) -> list[Check]:
     objective = method.objective
     models = [Flipped(exact=exact, flip=jnp.asarray(flip), path=exact.path) for flip in (0.0, 1.0)]
     players = list(method.players)
-    drawn = jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows))
-    batch = Batch(*drawn) if isinstance(drawn, tuple) else Batch(drawn)
     if not isinstance(objective, RowObjective):
         scores = [
             batch_scores(objective, method, model, batch, key)
             for model in (*models, shifted(exact))
         ]
         return batch_checks(name, method, scores)
-    checks = []
+    checks, batch = [], objective.weighed(batch)
     for index, kind in enumerate(objective.kinds):
         if kind.share == 0:
             continue
@@ -249,6 +256,8 @@ def _marginal_row(problem: Problem | ClassMixture, path: Path, row: Row) -> Row:
     if isinstance(problem, ClassMixture):
         assert row.cond is not None and row.cond.label is not None
         problem = problem.given(row.cond.label)
+    else:
+        problem = posterior(problem, path, row.cond)
     x_0 = problem.x_0_mean(path, row.x_s, row.s)
     v = problem.velocity(path, row.x_s, row.s)
     z = problem.noise_mean(path, row.x_s, row.s)
@@ -271,7 +280,8 @@ def _sizes_and_gradients(
     term: Term, model: FlowMap, others: dict[str, FlowMap], made: Row, marginal: Row
 ) -> tuple[Float[Array, " n"], Float[Array, "n count"]]:
     """Per row: the largest entry of the flow map's residuals, with the marginal velocity; and the
-    gradient of `|R|^2 / 2` with respect to the perturbations at zero, with the sampled one."""
+    gradient of `factor |R|^2 / 2` with respect to the perturbations at zero, with the sampled
+    one."""
 
     def parts(player: FlowMap, row: Row) -> tuple[Array, ...]:
         players = {"model": player, **others}
@@ -282,7 +292,8 @@ def _sizes_and_gradients(
 
     def loss(psi: Array, row: Row) -> Array:
         probe = Probe(exact=model, psi=psi, path=model.path)
-        return sum((jnp.sum(part**2) for part in parts(probe, row)), start=jnp.zeros(())) / 2
+        squares = sum((jnp.sum(part**2) for part in parts(probe, row)), start=jnp.zeros(()))
+        return row.factor * squares / 2
 
     start = jnp.zeros(NUM_BUMPS)
     return jax.vmap(size)(marginal), jax.vmap(lambda row: jax.grad(loss)(start, row))(made)

@@ -29,12 +29,14 @@ Residuals = tuple[Float[Array, "..."], ...]
 class Batch(eqx.Module):
     """Clean examples `x_0` (n, *shape), their labels (n,) and the noise paired with each, or None.
 
-    Without `z` each example gets fresh noise.
+    Without `z` each example gets fresh noise. `weight` is how much an example counts, with mean 1;
+    without it all count alike.
     """
 
     x_0: Float[Array, " n *shape"]
     label: Int[Array, " n"] | None = None
     z: Float[Array, " n *shape"] | None = None
+    weight: Float[Array, " n"] | None = None
 
 
 class Objective(eqx.Module):

@@ -18,6 +18,7 @@ from core.errors import UserError
 from core.flow_map import FlowMap, Network
 from core.guidance import Guide
 from core.objective import Objective, Rows
+from core.oracle.problem import Problem
 from core.path import Path
 from core.row_objective import RowObjective
 from core.teacher import Teacher
@@ -27,13 +28,14 @@ GROUP = "portolan.plugins"
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a method is built for: `shape` of one example, `kind`, the number of classes, and the
-    number of training steps, over which curricula run."""
+    """What a method is built for: `shape` of one example, `kind`, the number of classes, the number
+    of training steps, over which curricula run, and the data where they are at hand."""
 
     shape: tuple[int, ...]
     kind: str = "points"
     num_classes: int = 0
     steps: int = 1
+    data: Dataset | None = None
 
     def objective(
         self,
@@ -113,6 +115,10 @@ class Plugin(abc.ABC):
         """The guidance scale that is learned (the least, where it is an input), or None."""
         return None
 
+    def learns(self, problem: Problem) -> Problem:
+        """The law whose flow map the method learns where the data have the law `problem`."""
+        return problem
+
     def starts_from(self, teacher: Teacher | None) -> bool:
         """Whether training starts from the weights of this teacher."""
         return teacher is not None and self.from_teacher
@@ -158,10 +164,18 @@ def register(cls: Registered) -> Registered:
 
 def plugins() -> dict[str, type[Plugin]]:
     """All plugins by name: those imported so far and those of installed packages."""
+    load_packages()
+    return dict(sorted(_REGISTRY.items()))
+
+
+def load_packages() -> None:
+    """Imports the modules that installed packages name in the entry-point group, once each.
+
+    Raises `UserError` for one that does not import.
+    """
     for entry in entry_points(group=GROUP):
         if entry.value not in _LOADED:
             _load(entry)
-    return dict(sorted(_REGISTRY.items()))
 
 
 def _load(entry: EntryPoint) -> None:

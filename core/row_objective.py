@@ -1,5 +1,8 @@
 """The objective that nearly every method has: a static split of the batch into kinds of rows."""
 
+import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -15,9 +18,12 @@ from core.guidance import Guide
 from core.laws import split_counts
 from core.objective import Batch, GroupTerm, Metrics, Objective, Players, Residuals, Rows, Term
 from core.path import Path
+from core.posterior import States
 from core.row import Row, make_row
 from core.teacher import frozen
 from core.weights import Weight, square
+
+stop = jax.lax.stop_gradient
 
 
 class RowObjective(Objective):
@@ -28,7 +34,9 @@ class RowObjective(Objective):
     `num_classes`, drawn row by row independently of the kinds; `steps` of the whole training, which
     turn the step into the progress that curricula follow; `guide`, guidance that is learned. With
     one the first rows of each kind are those without a label, a fixed number, so that the others
-    alone pay for the velocity of the null class.
+    alone pay for the velocity of the null class; `weigh`, weights of the clean examples of a batch,
+    of mean 1, by which the losses of all their rows are multiplied; `states`, what rows are told
+    that was seen of their clean example, for maps of a posterior.
 
     Every array of the loss is float32 at least. Metrics: the loss, and per kind the unweighted
     mean squared residual, `<kind>/residual`.
@@ -40,6 +48,8 @@ class RowObjective(Objective):
     label_drop: float = eqx.field(static=True, default=0.0)
     steps: int = eqx.field(static=True, default=1)
     guide: Guide | None = None
+    weigh: Callable[[Float[Array, " n *shape"]], Float[Array, " n"]] | None = None
+    states: States | None = None
 
     def __check_init__(self):
         split_counts(1000, tuple(kind.share for kind in self.kinds))
@@ -53,6 +63,7 @@ class RowObjective(Objective):
         key: Key[Array, ""],
         step: Int[Array, ""],
     ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
+        batch = self.weighed(batch)
         counts = split_counts(len(batch.x_0), tuple(kind.share for kind in self.kinds))
         totals: dict[str, Float[Array, ""]] = {}
         metrics, start = {}, 0
@@ -68,7 +79,15 @@ class RowObjective(Objective):
                 totals[name] = totals.get(name, jnp.zeros(())) + value * (n / len(batch.x_0))
             metrics[f"{kind.name}/residual"] = raw
             start += n
+        if batch.weight is not None:
+            metrics["effective"] = 1 / jnp.mean(batch.weight**2)
         return totals, carry, {"loss": totals["model"], **metrics}
+
+    def weighed(self, batch: Batch) -> Batch:
+        """The batch with the weights of its examples, where they have any."""
+        if self.weigh is None:
+            return batch
+        return dataclasses.replace(batch, weight=stop(self.weigh(batch.x_0)))
 
     def rows(self, kind: Rows, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> Row:
         """The rows (a `Row` whose arrays have a leading axis) of one kind for these examples."""
@@ -82,10 +101,16 @@ class RowObjective(Objective):
         if z is None:
             z = jax.vmap(lambda k: self.path.noise(k, batch.x_0.shape[1:]))(jr.split(key_noise, n))
         cond = self._conditions(batch.label, s == t, key_drop)
+        if self.states is not None:
+            see, keys = partial(self.states, self.path), jr.split(jr.fold_in(key, 4), n)
+            cond = jax.vmap(see)(batch.x_0, cond, keys)
         build = jax.vmap(
             lambda u, *parts: make_row(self.path, *parts, u=u, progress=jnp.asarray(progress))
         )
-        return build(u, batch.x_0, z, s, t, cond, jr.split(key_rows, n))
+        rows = build(u, batch.x_0, z, s, t, cond, jr.split(key_rows, n))
+        if batch.weight is None:
+            return rows
+        return jax.vmap(lambda row, w: dataclasses.replace(row, factor=w))(rows, batch.weight)
 
     def _conditions(
         self, label: Int[Array, " n"] | None, diagonal: Bool[Array, " n"], key: Key[Array, ""]

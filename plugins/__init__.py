@@ -8,3 +8,4 @@ from plugins import eulerian as eulerian
 from plugins import flow_matching as flow_matching
 from plugins import lagrangian as lagrangian
 from plugins import meanflow as meanflow
+from plugins import tilting as tilting

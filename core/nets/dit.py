@@ -189,7 +189,7 @@ class DiT(eqx.Module):
         tokens = shape[0] * shape[1] // config.patch**2
         block = partial(_block, config)
         self.embedding = Embedding(width, num_classes, config, normal=normal)
-        self.patches = Dense(pixels, width, normal=normal)
+        self.patches = Dense(2 * pixels if config.state else pixels, width, normal=normal)
         learned = config.positions == "learned"
         self.positions = 0.02 * normal(tokens, width) if learned else None
         self.context = (
@@ -242,7 +242,8 @@ class DiT(eqx.Module):
         if not self.decoupled:
             raise UserError("this network has no encoder: train one with --net.encoder-depth 2")
         e = self._told(s, cond)
-        h = self._run(self._blocks(slice(self.config.encoder_depth)), self._tokens(x, e), e)
+        h = self._tokens(self.embedding.beside(x, cond), e)
+        h = self._run(self._blocks(slice(self.config.encoder_depth)), h, e)
         return Encoding(h, cond, jax.ShapeDtypeStruct(x.shape, x.dtype))
 
     def decode(
@@ -283,7 +284,7 @@ class DiT(eqx.Module):
         cond: Condition | None,
     ) -> tuple[Float[Array, "tokens embed"], Float[Array, " embed"]]:
         e = cast(jax.nn.silu(self.embedding(s, t, cond)), self.config.dtype)
-        h = self._tokens(x, e)
+        h = self._tokens(self.embedding.beside(x, cond), e)
         if self.context is not None:
             told = cast(self.context, self.config.dtype)(e).reshape(self.config.context, -1)
             h, e = jnp.concatenate([told, h]), jnp.zeros_like(e)

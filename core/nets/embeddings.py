@@ -30,6 +30,8 @@ class EmbeddingConfig:
     embedding, and with it dV/ds and dV/dt: keep it small for methods that take a derivative."""
     guidance: bool = False
     """Take guidance (w, a, b) as an input, for guidance learned in training."""
+    state: bool = False
+    """Take a noisy state and its time as inputs, for maps of a posterior."""
 
     def check_encoder(self, encoder_depth: int, depth: int) -> None:
         """Raises `UserError` unless `encoder_depth` of `depth` layers can be told `s` alone."""
@@ -63,8 +65,9 @@ class Embedding(eqx.Module):
     """`e = B silu(sum_i A_i sinusoid(tau_i) + a) + label row`, always in float32 (or wider).
 
     `tau` are the times chosen by `times`, both from smooth numbers of order one (a flow map maps
-    the times of its path to such), and `(1 - 1/w, a, b)` where guidance is an input. The label
-    table has `num_classes + 1` rows; the last stands for the null class and for no label at all.
+    the times of its path to such), `(1 - 1/w, a, b)` where guidance is an input, and the time of
+    the state that was seen, where that is one (1: none was). The label table has `num_classes + 1`
+    rows; the last stands for the null class and for no label at all.
     What the network was not built for (a label where `num_classes` is 0, guidance without the
     flag) is ignored. Stride embedding `(s, s - t)`: IMM (arXiv 2503.07565), section on networks.
     """
@@ -76,11 +79,13 @@ class Embedding(eqx.Module):
     frequencies: int = eqx.field(static=True)
     max_frequency: float = eqx.field(static=True)
     guidance: bool = eqx.field(static=True)
+    state: bool = eqx.field(static=True)
 
     def __init__(self, width: int, num_classes: int, config: EmbeddingConfig, *, normal: Normal):
-        self.times, self.guidance = config.times, config.guidance
+        self.times, self.guidance, self.state = config.times, config.guidance, config.state
         self.frequencies, self.max_frequency = config.frequencies, config.max_frequency
-        numbers, features = len(self.times.split(",")) + 3 * self.guidance, 2 * self.frequencies
+        numbers = len(self.times.split(",")) + 3 * self.guidance + self.state
+        features = 2 * self.frequencies
         self.inputs = tuple(
             Dense(features, width, bias=i == 0, normal=normal) for i in range(numbers)
         )
@@ -93,6 +98,9 @@ class Embedding(eqx.Module):
         numbers = [{"s": s, "t": t, "s-t": s - t}[name] for name in self.times.split(",")]
         if self.guidance:
             numbers += guidance_numbers(cond, s)
+        if self.state:
+            time = None if cond is None else cond.state_time
+            numbers.append(jnp.ones_like(s) if time is None else time.astype(s.dtype))
         features = [sinusoid(number, self.frequencies, self.max_frequency) for number in numbers]
         hidden = sum(dense(x) for dense, x in zip(self.inputs, features, strict=True))
         return self.output(jax.nn.silu(jnp.asarray(hidden))) + self._label(cond, s)
@@ -106,6 +114,15 @@ class Embedding(eqx.Module):
         embedder for the source and the target time: Decoupled MeanFlow (arXiv 2510.24474).
         """
         return self(time, time, cond)
+
+    def beside(self, x: Float[Array, "*shape"], cond: Condition | None) -> Float[Array, "*wider"]:
+        """`x`, and where the network takes a state that state as further channels (coordinates of a
+        point): zeros for none."""
+        if not self.state:
+            return x
+        state = None if cond is None else cond.state
+        state = jnp.zeros_like(x) if state is None else state.astype(x.dtype)
+        return jnp.concatenate([x, state], axis=-1)
 
     def _label(self, cond: Condition | None, s: Float[Array, ""]) -> Float[Array, "#width"]:
         if self.labels is None:

@@ -181,6 +181,11 @@ class Classifier(eqx.Module):
         self.encoder = Encoder(shape, config, normal=normal)
         self.head = Dense(self.encoder.dim, classes, normal=normal)
 
+    @property
+    def num_classes(self) -> int:
+        """Classes that it tells apart."""
+        return self.head.weight.shape[0]
+
     def __call__(self, x: Float[Array, "height width channels"]) -> Float[Array, " classes"]:
         """The logits of the classes."""
         return self.head(self.encoder.vector(x))

@@ -74,7 +74,8 @@ class MLP(eqx.Module):
 
     def __init__(self, dim: int, num_classes: int, config: MLPConfig, *, normal: Normal):
         width, add = config.width, config.conditioning == "add"
-        sizes = [dim if add else dim + width] + [width] * (config.depth - 1)
+        seen = 2 * dim if config.state else dim
+        sizes = [seen if add else seen + width] + [width] * (config.depth - 1)
         self.embedding = Embedding(width, num_classes, config, normal=normal)
         self.hidden = tuple(Dense(size, width, normal=normal) for size in sizes)
         self.added = tuple(Dense(width, width, bias=False, normal=normal) for _ in sizes if add)
@@ -102,7 +103,7 @@ class MLP(eqx.Module):
         if self.decoupled:
             return self.decode(self.encode(x, s, cond), t)
         e = cast(jax.nn.silu(self.embedding(s, t, cond)), self.dtype)
-        h = x.astype(e.dtype)
+        h = self.embedding.beside(x, cond).astype(e.dtype)
         h = h if self.added else jnp.concatenate([h, e])
         h = self._run(range(len(self.hidden)), h, e)
         return cast(self.output, self.dtype)(h).astype(x.dtype)
@@ -117,7 +118,8 @@ class MLP(eqx.Module):
         if not self.decoupled:
             raise UserError("this network has no encoder: train one with --net.encoder-depth 2")
         e = cast(jax.nn.silu(self.embedding.single(s, cond)), self.dtype)
-        h = self._run(range(self.encoder_depth), x.astype(e.dtype), e)
+        h = self.embedding.beside(x, cond).astype(e.dtype)
+        h = self._run(range(self.encoder_depth), h, e)
         return Encoding(h, cond, jax.ShapeDtypeStruct(x.shape, x.dtype))
 
     def decode(self, encoding: Encoding, t: Float[Array, ""]) -> Float[Array, " dim"]:

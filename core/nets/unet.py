@@ -195,7 +195,8 @@ class UNet(eqx.Module):
     ):
         embed, channels = 4 * config.channels, config.channels
         self.embedding = Embedding(embed, num_classes, config, normal=normal)
-        self.input = Conv(shape[2], channels, normal=normal)
+        seen = 2 * shape[2] if config.state else shape[2]
+        self.input = Conv(seen, channels, normal=normal)
         down, up = plan(shape[0], config)
         self.down = tuple(p.build(embed, normal) for p in down)
         self.up = tuple(p.build(embed, normal) for p in up)
@@ -217,7 +218,7 @@ class UNet(eqx.Module):
         net = cast((self.input, self.down, self.up, self.norm, self.output), dtype)
         first, down, up, norm, output = net
         run = rematerialise(lambda block, h, e: block(h, e), remat, in_scan=False)
-        h = first(x.astype(e.dtype))
+        h = first(self.embedding.beside(x, cond).astype(e.dtype))
         skips = [h]
         for block in down:
             h = run(block, h, e)

@@ -1,5 +1,6 @@
 """Gaussian data of any covariance, and its degenerate case, a single point."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -75,6 +76,22 @@ class GaussianProblem(ClosedProblem):
         stretched = variance_slope / (std_s * (std_s + std_t)) * centred
         return alpha_slope * self.mean + self._from_axes(stretched)
 
+    def given_state(self, path: Path, x: Float[Array, " dim"], t: Time) -> "GaussianProblem":
+        """`N(E[x_0 | x_t = x], (noise_std sigma)^2 C S_t^(-1))`."""
+        share = (path.noise_std * path.sigma(t)) ** 2 / self._marginal_variances(path, t)
+        return self._moved(self.x_0_mean(path, x, t), self.variances * share)
+
+    def tilted(self, a: Float[Array, " dim"]) -> "GaussianProblem":
+        """`N(m + C a, C)`."""
+        return self._moved(
+            self.mean + self._from_axes(self.variances * self._to_axes(a)), self.variances
+        )
+
+    def _moved(
+        self, mean: Float[Array, " dim"], variances: Float[Array, " dim"]
+    ) -> "GaussianProblem":
+        return eqx.tree_at(lambda p: (p.mean, p.variances), self, (mean, variances))
+
     def _marginal_variances(self, path: Path, t: Time) -> Float[Array, " dim"]:
         return path.alpha(t) ** 2 * self.variances + (path.noise_std * path.sigma(t)) ** 2
 
@@ -130,3 +147,11 @@ class SinglePoint(ClosedProblem):
     ) -> Float[Array, "*shape"]:
         z = self.noise_mean(path, x, s)
         return path.alpha_slope(s, t) * self.point + path.sigma_slope(s, t) * z
+
+    def given_state(self, path: Path, x: Float[Array, "*shape"], t: Time) -> "SinglePoint":
+        del path, x, t
+        return self
+
+    def tilted(self, a: Float[Array, "*shape"]) -> "SinglePoint":
+        del a
+        return self

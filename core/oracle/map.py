@@ -7,7 +7,7 @@ from core.change import move_average_velocity
 from core.condition import Condition
 from core.flow_map import FlowMap
 from core.oracle.problem import ClosedProblem, Problem
-from core.path import Path, TrigPath
+from core.path import LinearPath, Path, TrigPath
 from core.solve import Adaptive, Fixed, solve_average_velocity
 
 
@@ -17,7 +17,8 @@ class OracleMap(FlowMap):
     A `ClosedProblem` brings its closed form, and `method` is not used. For any other problem the
     average velocity is integrated on the trigonometric path, on which every problem is smooth and
     of unit scale, and moved to `path`. It is right at `s = t`, with its derivatives, and supports
-    `jax.jvp` and `jax.vmap`; reverse mode only with a closed form. Conditions are ignored.
+    `jax.jvp` and `jax.vmap`; reverse mode only with a closed form. Of a condition only the state
+    that was seen counts, with a closed form: the map is then that of the posterior.
 
     **Fields:** `problem`; `path`; `method`, how to integrate, see `core.solve`.
     """
@@ -33,16 +34,16 @@ class OracleMap(FlowMap):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
-        del cond
-        if isinstance(self.problem, ClosedProblem):
-            return self.problem.average_velocity(self.path, x, s, t)
+        problem = posterior(self.problem, self.path, cond)
+        if isinstance(problem, ClosedProblem):
+            return problem.average_velocity(self.path, x, s, t)
         return move_average_velocity(self.path, _ANGLES, self._integrate)(x, s, t)
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
     ) -> Float[Array, "*shape"]:
-        del cond
-        return self.problem.velocity(self.path, x, t)  # the same as the diagonal, without a solve
+        problem = posterior(self.problem, self.path, cond)
+        return problem.velocity(self.path, x, t)  # the same as the diagonal, without a solve
 
     def _integrate(
         self, x: Float[Array, "*shape"], s: Float[Array, ""], t: Float[Array, ""]
@@ -54,3 +55,12 @@ class OracleMap(FlowMap):
 
 
 _ANGLES = TrigPath()
+
+
+def posterior(problem: Problem, path: Path, cond: Condition | None) -> Problem:
+    """The law of `x_0` given the state that the condition says was seen; the law itself where none
+    was, or without a closed form."""
+    if not isinstance(problem, ClosedProblem) or cond is None or cond.state is None:
+        return problem
+    assert cond.state_time is not None
+    return problem.given_state(LinearPath(noise_std=path.noise_std), cond.state, cond.state_time)

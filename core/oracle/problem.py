@@ -54,10 +54,19 @@ class Problem(eqx.Module):
 
 
 class ClosedProblem(Problem):
-    """A problem whose flow map has a closed form too."""
+    """A problem whose flow map has a closed form too, and whose kin have: what is left of it when a
+    noisy state was seen, and its tilt by a linear reward."""
 
     @abc.abstractmethod
     def average_velocity(
         self, path: Path, x: Float[Array, "*shape"], s: Time, t: Time
     ) -> Float[Array, "*shape"]:
         """`V(x_s, s, t)`, exact and differentiable also at `s = t`, where it is the velocity."""
+
+    @abc.abstractmethod
+    def given_state(self, path: Path, x: Float[Array, "*shape"], t: Time) -> "ClosedProblem":
+        """The law of `x_0` given `x_t = x`. Needs `sigma > 0` unless the law is a single point."""
+
+    @abc.abstractmethod
+    def tilted(self, a: Float[Array, "*shape"]) -> "ClosedProblem":
+        """The law `p(x) exp(a . x) / Z`."""

@@ -95,6 +95,15 @@ class ProductMixture(ClosedProblem):
         s, t = jnp.asarray(s, x.dtype), jnp.asarray(t, x.dtype)
         return move_average_velocity(path, ANGLES, on_angles)(x, s, t)
 
+    def given_state(self, path: Path, x: Float[Array, "*shape"], t: Time) -> "ProductMixture":
+        return ProductMixture(*self.posterior(path, x, t))
+
+    def tilted(self, a: Float[Array, "*shape"]) -> "ProductMixture":
+        """Weights times `exp(a m + a^2 sd^2 / 2)`, means `m + a sd^2`, the same deviations."""
+        a, variances = a[..., None], self.stds**2
+        weights = jax.nn.softmax(jnp.log(self.weights) + a * self.means + a**2 * variances / 2)
+        return ProductMixture(weights, self.means + a * variances, self.stds)
+
     def _marginals(
         self, path: Path, t: Time
     ) -> tuple[Float[Array, "*shape k"], Float[Array, "*shape k"]]:

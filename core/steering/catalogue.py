@@ -1,83 +1,143 @@
-"""Rewards by name, as `--reward name` or `--reward name:argument` asks for them."""
-
-from collections.abc import Callable
+"""The rewards that come with the project."""
 
 import jax.numpy as jnp
-import numpy as np
 
-from core.data.dataset import Dataset
 from core.errors import UserError, require
-from core.plugin import pick
+from core.steering.classify import ClassProbability
 from core.steering.compress import Compressibility
-from core.steering.reward import Brightness, Reward, Sum, Symmetry, Target, load_function
+from core.steering.inverse import LinearInverse, blur_of, shrinking
+from core.steering.registry import Scene, numbers, register_reward
+from core.steering.reward import (
+    Brightness,
+    Colour,
+    Linear,
+    Reward,
+    Smoothness,
+    Symmetry,
+    Target,
+    load_function,
+)
 
-Maker = Callable[[str, Dataset], Reward]
+NOISE = 0.1
+COLOURS = ("red", "green", "blue")
 
 
-def _image(dataset: Dataset, name: str) -> None:
-    require(len(dataset.shape) == 3, f"the reward {name!r} is for images")
-
-
-def _brightness(argument: str, dataset: Dataset) -> Reward:
-    require(not argument, "the reward 'brightness' takes no argument")
-    _image(dataset, "brightness")
+@register_reward("brightness")
+def _brightness(argument: str, scene: Scene) -> Reward:
+    """Mean of the pixels, from 0 (black) to 1 (white)."""
+    del argument
+    scene.image("brightness")
     return Brightness()
 
 
-def _symmetry(argument: str, dataset: Dataset) -> Reward:
-    _image(dataset, "symmetry")
-    return Symmetry(_number(argument, "symmetry:WIDTH", 1.0))
+@register_reward("colour", "[NAME]")
+def _colour(argument: str, scene: Scene) -> Reward:
+    """One channel less the mean of the other two: red, green or blue (the default)."""
+    require(scene.image("colour")[2] == 3, "the reward 'colour' is for images of three channels")
+    name = argument or "blue"
+    require(name in COLOURS, f"--reward colour:{name}: choose from {', '.join(COLOURS)}")
+    return Colour(COLOURS.index(name))
 
 
-def _example(argument: str, dataset: Dataset, what: str) -> np.ndarray:
-    index = int(_number(argument, what, 0))
-    require(0 <= index < len(dataset), f"--reward {what}: there are {len(dataset)} examples")
-    return np.asarray(dataset.decode(dataset.take(np.array([index]))))[0]
+@register_reward("linear", "[A,B,...]")
+def _linear(argument: str, scene: Scene) -> Reward:
+    """A x_1 + B x_2 + ... of a point; without numbers the mean of all values."""
+    size = 1
+    for side in scene.shape:
+        size *= side
+    if not argument:
+        return Linear(jnp.full(scene.shape, 1 / size))
+    given = numbers(argument, (0.0,) * size, "linear")
+    return Linear(jnp.asarray(given).reshape(scene.shape))
 
 
-def _target(argument: str, dataset: Dataset) -> Reward:
-    example = jnp.asarray(_example(argument, dataset, "target:INDEX"))
+@register_reward("smoothness")
+def _smoothness(argument: str, scene: Scene) -> Reward:
+    """Minus the mean squared difference of neighbouring pixels; --weights -1 asks for edges."""
+    del argument
+    scene.image("smoothness")
+    return Smoothness()
+
+
+@register_reward("symmetry", "[WIDTH]")
+def _symmetry(argument: str, scene: Scene) -> Reward:
+    """-|x - mirror(x)|^2 / (2 WIDTH^2), mirrored left to right."""
+    scene.image("symmetry")
+    (width,) = numbers(argument, (1.0,), "symmetry:WIDTH")
+    require(width > 0, f"--reward symmetry: the width must be positive, got {width:g}")
+    return Symmetry(width)
+
+
+@register_reward("target", "[INDEX]")
+def _target(argument: str, scene: Scene) -> Reward:
+    """Closeness to an example of the data: -|x - y|^2 / (2 0.3^2)."""
+    (index,) = numbers(argument, (0,), "target:INDEX")
+    example = scene.example(index, "target")
     return Target(example, jnp.ones_like(example))
 
 
-def _mask(argument: str, dataset: Dataset) -> Reward:
-    _image(dataset, "mask")
-    example = jnp.asarray(_example(argument, dataset, "mask:INDEX"))
-    left = jnp.arange(example.shape[1]) < example.shape[1] // 2
-    return Target(example, jnp.broadcast_to(left[None, :, None], example.shape) * 1.0, noise=0.1)
+@register_reward("class", "K")
+def _class(argument: str, scene: Scene) -> Reward:
+    """Log-probability of class K under the classifier of --classifier."""
+    if scene.classifier is None:
+        raise UserError(
+            "the reward 'class' needs a classifier: name the run of python -m apps.features "
+            "--task classifier by --classifier (in apps.train: --plugin.classifier)"
+        )
+    (index,) = numbers(argument, (0,), "class:K")
+    classes = scene.classifier.num_classes
+    require(
+        index == int(index) and 0 <= index < classes,
+        f"--reward class:{argument}: classes go from 0 to {classes - 1}",
+    )
+    return ClassProbability(scene.classifier, int(index))
 
 
-def _compressibility(argument: str, dataset: Dataset) -> Reward:
-    require(not argument, "the reward 'compressibility' takes no argument")
-    _image(dataset, "compressibility")
-    return Compressibility(tuple(dataset.shape))
+@register_reward("mask", "[INDEX,NOISE]")
+def _mask(argument: str, scene: Scene) -> Reward:
+    """Likelihood of the left half of an example: the right half is completed."""
+    _, width, _ = scene.image("mask")
+    example, noise = _observed(argument, scene, "mask")
+    left = jnp.arange(width) < width // 2
+    return Target(example, jnp.broadcast_to(left[None, :, None], example.shape) * 1.0, noise)
 
 
-REWARDS: dict[str, Maker] = {
-    "brightness": _brightness,
-    "symmetry": _symmetry,
-    "target": _target,
-    "mask": _mask,
-    "compressibility": _compressibility,
-    "python": lambda argument, dataset: load_function(argument),
-}
-"""Each makes a reward from what stands behind the colon and the data set of the run."""
+@register_reward("blur", "[INDEX,NOISE]")
+def _blur(argument: str, scene: Scene) -> Reward:
+    """Likelihood of an example seen through a Gaussian blur of one pixel: sharpened."""
+    shape = scene.image("blur")
+    example, noise = _observed(argument, scene, "blur")
+    return LinearInverse.of(blur_of(shape, 1.0), example, noise)
 
 
-def make_reward(names: tuple[str, ...], weights: tuple[float, ...], dataset: Dataset) -> Reward:
-    """The weighted sum of the named rewards. Raises `UserError` for an unknown name or argument."""
-    require(len(names) > 0, "name a --reward")
-    weights = weights or (1.0,) * len(names)
-    require(len(weights) == len(names), f"{len(weights)} --weights for {len(names)} rewards")
-    parts = []
-    for name in names:
-        head, _, argument = name.partition(":")
-        parts.append(pick(REWARDS, head, "reward")(argument, dataset))
-    return parts[0] if weights == (1.0,) else Sum(tuple(parts), weights)
+@register_reward("superres", "[INDEX,NOISE]")
+def _superres(argument: str, scene: Scene) -> Reward:
+    """Likelihood of the means of an example's 2x2 blocks (4x4 from 32 pixels on): enlarged."""
+    shape = scene.image("superres")
+    factor = 4 if min(shape[:2]) >= 32 else 2
+    require(
+        shape[0] % factor == 0 and shape[1] % factor == 0,
+        f"the reward 'superres' needs sides divisible by {factor}, not {shape[0]}x{shape[1]}",
+    )
+    example, noise = _observed(argument, scene, "superres")
+    return LinearInverse.of(shrinking(shape, factor), example, noise)
 
 
-def _number(argument: str, what: str, default: float) -> float:
-    try:
-        return float(argument) if argument else default
-    except ValueError:
-        raise UserError(f"--reward {what} needs a number, got {argument!r}") from None
+def _observed(argument: str, scene: Scene, name: str):
+    index, noise = numbers(argument, (0, NOISE), f"{name}:INDEX,NOISE")
+    require(noise > 0, f"--reward {name}: the noise must be positive, got {noise:g}")
+    return scene.example(index, name), noise
+
+
+@register_reward("compressibility", gradient=False)
+def _compressibility(argument: str, scene: Scene) -> Reward:
+    """Minus the bytes as a JPEG file of quality 95."""
+    del argument
+    return Compressibility(scene.image("compressibility"))
+
+
+@register_reward("python", "MODULE:FUNCTION")
+def _python(argument: str, scene: Scene) -> Reward:
+    """A function of yours on one example, in JAX."""
+    del scene
+    return load_function(argument)

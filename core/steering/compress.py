@@ -1,7 +1,6 @@
 """How small a JPEG file of an image is: a reward without a gradient."""
 
 import io
-from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -16,8 +15,11 @@ from core.steering.reward import Reward
 class Compressibility(Reward):
     """Minus the bytes of the image as a JPEG file of quality 95: whole numbers, with ties."""
 
-    differentiable: ClassVar[bool] = False
     shape: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def differentiable(self) -> bool:
+        return False
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         result = jax.ShapeDtypeStruct((), jnp.float32)

@@ -3,7 +3,7 @@
 import abc
 import importlib
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,7 +16,10 @@ from core.errors import UserError
 class Reward(eqx.Module):
     """`r(x)` of one example in network values (images in [-1, 1], height by width by channels)."""
 
-    differentiable: ClassVar[bool] = True
+    @property
+    def differentiable(self) -> bool:
+        """Whether it has a gradient; methods that take one refuse a reward without."""
+        return True
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
@@ -29,6 +32,10 @@ class Sum(Reward):
     rewards: tuple[Reward, ...]
     weights: tuple[float, ...] = eqx.field(static=True)
 
+    @property
+    def differentiable(self) -> bool:
+        return all(reward.differentiable for reward in self.rewards)
+
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         parts = [w * r(x) for w, r in zip(self.weights, self.rewards, strict=True)]
         return jnp.sum(jnp.stack(parts))
@@ -39,6 +46,27 @@ class Brightness(Reward):
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         return jnp.mean((x + 1) / 2)
+
+
+class Colour(Reward):
+    """One channel less the mean of the other two, on the scale from 0 to 1."""
+
+    channel: int = eqx.field(static=True, default=2)
+
+    def __call__(self, x: Float[Array, "height width 3"]) -> Float[Array, ""]:
+        means = jnp.mean((x + 1) / 2, axis=(0, 1))
+        return 1.5 * means[self.channel] - 0.5 * jnp.sum(means)
+
+
+class Smoothness(Reward):
+    """`-mean |grad x|^2`, by differences of neighbouring pixels along both sides.
+
+    A quadratic reward, `-(x - 0)' H (x - 0) / 2` with the Laplacian of the grid in `H`.
+    """
+
+    def __call__(self, x: Float[Array, "height width channels"]) -> Float[Array, ""]:
+        squares = jnp.sum(jnp.diff(x, axis=0) ** 2) + jnp.sum(jnp.diff(x, axis=1) ** 2)
+        return -squares / x.size
 
 
 class Symmetry(Reward):

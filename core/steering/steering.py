@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.condition import Condition
 from core.flow_map import FlowMap
-from core.plugin import pick
+from core.plugin import load_packages, pick
 from core.steering.reward import Reward
 
 
@@ -180,7 +180,8 @@ def register_steering(cls: Registered) -> Registered:
 
 
 def steerings() -> dict[str, type[Steering]]:
-    """All methods of steering by name."""
+    """All methods of steering by name, those of installed packages too."""
+    load_packages()
     return dict(sorted(_STEERINGS.items()))
 
 

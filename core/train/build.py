@@ -92,7 +92,7 @@ def build(
     by a teacher, since nothing will be trained. Raises `UserError` for what does not fit together.
     """
     dataset = config.data_flags.load() if data is None else data
-    task = Task(dataset.shape, dataset.kind, dataset.num_classes, config.steps)
+    task = Task(dataset.shape, dataset.kind, dataset.num_classes, config.steps, dataset)
     key_net, key_method = jr.split(jr.fold_in(jr.key(config.seed), 0))
     net = config.net_flags.build(dataset.shape, dataset.num_classes, key=key_net)
     path = PATHS[config.path]()

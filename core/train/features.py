@@ -164,6 +164,29 @@ def open_encoder(folder: str | Path) -> Encoder:
 
     Raises `UserError` where the folder holds none.
     """
+    return _open(folder)[1].encoder
+
+
+def open_classifier(folder: str | Path, dataset: Dataset) -> Classifier:
+    """The classifier in a run folder, for examples of this data set.
+
+    Raises `UserError` where there is none, or one of other data.
+    """
+    config, model = _open(folder)
+    train = "train one with python -m apps.features --task classifier"
+    if not isinstance(model, Classifier):
+        raise UserError(f"{folder} holds features but no classifier (--task mae); {train}")
+    shape, classes = model.encoder.shape, model.num_classes
+    if (config.data, shape, classes) != (dataset.name, dataset.shape, dataset.num_classes):
+        raise UserError(
+            f"the classifier in {folder} is for {config.data} ({classes} classes, shape {shape}), "
+            f"not for {dataset.name} ({dataset.num_classes} classes, shape {dataset.shape}); "
+            f"{train} --data {dataset.name}"
+        )
+    return model
+
+
+def _open(folder: str | Path) -> tuple[FeaturesConfig, Autoencoder | Classifier]:
     folder = Path(folder)
     written = folder / "config.toml"
     make = "make one with python -m apps.features --data NAME"
@@ -178,7 +201,7 @@ def open_encoder(folder: str | Path) -> Encoder:
         raise UserError(f"the features in {folder} have no checkpoint yet; train them to the end")
     players = restored(config, build_features(config), checkpoints, step)
     checkpoints.close()
-    return players["model"].encoder
+    return config, players["model"]
 
 
 def open_perception(name: str, shape: tuple[int, ...]) -> Perception:

@@ -86,6 +86,7 @@ def warmed(objective, players, batch):
 
 SAME_TERMS = {
     "fm", "reflow", "tvm", "splitmf", "pd", "pfmm", "ict", "ect", "gcm-cu", "cct", "ccd", "dmf",
+    "rwfm", "mfm",
 }  # fmt: skip
 """Methods whose residuals are those of another one, with other times or targets."""
 

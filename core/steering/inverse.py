@@ -1,0 +1,79 @@
+"""Linear inverse problems: an example is sought of which only `y = A x + noise` was seen."""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from core.steering.reward import Reward
+
+
+class Operator(eqx.Module):
+    """A linear map `A` of one example."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*seen"]:
+        """`A x`."""
+
+
+class Matrix(Operator):
+    """`A x` of a point."""
+
+    A: Float[Array, "seen dim"]
+
+    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " seen"]:
+        return self.A @ x
+
+
+class Separable(Operator):
+    """`rows x columns'` of every channel: one matrix down the image, one across."""
+
+    rows: Float[Array, "high height"]
+    columns: Float[Array, "wide width"]
+
+    def __call__(
+        self, x: Float[Array, "height width channels"]
+    ) -> Float[Array, "high wide channels"]:
+        return jnp.einsum("ih,hwc,jw->ijc", self.rows, x, self.columns)
+
+
+class LinearInverse(Reward):
+    """`-|y - A x|^2 / (2 noise^2)`: the log-likelihood of what was seen, up to its constant.
+
+    With `lambda = 1` the tilted law is the posterior of `x` given `y`.
+    """
+
+    A: Operator
+    y: Float[Array, "*seen"]
+    noise: float
+
+    @classmethod
+    def of(cls, A: Operator, example: Float[Array, "*shape"], noise: float) -> "LinearInverse":
+        """The problem whose observation is that of an example, without noise of its own."""
+        return cls(A, A(example), noise)
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
+        return -jnp.sum((self.y - self.A(x)) ** 2) / (2 * self.noise**2)
+
+
+def blur_of(shape: tuple[int, int, int], width: float) -> Separable:
+    """A Gaussian blur of this standard deviation in pixels; what it would take from beyond the
+    border it takes from within, so that a constant image stays."""
+
+    def matrix(size: int) -> Array:
+        gap = np.arange(size)[:, None] - np.arange(size)[None]
+        kernel = np.exp(-0.5 * (gap / width) ** 2)
+        return jnp.asarray(kernel / kernel.sum(axis=1, keepdims=True), jnp.float32)
+
+    return Separable(matrix(shape[0]), matrix(shape[1]))
+
+
+def shrinking(shape: tuple[int, int, int], factor: int) -> Separable:
+    """The means of blocks of `factor` by `factor` pixels."""
+
+    def matrix(size: int) -> Array:
+        return jnp.asarray(np.kron(np.eye(size // factor), np.full((1, factor), 1 / factor)), "f4")
+
+    return Separable(matrix(shape[0]), matrix(shape[1]))

@@ -1,0 +1,5 @@
+"""Laws tilted by a reward in training, or conditioned on what was seen of an example."""
+
+from plugins.tilting.mfm import MFM as MFM
+from plugins.tilting.rwfm import RWFM as RWFM
+from plugins.tilting.rwmf import RWMF as RWMF

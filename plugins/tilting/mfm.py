@@ -1,0 +1,71 @@
+"""Meta flow maps: one network for the flow map of every posterior `p(x_0 | x_t)`.
+
+    L = E |V(y_s, s, s | x, t) - v|^2 + E |W(y_s, s, u | x, t) - v|^2
+
+`x` at time `t` and `y_s` are noised from the same clean example with independent noises, and `v` is
+the velocity of the pair behind `y_s`; `W` is that of `jump.py` with `(x, t)` held fixed. At the
+minimum `X(y, 1, 0 | x, t)` is a draw of `p(x_0 | x_t = x)`, of Gaussian data
+`D(x, t) + Sigma_t^(1/2) y`. With nothing seen, in a tenth of the rows, it is an ordinary flow map,
+and sampled like one.
+
+The sources distil a teacher at image scale (Eulerian, or Lagrangian self-distillation); here it
+learns from data alone, and the weight is the plain one of this project's recipes.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Array, Key
+
+from core.errors import require
+from core.flow_map import Network
+from core.objective import FlowMatching, Term
+from core.path import Path
+from core.plugin import Method, Task, register
+from core.posterior import States
+from core.row_plugin import RowPlugin, presets
+from core.teacher import Teacher
+from plugins.tilting.jump import OwnTangentJump
+
+
+@register
+@dataclass(frozen=True)
+class MFM(RowPlugin):
+    """Meta flow maps (arXiv 2601.14430): one-step draws of every posterior, from data."""
+
+    name: ClassVar[str] = "mfm"
+    family: ClassVar[str] = "tilting"
+    rule: ClassVar[str] = "Eulerian"
+    supervision: ClassVar[str] = "sampled pair and a second noising of its example"
+    parameterisation: ClassVar[str] = "V given a state"
+    source: ClassVar[str] = "arXiv 2601.14430"
+    cost: ClassVar[float] = 4
+    guidable: ClassVar[bool] = False
+    presets = presets()
+
+    diagonal: float = 0.5
+    nothing: float = 0.1
+    """Share of the rows that are told no state: these train ordinary sampling."""
+    least: float = 0.01
+    """Least time of the states that are seen, above 0."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 <= self.nothing <= 1, f"--plugin.nothing must be in [0, 1], got {self.nothing}")
+        require(0 < self.least < 1, f"--plugin.least must be in (0, 1), got {self.least}")
+
+    def net_flags(self, flags: Any) -> Any:
+        return dataclasses.replace(flags, state=True)
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), OwnTangentJump()
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        method = super().method(net, path, teacher, task, key=key)
+        states = States(self.nothing, self.least)
+        objective: Any = dataclasses.replace(method.objective, states=states)
+        return dataclasses.replace(method, objective=objective)

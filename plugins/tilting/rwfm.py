@@ -1,0 +1,38 @@
+"""Reward-weighted flow matching: the velocity of the law tilted by a reward.
+
+    L = E w(x_0) |V(x_t, t, t) - v|^2,      w = exp(lambda r(x_0)), self-normalised over the batch
+
+The minimiser is exactly `v^lambda = E[w v | x_t] / E[w | x_t]`, the marginal velocity of
+`p(x) exp(lambda r(x)) / Z`. The examples are the data's, so nothing better than the best of them is
+learned, and weights accumulate over no rounds. Like flow matching it is sampled by an ODE solver.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from core.objective import FlowMatching, Term
+from core.plugin import register
+from core.row_plugin import presets
+from core.teacher import Teacher
+from plugins.tilting.weighted import RewardWeighted
+
+
+@register
+@dataclass(frozen=True)
+class RWFM(RewardWeighted):
+    """Reward-weighted flow matching (cf. arXiv 2502.06061): a velocity that is tilted."""
+
+    name: ClassVar[str] = "rwfm"
+    rule: ClassVar[str] = "diagonal"
+    source: ClassVar[str] = "cf. arXiv 2502.06061"
+    cost: ClassVar[float] = 3
+    whole_cost: ClassVar[float | None] = 3
+    sampler: ClassVar[str] = "euler"
+    presets = presets(small_image={"full": 0.0, "uniform": 0.0})
+
+    diagonal: float = 1.0
+    time_mean: float = 0.0
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), FlowMatching()

@@ -1,0 +1,33 @@
+"""Reward-weighted mean flow: a one-step map of the law tilted by a reward.
+
+The weights of `rwfm` on the rows of improved MeanFlow. Its residual is linear in the pair's
+velocity, so that weighted pairs teach the flow map of the tilted law, jumps and diagonal alike.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from core.objective import FlowMatching, Term
+from core.plugin import register
+from core.row_plugin import presets
+from core.teacher import Teacher
+from plugins.tilting.jump import OwnTangentJump
+from plugins.tilting.weighted import RewardWeighted
+
+
+@register
+@dataclass(frozen=True)
+class RWMF(RewardWeighted):
+    """Reward-weighted mean flow: one-step samples of the tilted law, no teacher."""
+
+    name: ClassVar[str] = "rwmf"
+    rule: ClassVar[str] = "Eulerian"
+    source: ClassVar[str] = "weights: cf. arXiv 2502.06061; rule: arXiv 2512.02012"
+    cost: ClassVar[float] = 4
+    presets = presets()
+
+    diagonal: float = 0.5
+
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
+        del teacher
+        return FlowMatching(), OwnTangentJump()

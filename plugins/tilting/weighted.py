@@ -1,0 +1,109 @@
+"""What the reward-weighted methods share: flags, and the weights of the examples of a batch.
+
+    w_i = n exp(lambda r(x_i)) / sum_j exp(lambda r(x_j))
+
+The data, weighted so, have the law `p(x) exp(lambda r(x)) / Z`, and a loss whose minimiser is a
+conditional mean then learns the velocity of that law. The sum over the batch in place of Z makes an
+error of the order 1 / (n share) with `share` the effective share of the batch, about
+`exp(-strength^2)`, which is logged as `effective`.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+import core.steering.catalogue as catalogue
+from core.errors import require
+from core.flow_map import Network
+from core.oracle import ClosedProblem, Problem
+from core.path import Path
+from core.plugin import Method, Task
+from core.row_plugin import RowPlugin
+from core.steering.registry import Scene, make_reward
+from core.steering.reward import Linear, Reward, check_reward
+from core.teacher import Teacher
+from core.train.features import open_classifier
+
+assert catalogue  # registers the rewards of this project
+
+MEASURED = 2048
+
+
+class RewardWeights(eqx.Module):
+    """`n softmax(lambda r)` of a batch: mean 1."""
+
+    reward: Reward
+    strength: Float[Array, ""]
+
+    def __call__(self, x_0: Float[Array, " n *shape"]) -> Float[Array, " n"]:
+        return len(x_0) * jax.nn.softmax(self.strength * jax.vmap(self.reward)(x_0))
+
+
+@dataclass(frozen=True)
+class RewardWeighted(RowPlugin):
+    """A method whose rows count by the reward of their example. Give it a trained map: --init.
+
+    It has no teacher: the data say what is likely, the weights what is wanted.
+    """
+
+    family: ClassVar[str] = "tilting"
+    supervision: ClassVar[str] = "sampled pair, weighted by a reward"
+    tunes: ClassVar[bool] = True
+    guidable: ClassVar[bool] = False
+
+    reward: str = "linear"
+    """The reward, NAME or NAME:ARGUMENT; python -m apps.tilt --rewards lists them. linear is the
+    mean of all values, of an image its brightness."""
+    strength: float = 1.0
+    """How strongly to tilt, in standard deviations of the reward over the data: a batch then counts
+    as exp(-strength^2) of its size."""
+    lam: float | None = None
+    """lambda itself, in place of --plugin.strength; 1 for log-likelihoods such as class:K."""
+    classifier: str | None = None
+    """Run of apps.features --task classifier, for the reward class:K."""
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        return {"": dataclasses.replace(cls.preset("points"), lam=0.7)}
+
+    def made(self, task: Task) -> Reward:
+        """The reward. Raises `UserError` where it does not fit the data."""
+        opened = None
+        if self.classifier is not None:
+            require(task.data is not None, "--plugin.classifier needs the data of a run")
+            assert task.data is not None
+            opened = open_classifier(self.classifier, task.data)
+        return make_reward((self.reward,), (), Scene(task.shape, task.data, opened))
+
+    def lambda_of(self, reward: Reward, task: Task) -> float:
+        """`lambda`: as given, or the strength over the standard deviation on the data; the strength
+        itself where no data are at hand."""
+        if self.lam is not None:
+            return self.lam
+        if task.data is None:
+            return self.strength
+        index = np.linspace(0, len(task.data) - 1, min(len(task.data), MEASURED)).astype(int)
+        values = check_reward(reward, jnp.asarray(task.data.decode(task.data.take(index))))
+        return self.strength / max(float(jnp.std(values)), 1e-12)
+
+    def learns(self, problem: Problem) -> Problem:
+        reward = self.made(Task(problem.shape))
+        known = isinstance(reward, Linear) and isinstance(problem, ClosedProblem)
+        require(known, "the tilted law is known of the reward 'linear' alone: check with that one")
+        assert isinstance(reward, Linear) and isinstance(problem, ClosedProblem)
+        return problem.tilted(self.lambda_of(reward, Task(problem.shape)) * reward.a)
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        method = super().method(net, path, teacher, task, key=key)
+        reward = self.made(task)
+        weigh = RewardWeights(reward, jnp.asarray(self.lambda_of(reward, task)))
+        objective: Any = dataclasses.replace(method.objective, weigh=weigh)
+        return dataclasses.replace(method, objective=objective)
