@@ -26,8 +26,8 @@ from core.sampling.sampler import Times
 class PosteriorVelocity(FlowMap):
     """The velocity of the flow from noise to `p(x_0 | x_t = x)`; only its diagonal is meant.
 
-    Finite where neither time is at the data end, `sigma > 0`. At the noise end `t` says nothing, and
-    the posterior is the prior.
+    Finite where neither time is at the data end (`sigma > 0`). A state at the noise end says
+    nothing: its posterior is the prior.
     """
 
     flow_map: FlowMap
