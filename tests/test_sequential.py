@@ -98,6 +98,41 @@ def test_the_mean_of_z_is_that_of_the_chain(name, cases, x64):
     assert abs(parts.sum()) < 4 * parts.std() * np.sqrt(len(parts))
 
 
+@pytest.mark.parametrize(
+    "potential, expected",
+    [("diff", [0.3, -0.6, 0.9]), ("max", [0.3, 0.6, 1.5]), ("sum", [0.3, 0.0, 0.6])],
+)
+def test_potentials_put_the_rewards_so_far_together(potential, expected, cases, x64):
+    """The logarithm of their product at states whose rewards are 0.3, -0.6 and 0.9."""
+    method, particle, found = FK(potential=potential, look="naive"), None, []
+    for x in (1.0, -2.0, 3.0):
+        state, t = jnp.array([x]), jnp.asarray(0.5)
+        particle = method.judged(cases["weak"].tilt(), state, t, jr.key(0), particle)
+        found.append(float(particle.phi))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_twisted_diffusion_shifts_by_the_slope_at_the_old_state(cases, x64):
+    """For a Gaussian the denoiser's reward has the slope `a (1 - t) C / A_t` everywhere."""
+    tilt, t = cases["G1"].tilt(), jnp.asarray(0.6)
+    judge = jax.jit(lambda x: TDS().judged(tilt, x, t, jr.key(0), None))
+    slope = 1.2 * 0.4 * 1.5 / (0.16 * 1.5 + 0.36)
+    particle, tau = judge(jnp.array([0.7])), jnp.asarray(0.2)
+    for most, expected in ((float("inf"), 0.2 * slope), (0.005, 0.1)):
+        method = TDS(twist_kl=most)
+        shift = method.shift(tilt, particle, jnp.zeros(1), tau, t, jr.key(0))
+        np.testing.assert_allclose(shift, [expected], rtol=1e-9)
+
+
+def test_the_schedule_weighs_the_look_ahead(cases, x64):
+    tilt, x = cases["G1"].tilt(), jnp.array([0.5])
+    phi = [
+        float(SMC(g=g, look="naive").judged(tilt, x, jnp.asarray(0.75), jr.key(0), None).phi)
+        for g in ("1", "1-t")
+    ]
+    np.testing.assert_allclose(phi, [0.6, 0.15], rtol=1e-12)
+
+
 def test_weights_that_are_forgotten_without_resampling_are_caught(cases, x64):
     """A released implementation forgets them. The threshold is low, so that they must be kept."""
     fixture, found = cases["G1"], []
