@@ -23,6 +23,7 @@ from apps._tilt.rewards import (
     reward_of,
 )
 from apps._tilt.self_test import self_test
+from apps._tilt.specs import file_name, methods_of, print_methods
 from core.condition import Condition
 from core.errors import UserError, require
 from core.gallery import draw_blocks
@@ -30,7 +31,7 @@ from core.plugin import find_plugin
 from core.sampling import SAMPLERS
 from core.steering.prior import OdeMap
 from core.steering.reward import check_reward
-from core.steering.steering import Steered, Steering, Tilt, find_steering, steer
+from core.steering.steering import JACKKNIFE, Steered, Steering, Tilt, steer
 from core.train.cli import parse_flags
 from core.train.run import Run, open_run
 
@@ -44,15 +45,17 @@ COLUMNS = (
 class TiltConfig:
     """Draws from `p(x) exp(lambda r(x)) / Z`, where p is the law of a run's samples.
 
-    Methods: smc (start here: exact weights from few particles), snis (scored samples), bon (best of
-    N; a search, not a law), pcn and slice (Markov chains in the noise). --rewards lists rewards.
-    Writes samples with their weights (npz), a picture and the table under <run>/tilt.
+    Methods: smc (start here: exact weights from few particles), fk and tds (the same with other
+    potentials and steps), snis (scored samples), bon (best of N; a search, not a law), pcn and
+    slice (Markov chains in the noise). --methods lists all with their settings, --rewards the
+    rewards. Writes samples with their weights (npz), a picture and the table under <run>/tilt.
     """
 
     run: str = "runs/imf-digits"
     """Run folder."""
     plugin: tuple[str, ...] = ("smc",)
-    """Methods of steering, side by side: smc snis bon pcn slice."""
+    """Methods of steering, side by side. A name, or a name with settings of its own, as in
+    "smc:kernel=em,steps=50"; --methods lists both."""
     reward: tuple[str, ...] = ("brightness",)
     """Rewards, which are added up: NAME or NAME:ARGUMENT, as --rewards lists them."""
     classifier: str | None = None
@@ -72,13 +75,15 @@ class TiltConfig:
     budget: int = 0
     """Network evaluations of each method, in place of --islands; one backward counts as two."""
     steps: int | None = None
-    """smc: steps from noise to data; default 8."""
+    """Steps from noise to data, for those methods that have them and name none."""
     look: str | None = None
-    """smc: look-ahead, map, tweedie or naive."""
+    """Look-ahead of smc and fk: map, tweedie, naive or posterior."""
     twist: bool | None = None
     """smc: shift particles by the reward's gradient; default: where it has one."""
     moves: int | None = None
     """pcn, slice: moves of each chain; default 128 and 64."""
+    chunk: int | None = None
+    """Particles that go through the network at once, where memory is short; default all of them."""
     label: int | None = None
     """Class to draw from; default: all together, where the run has learned that."""
     seed: int = 0
@@ -89,6 +94,8 @@ class TiltConfig:
     """Output folder; default <run>/tilt."""
     rewards: bool = False
     """List all rewards, and do nothing else."""
+    methods: bool = False
+    """Print the table of all methods with their settings instead."""
     self_test: bool = False
     """Check every method against closed-form answers instead; exit status 1 if one fails."""
     json: bool = False
@@ -106,11 +113,21 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         if not result["passed"]:
             sys.exit(1)
         return result if config.json else None
+    if config.methods:
+        result = print_methods()
+        return result if config.json else None
+    return tilted(config)
+
+
+def tilted(config: TiltConfig) -> dict[str, Any] | None:
+    """Steers and writes."""
     require(
         min(config.n, config.islands, config.show) >= 1 and min(config.seed, config.budget) >= 0,
         "--n, --islands and --show must be at least 1, --seed and --budget at least 0",
     )
-    methods = {name: configured(name, config) for name in config.plugin}
+    require(config.chunk is None or config.chunk >= 1, f"--chunk {config.chunk}: at least 1")
+    flags = {key: getattr(config, key) for key in ("steps", "look", "twist", "moves")}
+    methods = methods_of(config.plugin, flags)
     run = open_run(config.run)
     judge = open_judge(run, config.judge, config.classifier)
     tilt, prior = tilt_of(run, config)
@@ -121,11 +138,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     rows, blocks = [prior_row(prior, tilt)], [prior[: config.show]]
     rows[0] |= judged(judge, tilt.reward, prior)
     for name, method in methods.items():
-        steered = steered_by(name, method, tilt, config)
-        rows.append(method_row(name, method, steered, tilt))
-        rows[-1] |= judged(judge, tilt.reward, steered.x, steered.weights)
-        blocks.append(steered.draw(config.show))
-        np.savez_compressed(folder / f"{name}.npz", samples=steered.x, weights=steered.weights)
+        found = steered_by(name, method, tilt, config)
+        rows.append(method_row(name, method, found, tilt))
+        rows[-1] |= judged(judge, tilt.reward, found.x, found.weights)
+        blocks.append(found.draw(config.show))
+        path = folder / f"{file_name(name)}.npz"
+        np.savez_compressed(path, samples=found.x, weights=found.weights)
     picture = folder / "samples.png"
     dataset = dataclasses.replace(run.built.dataset, num_classes=0)
     draw_blocks(dataset, blocks, picture, " + ".join(config.reward), ["prior", *methods])
@@ -148,26 +166,34 @@ def make_folder(folder: Path) -> None:
 
 
 def steered_by(name: str, method: Steering, tilt: Tilt, config: TiltConfig) -> Steered:
-    """The method's samples; a line on the screen where few particles carry the weight."""
-    islands = islands_of(method, tilt, config)
+    """The method's samples; a line on the screen where few particles carry the weight.
+
+    Raises `UserError` where the reward was not finite on the way.
+    """
+    islands, n = islands_of(method, tilt, config), config.n
+    together = min(16, max(1, (config.chunk or 16 * n) // n))
     with Meter(name, islands) as meter:
-        steered = steer(
-            method, tilt, n=config.n, islands=islands, key=jr.key(config.seed), progress=meter.more
+        found = steer(
+            method,
+            tilt,
+            n=n,
+            islands=islands,
+            key=jr.key(config.seed),
+            together=together,
+            progress=meter.more,
         )
-    if method.normalises and steered.ess[-1] < 0.1:
+    require(
+        bool(np.all(np.isfinite(found.weights))) and np.isfinite(found.log_z),
+        f"{name}: the reward is not finite for some states on the way; mend it, or try snis",
+    )
+    if method.normalises and found.ess[-1] < 0.1:
         console.print(
             f"warning: {name}: few particles carry the weight (effective share "
-            f"{steered.ess[-1]:.3f}); lower --strength, or try smc"
+            f"{found.ess[-1]:.3f}); lower --strength, or try smc"
         )
-    return steered
-
-
-def configured(name: str, config: TiltConfig) -> Steering:
-    """The method with those settings that it has."""
-    method = find_steering(name)()
-    given = {key: getattr(config, key) for key in ("steps", "look", "twist", "moves")}
-    own = {k: v for k, v in given.items() if v is not None and hasattr(method, k)}
-    return dataclasses.replace(method, **own)
+    if method.normalises and islands < JACKKNIFE:
+        console.print(f"{name}: log Z has an error bar from {JACKKNIFE} --islands on")
+    return found
 
 
 def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
@@ -192,7 +218,8 @@ def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
     prior = jax.jit(jax.vmap(lambda z: flow_map(z, start, end, cond)))(noise)
     spread = float(jnp.std(check_reward(reward, prior)))
     strength = config.strength / max(spread, 1e-12) if config.lam is None else config.lam
-    return dataclasses.replace(tilt, strength=jnp.asarray(strength)), np.asarray(prior)
+    strong = dataclasses.replace(tilt, strength=jnp.asarray(strength), chunk=config.chunk)
+    return strong, np.asarray(prior)
 
 
 def knows_all(run: Run) -> bool:
@@ -204,19 +231,19 @@ def knows_all(run: Run) -> bool:
 
 def check_method(name: str, method: Steering, tilt: Tilt, run: Run) -> None:
     """Raises `UserError` where the method cannot serve this reward or this run."""
+    instead = "add --no-twist" if hasattr(method, "twist") else "use smc, fk, snis, pcn or slice"
     require(
         tilt.reward.differentiable or not method.needs_gradient(tilt.reward),
-        f"{name} takes the reward's gradient, and this reward has none: add --no-twist",
+        f"{name} takes the reward's gradient, and this reward has none: {instead}",
     )
-    look = getattr(method, "look", "map")
     require(
-        look != "tweedie" or tilt.flow_map.two_times,
-        f"{run.config.plugin} has learned no velocity, so there is no tweedie look-ahead; "
-        "use --look map",
+        tilt.flow_map.two_times or not method.needs_velocity(),
+        f"{run.config.plugin} has learned no velocity, which {name} looks ahead or steps by; "
+        "use smc with look=map and kernel=renoise",
     )
     only_noise = find_plugin(run.config.plugin).most_nfe == 1
     require(
-        not only_noise or not hasattr(method, "rho") or getattr(method, "steps", 1) == 1,
+        not only_noise or not method.needs_between(),
         f"{run.config.plugin} jumps from noise only: use snis, bon, pcn or slice",
     )
 
@@ -225,7 +252,7 @@ def islands_of(method: Steering, tilt: Tilt, config: TiltConfig) -> int:
     """How many islands the budget pays for, or those asked for."""
     if not config.budget:
         return config.islands
-    per_island = config.n * method.cost(tilt.reward).total * tilt.flow_map.evaluations
+    per_island = config.n * method.cost(tilt.reward).evaluations(tilt.flow_map.evaluations)
     return max(config.budget // per_island, 1)
 
 
@@ -242,12 +269,13 @@ def prior_row(prior: np.ndarray, tilt: Tilt) -> dict[str, Any]:
 
 def method_row(name: str, method: Steering, steered: Steered, tilt: Tilt) -> dict[str, Any]:
     """The row of a method."""
-    values = np.asarray(jax.vmap(tilt.reward)(jnp.asarray(steered.x)), np.float64)
+    values = np.asarray(check_reward(tilt.reward, jnp.asarray(steered.x)), np.float64)
     cost, particles = method.cost(tilt.reward), len(steered.x)
     mean = float(steered.weights @ values)
     effective = 1 / float(np.sum(steered.weights**2))
     spread = float(np.sqrt(steered.weights @ (values - mean) ** 2 / effective))
-    log_z = f"{steered.log_z:.3f} ± {steered.log_z_error:.3f}" if method.normalises else None
+    known = "" if np.isnan(steered.log_z_error) else f" ± {steered.log_z_error:.3f}"
+    log_z = f"{steered.log_z:.3f}{known}" if method.normalises else None
     return {
         "method": name,
         "exact": method.exact,
@@ -257,7 +285,7 @@ def method_row(name: str, method: Steering, steered: Steered, tilt: Tilt) -> dic
         "log Z": log_z,
         "ESS": float(steered.ess[-1]) if method.normalises else None,
         "starts": steered.starts if method.normalises else None,
-        "evaluations": particles * cost.total * tilt.flow_map.evaluations,
+        "evaluations": particles * cost.evaluations(tilt.flow_map.evaluations),
         "reward calls": particles * cost.reward,
     }
 

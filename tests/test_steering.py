@@ -60,21 +60,6 @@ def test_the_mean_of_z_is_z_for_few_particles(name, cases, x64):
     assert abs(parts.sum()) < 4 * parts.std() * np.sqrt(len(parts))
 
 
-def test_weights_that_are_dropped_without_resampling_are_caught(cases, x64, monkeypatch):
-    """A released implementation does so. The threshold is low, so that weights have to be kept."""
-    fixture, method = cases["G1"], SMC(steps=4, twist=False, threshold=0.3)
-    kept = steer(method, fixture.tilt(), n=16, islands=1500, key=jr.key(1), together=1500)
-    whole = Resampler.__call__
-
-    def forgetful(self, key, log_w):
-        index, _, more, do = whole(self, key, log_w)
-        return index, jnp.zeros_like(log_w), more, do
-
-    monkeypatch.setattr(Resampler, "__call__", forgetful)
-    dropped = steer(method, fixture.tilt(), n=16, islands=1500, key=jr.key(1), together=1500)
-    assert score(kept, fixture) < 4 < score(dropped, fixture)
-
-
 @pytest.mark.parametrize("method", [PCN(moves=64), Slice(moves=12)], ids=["pcn", "slice"])
 def test_chains_in_the_noise_reach_the_tilted_law(method, cases, x64):
     fixture = cases["G2"]

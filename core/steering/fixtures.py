@@ -1,5 +1,6 @@
 """Priors and rewards whose tilted law is known in closed form."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -72,6 +73,43 @@ def by_quadrature(weights: list, means: list, stds: list, reward: Reward) -> Fix
 def rare_mode(x: Float[Array, "1"]) -> Float[Array, ""]:
     """A classifier for the left mode: `log sigmoid(-4 (x + 0.6))`."""
     return jax.nn.log_sigmoid(-4 * (x[0] + 0.6))
+
+
+def chain_end(kernel: str, steps: int, mean: float, variance: float) -> tuple[float, float]:
+    """Mean and variance of the end of an untilted chain on `N(mean, variance)` on the line.
+
+    Kernels of many steps have a law of their own; for Gaussian data every step is linear, and
+    moments follow by recursion. `kernel` is "em" (`eps_t = t`, the last step without noise) or
+    "ancestral"; times are equally spaced on the linear path.
+    """
+    m, V = 0.0, 1.0
+    times = np.linspace(1.0, 0.0, steps + 1)
+    for t, u in zip(times[:-1], times[1:], strict=True):
+        gain = (1 - t) * variance / ((1 - t) ** 2 * variance + t**2)  # D = fixed + gain x
+        fixed = mean * (1 - gain * (1 - t))
+        if kernel == "em" and u > 0:  # v = (x - D) / t and eps score = ((1 - t) D - x) / t
+            h = t - u
+            slope = 1 + h / t * ((2 - t) * gain - 2)
+            offset, noise = h / t * (2 - t) * fixed, 2 * t * h
+        elif kernel == "em":
+            slope, offset, noise = gain, fixed, 0.0
+        else:
+            a = (1 - t) / (1 - u)
+            b = t**2 - (a * u) ** 2
+            slope = a * u**2 / t**2 + (1 - u) * b / t**2 * gain
+            offset, noise = (1 - u) * b / t**2 * fixed, u**2 * b / t**2
+        m, V = slope * m + offset, slope**2 * V + noise
+    return float(m), float(V)
+
+
+def chain_linear(kernel: str, steps: int, mean: float, variance: float, a: float) -> Fixture:
+    """The tilt by `a x` of that chain's law, with the exact map of `N(mean, variance)`."""
+    prior = gaussian_linear([mean], [[variance]], [a])
+    m, V = chain_end(kernel, steps, mean, variance)
+    ended = gaussian_linear([m], [[V]], [a])
+    return dataclasses.replace(
+        prior, log_z=ended.log_z, mean=ended.mean, covariance=ended.covariance
+    )
 
 
 def fixtures() -> dict[str, Fixture]:

@@ -7,7 +7,7 @@ It works on one island of particles; islands are independent, so that their spre
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -23,13 +23,30 @@ from core.steering.reward import Reward
 
 
 class Tilt(eqx.Module):
-    """What is drawn from: the law of a map's samples, times `exp(strength r(x))`."""
+    """What is drawn from: the law of a map's samples, times `exp(strength r(x))`.
+
+    **Fields:** `chunk`, how many particles of an island go through the network at once, or all.
+    """
 
     flow_map: FlowMap
     reward: Reward
     strength: Float[Array, ""]
     shape: tuple[int, ...] = eqx.field(static=True)
     cond: Condition | None = None
+    chunk: int | None = eqx.field(static=True, default=None)
+
+    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function of one particle on all of them; `chunk` at a time, where that is set, which
+        bounds the memory and changes nothing else."""
+        if self.chunk is None:
+            return jax.vmap(function)
+        most = self.chunk
+
+        def in_chunks(*arguments: Any) -> Any:
+            size = min(most, len(jax.tree.leaves(arguments)[0]))
+            return jax.lax.map(lambda one: function(*one), arguments, batch_size=size)
+
+        return in_chunks
 
     def noise(self, key: Key[Array, ""], n: int) -> Float[Array, " n *shape"]:
         """The start of `n` particles."""
@@ -58,16 +75,35 @@ class Island(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Per particle: evaluations of the network forward and backward, and calls of the reward."""
+    """Per particle: evaluations of the map forward and backward, calls of the reward, and
+    evaluations of the velocity alone, which where the map is a solve are cheaper."""
 
     forward: int
     backward: int = 0
     reward: int = 1
+    velocity: int = 0
+    velocity_backward: int = 0
 
     @property
     def total(self) -> int:
         """Forward evaluations, with two for each backward one."""
-        return self.forward + 2 * self.backward
+        return self.evaluations(1)
+
+    def evaluations(self, of_map: int) -> int:
+        """Evaluations of the network, `of_map` in one of the map; a backward one counts as two."""
+        of_velocity = self.velocity + 2 * self.velocity_backward
+        return of_map * (self.forward + 2 * self.backward) + of_velocity
+
+    def with_gradient(self) -> "Cost":
+        """What the value and its gradient cost together."""
+        return dataclasses.replace(self, backward=self.forward, velocity_backward=self.velocity)
+
+    def __add__(self, other: "Cost") -> "Cost":
+        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Cost(*(a + b for a, b in zip(mine, theirs, strict=True)))
+
+    def __mul__(self, times: int) -> "Cost":
+        return Cost(*(times * count for count in dataclasses.astuple(self)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +132,27 @@ class Steering(abc.ABC):
         del reward
         return False
 
+    def needs_velocity(self) -> bool:
+        """Whether it evaluates the velocity, which a map of jumps to the data has not."""
+        return False
+
+    def needs_between(self) -> bool:
+        """Whether it evaluates the map at states between noise and data."""
+        return False
+
+
+JACKKNIFE = 8
+"""Fewer islands than this say too little about their spread."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Steered:
     """The islands of a method together, and what they say.
 
-    **Fields:** `x`, `weights` (sum 1) of all particles; `log_z` and its standard error over
-    islands; `ess`, the mean effective sample size of an island over its particles, after each step;
-    `starts`, the mean share of starts that have a descendant left.
+    **Fields:** `x`, `weights` (sum 1) of all particles; `log_z` and its standard error, by the
+    jackknife over islands, where there are `JACKKNIFE` of them or more, else NaN; `ess`, the
+    mean effective sample size of an island over its particles, after each step; `starts`, the mean
+    share of starts that have a descendant left.
     """
 
     x: Float[np.ndarray, " n *shape"]
@@ -136,15 +185,19 @@ def steer(
 ) -> Steered:
     """Runs `islands` islands of `n` particles, `together` at a time; the result does not depend on
     that number. Islands count in proportion to their estimates of Z."""
-    run = eqx.filter_jit(lambda tilt, keys: jax.vmap(lambda k: method.island(tilt, n, k))(keys))
     keys = jr.split(key, islands)
     parts = []
     for i in range(0, islands, together):
-        parts.append(jax.block_until_ready(run(tilt, keys[i : i + together])))
+        parts.append(jax.block_until_ready(_run(method, tilt, n, keys[i : i + together])))
         if progress is not None:
             progress(len(keys[i : i + together]))
     joined = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(a) for a in leaves]), *parts)
     return _gathered(joined, n)
+
+
+@eqx.filter_jit
+def _run(method: Steering, tilt: Tilt, n: int, keys: Key[Array, " islands"]) -> Island:
+    return jax.vmap(lambda key: method.island(tilt, n, key))(keys)
 
 
 def _gathered(islands: Island, n: int) -> Steered:
@@ -152,18 +205,24 @@ def _gathered(islands: Island, n: int) -> Steered:
     within = np.asarray(jax.nn.softmax(islands.log_w, axis=1), np.float64)
     share = np.exp(log_z - log_z.max())
     weights = (within * (share / share.sum())[:, None]).reshape(-1)
-    ratio = share / share.mean()
-    error = float(ratio.std(ddof=1) / np.sqrt(len(ratio))) if len(ratio) > 1 else float("nan")
     starts = np.mean([len(np.unique(row)) / n for row in np.asarray(islands.ancestors)])
     return Steered(
         x=np.concatenate(list(islands.x)),
         weights=weights / weights.sum(),
         log_z=float(np.log(share.mean()) + log_z.max()),
-        log_z_error=error,
+        log_z_error=jackknife(log_z) if len(log_z) >= JACKKNIFE else float("nan"),
         log_z_islands=log_z,
         ess=np.asarray(islands.ess).mean(axis=0) / n,
         starts=float(starts),
     )
+
+
+def jackknife(log_z: Float[np.ndarray, " islands"]) -> float:
+    """The standard error of `log mean exp(log_z)`, from its values with one island left out."""
+    count = len(log_z)
+    share = np.exp(log_z - log_z.max())
+    without = np.log(np.maximum(share.sum() - share, 1e-300))
+    return float(np.sqrt((count - 1) * np.mean((without - without.mean()) ** 2)))
 
 
 Registered = TypeVar("Registered", bound=type[Steering])

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
@@ -27,8 +26,8 @@ class OneStep(Steering):
         """`n` samples and `lambda r` of each."""
         path = tilt.flow_map.path
         start = path.time_of_unit(1.0)
-        x = jax.vmap(lambda z: Jump()(tilt.flow_map, z, start, tilt.cond))(tilt.noise(key, n))
-        return x, jax.vmap(tilt.log_tilt)(x)
+        x = tilt.each(lambda z: Jump()(tilt.flow_map, z, start, tilt.cond))(tilt.noise(key, n))
+        return x, tilt.each(tilt.log_tilt)(x)
 
 
 @register_steering

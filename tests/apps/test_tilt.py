@@ -1,18 +1,21 @@
 """`apps.tilt` as a user runs it."""
 
 import json
-import shutil
-from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from apps import features as features_app
-from apps import tilt as tilt_app
+from apps._tilt.cases import CONTROL, Published, Wrong
+from apps._tilt.self_test import sd_error, self_test
+from apps._tilt.specs import configured, described, file_name, methods_of, print_methods
+from apps.tilt import TiltConfig, steered_by
 from core.errors import UserError
-from core.train.build import build
-from core.train.cli import parse
-from core.train.run import Run
+from core.steering.fixtures import fixtures
+from core.steering.reward import Function
+from core.steering.steering import Tilt
+from plugins.steering import FK, SMC, SNIS, BestOfN
 from tests.apps.conftest import POINTS
 
 
@@ -20,15 +23,20 @@ def test_a_run_is_steered_and_mistakes_are_one_line(run_app, tmp_path):
     assert run_app("train", *POINTS, "--run", "run").returncode == 0
     flags = ("--run", "run", "--n", "8", "--islands", "3", "--seed", "1", "--show", "4")
     tilted = run_app(
-        "tilt", *flags, "--plugin", "snis", "smc", "bon", "--steps", "3", "--reward", "target:5",
-        "--json",
+        "tilt", *flags, "--plugin", "snis", "smc", "smc:steps=2,twist=no,kernel=em", "--steps", "3",
+        "--reward", "target:5", "--chunk", "8", "--json",
     )  # fmt: skip
     assert tilted.returncode == 0, tilted.stderr
     result = json.loads(tilted.stdout.splitlines()[-1])
     rows = {row["method"]: row for row in result["rows"]}
-    assert set(rows) == {"prior", "snis", "smc", "bon"}
+    spec = "smc:steps=2,twist=no,kernel=em"
+    assert set(rows) == {"prior", "snis", "smc", spec}
     # 24 particles; smc: 3 jumps, and 2 shifts of one evaluation forward and one backward
     assert [rows[name]["evaluations"] for name in ("snis", "smc")] == [24, 24 * (3 + 2 * 3)]
+    # 2 looks, 2 steps of the velocity
+    assert rows[spec]["evaluations"] == 24 * 4
+    assert "±" not in rows["smc"]["log Z"] and "8 --islands" in tilted.stderr
+    assert (tmp_path / "run" / "tilt" / "smc-steps-2-twist-no-kernel-em.npz").exists()
     saved = np.load(tmp_path / "run" / "tilt" / "smc.npz")
     assert saved["samples"].shape == (24, 2)
     np.testing.assert_allclose(saved["weights"].sum(), 1)
@@ -37,6 +45,7 @@ def test_a_run_is_steered_and_mistakes_are_one_line(run_app, tmp_path):
         (("--reward", "brightness"), "images"),
         (("--reward", "python:math:nothing"), "names no function"),
         (("--plugin", "smcc"), "did you mean 'smc'"),
+        (("--plugin", "smc:stepps=3"), "did you mean 'steps'"),
         (("--reward", "target:5", "--n", "0"), "at least 1"),
     ):
         failed = run_app("tilt", *flags[:2], *wrong)
@@ -44,78 +53,83 @@ def test_a_run_is_steered_and_mistakes_are_one_line(run_app, tmp_path):
         assert len(failed.stderr.strip().splitlines()) == 1
 
 
-CLASSIFIER = [
-    "--task", "classifier", "--encoder.width", "4", "--encoder.levels", "1", "--batch", "16",
-    "--steps", "2", "--dispatch", "2", "--run", "classifier",
-]  # fmt: skip
-MAP = ["--plugin", "imf", "--data", "digits", "--net.width", "8", "--net.depth", "1"]
-SMALL = ["--run", "map", "--plugin", "snis", "--n", "8", "--islands", "2", "--show", "2", "--json"]
-
-
-@pytest.fixture(scope="module")
-def classified(tmp_path_factory):
-    """A classifier of digits, barely trained, a second folder with the same, and a run of a map."""
-    folder = tmp_path_factory.mktemp("classified")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        features_app.main(CLASSIFIER)
-        shutil.copytree("classifier", "judge")
-        (folder / "map").mkdir()
-        (folder / "map" / "config.toml").write_text('plugin = "imf"\n')
-    return folder
-
-
-@pytest.fixture(scope="module")
-def untrained():
-    """An untrained map of digits in the place of an opened run."""
-    config = parse(MAP)
-    whole = build(config)
-    return Run(Path("map"), config, whole, whole.method.flow_map, 0)
-
-
-@pytest.fixture
-def in_place(classified, untrained, monkeypatch):
-    monkeypatch.chdir(classified)
-    monkeypatch.setattr(tilt_app, "open_run", lambda folder: untrained)
-
-
-def test_a_second_classifier_judges_what_the_first_rewards(in_place):
-    asked = ["--reward", "class:3", "--classifier", "classifier", "--label", "3", "--lam", "1"]
-    result = tilt_app.main([*SMALL, *asked, "--judge", "judge"])
-    assert result is not None
-    for row in result["rows"]:
-        assert sum(row["classes"]) == pytest.approx(1, abs=1e-3) and len(row["classes"]) == 10
-        assert row["success"] == pytest.approx(row["classes"][3], abs=1e-4)
-    saved = np.load("map/tilt/snis.npz")
-    assert result["rows"][1]["reward"].split()[0].startswith("-")  # a log-probability
-    assert saved["weights"].shape == (16,)
+def test_a_spec_sets_fields_by_their_types():
+    flags = {"steps": 5, "look": "naive", "twist": None, "moves": 9}
+    spec = "smc:kernel=em,steps=50,twist=no,twist_kl=1.5"
+    expected = SMC(kernel="em", steps=50, twist=False, twist_kl=1.5, look="naive")
+    assert configured(spec, flags) == expected
+    assert configured("smc:twist=none", flags | {"twist": True}).twist is None
+    assert configured("fk:potential=max", {}) == FK(potential="max")
+    assert configured("bon", flags) == BestOfN()
+    assert list(methods_of(("smc", "smc:g=1"), {})) == ["smc", "smc:g=1"]
+    assert file_name("smc:kernel=em,rho=0.5") == "smc-kernel-em-rho-0.5"
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    "spec, message",
     [
-        (["--reward", "class:3"], "needs a classifier"),
-        (["--reward", "class:3", "--classifier", "map"], "is a run of apps.train"),
-        (["--reward", "class:3", "--classifier", "nowhere"], "no features in nowhere"),
-        (["--reward", "class:12", "--classifier", "classifier"], "from 0 to 9"),
-        (["--reward", "class", "--classifier", "classifier"], "class:K"),
-        (
-            ["--reward", "class:3", "--classifier", "classifier", "--judge", "./classifier"],
-            "another classifier",
-        ),
+        ("smc:stepz=3", "unknown field of smc 'stepz'; did you mean 'steps'"),
+        ("smc:steps=many", "steps needs a whole number, got 'many'"),
+        ("smc:rho=half", "rho needs a number"),
+        ("smc:twist=perhaps", "twist needs yes or no"),
+        ("smc:steps", "is no setting"),
+        ("smc:steps=3,steps=4", "sets steps twice"),
+        ("smc:steps=0", "at least 1"),
+        ("bon:steps=3", "no settings"),
     ],
 )
-def test_a_classifier_that_does_not_serve_is_one_line(flags, message, in_place):
-    with pytest.raises(UserError, match=message) as raised:
-        tilt_app.main([*SMALL, "--label", "3", *flags])
-    assert "\n" not in str(raised.value)
+def test_a_wrong_spec_is_one_line(spec, message):
+    with pytest.raises(UserError, match=message) as caught:
+        configured(spec, {})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="alike"):
+        methods_of(("smc:g=1", "smc:g=1,"), {})
 
 
-def test_the_rewards_are_listed_without_a_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = tilt_app.main(["--rewards", "--json"])
-    assert result is not None
-    listed = {row["reward"].split(":")[0].split("[")[0]: row for row in result["rewards"]}
-    assert {"brightness", "class", "blur", "superres", "smoothness"} <= set(listed)
-    assert not listed["compressibility"]["gradient"] and listed["class"]["gradient"]
-    assert all(row["what"] for row in result["rewards"])
+def test_the_table_of_methods_says_what_each_setting_is(capsys):
+    listed = {method["name"]: method for method in print_methods()["methods"]}
+    assert listed["smc"]["exact"] and not listed["bon"]["exact"]
+    fields = {field["field"]: field for field in listed["smc"]["fields"]}
+    assert fields["steps"] == {
+        "field": "steps", "default": 8, "meaning": "Steps from noise to data."
+    }  # fmt: skip
+    for method in (SMC, FK, SNIS):
+        assert all(meaning for _, meaning in described(method))
+    assert "Feynman-Kac" in capsys.readouterr().err
+
+
+def test_a_reward_that_fails_on_the_way_is_one_line():
+    """Finite at every sample that is drawn beforehand, not at all states."""
+    with jax.enable_x64(True):
+        prior = fixtures()["G1"].tilt()
+    root = Function(lambda x: jnp.sqrt(x[0] + 1))
+    tilt = Tilt(prior.flow_map, root, jnp.ones(()), (1,))
+    config = TiltConfig(n=32, islands=2)
+    with pytest.raises(UserError, match="not finite for some states on the way"):
+        steered_by("fk", FK(steps=2), tilt, config)
+
+
+def test_the_self_test_catches_wrong_answers():
+    """Importance sampling answers 2.2 and 1.5 on G1; other numbers, and weights forgotten, fail."""
+    right = Wrong("right", SNIS(), "G1", 2.2, 1.5, 0.0)
+    wrongs = [
+        right,
+        Wrong("wrong mean", SNIS(), "G1", 1.9, 1.5, 0.05),
+        Wrong("wrong variance", SNIS(), "G1", 2.2, 0.9, 0.05),
+        Wrong("mean alone", SNIS(), "G1", 2.2, None, 0.0),
+    ]
+    figures = [
+        Published("G1", "1 step", 1.008, 0.017, 0.311),
+        Published("G1", "1 step", 1.008, 0.017, 0.2),
+    ]
+    result = self_test(exact=[CONTROL], wrong=wrongs, published=figures, islands=200)
+    assert [row["passed"] for row in result["wrong"]] == [True, False, False, True]
+    assert [row["passed"] for row in result["published"]] == [True, False]
+    (control,) = result["rows"]
+    assert control["control"] and control["passed"] and control["score"] > 4
+    assert not result["passed"]
+
+
+def test_the_error_of_a_standard_deviation():
+    values = np.random.default_rng(0).standard_normal(4000)
+    assert sd_error(values) == pytest.approx(1 / np.sqrt(2 * 4000), rel=0.1)
