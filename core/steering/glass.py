@@ -3,8 +3,8 @@
 A second view `y_s = (1 - s) x_0 + s z` of the same clean example is taken from noise to data. The
 two views are worth one cleaner view:
 
-    P = ((1-t)/t)^2 + ((1-s)/s)^2,   m = ((1-t) x / t^2 + (1-s) y / s^2) / P,   t* = 1 / (1 + sqrt P)
-    dy/ds = (y - D((1 - t*) m, t*)) / s
+    P = ((1-t)/t)^2 + ((1-s)/s)^2,   m = ((1-t) x / t^2 + (1-s) y / s^2) / P
+    dy/ds = (y - D((1 - t*) m, t*)) / s,   t* = 1 / (1 + sqrt P)
 
 Source: GLASS Flows (arXiv 2509.25170).
 """

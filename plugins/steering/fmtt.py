@@ -56,7 +56,9 @@ def potential(
 
 def seen(tilt: Tilt, look: str, x: Float[Array, "*shape"], t: Float[Array, ""]) -> Seen:
     """All of it from one backward pass; the denoiser gives the velocity, too."""
-    both = jax.value_and_grad(lambda x, t: potential(tilt, look, x, t), argnums=(0, 1), has_aux=True)
+    both = jax.value_and_grad(
+        lambda x, t: potential(tilt, look, x, t), argnums=(0, 1), has_aux=True
+    )
     (_, (ahead, log_tilt)), (slope, d_t) = both(x, t)
     v = (x - ahead) / t if look == "tweedie" else tilt.flow_map.velocity(x, t, tilt.cond)
     return Seen(v, log_tilt, slope, d_t)

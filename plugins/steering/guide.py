@@ -9,8 +9,8 @@ denoiser is right for linear rewards of Gaussian data; under curved ones it narr
   weight in place of the source's step by the size of the misfit;
 - `covariance`: the observation's variance `noise^2 / lambda` grows by `t^2 / (t^2 + (1-t)^2)`, the
   spread of the clean example for data of unit variance (PiGDM, Song et al., ICLR 2023);
-- `backward`, `repeats`: universal guidance (arXiv 2302.07121), steps of gradient ascent on the clean
-  example, and every step taken again after noise has been put back.
+- `backward`, `repeats`: universal guidance (arXiv 2302.07121), steps of gradient ascent on the
+  clean example, and every step taken again after noise has been put back.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,8 @@
 Without a reward the Gaussian part is a rotation, which is taken exactly, so that steps may be long.
 The kick `k` is the gradient of `U`, shortened: as it depends on `z` alone, the step keeps volume
 and can be turned back whatever `k` is, and the true energy decides about acceptance. So shortening
-costs no exactness. BlackJAX does the rest. Source: the splitting is that of Beskos et al., "Hybrid
+costs no exactness. The angle of a move is random: whole turns of the tilted law would lead nowhere.
+BlackJAX does the rest. Source: the splitting is that of Beskos et al., "Hybrid
 Monte Carlo on Hilbert spaces" (2011).
 """
 
@@ -40,14 +41,15 @@ class HMC(NoiseChain):
     leaps: int = 4
     """Steps of a move, a gradient each."""
     step: float = 0.4
-    """Angle of a step; a quarter turn forgets the start."""
+    """Mean angle of a step, which is drawn anew for each move, from half of it to one and a half;
+    a quarter turn in all forgets the start."""
     most: float = 10.0
     """Longest gradient that kicks."""
 
     def __post_init__(self):
         super().__post_init__()
         require(self.leaps >= 1, f"leaps must be at least 1, got {self.leaps}")
-        require(0 < self.step < 3.1, f"--step must be in (0, 3.1), got {self.step}")
+        require(0 < self.step <= 2, f"--step must be in (0, 2], got {self.step}")
         require(self.most > 0, f"most must be positive, got {self.most}")
 
     def needs_gradient(self, reward: Reward) -> bool:
@@ -69,7 +71,9 @@ class HMC(NoiseChain):
         unit = jnp.ones(z.size, z.dtype)
 
         def move(state: Any, key: Key[Array, ""]) -> tuple[Any, None]:
-            return kernel(key, state, log_density, self.step, unit, self.leaps)[0], None
+            key_step, key_move = jr.split(key)
+            step = self.step * jr.uniform(key_step, minval=0.5, maxval=1.5)
+            return kernel(key_move, state, log_density, step, unit, self.leaps)[0], None
 
         start: Any = blackjax.hmc.init(z.reshape(-1), log_density)
         end, _ = jax.lax.scan(move, start, jr.split(key, self.moves))
@@ -85,7 +89,7 @@ def rotations(most: float) -> Callable[..., Callable[..., IntegratorState]]:
         def kick(position: Array, gradient: Array) -> Array:
             return shortened(gradient + position, most)  # without the Gaussian part
 
-        def one_step(state: IntegratorState, step_size: float) -> IntegratorState:
+        def one_step(state: IntegratorState, step_size: Any) -> IntegratorState:
             z: Any = state.position
             p = state.momentum + step_size / 2 * kick(z, state.logdensity_grad)  # pyright: ignore
             cos, sin = jnp.cos(step_size), jnp.sin(step_size)

@@ -8,7 +8,7 @@ keeps the noise typical. The best iterate is returned, not the last. Source: ReN
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ class ReNO(Steering):
             optax.sgd(self.rate, momentum=self.momentum, nesterov=True),
         )
 
-        def step(state, _):
+        def step(state: Any, _: None) -> tuple[Any, None]:
             z, moments, lowest, kept = state
             (value, x), slope = jax.value_and_grad(loss, has_aux=True)(z)
             better = value < lowest
@@ -88,7 +88,8 @@ class ReNO(Steering):
         z = noise / scale
         lowest = jnp.asarray(jnp.inf, jax.eval_shape(loss, z)[0].dtype)
         state = z, optimiser.init(z), lowest, jnp.zeros_like(z)
-        (z, _, lowest, kept), _ = jax.lax.scan(step, state, length=self.moves)
+        end: Any = jax.lax.scan(step, state, length=self.moves)[0]
+        z, _, lowest, kept = end
         value, x = loss(z)
         return jnp.where(value < lowest, x, kept)
 
