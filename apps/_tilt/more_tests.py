@@ -96,8 +96,9 @@ def look_rows(*, n: int = 500, islands: int = 8, steps: int = 200, seed: int = 0
                     _score(*figure, printed, len(values))
                     for figure, printed in ((reward, case.rewards[i]), (share, case.shares[i]))
                 ]
-                row = (name, look, *reward, case.rewards[i], *share, case.shares[i], max(scores))
-                yield dict(zip(LOOK_COLUMNS, (*row, max(scores) <= 4), strict=True))
+                score = float(max(scores))
+                row = (name, look, *reward, case.rewards[i], *share, case.shares[i], score)
+                yield dict(zip(LOOK_COLUMNS, (*row, score <= 4), strict=True))
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:

@@ -54,7 +54,7 @@ def test_the_bias_is_of_the_order_of_a_step_and_the_published_one():
 
 
 def test_log_z_is_that_of_its_chain_with_resampling(cases, x64):
-    method, islands = FMTT(steps=6), 1500
+    method, islands = FMTT(steps=6, threshold=0.8), 1500
     tilt = cases["G2"].tilt()
     steered = steer(method, tilt, n=12, islands=islands, key=jr.key(0), together=islands)
     ratio = np.exp(steered.log_z_islands - chain_log_z(6))
@@ -82,21 +82,20 @@ def test_with_the_value_function_and_its_guidance_weights_are_equal(cases, x64, 
 def test_the_weights_along_the_flow_are_the_rewards(cases, x64):
     """Without noise and guidance the increments telescope to importance sampling."""
     tilt = cases["M1"].tilt()
-    method = FMTT(steps=300, look="tweedie", churn=0.0, threshold=0.0)
+    method = FMTT(steps=150, look="tweedie", churn=0.0, threshold=0.0)
     island = jax.jit(lambda: method.island(tilt, 16, jr.key(0)))()
-    np.testing.assert_allclose(island.log_w, jax.vmap(tilt.log_tilt)(island.x), atol=0.02)
+    np.testing.assert_allclose(island.log_w, jax.vmap(tilt.log_tilt)(island.x), atol=0.04)
     assert np.ptp(island.log_w) > 1
 
 
-def test_it_does_not_depend_on_the_path_of_the_run(cases, x64):
-    tilt = cases["G2"].tilt()
-    angles = OracleMap(problem=cases["G2"].problem, path=TrigPath())
-    moved = dataclasses.replace(tilt, flow_map=angles)
-    method = FMTT(steps=3)
-    run = jax.jit(lambda which: method.island(which, 4, jr.key(1)))
-    one, other = run(tilt), run(moved)
-    np.testing.assert_allclose(one.x, other.x, rtol=1e-6)
-    np.testing.assert_allclose(one.log_w, other.log_w, rtol=1e-6)
+def test_the_map_of_any_path_is_taken_to_the_linear_one(cases, x64):
+    fixture = cases["G2"]
+    tilt = fixture.tilt()
+    angles = OracleMap(problem=fixture.problem, path=TrigPath())
+    moved = on_linear(dataclasses.replace(tilt, flow_map=angles), "fmtt").flow_map
+    x, t, u = jnp.array([0.4, -1.1]), jnp.asarray(0.7), jnp.asarray(0.2)
+    np.testing.assert_allclose(moved(x, t, u), tilt.flow_map(x, t, u), rtol=1e-10)
+    np.testing.assert_allclose(moved.velocity(x, t), tilt.flow_map.velocity(x, t), rtol=1e-10)
     assert on_linear(tilt, "fmtt") is tilt
 
 
