@@ -41,7 +41,7 @@ def test_chains_reach_the_tilted_law(time, cases, x64):
 
 def test_the_flow_map_in_place_of_the_draw_is_biased(cases, x64, monkeypatch):
     """It keeps the prior, but a step there and a step back are not as likely."""
-    fixture, method = cases["M1"], Waltz(moves=10, time=0.75, steps=8)
+    fixture, method = cases["M1"], Waltz(moves=12, time=0.75, steps=12)
     tilt = fixture.tilt()
 
     t = jnp.asarray(method.time)
