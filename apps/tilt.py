@@ -45,10 +45,11 @@ COLUMNS = (
 class TiltConfig:
     """Draws from `p(x) exp(lambda r(x)) / Z`, where p is the law of a run's samples.
 
-    Methods: smc (start here: exact weights from few particles), fk and tds (the same with other
-    potentials and steps), snis (scored samples), bon (best of N; a search, not a law), pcn and
-    slice (Markov chains in the noise). --methods lists all with their settings, --rewards the
-    rewards. Writes samples with their weights (npz), a picture and the table under <run>/tilt.
+    Methods: smc (start here: exact weights from few particles), fk, tds and fmtt (other potentials,
+    steps and weights), snis (scored samples), pcn, slice, hmc and waltz (Markov chains); searches
+    without a law: bon (best of N), guide, reno, fmtt-search. --methods lists all with their
+    settings, --rewards the rewards. Writes samples with their weights (npz), a picture and the
+    table under <run>/tilt.
     """
 
     run: str = "runs/imf-digits"

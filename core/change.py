@@ -126,6 +126,12 @@ class MovedMap(FlowMap):
         V = self.flow_map.average_velocity(x / move.kappa, move.s, move.t, cond)
         return move.apply(x, V)
 
+    def velocity(
+        self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
+    ) -> Float[Array, "*shape"]:
+        move = _Move.between(self.path, self.flow_map.path, t, t)
+        return move.apply(x, self.flow_map.velocity(x / move.kappa, move.s, cond))
+
     def with_velocity(
         self,
         x: Float[Array, "*shape"],
@@ -145,6 +151,10 @@ class MovedMap(FlowMap):
     @property
     def has_head(self) -> bool:
         return self.flow_map.has_head
+
+    @property
+    def evaluations(self) -> int:
+        return self.flow_map.evaluations
 
 
 class _Move(eqx.Module):

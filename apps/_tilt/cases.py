@@ -13,10 +13,11 @@ from core.steering.fixtures import Fixture, chain_linear, fixtures, gaussian_lin
 from core.steering.reward import Reward
 from core.steering.steering import Cost, Steering, Tilt
 from core.steering.weights import Resampler
-from plugins.steering import FK, PCN, SMC, SNIS, TDS, Slice
+from plugins.steering import FK, FMTT, HMC, PCN, SMC, SNIS, TDS, BestOfN, Guide, Slice, Waltz
 from plugins.steering.sequential import Looking, Particle
 
 ALL = "G1", "G1q", "G2", "G2 inpainting", "M1", "M2"
+SMOOTH = "G1", "G1q", "G2", "M1"
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,24 @@ EXACT = [
     Exact("tds", TDS(steps=20), ("ancestral, 20 steps",)),
     Exact("tds", TDS(steps=50), ("ancestral, 50 steps",)),
     Exact("tds, em", TDS(steps=50, kernel="em"), ("em, 50 steps",)),
+    Exact("fmtt", FMTT(steps=200), SMOOTH, 100),  # spikes of r(F) bias it on M2
+    Exact("fmtt, tweedie", FMTT(steps=200, look="tweedie"), (*SMOOTH, "M2"), 100),
     Exact("pcn", PCN(moves=160)),
     Exact("slice", Slice(moves=80)),
+    Exact("hmc", HMC(moves=24), (*SMOOTH, "M2"), 100),
+    Exact("waltz", Waltz(moves=40, time=0.7), (*SMOOTH, "M2"), 100),
 ]
 
-WRONG: list[Wrong] = []
+BEST = 0.4 + 1.5**0.5 * 2.3437
+"""The mean of the largest of 64 draws of N(0.4, 1.5)."""
+FINE = dict(steps=1000, start=0.9999)
+WRONG = [
+    Wrong("bon, 64", BestOfN(), "G1", BEST, None, 0.0, 400),
+    Wrong("guide, tweedie", Guide(**FINE), "G1", 2.1997, 1.5003, 0.01),  # right on this one
+    Wrong("guide, tweedie", Guide(**FINE), "G1q", 1.383, 0.0747, 0.002),
+    Wrong("guide, map", Guide(look="map", **FINE), "G1", 1.64, None, 0.01),
+    Wrong("guide, map", Guide(look="map", **FINE), "G1q", 1.10, 0.024, 0.005),
+]
 
 PUBLISHED_METHODS: dict[str, Steering] = {
     "4 steps": SMC(steps=4),

@@ -21,6 +21,7 @@ from apps._tilt.cases import (
     Wrong,
     all_fixtures,
 )
+from apps._tilt.look_table import LOOK_COLUMNS, look_rows
 from core.steering.fixtures import Fixture
 from core.steering.steering import Steered, Steering, steer
 
@@ -43,23 +44,25 @@ def self_test(
     exact: Sequence[Exact] = (*EXACT, CONTROL),
     wrong: Sequence[Wrong] = WRONG,
     published: Sequence[Published] = PUBLISHED,
+    looks: bool = True,
     islands: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Three tables, and whether all passed.
+    """Four tables, and whether all passed.
 
     Exact methods: the largest score, in standard errors, of `E[Z_hat] / Z - 1` and of the weighted
     mean must be at most 4; that of the control, which forgets weights, must not. Biased methods
     must show the bias that is specified. Published figures: `E[Z_hat] / Z = 1` as before, and the
-    sd of `log Z_hat` within 4 standard errors of the difference of two such estimates.
+    sd of `log Z_hat` within 4 standard errors of the difference of two such estimates. Look-aheads:
+    see `apps._tilt.look_table`.
 
     **Arguments:** `islands`, for all rows in place of their own numbers.
     """
     with jax.enable_x64(True):
         cases = all_fixtures()
     kept: dict[tuple[Steering, str, int], Steered] = {}
-    pairs = sum(len(row.fixtures) for row in exact)
-    with jax.enable_x64(True), Meter("self-test", pairs + len(wrong) + len(published)) as meter:
+    total = sum(len(row.fixtures) for row in exact) + len(wrong) + len(published) + 18 * looks
+    with jax.enable_x64(True), Meter("self-test", total) as meter:
 
         def run(method: Steering, fixture: str, count: int) -> Steered:
             key = method, fixture, islands or count
@@ -82,14 +85,23 @@ def self_test(
         ]
         wrong_rows = [wrong_row(case, run) for case in wrong]
         published_rows = [published_row(case, run, cases[case.fixture]) for case in published]
+        look_table = []
+        for row in look_rows() if looks else ():
+            look_table.append(row)
+            meter.more(1)
     print_table("Steering against the closed form; a score is in standard errors", COLUMNS, rows)
     if wrong_rows:
         print_table("Biased methods: the specified wrong answers", WRONG_COLUMNS, wrong_rows)
     print_table("smc beside the published figures", PUBLISHED_COLUMNS, published_rows)
-    passed = all(row["passed"] for row in (*rows, *wrong_rows, *published_rows))
+    if look_table:
+        title = (
+            "fmtt with each look-ahead, weighted and not resampled, beside the published figures"
+        )
+        print_table(title, LOOK_COLUMNS, look_table)
+    tables = {"rows": rows, "wrong": wrong_rows, "published": published_rows, "looks": look_table}
+    passed = all(row["passed"] for table in tables.values() for row in table)
     console.print("all pass" if passed else "some fail")
-    result = {"rows": rows, "wrong": wrong_rows, "published": published_rows}
-    return result | {"passed": passed}
+    return {**tables, "passed": passed}
 
 
 def exact_row(case: Exact, run: Runs, name: str, fixture: Fixture) -> dict[str, Any]:

@@ -100,6 +100,13 @@ def _end(flow_map: FlowMap, x: Array) -> Float[Array, ""]:
 LOOKS: dict[str, LookAhead] = {"map": Jump(), "tweedie": Tweedie(), "naive": Naive()}
 
 
+def slope_cost(name: str) -> Cost:
+    """What a state's velocity, the look-ahead's reward and its gradient cost together; the denoiser
+    has the velocity in it."""
+    look = LOOKS[name]
+    return look.cost().with_gradient() + Cost(0, reward=0, velocity=int(not look.of_velocity))
+
+
 class Posterior(eqx.Module):
     """Draws `z_j ~ p(x_0 | x_t = x)` by an inner flow of the velocity, see `core.steering.glass`.
 

@@ -207,10 +207,3 @@ class Looking(Sequential):
     @property
     def base(self) -> Kernel:
         return make_kernel(self.kernel, rho=self.rho, churn=self.churn)
-
-
-def capped(vector: Float[Array, "*shape"], most: Float[Array, ""]) -> Float[Array, "*shape"]:
-    """The vector, shortened to the length `most`; zero where it is not finite."""
-    length = jnp.sqrt(jnp.sum(vector**2))
-    shorter = vector * jnp.minimum(1.0, most / jnp.maximum(length, 1e-30))
-    return jnp.where(jnp.isfinite(length), shorter, 0.0)

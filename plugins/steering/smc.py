@@ -18,10 +18,11 @@ from jaxtyping import Array, Float, Key
 
 from core.errors import require
 from core.plugin import pick
+from core.steering.cap import shortened
 from core.steering.look import look_ahead
 from core.steering.reward import Reward
 from core.steering.steering import Cost, Tilt, register_steering
-from plugins.steering.sequential import Looking, Particle, capped
+from plugins.steering.sequential import Looking, Particle
 
 SCHEDULES = {"1-t": lambda t: 1 - t, "1": jnp.ones_like}
 
@@ -77,4 +78,4 @@ class SMC(Looking):
         if not self.needs_gradient(tilt.reward):
             return jnp.zeros_like(mu)
         slope = jax.grad(lambda y: self.judged(tilt, y, u, key, particle).phi)(mu)
-        return capped(tau * slope, jnp.sqrt(2 * self.twist_kl))
+        return shortened(tau * slope, jnp.sqrt(2 * self.twist_kl))

@@ -15,11 +15,12 @@ from jaxtyping import Array, Float, Key
 
 from core.errors import require
 from core.plugin import pick
+from core.steering.cap import shortened
 from core.steering.kernels import Kernel, make_kernel
 from core.steering.look import Look, Tweedie, look_ahead
 from core.steering.reward import Reward
 from core.steering.steering import Cost, Tilt, register_steering
-from plugins.steering.sequential import Particle, Sequential, capped
+from plugins.steering.sequential import Particle, Sequential
 
 
 @register_steering
@@ -90,4 +91,4 @@ class TDS(Sequential):
     ) -> Float[Array, "*shape"]:
         del tilt, mu, u, key
         assert particle.slope is not None
-        return capped(tau * particle.slope, jnp.sqrt(2 * jnp.asarray(self.twist_kl)))
+        return shortened(tau * particle.slope, jnp.sqrt(2 * jnp.asarray(self.twist_kl)))

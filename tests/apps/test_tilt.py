@@ -122,7 +122,7 @@ def test_the_self_test_catches_wrong_answers():
         Published("G1", "1 step", 1.008, 0.017, 0.311),
         Published("G1", "1 step", 1.008, 0.017, 0.2),
     ]
-    result = self_test(exact=[CONTROL], wrong=wrongs, published=figures, islands=200)
+    result = self_test(exact=[CONTROL], wrong=wrongs, published=figures, looks=False, islands=200)
     assert [row["passed"] for row in result["wrong"]] == [True, False, False, True]
     assert [row["passed"] for row in result["published"]] == [True, False]
     (control,) = result["rows"]

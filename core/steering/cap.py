@@ -1,0 +1,13 @@
+"""Gradients of rewards spike between modes: the same direction, no longer than said."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def shortened(
+    vector: Float[Array, "*shape"], most: Float[Array, ""] | float
+) -> Float[Array, "*shape"]:
+    """The vector, at most `most` long; zero where it is not finite."""
+    length = jnp.sqrt(jnp.sum(vector**2))
+    shorter = vector * jnp.minimum(1.0, most / jnp.maximum(length, 1e-30))
+    return jnp.where(jnp.isfinite(length), shorter, 0.0)
