@@ -1,8 +1,9 @@
-"""Value and tangent as Pallas kernels, one source for GPUs (Triton) and TPUs (Mosaic).
+"""Value, tangent and transposed tangent as Pallas kernels, one source for GPUs and TPUs.
 
-A program has one head and `BLOCK` queries, and goes through the keys in blocks, which stay in fast
-memory; the sums are float32. The formulas are those of `core.nets.attention.scan`. On any other
-device the kernels are interpreted, which is for tests.
+A program has one head and one block of queries, and goes through the keys in blocks; for the
+gradients of keys and values the other way round. Scores stay in fast memory, sums are float32. The
+formulas are those of `core.nets.attention.scan`. On a device that is neither GPU (by Triton) nor
+TPU (by Mosaic) the kernels are interpreted, which is for tests.
 """
 
 import math
@@ -26,7 +27,10 @@ def value(
     block: int = BLOCK,
 ) -> tuple[Float[Array, "heads n dim"], Float[Array, "heads n"]]:
     """`(o, lse)`, both float32."""
-    return _call(partial(_value, scale=_scale(q), keys=k.shape[1]), (q,), (k, v), block)
+    n, dim = q.shape[1:]
+    kernel = partial(_value, scale=_scale(q), keys=k.shape[1])
+    o, lse = _call(kernel, (q,), (k, v), (dim, 1), block)
+    return o[:, :n], lse[:, :n, 0]
 
 
 def tangent(
@@ -43,8 +47,37 @@ def tangent(
     """`(do, dlse)` along `(dq, dk, dv)`, where `(o, lse) = value(q, k, v)`."""
     middle = centre(q, k, dq, dk)
     kernel = partial(_tangent, scale=_scale(q), keys=k.shape[1])
-    w, r = _call(kernel, (q, dq, lse[..., None], middle[..., None]), (k, v, dk, dv), block)
-    return w - r[..., None] * o, r + middle
+    columns = lse[..., None], middle[..., None]
+    w, r = _call(kernel, (q, dq, *columns), (k, v, dk, dv), (q.shape[2], 1), block)
+    w, r = w[:, : q.shape[1]], r[:, : q.shape[1]]
+    return w - r * o, r[..., 0] + middle
+
+
+def transposed(
+    q: Float[Array, "heads n dim"],
+    k: Float[Array, "heads m dim"],
+    v: Float[Array, "heads m dim"],
+    o: Float[Array, "heads n dim"],
+    lse: Float[Array, "heads n"],
+    g: Float[Array, "heads n dim"],
+    g_lse: Float[Array, "heads n"],
+    block: int = BLOCK,
+) -> tuple[Float[Array, "heads n dim"], Float[Array, "heads m dim"], Float[Array, "heads m dim"]]:
+    """What `tangent`, linear in `(dq, dk, dv)`, makes of the cotangents `(g, g_lse)`.
+
+    That is the backward pass of flash attention; float32. Rows of `P * (g v^T + ..)` must sum to
+    `g_lse`, and the amount by which rounding misses that is taken off.
+    """
+    n, m, dim, scale = q.shape[1], k.shape[1], q.shape[2], _scale(q)
+    columns = lse[..., None], g_lse[..., None] - (g * o).sum(-1, keepdims=True)
+    g = g.astype(v.dtype)
+    kernel = partial(_to_queries, scale=scale, keys=m)
+    dq, total = _call(kernel, (q, g, *columns), (k, v), (dim, 1), block)
+    missed = g_lse[..., None] - total[:, :n]
+    dk, dv = _call(partial(_to_keys, scale=scale), (k, v), (q, g, *columns), (dim, dim), block)
+    dq = dq[:, :n] + scale * missed * k.astype(missed.dtype).mean(1, keepdims=True)
+    dk = dk[:, :m] + scale / m * (missed * q).sum(1, keepdims=True)
+    return dq, dk, dv[:, :m]
 
 
 def _value(q, k, v, o, lse, *, scale, keys):
@@ -82,11 +115,40 @@ def _tangent(q, dq, lse, middle, k, v, dk, dv, w, r, *, scale, keys):
     r[...], w[...] = jax.lax.fori_loop(0, k.shape[0] // block, step, start)
 
 
+def _to_queries(q, g, lse, moved, k, v, dq, total, *, scale, keys):
+    rows, block = dq.shape[0], min(dq.shape[0], k.shape[0])
+
+    def step(j, carry):
+        total, dq = carry
+        at = pl.ds(j * block, block)
+        p = jnp.exp(_scores(q[...], k[at, :], scale, keys - j * block) - lse[...])
+        h = p * (_scores(g[...], v[at, :]) + moved[...])
+        return total + h.sum(1, keepdims=True), dq + scale * _product(h, k[at, :])
+
+    start = jnp.zeros((rows, 1), dq.dtype), jnp.zeros(dq.shape, dq.dtype)
+    total[...], dq[...] = jax.lax.fori_loop(0, k.shape[0] // block, step, start)
+
+
+def _to_keys(k, v, q, g, lse, moved, dk, dv, *, scale):
+    """Queries that fill up a block have `g = moved = 0` and give nothing."""
+    block = min(dk.shape[0], q.shape[0])
+
+    def step(j, carry):
+        dk, dv = carry
+        at = pl.ds(j * block, block)
+        p = jnp.exp(_scores(q[at, :], k[...], scale) - lse[at, :])
+        h = p * (_scores(g[at, :], v[...]) + moved[at, :])
+        return dk + scale * _product(h, q[at, :], 0), dv + _product(p, g[at, :], 0)
+
+    start = jnp.zeros(dk.shape, dk.dtype), jnp.zeros(dv.shape, dv.dtype)
+    dk[...], dv[...] = jax.lax.fori_loop(0, q.shape[0] // block, step, start)
+
+
 def _scale(q):
     return 1 / math.sqrt(q.shape[-1])
 
 
-def _scores(q, k, scale, keys=None):
+def _scores(q, k, scale=1.0, keys=None):
     """`scale q k^T`; minus infinity from column `keys` on."""
     scores = scale * jax.lax.dot_general(
         q, k, (((1,), (1,)), ((), ())), preferred_element_type=wider(q)
@@ -96,38 +158,48 @@ def _scores(q, k, scale, keys=None):
     return jnp.where(jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) < keys, scores, -jnp.inf)
 
 
-def _product(weights, v):
-    return jnp.dot(weights.astype(v.dtype), v, preferred_element_type=wider(v))
+def _product(weights, v, along=1):
+    """`weights v`, or with `along` 0 `weights^T v`."""
+    dims = (((along,), (0,)), ((), ()))
+    return jax.lax.dot_general(weights.astype(v.dtype), v, dims, preferred_element_type=wider(v))
 
 
 def _call(
-    kernel: Callable, per_query: tuple[Any, ...], per_key: tuple[Any, ...], block: int
-) -> tuple[Float[Array, "heads n dim"], Float[Array, "heads n"]]:
-    """Runs the kernel on whole blocks and cuts its two outputs, (n, dim) and (n,), to size."""
-    heads, n, dim = per_query[0].shape
-    width = max(16, pl.next_power_of_2(dim))  # products on GPUs want sides of powers of two
-    per_query = tuple(_filled(x, block, width) for x in per_query)
-    per_key = tuple(_filled(x, block, width) for x in per_key)
-    rows = per_query[0].shape[1]
-    wide = wider(per_query[0])
+    kernel: Callable,
+    held: tuple[Any, ...],
+    streamed: tuple[Any, ...],
+    out: tuple[int, int],
+    block: int,
+) -> tuple[Float[Array, "heads rows one"], Float[Array, "heads rows two"]]:
+    """Runs the kernel on blocks of the rows of `held`, with the whole of `streamed` for each.
+
+    Arrays are filled up to whole blocks of rows, and in width to a power of two of at least 16,
+    which products on GPUs want; the outputs, of widths `out`, have the rows that were added.
+    """
+    heads, _, dim = held[0].shape
+    width = max(16, pl.next_power_of_2(dim))
+    held = tuple(_filled(x, block, width) for x in held)
+    streamed = tuple(_filled(x, block, width) for x in streamed)
+    rows, wide = held[0].shape[1], wider(held[0])
+    widths = [1 if size == 1 else width for size in out]
     call = partial(
         pl.pallas_call,
         kernel,
         grid=(heads, rows // block),
-        in_specs=[_by_queries(block, x.shape[2]) for x in per_query]
-        + [pl.BlockSpec((None, *x.shape[1:]), lambda h, i: (h, 0, 0)) for x in per_key],
-        out_specs=[_by_queries(block, width), _by_queries(block, 1)],
-        out_shape=[jax.ShapeDtypeStruct((heads, rows, size), wide) for size in (width, 1)],
+        in_specs=[_rows(block, x.shape[2]) for x in held]
+        + [pl.BlockSpec((None, *x.shape[1:]), lambda h, i: (h, 0, 0)) for x in streamed],
+        out_specs=[_rows(block, size) for size in widths],
+        out_shape=[jax.ShapeDtypeStruct((heads, rows, size), wide) for size in widths],
     )
-    sums, column = jax.lax.platform_dependent(
-        *per_query,
-        *per_key,
+    first, second = jax.lax.platform_dependent(
+        *held,
+        *streamed,
         cuda=call(compiler_params=_triton()),
         rocm=call(compiler_params=_triton()),
         tpu=call(),
         default=call(interpret=True),
     )
-    return sums[:, :n, :dim], column[:, :n, 0]
+    return first[..., : out[0]], second[..., : out[1]]
 
 
 def _triton():
@@ -137,7 +209,7 @@ def _triton():
     return triton.CompilerParams(num_warps=8, num_stages=2)
 
 
-def _by_queries(block, width):
+def _rows(block, width):
     return pl.BlockSpec((None, block, width), lambda h, i: (h, i, 0))
 
 

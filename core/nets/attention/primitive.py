@@ -1,8 +1,8 @@
 """The tangent kernel as an operation of JAX: it can be batched, transposed and differentiated.
 
 A kernel has no rule for its transpose, and JAX's wrappers that carry one have no rule for `vmap`.
-A primitive has both. What follows from the tangent (its transpose, its derivative) is that of the
-same formula in plain JAX, block by block.
+A primitive has both. The transpose is a kernel too; derivatives of the two are those of the same
+formulas in plain JAX, block by block.
 """
 
 import jax
@@ -43,10 +43,20 @@ def _derivative(operands, directions):
 
 
 def _transpose(cotangents, *operands):
-    fixed, linear = operands[:-LINEAR], operands[-LINEAR:]
-    zeros = [jnp.zeros(x.aval.shape, x.aval.dtype) for x in linear]
-    _, back = jax.vjp(lambda *moving: scan.tangent(*fixed, *moving), *zeros)
-    return [None] * len(fixed) + list(back(tuple(map(ad.instantiate_zeros, cotangents))))
+    fixed = operands[:-LINEAR]
+    gradients = _backward(*fixed, *map(ad.instantiate_zeros, cotangents))
+    cast = [g.astype(x.aval.dtype) for g, x in zip(gradients, operands[-LINEAR:])]
+    return [None] * len(fixed) + cast
+
+
+@jax.custom_jvp
+def _backward(*operands):
+    return kernels.transposed(*operands)
+
+
+@_backward.defjvp
+def _backward_derivative(operands, directions):
+    return _backward(*operands), jax.jvp(scan.transposed, operands, directions)[1]
 
 
 def _batched(operands, axes):

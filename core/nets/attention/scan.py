@@ -13,6 +13,7 @@ Source: FlashAttention (arXiv 2205.14135) for the value; the tangent is that of 
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,20 @@ def tangent(
     blocks = *(in_blocks(x, block) for x in (k, v, dk, dv)), filling(k.shape[1], block)
     (r, w), _ = jax.lax.scan(jax.checkpoint(step, prevent_cse=False), start, blocks)
     return w - r[..., None] * o, r + middle
+
+
+def transposed(
+    q: Float[Array, "heads n dim"],
+    k: Float[Array, "heads m dim"],
+    v: Float[Array, "heads m dim"],
+    o: Float[Array, "heads n dim"],
+    lse: Float[Array, "heads n"],
+    g: Float[Array, "heads n dim"],
+    g_lse: Float[Array, "heads n"],
+) -> tuple[Float[Array, "heads n dim"], Float[Array, "heads m dim"], Float[Array, "heads m dim"]]:
+    """What `tangent`, linear in `(dq, dk, dv)`, makes of the cotangents `(g, g_lse)`."""
+    _, back = jax.vjp(partial(tangent, q, k, v, o, lse), *(jnp.zeros_like(x) for x in (q, k, v)))
+    return tuple(x.astype(g.dtype) for x in back((g, g_lse)))
 
 
 def wider(x: Float[Array, "..."]) -> jnp.dtype:
