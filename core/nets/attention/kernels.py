@@ -16,15 +16,17 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from core.nets.attention.blocks import BLOCK
 from core.nets.attention.scan import centre, wider
+
+ROWS = 64
+"""Rows in a block, of queries and of keys. Not tuned: no kernel has run on an accelerator yet."""
 
 
 def value(
     q: Float[Array, "heads n dim"],
     k: Float[Array, "heads m dim"],
     v: Float[Array, "heads m dim"],
-    block: int = BLOCK,
+    block: int = ROWS,
 ) -> tuple[Float[Array, "heads n dim"], Float[Array, "heads n"]]:
     """`(o, lse)`, both float32."""
     n, dim = q.shape[1:]
@@ -42,7 +44,7 @@ def tangent(
     dq: Float[Array, "heads n dim"],
     dk: Float[Array, "heads m dim"],
     dv: Float[Array, "heads m dim"],
-    block: int = BLOCK,
+    block: int = ROWS,
 ) -> tuple[Float[Array, "heads n dim"], Float[Array, "heads n"]]:
     """`(do, dlse)` along `(dq, dk, dv)`, where `(o, lse) = value(q, k, v)`."""
     middle = centre(q, k, dq, dk)
@@ -61,7 +63,7 @@ def transposed(
     lse: Float[Array, "heads n"],
     g: Float[Array, "heads n dim"],
     g_lse: Float[Array, "heads n"],
-    block: int = BLOCK,
+    block: int = ROWS,
 ) -> tuple[Float[Array, "heads n dim"], Float[Array, "heads m dim"], Float[Array, "heads m dim"]]:
     """What `tangent`, linear in `(dq, dk, dv)`, makes of the cotangents `(g, g_lse)`.
 
@@ -206,7 +208,7 @@ def _triton():
     """Without it GPUs get Mosaic, which cannot yet lower these products."""
     from jax.experimental.pallas import triton
 
-    return triton.CompilerParams(num_warps=8, num_stages=2)
+    return triton.CompilerParams(num_warps=4, num_stages=1)
 
 
 def _rows(block, width):
