@@ -54,7 +54,8 @@ class DiTConfig(EmbeddingConfig):
     unroll: int = 1
     """How many blocks a step of the layer loop holds; depth means no loop."""
     attention: Implementation = "xla"
-    """Implementation of attention."""
+    """xla (the formula), blockwise (memory that grows with the tokens, not with their square),
+    pallas (the same by kernels for GPU and TPU), auto (blockwise for long sequences)."""
 
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "DiT":
         """The network for images of `shape` (H, W, C). Raises `UserError` where that fails."""
