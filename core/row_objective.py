@@ -1,6 +1,7 @@
 """The objective that nearly every method has: a static split of the batch into kinds of rows."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -70,7 +71,7 @@ class RowObjective(Objective):
         for kind, n, kind_key in zip(self.kinds, counts, jr.split(key, len(counts))):
             if n == 0:
                 continue
-            part = jax.tree.map(lambda leaf: leaf[start : start + n], batch)
+            part = jax.tree.map(lambda leaf: _part(leaf, start, n, math.gcd(*counts)), batch)
             rows = self.rows(kind, part, kind_key, step)
             losses, raw = kind_losses(
                 kind, players, target, self.guided(kind, target["model"], rows)
@@ -145,6 +146,17 @@ class RowObjective(Objective):
         v_null = jnp.concatenate([jnp.zeros_like(rows.v[:first]), v_null])
         diagonal = isinstance(kind.term, Term) and kind.term.diagonal
         return jax.vmap(lambda row, v: guide(target, row, v, diagonal))(rows, v_null)
+
+
+def _part(leaf: Array, start: int, n: int, blocks: int) -> Array:
+    """`n` of the rows of a batch that is taken as `blocks` equal blocks: the same of each block.
+
+    A batch that is divided over devices, as many as divide every count, is split where it lies;
+    one range of its rows would have to be sent from some devices to the others.
+    """
+    leaf = leaf.reshape(blocks, -1, *leaf.shape[1:])
+    leaf = leaf[:, start // blocks : (start + n) // blocks]
+    return leaf.reshape(n, *leaf.shape[2:])
 
 
 LOG_WEIGHT = "log_weight"

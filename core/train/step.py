@@ -82,14 +82,17 @@ def _new_target(state: TrainState, players: Players, target: Target) -> Players 
 
 
 def many_steps(
-    step: Step, gather: Callable[[Any, dict[str, Array]], Batch], static: Objective
+    step: Step,
+    gather: Callable[[Any, dict[str, Array]], Batch],
+    static: Objective,
+    shardings: tuple[Any, Any] = (None, None),
 ) -> Any:
     """`(state, frozen, raw) -> (state, metrics)` for a stack of batches: one scan, state donated.
 
     `frozen` holds the arrays of the objective, whose static half is `static`, and the resident
     data; `raw` is what the data iterator gives with a leading axis of steps; `gather(store, one)`
     turns one of its batches into a `Batch` on the device. Metrics come back with a leading axis of
-    steps.
+    steps. `shardings` are those of the arguments and of the results, as `jax.jit` has them.
     """
 
     def run(
@@ -103,4 +106,5 @@ def many_steps(
 
         return jax.lax.scan(body, state, raw)
 
-    return jax.jit(run, donate_argnums=0)
+    inside, outside = shardings
+    return jax.jit(run, donate_argnums=0, in_shardings=inside, out_shardings=outside)
