@@ -20,12 +20,12 @@ def describe(config: TrainConfig, built: Built) -> list[str]:
     """A few lines that say what is trained."""
     data = built.dataset
     classes = f", {data.num_classes} classes" if data.num_classes else ""
-    device = jax.devices()[0]
+    device, mesh = jax.devices()[0], describe_mesh(config.mesh)
     return [
         f"method {config.plugin}: {_fields(config.plugin_flags)}",
         f"data {config.data}: {len(data):,} examples of shape {data.shape}{classes}",
         f"network {config.net}: {built.num_parameters():,} parameters; "
-        f"{config.steps:,} steps of {config.batch}; {device.platform}, {describe_mesh(config.mesh)}",
+        f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
     ]
 
 

@@ -50,11 +50,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 def describe(config: FeaturesConfig, built: FeaturesBuilt, trainer: Training) -> list[str]:
     """A few lines that say what is trained."""
     data, device = built.training, jax.devices()[0]
+    mesh = describe_mesh(config.mesh)
     size = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.players))
     return [
         f"features by {config.task} on {config.data}: {len(data):,} examples of shape {data.shape}",
         f"encoder and head: {size:,} parameters; maps {_maps(built)}",
-        f"{config.steps:,} steps of {config.batch}; {device.platform}, {describe_mesh(config.mesh)}",
+        f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
     ]
 
 

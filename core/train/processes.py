@@ -1,5 +1,6 @@
 """Several processes that train one run: joining, agreeing, and who writes."""
 
+import logging
 import os
 import sys
 
@@ -28,6 +29,7 @@ def join(config: ClusterConfig) -> None:
         len({one is None for one in given}) == 1,
         "give --coordinator, --processes and --process together, or none of them",
     )
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # one line says that another is gone
     jax.config.update("jax_enable_preemption_service", False)  # signals are ours: apps/_signals.py
     try:
         jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)

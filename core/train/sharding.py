@@ -79,13 +79,13 @@ class Placement:
     """
 
     def __init__(self, config: MeshConfig, batch: int, accumulate: int = 1):
-        self.mesh = make_mesh(config)
-        self._smallest = config.smallest
-        data, fsdp = self.mesh.devices.shape
+        data, fsdp = mesh_shape(config)
         flags = {"--mesh.data": data, "--mesh.fsdp": fsdp, "--accumulate": accumulate}
         if batch % math.prod(flags.values()):
             by = " x ".join(f"{flag} {n}" for flag, n in flags.items() if n > 1)
             raise UserError(f"--batch {batch} is not divisible by {by}")
+        self.mesh = make_mesh(config)
+        self._smallest = config.smallest
         self.everywhere = NamedSharding(self.mesh, PartitionSpec())
         self.divided = NamedSharding(self.mesh, PartitionSpec(None, ("data", "fsdp")))
         self._gather = jax.jit(lambda tree: tree, out_shardings=self.everywhere)

@@ -16,6 +16,7 @@ from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow_map import FlowMap
 from core.objective import Batch, Players
+from core.train.accumulate import check
 from core.train.build import Built, Trainable
 from core.train.checkpoint import Checkpoints
 from core.train.config import RunConfig, TrainConfig
@@ -66,6 +67,7 @@ class Trainer(Generic[Config, Work]):
         self._optimizer = optimizer(config.optim, config.steps)
         key = jr.fold_in(jr.key(config.seed), 1)
         objective, target = built.objective, built.target
+        check(objective, config.batch, config.accumulate)
         players = place.shard(built.players)  # before the optimiser: nothing else is ever whole
         state, self._static = init_state(players, objective, self._optimizer, key, target)
         self.state = place.shard(state)
@@ -76,7 +78,9 @@ class Trainer(Generic[Config, Work]):
         self._data = batches(built.training, *share, *shard)
         self.drawn = 0
         self.skipped: list[int] = []
-        step = make_step(self._static, self._optimizer, config.ema, target, built.rates)
+        step = make_step(
+            self._static, self._optimizer, config.ema, target, built.rates, config.accumulate
+        )
         shardings = place.shardings(self.state)
         inside = shardings, (place.shardings(self._frozen[0]), place.everywhere), place.divided
         outside = shardings, place.everywhere
