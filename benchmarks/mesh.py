@@ -93,13 +93,15 @@ def memory(config: MeshesConfig, data: int, fsdp: int) -> dict[str, Any]:
     }
     found = program.lower(state, (arrays, None), raw).compile().memory_analysis()
     kept, temporary = found.argument_size_in_bytes, found.temp_size_in_bytes
-    return {
+    row = {
         "mesh": f"data {data} x fsdp {fsdp}",
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.players)),
         "state": round(kept / 2**30, 3),
         "temporary": round(temporary / 2**30, 3),
         "together": round((kept + temporary) / 2**30, 3),
     }
+    console.print(", ".join(f"{name} {value}" for name, value in row.items()))
+    return row
 
 
 def abstract(config: MeshesConfig) -> tuple[Players, Objective]:
