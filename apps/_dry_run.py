@@ -11,6 +11,7 @@ from core.compare import has_loop
 from core.train.build import Built, build
 from core.train.config import TrainConfig
 from core.train.run import open_teacher
+from core.train.sharding import describe_mesh
 from core.train.toml import to_dict
 from core.train.trainer import Trainer
 
@@ -19,12 +20,12 @@ def describe(config: TrainConfig, built: Built) -> list[str]:
     """A few lines that say what is trained."""
     data = built.dataset
     classes = f", {data.num_classes} classes" if data.num_classes else ""
-    device = jax.devices()[0]
+    device, mesh = jax.devices()[0], describe_mesh(config.mesh)
     return [
         f"method {config.plugin}: {_fields(config.plugin_flags)}",
         f"data {config.data}: {len(data):,} examples of shape {data.shape}{classes}",
         f"network {config.net}: {built.num_parameters():,} parameters; "
-        f"{config.steps:,} steps of {config.batch}; {device.platform} x {config.mesh.data}",
+        f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
     ]
 
 

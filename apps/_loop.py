@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
+
 from apps._progress import Meter
 from apps._signals import StopRequest
 from apps._table import console
 from core.errors import UserError
+from core.train import processes
 from core.train.checkpoint import Checkpoints
-from core.train.journal import Journal
+from core.train.journal import Journal, NoJournal
 from core.train.toml import to_dict
 from core.train.trainer import Dispatch, NonFinite, Trainer
 
@@ -44,27 +47,38 @@ class Loop:
             console.print(f"{folder} is complete; --restart trains it anew")
             return 0.0, 0.0
         began, first = time.perf_counter(), trainer.step
-        journal = Journal(folder, trainer.step, config.wandb, to_dict(config))
+        journal = NoJournal()
+        if processes.first():
+            journal = Journal(folder, trainer.step, config.wandb, to_dict(config))
         with Meter("training", config.steps, trainer.step) as meter:
-            self._train(journal, meter)
+            try:
+                self._train(journal, meter)
+            except jax.errors.JaxRuntimeError:
+                if jax.process_count() == 1:
+                    raise
+                processes.abandon(
+                    f"another process of this run is gone, after step {meter.done}; start all of "
+                    f"them again: {folder} goes on from its last checkpoint"
+                )
         journal.close()
         seconds = time.perf_counter() - began
         return seconds, (trainer.step - first) * config.batch / seconds
 
-    def _train(self, journal: Journal, meter: Meter) -> None:
+    def _train(self, journal: Journal | NoJournal, meter: Meter) -> None:
         trainer = self.trainer
         with StopRequest() as stop:
             while trainer.step < trainer.config.steps:
                 try:
                     for dispatch in trainer.run():
                         self._after(dispatch, journal, meter)
-                        if stop.number is not None:
-                            self._leave(stop)
+                        number = processes.greatest(stop.number or 0)
+                        if number:
+                            self._leave(number)
                 except NonFinite as bad:
                     self._on_non_finite(bad)
                     journal.rewind(trainer.step)
 
-    def _after(self, dispatch: Dispatch, journal: Journal, meter: Meter) -> None:
+    def _after(self, dispatch: Dispatch, journal: Journal | NoJournal, meter: Meter) -> None:
         config = self.trainer.config
         rate = (dispatch.step - dispatch.start) * config.batch / dispatch.seconds
         raw = "  ".join(
@@ -81,7 +95,8 @@ class Loop:
         if dispatch.crosses(config.save_every) or dispatch.step == config.steps:
             self.trainer.save(self.checkpoints)
 
-    def _leave(self, stop: StopRequest) -> None:
+    def _leave(self, number: int) -> None:
+        """Saves and exits with 128 + the signal's number, as a shell reports it."""
         self.trainer.save(self.checkpoints)
         self.checkpoints.close()
         folder = self.folder
@@ -89,7 +104,7 @@ class Loop:
             f"stopped and saved at step {self.trainer.step}; go on with: "
             f"python -m apps.{self.app} --config {folder}/config.toml --run {folder}"
         )
-        sys.exit(stop.exit_status)
+        sys.exit(128 + number)
 
     def _on_non_finite(self, bad: NonFinite) -> None:
         trainer, last = self.trainer, self.checkpoints.latest()

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import plugins as plugins  # registers the methods of this project
+from apps._table import console
 from core.errors import UserError
+from core.train import processes
+from core.train.config import ClusterConfig
 
 Main = Callable[[list[str]], dict[str, Any] | None]
 
@@ -36,6 +39,12 @@ def launch(main: Main) -> None:
         sys.exit(1)
     if result is not None:
         print_json(result)
+
+
+def join(config: ClusterConfig) -> None:
+    """Joins the other processes of a run, of which the first alone prints."""
+    processes.join(config)
+    console.quiet = not processes.first()
 
 
 def print_json(result: dict[str, Any]) -> None:

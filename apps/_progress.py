@@ -61,6 +61,11 @@ class Meter:
             self._last = time.monotonic()
             console.print(f"{self._what} {done}/{self._total}  {note}  {self._left()} left")
 
+    @property
+    def done(self) -> int:
+        """The number of finished pieces."""
+        return self._done
+
     def more(self, count: int) -> None:
         """Adds finished pieces."""
         self.to(self._done + count)

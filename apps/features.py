@@ -11,15 +11,17 @@ import jax.random as jr
 import numpy as np
 
 from apps._loop import Loop
-from apps._main import launch
+from apps._main import join, launch
 from apps._table import console, print_table
 from core.nets.encoder import Autoencoder
 from core.objective import Batch
 from core.pictures import image_grid
 from core.pretext import MaskedReconstruction
+from core.train import processes
 from core.train.checkpoint import Checkpoints
 from core.train.features import FeaturesBuilt, FeaturesConfig, build_features, parse_features
 from core.train.run import claim
+from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
 
 Training = Trainer[FeaturesConfig, FeaturesBuilt]
@@ -31,6 +33,7 @@ MOST_MEASURED = 2000
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Trains, or goes on with an interrupted run, and measures on what was left out."""
     config = parse_features(argv)
+    join(config.cluster)
     built = build_features(config)
     trainer = Trainer(config, built)
     folder = claim(config)
@@ -41,17 +44,18 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     figures = close(trainer, folder)
     result = {"run": str(folder), "step": trainer.step, **figures}
     result |= {"seconds": round(seconds, 2), "samples_per_second": round(rate, 1)}
-    return result if config.json else None
+    return result if config.json and processes.first() else None
 
 
 def describe(config: FeaturesConfig, built: FeaturesBuilt, trainer: Training) -> list[str]:
     """A few lines that say what is trained."""
     data, device = built.training, jax.devices()[0]
+    mesh = describe_mesh(config.mesh)
     size = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.players))
     return [
         f"features by {config.task} on {config.data}: {len(data):,} examples of shape {data.shape}",
         f"encoder and head: {size:,} parameters; maps {_maps(built)}",
-        f"{config.steps:,} steps of {config.batch}; {device.platform} x {config.mesh.data}",
+        f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
     ]
 
 
@@ -66,6 +70,8 @@ def close(trainer: Training, folder: Path) -> dict[str, Any]:
     built, config = trainer.built, trainer.config
     figures = measure(trainer)
     picture(trainer, folder / "samples" / "final.png")
+    if not processes.first():
+        return figures
     summary = {"step": trainer.step, **figures}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     title = f"features on {built.dataset.name}, {config.steps} steps"
@@ -91,6 +97,8 @@ def picture(trainer: Training, path: Path) -> None:
     classifier."""
     built, model = trainer.built, trainer.averaged()["model"]
     objective = built.objective
+    if not processes.first():
+        return
     if not (isinstance(model, Autoencoder) and isinstance(objective, MaskedReconstruction)):
         return
     data = built.held_out

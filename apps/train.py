@@ -7,12 +7,13 @@ from typing import Any
 
 from apps._dry_run import describe, dry_run
 from apps._loop import Loop
-from apps._main import launch
+from apps._main import join, launch
 from apps._progress import Meter
 from apps._table import console, print_table
 from core.evaluation import evaluate_map, floor_row
 from core.gallery import sample_picture
 from core.sampling import SAMPLERS, check_sampler
+from core.train import processes
 from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
@@ -26,6 +27,7 @@ COLUMNS = ("data", "sampler", "nfe", "n", "frechet", "accuracy", "w2", "sliced_w
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Trains, or goes on with an interrupted run, and ends with pictures and a table."""
     config = parse(argv)
+    join(config.cluster)
     built = build_run(config)
     if config.dry_run:
         return dry_run(config, built)
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     close(trainer, folder)
     result = {"run": str(folder), "step": trainer.step}
     result |= {"seconds": round(seconds, 2), "samples_per_second": round(rate, 1)}
-    return result if config.json else None
+    return result if config.json and processes.first() else None
 
 
 def preflight(config: TrainConfig, built: Built) -> None:
@@ -60,12 +62,13 @@ def train(
 def picture(trainer: Trainer[TrainConfig, Built], path: Path) -> None:
     """Writes the picture of the averaged map's samples."""
     name = trainer.built.method.sampler
-    nfe = SAMPLERS[name].preview
-    sample_picture(trainer.flow_map(), trainer.built.dataset, path, sampler=name, nfe=nfe)
+    nfe, flow_map = SAMPLERS[name].preview, trainer.flow_map()
+    if processes.first():
+        sample_picture(flow_map, trainer.built.dataset, path, sampler=name, nfe=nfe)
 
 
 def close(trainer: Trainer[TrainConfig, Built], folder: Path) -> None:
-    """The closing table and pictures, and `summary.json`."""
+    """The closing table and pictures, and `summary.json`. Every process measures, one writes."""
     config, built = trainer.config, trainer.built
     flow_map, n = trainer.flow_map(), closing_size(built)
     features = closing_features(built)
@@ -80,6 +83,8 @@ def close(trainer: Trainer[TrainConfig, Built], folder: Path) -> None:
             quick=True,
             progress=meter.more,
         )
+    if not processes.first():
+        return
     reference = floor_row(built.dataset, n, features=features, quick=True)
     for nfe in config.evals:
         path = folder / "samples" / f"final_{nfe}.png"

@@ -1,6 +1,7 @@
 """The objective that nearly every method has: a static split of the batch into kinds of rows."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -64,24 +65,41 @@ class RowObjective(Objective):
         step: Int[Array, ""],
     ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
         batch = self.weighed(batch)
+        losses, metrics = self.of_rows(players, target, self.draw(batch, key, step))
+        if batch.weight is not None:
+            metrics["effective"] = 1 / jnp.mean(batch.weight**2)
+        return losses, carry, metrics
+
+    def draw(self, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> dict[str, Row]:
+        """The rows of the batch by kind; kinds without a row are left out.
+
+        Examples that have weights come from `weighed`."""
         counts = split_counts(len(batch.x_0), tuple(kind.share for kind in self.kinds))
-        totals: dict[str, Float[Array, ""]] = {}
-        metrics, start = {}, 0
+        drawn, start = {}, 0
         for kind, n, kind_key in zip(self.kinds, counts, jr.split(key, len(counts))):
             if n == 0:
                 continue
-            part = jax.tree.map(lambda leaf: leaf[start : start + n], batch)
-            rows = self.rows(kind, part, kind_key, step)
-            losses, raw = kind_losses(
-                kind, players, target, self.guided(kind, target["model"], rows)
-            )
-            for name, value in losses.items():
-                totals[name] = totals.get(name, jnp.zeros(())) + value * (n / len(batch.x_0))
-            metrics[f"{kind.name}/residual"] = raw
+            part = jax.tree.map(lambda leaf: _part(leaf, start, n, math.gcd(*counts)), batch)
+            drawn[kind.name] = self.rows(kind, part, kind_key, step)
             start += n
-        if batch.weight is not None:
-            metrics["effective"] = 1 / jnp.mean(batch.weight**2)
-        return totals, carry, {"loss": totals["model"], **metrics}
+        return drawn
+
+    def of_rows(
+        self, players: Players, target: Players, drawn: dict[str, Row]
+    ) -> tuple[dict[str, Float[Array, ""]], Metrics]:
+        """The losses and metrics of the rows of `draw`, or of a piece of them."""
+        total = sum(len(rows.s) for rows in drawn.values())
+        totals: dict[str, Float[Array, ""]] = {}
+        metrics: Metrics = {}
+        for kind in self.kinds:
+            if kind.name not in drawn:
+                continue
+            rows = self.guided(kind, target["model"], drawn[kind.name])
+            losses, raw = kind_losses(kind, players, target, rows)
+            for name, value in losses.items():
+                totals[name] = totals.get(name, jnp.zeros(())) + value * (len(rows.s) / total)
+            metrics[f"{kind.name}/residual"] = raw
+        return totals, {"loss": totals["model"], **metrics}
 
     def weighed(self, batch: Batch) -> Batch:
         """The batch with the weights of its examples, where they have any."""
@@ -145,6 +163,17 @@ class RowObjective(Objective):
         v_null = jnp.concatenate([jnp.zeros_like(rows.v[:first]), v_null])
         diagonal = isinstance(kind.term, Term) and kind.term.diagonal
         return jax.vmap(lambda row, v: guide(target, row, v, diagonal))(rows, v_null)
+
+
+def _part(leaf: Array, start: int, n: int, blocks: int) -> Array:
+    """`n` of the rows of a batch that is taken as `blocks` equal blocks: the same of each block.
+
+    A batch that is divided over devices, as many as divide every count, is split where it lies;
+    one range of its rows would have to be sent from some devices to the others.
+    """
+    leaf = leaf.reshape(blocks, -1, *leaf.shape[1:])
+    leaf = leaf[:, start // blocks : (start + n) // blocks]
+    return leaf.reshape(n, *leaf.shape[2:])
 
 
 LOG_WEIGHT = "log_weight"

@@ -31,11 +31,11 @@ def epoch_order(size: int, seed: int, epoch: int) -> Int32[np.ndarray, " size"]:
 class ShuffledIndices:
     """The indices of batch number `k`, for any `k`, without a state.
 
-    The orders of all epochs, one behind the other, make an endless stream; of it, shard `i` of
-    `count` takes every `count`-th index from the `i`-th on, and its batches cut that into pieces of
-    `batch_size`. So every batch is full, an epoch's end may lie inside one, no index is left out,
-    and within an epoch the shards are disjoint. The batches number `k` of all shards together are
-    batch number `k` of one shard with a batch `count` times as large.
+    The orders of all epochs, one behind the other, make an endless stream, cut into pieces of
+    `batch_size`, which the shards take in turn. So every batch is full, an epoch's end may lie
+    inside one, no index is left out, and within an epoch the shards are disjoint. The batches
+    number `k` of all shards, one behind the other, are batch number `k` of one shard with a batch
+    `count` times as large.
     """
 
     size: int
@@ -46,8 +46,9 @@ class ShuffledIndices:
 
     def __call__(self, number: int) -> Int32[np.ndarray, " batch_size"]:
         """The indices of batch `number >= 0`, each in `[0, size)`."""
-        drawn = number * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
-        epoch, place = np.divmod(drawn * self.shard_count + self.shard_index, self.size)
+        start = (number * self.shard_count + self.shard_index) * self.batch_size
+        drawn = start + np.arange(self.batch_size, dtype=np.int64)
+        epoch, place = np.divmod(drawn, self.size)
         index = np.empty(self.batch_size, np.int32)
         for e in range(int(epoch[0]), int(epoch[-1]) + 1):
             here = epoch == e

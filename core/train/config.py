@@ -46,11 +46,33 @@ class OptimConfig:
 class MeshConfig:
     """How many devices to use."""
 
-    data: int = 1
-    """Devices over which each batch is divided; 0 takes all there are."""
+    data: int = 0
+    """Groups of devices that each hold the whole state and a part of the batch; 0: as many as there
+    are devices for."""
+    fsdp: int = 1
+    """Devices in a group, over which the state is divided as well."""
+    smallest: int = 2**14
+    """Arrays with fewer numbers than this are not divided."""
 
     def __post_init__(self):
         at_least("--mesh.data", self.data, 0)
+        at_least("--mesh.fsdp", self.fsdp, 1)
+        at_least("--mesh.smallest", self.smallest, 0)
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """The processes of a run on several machines."""
+
+    distributed: bool = False
+    """Join the other processes of this run: found by itself under Slurm, Kubernetes and on TPU
+    pods; elsewhere by the next three flags."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0."""
+    processes: int | None = None
+    """Number of processes."""
+    process: int | None = None
+    """Number of this one, from 0."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +123,8 @@ class RunConfig(Protocol):
     def optim(self) -> OptimConfig: ...
     @property
     def mesh(self) -> MeshConfig: ...
+    @property
+    def accumulate(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -131,6 +155,8 @@ class TrainConfig:
     """Training steps."""
     batch: int = 128
     """Examples in one step."""
+    accumulate: int = 1
+    """Pieces in which a step takes its batch, one after the other, to need less memory."""
     seed: int = 0
     """Seed of initialisation, data order, times and noise."""
     ema: float = 0.999
@@ -166,10 +192,12 @@ class TrainConfig:
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    cluster: Annotated[ClusterConfig, tyro.conf.arg(name="")] = field(default_factory=ClusterConfig)
 
     def __post_init__(self):
         at_least("--steps", self.steps, 1)
         at_least("--batch", self.batch, 1)
+        at_least("--accumulate", self.accumulate, 1)
         at_least("--seed", self.seed, 0)
         at_least("--dispatch", self.dispatch, 1)
         at_least("--log-every", self.log_every, 1)

@@ -24,7 +24,7 @@ from core.pretext import Classification, MaskedReconstruction
 from core.train import toml
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse_flags, select
-from core.train.config import MeshConfig, OptimConfig, at_least, fraction
+from core.train.config import ClusterConfig, MeshConfig, OptimConfig, at_least, fraction
 from core.train.state import Target
 from core.train.trainer import restored
 
@@ -83,6 +83,7 @@ class FeaturesConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(rate=3e-3))
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    cluster: Annotated[ClusterConfig, tyro.conf.arg(name="")] = field(default_factory=ClusterConfig)
 
     def __post_init__(self):
         for flag, least in (("steps", 1), ("batch", 1), ("seed", 0), ("dispatch", 1), ("patch", 1)):
@@ -96,6 +97,11 @@ class FeaturesConfig:
     def folder(self) -> str:
         """The run folder."""
         return self.run or f"runs/features-{self.data}"
+
+    @property
+    def accumulate(self) -> int:
+        """Each step takes its batch at once."""
+        return 1
 
 
 @dataclass(frozen=True)

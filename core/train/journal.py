@@ -50,6 +50,19 @@ class Journal:
             self._wandb.finish()
 
 
+class NoJournal:
+    """The journal of a process that writes none."""
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
+    def rewind(self, step: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def last_step(folder: Path) -> int:
     """The step of the last whole line in a run's `metrics.jsonl`; 0 before there is one."""
     try:

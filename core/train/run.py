@@ -18,7 +18,7 @@ from core.oracle import OracleMap
 from core.path import PATHS
 from core.plugin import find_plugin
 from core.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher
-from core.train import toml
+from core.train import processes, toml
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints, delete_run
 from core.train.cli import parse
@@ -31,7 +31,7 @@ def claim(config: RunConfig) -> Path:
 
     Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's. Raises
     `UserError` where the folder cannot be written or holds a run of another configuration; nothing
-    is changed then.
+    is changed then. Of several processes the first writes, once all have looked.
     """
     folder = Path(config.folder)
     written = folder / "config.toml"
@@ -43,19 +43,27 @@ def claim(config: RunConfig) -> Path:
                 f"run folder {folder} holds another run ({other}); "
                 "name another folder with --run, or replace it with --restart"
             )
+    processes.wait("looked at the run folder")
+    if processes.first():
+        _write(config, folder)
+    processes.wait("claimed the run folder")
+    return folder
+
+
+def _write(config: RunConfig, folder: Path) -> None:
+    """Makes the folder, empties it with --restart, and writes `config.toml`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"no permission to write {folder}")
         if config.restart:
             delete_run(folder)
-        toml.write(config, written)
+        toml.write(config, folder / "config.toml")
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
             f"cannot write run folder {folder} ({reason}); name another with --run"
         ) from None
-    return folder
 
 
 @dataclass(frozen=True)

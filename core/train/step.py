@@ -12,6 +12,8 @@ import optax
 from jaxtyping import Array, Float
 
 from core.objective import Batch, Objective, Players
+from core.row_objective import RowObjective
+from core.train.accumulate import divided, mean_over
 from core.train.state import Target, TrainState, target_players
 
 Metrics = dict[str, Float[Array, ""]]
@@ -24,6 +26,7 @@ def make_step(
     ema_decay: float,
     target: Target = Target(),
     rates: Mapping[str, float] = MappingProxyType({}),
+    pieces: int = 1,
 ) -> Step:
     """One training step `(state, batch, objective) -> (state, metrics)`.
 
@@ -31,19 +34,35 @@ def make_step(
     its own player only. The objective is an argument, so that a teacher's weights are no constants
     of the program. The randomness of step `k` is `fold_in(key, k)`, folded once more after a
     rollback, so a resumed run repeats it. `rates` multiply the updates of the players that they
-    name. Metrics gain `grad_norm` and `finite`.
+    name. The batch is taken in `pieces`, for which `accumulate.check` has to pass. Metrics gain
+    `grad_norm` and `finite`.
     """
 
     def step(state: TrainState, batch: Batch, objective: Objective) -> tuple[TrainState, Metrics]:
         key = jr.fold_in(jr.fold_in(state.key, state.rollbacks), state.step)
         stopped = target_players(state, static)
 
-        def total(arrays: Players):
-            players = eqx.combine(arrays, static)
-            losses, *rest = objective(players, stopped, state.carry, batch, key, state.step)
-            return sum(losses.values(), start=jnp.zeros(())), (losses, *rest)
+        def gradient(losses_of: Callable[[Players], Any]) -> tuple[Players, Any]:
+            def total(arrays: Players):
+                losses, *rest = losses_of(eqx.combine(arrays, static))
+                return sum(losses.values(), start=jnp.zeros(())), (losses, *rest)
 
-        grads, (losses, carry, metrics) = jax.grad(total, has_aux=True)(state.players)
+            return jax.grad(total, has_aux=True)(state.players)
+
+        if pieces == 1:
+            grads, (losses, carry, metrics) = gradient(
+                lambda players: objective(players, stopped, state.carry, batch, key, state.step)
+            )
+        else:
+            assert isinstance(objective, RowObjective)
+            rows = objective.draw(objective.weighed(batch), key, state.step)
+            drawn = divided(objective, rows, pieces)
+            carry, of_rows = state.carry, objective.of_rows
+            grads, (losses, metrics) = mean_over(
+                drawn,
+                lambda rows: gradient(lambda players: of_rows(players, stopped, rows)),
+                state.players,
+            )
         players, opt = dict(state.players), dict(state.opt)
         for name in losses:
             updates, opt[name] = optimizer.update(grads[name], opt[name], players[name])
@@ -82,14 +101,17 @@ def _new_target(state: TrainState, players: Players, target: Target) -> Players 
 
 
 def many_steps(
-    step: Step, gather: Callable[[Any, dict[str, Array]], Batch], static: Objective
+    step: Step,
+    gather: Callable[[Any, dict[str, Array]], Batch],
+    static: Objective,
+    shardings: tuple[Any, Any] = (None, None),
 ) -> Any:
     """`(state, frozen, raw) -> (state, metrics)` for a stack of batches: one scan, state donated.
 
     `frozen` holds the arrays of the objective, whose static half is `static`, and the resident
     data; `raw` is what the data iterator gives with a leading axis of steps; `gather(store, one)`
     turns one of its batches into a `Batch` on the device. Metrics come back with a leading axis of
-    steps.
+    steps. `shardings` are those of the arguments and of the results, as `jax.jit` has them.
     """
 
     def run(
@@ -103,4 +125,5 @@ def many_steps(
 
         return jax.lax.scan(body, state, raw)
 
-    return jax.jit(run, donate_argnums=0)
+    inside, outside = shardings
+    return jax.jit(run, donate_argnums=0, in_shardings=inside, out_shardings=outside)

@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.train.config import RunConfig
 
 SELECTORS = ("plugin", "data", "net")
-NOT_KEPT = ("config", "run", "restart", "dry_run", "json")
+NOT_KEPT = ("config", "run", "restart", "dry_run", "json", "cluster")
 """Flags of one call, not of the run."""
 NOT_SHAPING = (
     "log_every",
@@ -27,6 +27,7 @@ NOT_SHAPING = (
     "on_nan",
     "wandb",
     "mesh",
+    "accumulate",
 )
 """Flags that may change when an interrupted run goes on: they do not shape its parameters."""
 
@@ -39,12 +40,14 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for item in dataclasses.fields(config):  # pyright: ignore[reportArgumentType]
         value = getattr(config, item.name)
+        if item.name in NOT_KEPT or item.name.endswith("_flags"):
+            continue
         if item.name in SELECTORS:
             flags = dataclasses.asdict(getattr(config, f"{item.name}_flags"))
             result[item.name] = {"name": value, **flags}
-        elif dataclasses.is_dataclass(value) and not item.name.endswith("_flags"):
+        elif dataclasses.is_dataclass(value):
             result[item.name] = dataclasses.asdict(value)  # pyright: ignore[reportArgumentType]
-        elif item.name not in NOT_KEPT and not item.name.endswith("_flags"):
+        else:
             result[item.name] = value
     return _without_none(result)
 

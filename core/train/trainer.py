@@ -16,6 +16,7 @@ from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow_map import FlowMap
 from core.objective import Batch, Players
+from core.train.accumulate import check
 from core.train.build import Built, Trainable
 from core.train.checkpoint import Checkpoints
 from core.train.config import RunConfig, TrainConfig
@@ -62,19 +63,28 @@ class Trainer(Generic[Config, Work]):
 
     def __init__(self, config: Config, built: Work):
         self.config, self.built = config, built
-        self._place = Placement(config.mesh, config.batch)
+        self._place = place = Placement(config.mesh, config.batch, config.accumulate)
         self._optimizer = optimizer(config.optim, config.steps)
         key = jr.fold_in(jr.key(config.seed), 1)
         objective, target = built.objective, built.target
-        state, self._static = init_state(built.players, objective, self._optimizer, key, target)
-        self.state = self._place.replicate(state)
+        check(objective, config.batch, config.accumulate)
+        players = place.shard(built.players)  # before the optimiser: nothing else is ever whole
+        state, self._static = init_state(players, objective, self._optimizer, key, target)
+        self.state = place.shard(state)
         arrays, static = eqx.partition(objective, eqx.is_array)
-        self._frozen = self._place.replicate((arrays, _device_store(built.training)))
-        self._data = batches(built.training, config.batch, config.seed)
+        self._frozen = place.shard(arrays), place.replicate(_device_store(built.training))
+        share = config.batch // jax.process_count(), config.seed
+        shard = jax.process_index(), jax.process_count()
+        self._data = batches(built.training, *share, *shard)
         self.drawn = 0
         self.skipped: list[int] = []
-        step = make_step(self._static, self._optimizer, config.ema, target, built.rates)
-        self._program = many_steps(step, _gather(built.training), static)
+        step = make_step(
+            self._static, self._optimizer, config.ema, target, built.rates, config.accumulate
+        )
+        shardings = place.shardings(self.state)
+        inside = shardings, (place.shardings(self._frozen[0]), place.everywhere), place.divided
+        outside = shardings, place.everywhere
+        self._program = many_steps(step, _gather(built.training), static, (inside, outside))
 
     @property
     def step(self) -> int:
@@ -82,8 +92,11 @@ class Trainer(Generic[Config, Work]):
         return int(self.state.step)
 
     def averaged(self) -> Players:
-        """The trained networks with the averaged weights."""
-        return eqx.combine(self.state.ema, self._static)
+        """The trained networks with the averaged weights, whole on one device of this process.
+
+        With several processes all must call it.
+        """
+        return eqx.combine(self._place.whole(self.state.ema), self._static)
 
     def flow_map(self) -> FlowMap:
         """The trained map with the averaged weights: what one samples from."""
@@ -145,12 +158,12 @@ class Trainer(Generic[Config, Work]):
         step = checkpoints.latest()
         if step is None:
             raise UserError(f"{bad}, before the first checkpoint; lower --optim.rate") from None
-        rollbacks = int(self.state.rollbacks) + 1
+        rollbacks = jnp.asarray(int(self.state.rollbacks) + 1, jnp.int32)
         skipped = [*self.skipped, bad.drawn]
         self.restore(checkpoints, step)
         self.skipped = skipped
         self.state = eqx.tree_at(
-            lambda s: s.rollbacks, self.state, jnp.asarray(rollbacks, jnp.int32)
+            lambda s: s.rollbacks, self.state, self._place.replicate(rollbacks)
         )
 
     def program(self) -> jax.stages.Traced:

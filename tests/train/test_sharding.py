@@ -4,82 +4,174 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from core.errors import UserError
 from core.train.config import MeshConfig
-from core.train.sharding import Placement
+from core.train.sharding import Placement, spec
 
 ROOT = Path(__file__).parents[2]
+MESHES = ["1x1", "8x1", "1x8", "4x2"]
 
-FOUR_DEVICES = """
-import dataclasses, json, sys
+EIGHT_DEVICES = """
+import dataclasses, json, re, sys
 from pathlib import Path
 import jax, numpy as np
 import plugins
 from core.train.build import build
-from core.train.checkpoint import Checkpoints
+from core.train.checkpoint import Checkpoints, _by_name
 from core.train.cli import parse
 from core.train.config import MeshConfig
 from core.train.trainer import Trainer
 
-flags = "--data two-moons --data.n 256 --net.width 16 --net.depth 2 --batch 32 --steps 6"
-config = parse([*flags.split(), "--dispatch", "2", "--optim.warmup", "0"])
-report = {"devices": jax.device_count(), "losses": []}
-for count in (1, 4):
-    placed = dataclasses.replace(config, mesh=MeshConfig(data=count))
-    trainer = Trainer(placed, build(placed))
-    report["losses"].append([part.metrics["loss"] for part in trainer.run()])
-    raw, _ = trainer._draw(1)
-    report["shards"] = [list(shard.data.shape) for shard in raw["index"].addressable_shards]
-    leaf = jax.tree.leaves(trainer.state.players)[0]
-    report["copies"] = len(leaf.addressable_shards)
-    report["whole"] = leaf.is_fully_replicated
+FLAGS = "--data two-moons --data.n 64 --net.width 8 --net.depth 1 --batch 16 --optim.warmup 0 "
+COLLECTIVE = re.compile(
+    r" (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(-start)?[(]")
+report = {"devices": jax.device_count(), "losses": {}, "more": {}, "collectives": {}}
+
+def trainer(data, fsdp, flags="--plugin mf --plugin.diagonal 0", steps=2, accumulate=1):
+    dispatch = f" --dispatch 2 --steps {steps} --accumulate {accumulate}"
+    config = parse((FLAGS + flags + dispatch).split())
+    config = dataclasses.replace(config, mesh=MeshConfig(data, fsdp, smallest=16))
+    return Trainer(config, build(config))
+
+def losses(trainer):
+    rows = (part.metrics for part in trainer.run())
+    return [[row["loss"], row["grad_norm"]] for row in rows]
+
+def collectives(trainer):
+    text = trainer.program().lower().compile().as_text()
+    return [found[1] for found in COLLECTIVE.finditer(text)]
+
+def longer(trainer):
+    config = dataclasses.replace(trainer.config, steps=trainer.config.steps + 4)
+    trainer.config = config
+
 checkpoints = Checkpoints(Path(sys.argv[1]))
-trainer.save(checkpoints)
-alone = Trainer(config, build(config))
-alone.restore(checkpoints, checkpoints.latest())
+kept = {}
+for data, fsdp in ((1, 1), (8, 1), (1, 8), (4, 2)):
+    kept[data, fsdp] = one = trainer(data, fsdp, steps=6)
+    name = f"{data}x{fsdp}"
+    report["losses"][name] = losses(one)
+    if (data, fsdp) == (4, 2):
+        state = _by_name(one.state)
+        report["specs"] = {k: str(v.sharding.spec) for k, v in state.items()}
+        report["shapes"] = {k: v.shape for k, v in state.items()}
+        raw, _ = one._draw(1)
+        one.drawn -= 1
+        report["shards"] = [list(s.data.shape) for s in raw["index"].addressable_shards]
+        one._data.set_state({"next_index": one.drawn})
+        one.save(checkpoints)
+        whole = jax.tree.leaves(one.averaged())
+        report["averaged_on"] = [len(a.devices()) for a in whole if isinstance(a, jax.Array)]
+
+for data, fsdp in ((4, 2), (1, 1), (2, 1), (2, 2)):
+    one = kept.get((data, fsdp)) or trainer(data, fsdp, steps=6)
+    one.restore(checkpoints, checkpoints.latest())
+    longer(one)
+    report["more"][f"{data}x{fsdp}"] = losses(one)
+    report["more_on"] = len(jax.tree.leaves(one.state.players)[0].devices())
 checkpoints.close()
-report["devices_after"] = len(jax.tree.leaves(alone.state.players)[0].devices())
-pairs = zip(jax.tree.leaves(alone.state.ema), jax.tree.leaves(trainer.state.ema))
-report["same"] = all(np.array_equal(a, b) for a, b in pairs)
+
+report["collectives"]["mf"] = collectives(kept[4, 2])
+report["collectives"]["fm"] = collectives(trainer(4, 2, "--plugin fm"))
+report["collectives"]["split"] = collectives(trainer(8, 1, "--plugin mf --plugin.diagonal 0.5"))
 print(json.dumps(report))
 """
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """What one process with four devices found, on one of them and on all."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "4"}
+    """What one process with eight devices found, on one of them, on some and on all."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "8"}
     folder = tmp_path_factory.mktemp("run")
-    command = [sys.executable, "-c", FOUR_DEVICES, str(folder)]
+    command = [sys.executable, "-c", EIGHT_DEVICES, str(folder)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_losses_on_four_devices_are_those_on_one(report):
-    one, four = report["losses"]
-    assert report["devices"] == 4 and len(one) == 3
-    assert four == pytest.approx(one, rel=1e-5)
-    assert len(set(one)) == 3
+@pytest.mark.parametrize("mesh", MESHES[1:])
+def test_losses_and_gradients_on_any_mesh_are_those_on_one_device(report, mesh):
+    one = report["losses"]["1x1"]
+    assert report["devices"] == 8 and np.shape(one) == (3, 2)
+    np.testing.assert_allclose(report["losses"][mesh], one, rtol=1e-5)
+    assert len(set(np.ravel(one))) == 6
 
 
-def test_batches_are_divided_and_parameters_are_everywhere(report):
-    assert report["shards"] == [[1, 8]] * 4
-    assert report["copies"] == 4 and report["whole"]
+def test_parameters_averages_and_optimiser_are_divided_alike(report):
+    specs, shapes = report["specs"], report["shapes"]
+    divided = {name for name, spec in specs.items() if "fsdp" in spec}
+    weights = [name for name in shapes if name.startswith("players.") and "hidden" in name]
+    for name in weights:
+        part = name.removeprefix("players.model.")
+        same = [other for other in specs if other.endswith(part)]
+        assert len(same) == 4 and len({specs[other] for other in same}) == 1
+    assert {name for name in weights if np.prod(shapes[name]) >= 16} == divided & set(weights)
+    assert not {"step", "key", "rollbacks"} & divided
 
 
-def test_a_checkpoint_of_four_devices_is_read_on_one(report):
-    assert report["same"] and report["devices_after"] == 1
+def test_batches_are_divided_over_both_axes_and_samples_come_from_one_device(report):
+    assert report["shards"] == [[1, 2]] * 8
+    assert set(report["averaged_on"]) == {1}
 
 
-def test_a_batch_that_the_devices_do_not_divide_is_refused(monkeypatch):
+@pytest.mark.parametrize("mesh", ["1x1", "2x1", "2x2"])
+def test_a_checkpoint_of_eight_devices_goes_on_alike_on_fewer(report, mesh):
+    there = report["more"]["4x2"]
+    assert np.shape(there) == (2, 2)
+    np.testing.assert_allclose(report["more"][mesh], there, rtol=1e-5)
+    assert report["more_on"] == 4
+
+
+def test_a_derivative_adds_no_communication(report):
+    """The same collectives, by kind and number, as flow matching; and a batch that is split into
+    kinds of rows is split where it lies."""
+    counts = {name: Counter(found) for name, found in report["collectives"].items()}
+    assert counts["mf"] == counts["fm"]
+    assert counts["fm"]["all-gather"] > 0 and counts["fm"]["all-reduce"] > 0
+    assert set(counts["split"]) == {"all-reduce"}
+
+
+@pytest.mark.parametrize(
+    "shape, parts, expected",
+    [
+        ((12, 64, 256), 8, P(None, None, "fsdp")),
+        ((12, 256, 64), 8, P(None, "fsdp")),
+        ((64, 64), 8, P(None, "fsdp")),
+        ((256, 63), 8, P("fsdp")),
+        ((257, 64), 8, P(None, "fsdp")),
+        ((255, 63), 8, P()),
+        ((8, 8), 8, P()),  # small
+        ((64, 64), 1, P()),
+        ((), 8, P()),
+    ],
+)
+def test_the_largest_axis_that_can_be_is_divided(shape, parts, expected):
+    assert spec(shape, parts, 100) == expected
+
+
+@pytest.mark.parametrize(
+    "mesh, accumulate, message",
+    [
+        (MeshConfig(), 1, "--batch 30 is not divisible by --mesh.data 4$"),
+        (MeshConfig(fsdp=4), 1, "--batch 30 is not divisible by --mesh.fsdp 4$"),
+        (MeshConfig(1), 4, "--batch 30 is not divisible by --accumulate 4$"),
+        (MeshConfig(2, 1), 2, "by --mesh.data 2 x --accumulate 2$"),
+        (MeshConfig(fsdp=3), 1, "--mesh.fsdp 3 does not divide the 4 devices"),
+        (MeshConfig(fsdp=8), 1, r"--mesh.fsdp 8 .* than there are \(4\); use --mesh.fsdp 4"),
+        (MeshConfig(4, 2), 1, r"--mesh.data 4 .* than there are \(2\); use --mesh.data 2"),
+    ],
+)
+def test_what_the_devices_do_not_divide_is_refused(monkeypatch, mesh, accumulate, message):
     monkeypatch.setattr("jax.device_count", lambda: 4)
-    with pytest.raises(UserError, match="--batch 30 is not divisible by --mesh.data 4"):
-        Placement(MeshConfig(data=0), 30)
+    with pytest.raises(UserError, match=message):
+        Placement(mesh, 30, accumulate)
 
 
 def test_more_devices_than_there_are_are_refused():
