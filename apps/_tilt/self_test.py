@@ -95,7 +95,7 @@ def self_test(
     print_table("smc beside the published figures", PUBLISHED_COLUMNS, published_rows)
     if look_table:
         title = (
-            "fmtt with each look-ahead, weighted and not resampled, beside the published figures"
+            "fmtt with each look-ahead, weighted, not resampled, beside the published figures"
         )
         print_table(title, LOOK_COLUMNS, look_table)
     tables = {"rows": rows, "wrong": wrong_rows, "published": published_rows, "looks": look_table}
