@@ -3,7 +3,7 @@
 A new method is a row of `EXACT`, or where it is biased by specification a row of `WRONG`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -85,13 +85,13 @@ EXACT = [
 
 BEST = 0.4 + 1.5**0.5 * 2.3437
 """The mean of the largest of 64 draws of N(0.4, 1.5)."""
-FINE = dict(steps=1000, start=0.9999)
+FINE = Guide(steps=1000, start=0.9999)
 WRONG = [
     Wrong("bon, 64", BestOfN(), "G1", BEST, None, 0.0, 400),
-    Wrong("guide, tweedie", Guide(**FINE), "G1", 2.1997, 1.5003, 0.01),  # right on this one
-    Wrong("guide, tweedie", Guide(**FINE), "G1q", 1.383, 0.0747, 0.002),
-    Wrong("guide, map", Guide(look="map", **FINE), "G1", 1.64, None, 0.01),
-    Wrong("guide, map", Guide(look="map", **FINE), "G1q", 1.10, 0.024, 0.005),
+    Wrong("guide, tweedie", FINE, "G1", 2.1997, 1.5003, 0.01),  # right on this one
+    Wrong("guide, tweedie", FINE, "G1q", 1.383, 0.0747, 0.002),
+    Wrong("guide, map", replace(FINE, look="map"), "G1", 1.64, None, 0.01),
+    Wrong("guide, map", replace(FINE, look="map"), "G1q", 1.10, 0.024, 0.005),
 ]
 
 PUBLISHED_METHODS: dict[str, Steering] = {

@@ -94,9 +94,7 @@ def self_test(
         print_table("Biased methods: the specified wrong answers", WRONG_COLUMNS, wrong_rows)
     print_table("smc beside the published figures", PUBLISHED_COLUMNS, published_rows)
     if look_table:
-        title = (
-            "fmtt with each look-ahead, weighted, not resampled, beside the published figures"
-        )
+        title = "fmtt with each look-ahead, weighted, not resampled, beside the published figures"
         print_table(title, LOOK_COLUMNS, look_table)
     tables = {"rows": rows, "wrong": wrong_rows, "published": published_rows, "looks": look_table}
     passed = all(row["passed"] for table in tables.values() for row in table)
