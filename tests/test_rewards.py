@@ -94,7 +94,7 @@ def test_smoothness_and_linear_have_their_closed_forms(scene):
 
 def test_class_probabilities_sum_to_one_and_shares_go_by_weight(scene):
     x = jnp.stack([scene.example(i, "test") for i in range(5)])
-    parts = [ClassProbability(scene.classifier, k) for k in range(3)]
+    parts = [ClassProbability(scene.classifier, jnp.asarray(k)) for k in range(3)]
     total = sum(jnp.exp(jax.vmap(part)(x)) for part in parts)
     np.testing.assert_allclose(total, 1, rtol=1e-5)
     votes = np.asarray(jnp.argmax(jax.vmap(scene.classifier)(x), axis=1))

@@ -53,7 +53,7 @@ def open_judge(run: Run, judge: str | None, classifier: str | None) -> Classifie
 def wanted_class(reward: Reward) -> int | None:
     """The class that the reward asks for, or None where it asks for none or for several."""
     parts = reward.rewards if isinstance(reward, Sum) else (reward,)
-    asked = {part.index for part in parts if isinstance(part, ClassProbability)}
+    asked = {int(part.index) for part in parts if isinstance(part, ClassProbability)}
     return asked.pop() if len(asked) == 1 else None
 
 

@@ -13,3 +13,4 @@ from core.pictures.guidance import guidance_curves as guidance_curves
 from core.pictures.image_grid import image_grid as image_grid
 from core.pictures.points import density_plot as density_plot
 from core.pictures.points import points_plot as points_plot
+from core.pictures.steering import reward_plot as reward_plot

@@ -90,7 +90,7 @@ def _class(argument: str, scene: Scene) -> Reward:
         index == int(index) and 0 <= index < classes,
         f"--reward class:{argument}: classes go from 0 to {classes - 1}",
     )
-    return ClassProbability(scene.classifier, int(index))
+    return ClassProbability(scene.classifier, jnp.asarray(int(index)))
 
 
 @register_reward("mask", "[INDEX,NOISE]")

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from core.nets.encoder import Classifier
 from core.steering.reward import Reward
@@ -18,7 +18,7 @@ class ClassProbability(Reward):
     """
 
     classifier: Classifier
-    index: int = eqx.field(static=True)
+    index: Int[Array, ""]
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         return jax.nn.log_softmax(self.classifier(x))[self.index]

@@ -1,0 +1,79 @@
+"""What `apps.tilt` steers: the run's map with its reward, and whether a method can serve it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from apps._tilt.config import TiltConfig
+from apps._tilt.rewards import reward_of
+from core.condition import Condition
+from core.errors import require
+from core.plugin import find_plugin
+from core.sampling import SAMPLERS
+from core.steering.prior import OdeMap
+from core.steering.reward import check_reward
+from core.steering.steering import Steering, Tilt
+from core.train.run import Run
+
+
+def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
+    """What is drawn from, and samples of the prior, on which the reward's spread is measured."""
+    dataset, flow_map = run.built.dataset, run.flow_map
+    reward = reward_of(run, config.reward, config.weights, config.classifier)
+    if SAMPLERS[run.built.method.sampler].needs == "velocity":
+        flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
+    classes, label = dataset.num_classes, config.label
+    require(label is None or 0 <= label < classes, f"--label {label}: classes 0 to {classes - 1}")
+    require(
+        not classes or label is not None or knows_all(run),
+        "this run has learned each class but not all together (--plugin.label-drop 0): name a "
+        "--label",
+    )
+    chosen = classes if label is None else label
+    cond = Condition(label=jnp.asarray(chosen)) if classes else None
+    tilt = Tilt(flow_map, reward, jnp.asarray(1.0), tuple(dataset.shape), cond)
+    start = flow_map.path.time_of_unit(1.0)
+    end = flow_map.path.time_of_unit(0.0)
+    noise = tilt.noise(jr.key(config.seed + 1), 512)
+    prior = jax.jit(jax.vmap(lambda z: flow_map(z, start, end, cond)))(noise)
+    spread = float(jnp.std(check_reward(reward, prior)))
+    strength = config.strength / max(spread, 1e-12) if config.lam is None else config.lam
+    strong = dataclasses.replace(tilt, strength=jnp.asarray(strength), chunk=config.chunk)
+    return strong, np.asarray(prior)
+
+
+def knows_all(run: Run) -> bool:
+    """Whether the null class was trained, which stands for all classes together."""
+    flags = run.config.plugin_flags
+    guidance = getattr(flags, "guidance", None)
+    return getattr(flags, "label_drop", 0) > 0 or bool(getattr(guidance, "on", False))
+
+
+def check_method(name: str, method: Steering, tilt: Tilt, run: Run) -> None:
+    """Raises `UserError` where the method cannot serve this reward or this run."""
+    instead = "add --no-twist" if hasattr(method, "twist") else "use smc, fk, snis, pcn or slice"
+    require(
+        tilt.reward.differentiable or not method.needs_gradient(tilt.reward),
+        f"{name} takes the reward's gradient, and this reward has none: {instead}",
+    )
+    require(
+        tilt.flow_map.two_times or not method.needs_velocity(),
+        f"{run.config.plugin} has learned no velocity, which {name} looks ahead or steps by; "
+        "use smc with look=map and kernel=renoise",
+    )
+    only_noise = find_plugin(run.config.plugin).most_nfe == 1
+    require(
+        not only_noise or not method.needs_between(),
+        f"{run.config.plugin} jumps from noise only: use snis, bon, pcn or slice",
+    )
+
+
+def islands_of(method: Steering, tilt: Tilt, config: TiltConfig) -> int:
+    """How many islands the budget pays for, or those asked for."""
+    if not config.budget:
+        return config.islands
+    per_island = config.n * method.cost(tilt.reward).evaluations(tilt.flow_map.evaluations)
+    return max(config.budget // per_island, 1)

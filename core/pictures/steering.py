@@ -1,0 +1,40 @@
+"""What steering reaches and what it costs: the reward against the evaluations of the network."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.pictures._axes import COLORS, label_axes, log_x
+from core.pictures._page import INK, SMALL, File, add_axes, font, new_page, save, write_title
+
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BELOW, _RIGHT = 460, 320, 90, 50, 64, 260
+_MARKERS = "oosDv^<>"
+
+
+def reward_plot(rows: Sequence[Mapping[str, Any]], path: File, title: str = "") -> Path:
+    """The mean reward of each method, with its standard error, against its evaluations; the prior
+    is a level. Methods whose samples have the tilted law are filled, searches are hollow.
+
+    Rows are those of `apps.tilt`, the prior first. Returns the path.
+    """
+    prior, *methods = rows
+    figure = new_page(_LEFT + _WIDTH + _RIGHT, _TOP + _HEIGHT + _BELOW)
+    write_title(figure, title, _LEFT)
+    ax = add_axes(figure, _LEFT, _TOP, _WIDTH, _HEIGHT)
+    for i, row in enumerate(methods):
+        color, marker = COLORS[i % len(COLORS)], _MARKERS[(i // len(COLORS)) % len(_MARKERS)]
+        ax.errorbar(
+            [row["evaluations"]], [row["mean"]], yerr=[row.get("error", 0.0)], fmt=marker,
+            color=color, capsize=3, label=row["method"],
+            markerfacecolor=color if row["exact"] else "white",
+        )  # fmt: skip
+    ax.axhline(prior["mean"], color=INK, linestyle=":", linewidth=1.2, label="prior")
+    log_x(ax, np.asarray([row["evaluations"] for row in methods], float))
+    label_axes(ax, "evaluations of the network", "mean reward")
+    ax.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False, prop=font(SMALL),
+        labelcolor=INK,
+    )  # fmt: skip
+    return save(figure, path)
