@@ -42,10 +42,13 @@ METHODS: dict[str, tuple[Stage, ...]] = {
         VELOCITY,
         Stage("dmf", 0.5, start="fm", flags=("--net.encoder-depth", "3")),
     ),
-    "rmf": (VELOCITY, Stage("rmf", 0.5, teacher="fm", flags=("--plugin.solver-steps", "8"))),
+    "rmf": (
+        VELOCITY,
+        Stage("rmf", 0.5, start="fm", teacher="fm", flags=("--plugin.solver-steps", "8")),
+    ),
     "cmt, then mf": (
         VELOCITY,
-        Stage("cmt", 0.25, teacher="fm"),
+        Stage("cmt", 0.25, start="fm", teacher="fm"),
         Stage("mf", 0.25, start="cmt"),
     ),
 }
