@@ -15,7 +15,7 @@ _MARKERS = "oosDv^<>"
 
 def reward_plot(rows: Sequence[Mapping[str, Any]], path: File, title: str = "") -> Path:
     """The mean reward of each method, with its standard error, against its evaluations; the prior
-    is a level. Methods whose samples have the tilted law are filled, searches are hollow.
+    is a level, where it is not far off. Methods whose samples have the tilted law are filled, searches are hollow.
 
     Rows are those of `apps.tilt`, the prior first. Returns the path.
     """
@@ -30,7 +30,11 @@ def reward_plot(rows: Sequence[Mapping[str, Any]], path: File, title: str = "") 
             color=color, capsize=3, label=row["method"],
             markerfacecolor=color if row["exact"] else "white",
         )  # fmt: skip
-    ax.axhline(prior["mean"], color=INK, linestyle=":", linewidth=1.2, label="prior")
+    low, high = ax.get_ylim()  # the prior may lie far below: then only the legend has it
+    label = f"prior ({prior['mean']:.3g})"
+    ax.axhline(prior["mean"], color=INK, linestyle=":", linewidth=1.2, label=label)
+    if not low - (high - low) <= prior["mean"] <= high + (high - low):
+        ax.set_ylim(low, high)
     log_x(ax, np.asarray([row["evaluations"] for row in methods], float))
     label_axes(ax, "evaluations of the network", "mean reward")
     ax.legend(
