@@ -14,9 +14,10 @@ _MARKERS = "oosDv^<>"
 
 
 def reward_plot(rows: Sequence[Mapping[str, Any]], path: File, title: str = "") -> Path:
-    """The mean reward of each method, with its standard error, against its evaluations; the prior
-    is a level, where it is not far off. Methods whose samples have the tilted law are filled, searches are hollow.
+    """The mean reward of each method, with its standard error, against its evaluations.
 
+    The prior is a level, where it is not far off. Methods whose samples have the tilted law are
+    filled, searches are hollow.
     Rows are those of `apps.tilt`, the prior first. Returns the path.
     """
     prior, *methods = rows
