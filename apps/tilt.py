@@ -124,7 +124,7 @@ def steered_by(name: str, method: Steering, tilt: Tilt, config: TiltConfig) -> S
             progress=meter.more,
         )
     require(
-        bool(np.all(np.isfinite(found.weights))) and np.isfinite(found.log_z),
+        bool(np.all(np.isfinite(found.weights)) and np.isfinite(found.log_z)),
         f"{name}: the reward is not finite for some states on the way; mend it, or try snis",
     )
     if method.normalises and found.ess[-1] < 0.1:

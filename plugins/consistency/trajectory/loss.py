@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.adversarial import discriminator_loss, generator_loss
 from core.flow_map import FlowMap
-from core.laws import split_counts
 from core.objective import Batch, Metrics, Objective, Players
 from core.row import Row
 from core.row_objective import RowObjective, row_losses
@@ -83,12 +82,7 @@ class Combined(Objective):
 
     def rows(self, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> tuple[Row, Row]:
         """The diagonal rows and the jump rows: the batch in their shares, at least one of each."""
-        kinds, keys = self.plain.kinds, jr.split(key)
-        n = split_counts(len(batch.x_0), tuple(kind.share for kind in kinds))[0]
-        pieces = [
-            jax.tree.map(lambda leaf: leaf[part], batch) for part in (slice(n), slice(n, None))
-        ]
-        diagonal, jump = (self.plain.rows(*parts, step) for parts in zip(kinds, pieces, keys))
+        diagonal, jump = self.plain.draw(batch, key, step).values()
         return diagonal, jump
 
     def _parts(
