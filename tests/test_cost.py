@@ -13,6 +13,8 @@ from core.nets.dit import DiTConfig
 from core.objective import Batch
 from core.plugin import find_plugin
 
+pytestmark = pytest.mark.slow
+
 importlib.import_module("plugins")
 
 

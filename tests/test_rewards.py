@@ -16,6 +16,8 @@ from core.steering.inverse import LinearInverse, Matrix, blur_of, shrinking
 from core.steering.registry import Scene, make_reward, register_reward, rewards
 from core.steering.reward import Brightness, Sum
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (8, 8, 1)
 
 

@@ -20,6 +20,8 @@ from core.steering.reward import Linear
 from core.steering.steering import Cost, Tilt, jackknife, steer
 from plugins.steering import FK, SMC, TDS
 
+pytestmark = pytest.mark.slow
+
 G1 = 0.4, 1.5, 1.2
 
 

@@ -18,6 +18,8 @@ from core.steering.steering import steer
 from core.steering.weights import RESAMPLING, Resampler, effective
 from plugins.steering import PCN, SMC, SNIS, BestOfN, Slice
 
+pytestmark = pytest.mark.slow
+
 # From the specification, to the digits that it prints.
 PUBLISHED = {"G1": 1.56, "G1q": -0.8531, "M1": 0.7454, "M2": -2.2799, "G2": 1.15945}
 

@@ -18,6 +18,8 @@ from core.errors import UserError
 from core.train.run import open_run
 from tests.apps.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "--", "--data.n", "256", "--net.width", "16", "--net.depth", "2", "--batch", "32",
     "--dispatch", "2", "--save-every", "4",

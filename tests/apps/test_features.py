@@ -9,6 +9,8 @@ from apps import features as features_app
 from apps import train as train_app
 from core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "--encoder.width", "4", "--encoder.levels", "1", "--batch", "16", "--steps", "4",
     "--dispatch", "2", "--json",

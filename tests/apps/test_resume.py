@@ -90,6 +90,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, whole, r
     assert lines[0] == lines[1] == 20
 
 
+@pytest.mark.slow
 def test_the_written_config_repeats_the_run(tmp_path, run_app):
     first, second = tmp_path / "first", tmp_path / "second"
     assert run_app("train", *POINTS, "--seed", "3", "--run", first).returncode == 0

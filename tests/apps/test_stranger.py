@@ -3,6 +3,10 @@
 import json
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 PYPROJECT = """
 [project]
 name = "stranger"

@@ -18,6 +18,8 @@ from core.steering.steering import Tilt
 from plugins.steering import FK, SMC, SNIS, BestOfN
 from tests.apps.conftest import POINTS
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_is_steered_and_mistakes_are_one_line(run_app, tmp_path):
     assert run_app("train", *POINTS, "--run", "run").returncode == 0

@@ -13,6 +13,8 @@ from core.train.build import build
 from core.train.cli import parse
 from core.train.run import Run
 
+pytestmark = pytest.mark.slow
+
 CLASSIFIER = [
     "--task", "classifier", "--encoder.width", "4", "--encoder.levels", "1", "--batch", "16",
     "--steps", "2", "--dispatch", "2", "--run", "classifier",

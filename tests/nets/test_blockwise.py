@@ -17,6 +17,8 @@ from core.nets.attention.naive import naive
 from tests.nets import attention_forms as forms
 from tests.nets.randomised import jit, mean_flow_loss
 
+pytestmark = pytest.mark.slow
+
 BLOCKS_OF_4 = Kernels(partial(scan.value, block=4), partial(scan.tangent, block=4))
 """Eleven keys are three blocks, the last one not full."""
 SHAPE = (8, 8, 1)

@@ -47,6 +47,7 @@ def flops(executable):
     return executable.cost_analysis()["flops"]
 
 
+@pytest.mark.slow
 def test_remat_and_unroll_change_no_value_and_no_gradient(getkey, x64):
     net = jax.tree.map(lambda p: p.astype(jnp.float64), make(getkey, depth=2, width=8))
     x, (s, t) = jr.normal(getkey(), (2, *SHAPE)), jr.uniform(getkey(), (2, 2))
@@ -58,6 +59,7 @@ def test_remat_and_unroll_change_no_value_and_no_gradient(getkey, x64):
             np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_remat_lowers_the_memory_of_a_stopped_derivative(getkey):
     net = make(getkey, depth=6)
     memory = {
@@ -69,6 +71,7 @@ def test_remat_lowers_the_memory_of_a_stopped_derivative(getkey):
     assert memory["dots"] < 0.6 * memory["none"] and memory["full"] < 0.4 * memory["none"]
 
 
+@pytest.mark.slow
 def test_stopped_derivative_costs_one_more_forward_pass(getkey):
     """A loss with a stopped jvp costs 4/3 of plain flow matching, and no activation memory.
 

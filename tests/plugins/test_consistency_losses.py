@@ -63,6 +63,7 @@ def gradient(term, weight, model, batch):
     return jax.value_and_grad(loss)(flat)
 
 
+@pytest.mark.slow
 def test_finite_steps_over_the_step_tend_to_the_tangent_at_first_order(x64):
     """Proposition 1 of the lecture notes: (1 / h) grad L_h -> grad L_infinity, with error O(h)."""
     model = jax.tree.map(lambda a: a.astype(jnp.float64), net())
@@ -117,6 +118,7 @@ def test_a_group_of_one_is_the_consistency_loss():
         assert float(moments_loss(term, model, group)) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_printed_kernel_moves_the_exact_map_and_the_symmetric_one_does_not(x64):
     exact = OracleMap(problem=conformance.problems()["mixture"], path=PATH)
     x_0, z = jax.vmap(exact.problem.sample)(jr.split(jr.key(0), 64)), jr.normal(jr.key(1), (64, 1))
@@ -142,6 +144,7 @@ class Offset(FlowMap):
         return self.exact.average_velocity(x, s, t, cond) + self.psi / (t - s)
 
 
+@pytest.mark.slow
 def test_the_update_of_moment_matching_fades_as_groups_grow(x64):
     """On pairs, equality holds in law only: at a fixed step the bias falls with the group."""
     exact = OracleMap(problem=conformance.problems()["mixture"], path=PATH)

@@ -54,6 +54,7 @@ def g_of(flow_map):
 # --- Consistency ---
 
 
+@pytest.mark.slow
 def test_both_ends_meet_for_every_row_and_the_gap_falls_with_the_substeps(x64):
     """With n Heun steps of length h / n the gap is O(n (h/n)^3)."""
     exact = OracleMap(problem=conformance.problems()["gaussian"], path=LINEAR)
@@ -216,6 +217,7 @@ def losses_and_gradients(objective, players, batch, step, key=jr.key(1)):
     return out[0], out[2], gradients
 
 
+@pytest.mark.slow
 def test_with_unit_weights_the_combined_loss_is_the_plain_one():
     objective, players, batch = combined(denoising=2.0)
     objective = dataclasses.replace(objective, denoising=1.0)
@@ -229,6 +231,7 @@ def test_with_unit_weights_the_combined_loss_is_the_plain_one():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_player_moves_by_its_own_loss_and_the_game_begins_late():
     flags = {"gan": 1.0, "gan_start": 0.4, "gan_penalty": 0.1, "gan_features": True}
     objective, players, batch = combined(adaptive=True, **flags)
@@ -244,6 +247,7 @@ def test_each_player_moves_by_its_own_loss_and_the_game_begins_late():
                 assert (size > 0) == moved, (loss, name)
 
 
+@pytest.mark.slow
 def test_adaptive_weights_balance_the_last_layer_and_carry_no_gradient():
     objective, players, batch = combined(adaptive=True)
     objective, step = dataclasses.replace(objective, least=0.0), jnp.asarray(5)

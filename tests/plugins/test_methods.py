@@ -44,7 +44,15 @@ SAME_RESIDUALS |= {"mf guided"}
 """Variants whose terms are those of another one that is checked here; `apps.check` takes all."""
 
 
-@pytest.mark.parametrize("name", sorted(set(VARIANTS) - SAME_RESIDUALS))
+SLOW = {"imf guided", "gft", "dmd", "drift", "drift no-columns", "adversarial", "fdloss"}
+SLOW |= {"ctm-scratch jumps", "mfm"}
+CHECKED = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+    for name in sorted(set(VARIANTS) - SAME_RESIDUALS)
+]
+
+
+@pytest.mark.parametrize("name", CHECKED)
 def test_the_exact_map_is_a_fixed_point_and_a_wrong_one_is_not(name, x64, monkeypatch):
     problem = conformance.problems()["mixture"]
     monkeypatch.setattr(conformance, "problems", lambda: {"mixture": problem})

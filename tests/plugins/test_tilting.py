@@ -25,6 +25,8 @@ from plugins.tilting import MFM, RWFM
 from plugins.tilting.weighted import RewardWeights
 from tests.objectives import TinyNet
 
+pytestmark = pytest.mark.slow
+
 MEAN, COVARIANCE = np.array([0.5, -0.3]), np.array([[1.44, 0.6], [0.6, 0.61]])
 
 

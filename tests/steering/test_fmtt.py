@@ -18,6 +18,8 @@ from core.steering.linear import on_linear
 from core.steering.steering import steer
 from plugins.steering import FMTT, FMTTSearch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cases():

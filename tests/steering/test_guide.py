@@ -17,6 +17,8 @@ from core.steering.reward import Target
 from core.steering.steering import Tilt, steer
 from plugins.steering import Guide
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cases():

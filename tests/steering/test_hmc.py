@@ -12,6 +12,8 @@ from core.steering.steering import steer
 from plugins.steering import HMC
 from plugins.steering.hmc import rotations
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cases():

@@ -13,6 +13,8 @@ from core.steering.steering import steer
 from plugins.steering import ReNO
 from plugins.steering.reno import length_penalty
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cases():

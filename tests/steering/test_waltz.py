@@ -13,6 +13,8 @@ from core.steering.glass import posterior_draw
 from core.steering.steering import steer
 from plugins.steering import Waltz
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cases():

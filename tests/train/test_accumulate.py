@@ -10,6 +10,8 @@ from core.train.build import build
 from core.train.cli import parse
 from core.train.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 TINY = "--data digits --net mlp --net.width 8 --net.depth 1 --optim.warmup 0 --steps 2 --dispatch 2"
 POINTS = TINY.replace("digits", "two-moons --data.n 64")
 

@@ -62,6 +62,7 @@ def digits(tmp_path_factory):
     return folder, train(folder)
 
 
+@pytest.mark.slow
 def test_a_run_in_pieces_ends_where_one_in_one_piece_does(tmp_path, digits):
     whole, pieces = digits[1], train(tmp_path / "pieces", stops=(2, 4))
     assert len(arrays(whole.state)) > 20
@@ -76,6 +77,7 @@ def test_what_is_opened_is_what_was_trained(digits):
     assert not all(map(np.array_equal, arrays(encoder), arrays(fresh)))
 
 
+@pytest.mark.slow
 def test_maps_go_from_fine_to_coarse_after_the_raw_values(getkey):
     for shape, expected in {
         (8, 8, 1): [(1, 64), (64, 4), (16, 8), (4, 16)],
@@ -117,6 +119,7 @@ def test_only_hidden_pixels_count(getkey):
     )
 
 
+@pytest.mark.slow
 def test_a_classifier_learns_from_the_labels(tmp_path):
     trainer = train(
         tmp_path / "run", "--task", "classifier", "--steps", "100", "--optim.rate", "0.01"
@@ -146,6 +149,7 @@ def test_a_metric_looks_at_the_vector(digits):
     assert open_features("pooled", (8, 8, 1)).name == "pooled"
 
 
+@pytest.mark.slow
 def test_drift_trains_through_features_which_stay_as_they_are(digits, tmp_path):
     flags = [
         "--plugin", "drift", "--data", "digits", "--plugin.features", str(digits[0]),

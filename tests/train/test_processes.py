@@ -22,6 +22,8 @@ from core.train.cli import parse
 from core.train.config import ClusterConfig
 from core.train.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FLAGS = (
     "--plugin fm --data two-moons --data.n 64 --net.width 8 --net.depth 1 --batch 16 --evals 1 "

@@ -15,6 +15,8 @@ from core.errors import UserError
 from core.train.config import MeshConfig
 from core.train.sharding import Placement, spec
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MESHES = ["1x1", "8x1", "1x8", "4x2"]
 
