@@ -80,7 +80,8 @@ EXACT = [
     Exact("pcn", PCN(moves=160)),
     Exact("slice", Slice(moves=80)),
     Exact("hmc", HMC(moves=24), (*SMOOTH, "M2"), 100),
-    Exact("waltz", Waltz(moves=40, time=0.7), (*SMOOTH, "M2"), 100),
+    Exact("waltz", Waltz(moves=40, time=0.7), SMOOTH, 100),
+    Exact("waltz, 80 moves", Waltz(moves=80, time=0.7), ("M2",), 100),  # 40 do not find the mode
 ]
 
 BEST = 0.4 + 1.5**0.5 * 2.3437
