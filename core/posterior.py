@@ -55,7 +55,7 @@ def having_seen(
     return dataclasses.replace(cond, state=state, state_time=path.unit_time(t))
 
 
-def posterior_draw(
+def posterior_jump(
     flow_map: FlowMap,
     y: Float[Array, "*shape"],
     x: Float[Array, "*shape"],

@@ -73,6 +73,12 @@ class Island(eqx.Module):
     ancestors: Int[Array, " n"]
 
 
+def unweighted(x: Float[Array, " n *shape"]) -> Island:
+    """Samples that count alike, as chains and guided flows give them; it says nothing of Z."""
+    n = len(x)
+    return Island(x, jnp.zeros(n), jnp.zeros(()), jnp.full(1, float(n)), jnp.arange(n))
+
+
 @dataclasses.dataclass(frozen=True)
 class Cost:
     """Per particle: evaluations of the map forward and backward, calls of the reward, and
@@ -111,7 +117,7 @@ class Steering(abc.ABC):
     """A method of steering.
 
     `exact`: the weighted samples tend to the tilted law as particles or moves grow. `normalises`:
-    `exp(log_z)` of an island has the mean Z, for any number of particles.
+    `exp(log_z)` of an island has the mean Z, for any number of particles; of `fmtt` as steps grow.
     """
 
     name: ClassVar[str]

@@ -27,8 +27,7 @@ from core.steering.cap import shortened
 from core.steering.linear import on_linear
 from core.steering.look import LOOKS, slope_cost
 from core.steering.reward import Reward, Target
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering
-from core.steering.weights import effective
+from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
 
 RENORM = ("none", "rescale", "clip")
 
@@ -94,8 +93,7 @@ class Guide(Steering):
         key_start, key_noise = jr.split(key)
         x = tilt.noise(key_start, n)
         x = jax.vmap(lambda x, k: self.last(tilt, x, k))(x, jr.split(key_noise, n))
-        even = jnp.zeros(n)
-        return Island(x, even, jnp.zeros(()), effective(even)[None], jnp.arange(n))
+        return unweighted(x)
 
     def last(
         self, tilt: Tilt, x: Float[Array, "*shape"], key: Key[Array, ""]

@@ -18,8 +18,7 @@ from jaxtyping import Array, Float, Key
 from core.errors import require
 from core.steering.look import Jump
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering
-from core.steering.weights import effective
+from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ class NoiseChain(Steering):
         z = jax.vmap(lambda k: jr.normal(k, tilt.shape))(jr.split(key_start, n))
         z = jax.vmap(lambda z, k: self.last(tilt, z, k))(z, jr.split(key_moves, n))
         x = jax.vmap(lambda z: self.sample(tilt, z))(z)
-        even = jnp.zeros(n)
-        return Island(x, even, jnp.zeros(()), effective(even)[None], jnp.arange(n))
+        return unweighted(x)
 
     def sample(self, tilt: Tilt, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """`F(z, 1, 0)`, with the noise at the path's scale."""

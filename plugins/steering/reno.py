@@ -18,8 +18,7 @@ from jaxtyping import Array, Float, Key
 from core.errors import require
 from core.steering.look import Jump
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering
-from core.steering.weights import effective
+from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
 
 
 @register_steering
@@ -59,8 +58,7 @@ class ReNO(Steering):
 
     def island(self, tilt: Tilt, n: int, key: Key[Array, ""]) -> Island:
         x = jax.vmap(lambda z: self.best(tilt, z))(tilt.noise(key, n))
-        even = jnp.zeros(n)
-        return Island(x, even, jnp.zeros(()), effective(even)[None], jnp.arange(n))
+        return unweighted(x)
 
     def best(self, tilt: Tilt, noise: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The sample of the iterate with the smallest loss."""

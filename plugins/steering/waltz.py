@@ -21,8 +21,7 @@ from core.steering.glass import posterior_draw
 from core.steering.linear import on_linear
 from core.steering.look import Jump
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering
-from core.steering.weights import effective
+from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
 
 
 @register_steering
@@ -61,8 +60,7 @@ class Waltz(Steering):
         key_start, key_moves = jr.split(key)
         noise = tilt.noise(key_start, n)
         x = jax.vmap(lambda z, k: self.last(tilt, z, k))(noise, jr.split(key_moves, n))
-        even = jnp.zeros(n)
-        return Island(x, even, jnp.zeros(()), effective(even)[None], jnp.arange(n))
+        return unweighted(x)
 
     def last(
         self, tilt: Tilt, noise: Float[Array, "*shape"], key: Key[Array, ""]

@@ -19,7 +19,7 @@ from core.objective import Batch
 from core.oracle import GaussianProblem, OracleMap, mixture_1d
 from core.path import LinearPath, TrigPath
 from core.plugin import Task
-from core.posterior import States, having_seen, posterior_draw
+from core.posterior import States, having_seen, posterior_jump
 from core.row_objective import RowObjective
 from plugins.tilting import MFM, RWFM
 from plugins.tilting.weighted import RewardWeights
@@ -84,9 +84,9 @@ def test_the_exact_map_draws_from_the_posterior_of_a_gaussian(path, x64):
     D = MEAN + a * COVARIANCE @ np.linalg.solve(A, x - a * MEAN)
     root = np.real(sqrtm(b**2 * COVARIANCE @ np.linalg.inv(A)))
     exact = OracleMap(problem=gaussian(), path=path)
-    drawn = posterior_draw(exact, jnp.asarray(y), jnp.asarray(x), t)
+    drawn = posterior_jump(exact, jnp.asarray(y), jnp.asarray(x), t)
     np.testing.assert_allclose(drawn, D + root @ y, rtol=1e-9)
-    blind = posterior_draw(exact, jnp.asarray(y), jnp.asarray(x), path.time_of_unit(1.0))
+    blind = posterior_jump(exact, jnp.asarray(y), jnp.asarray(x), path.time_of_unit(1.0))
     plain = exact(jnp.asarray(y), path.time_of_unit(1.0), path.time_of_unit(0.0))
     np.testing.assert_allclose(blind, plain, rtol=1e-9)  # at t = 1 nothing was seen
 
