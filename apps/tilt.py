@@ -20,7 +20,7 @@ from apps._tilt.setup import check_method, islands_of, tilt_of
 from apps._tilt.specs import file_name, methods_of, print_methods
 from apps._tilt.table import COLUMNS, method_row, prior_row
 from core.errors import UserError, require
-from core.gallery import draw_blocks
+from core.gallery import MOST_COLUMNS, draw_blocks
 from core.pictures import reward_plot
 from core.steering.reward import check_reward
 from core.steering.steering import JACKKNIFE, Steered, Steering, Tilt, steer
@@ -76,6 +76,10 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
         np.savez_compressed(path, samples=found.x, weights=found.weights)
     title = f"{config.run} tilted by {' + '.join(config.reward)}, lambda {float(tilt.strength):.4g}"
     dataset, names = dataclasses.replace(run.built.dataset, num_classes=0), ["prior", *methods]
+    if dataset.kind != "points" and tilt.reward.seen is not None:
+        names.append("seen")
+        blocks.append(alone(np.asarray(tilt.reward.seen), config.show))
+        best.append(blocks[-1])
     draw_blocks(dataset, blocks, folder / "samples.png", title, names)
     draw_blocks(dataset, best, folder / "best.png", f"{title}: highest rewards", names)
     reward_plot(rows, folder / "reward.png", title)
@@ -96,6 +100,13 @@ def highest(x: np.ndarray, tilt: Tilt, count: int) -> np.ndarray:
     x = np.unique(x, axis=0)
     order = np.argsort(-np.asarray(check_reward(tilt.reward, jnp.asarray(x))))
     return x[np.resize(order, count)]
+
+
+def alone(image: np.ndarray, count: int) -> np.ndarray:
+    """The image and room for `count - 1` others, white as the page, as one row at most."""
+    row = np.ones((min(count, MOST_COLUMNS), *image.shape), image.dtype)
+    row[0] = image
+    return row
 
 
 def make_folder(folder: Path) -> None:

@@ -65,7 +65,8 @@ def draw_blocks(
 ) -> None:
     """Writes one picture of several sets of samples: blocks of rows, or panels of points.
 
-    `names`, if any, has one for each block. Images that do not fill a row of a block are left out.
+    `names`, if any, has one for each block. The first block says how many images a row has; images
+    that do not fill a row of a block are left out.
     """
     if dataset.kind == "points":
         if not names:
@@ -75,10 +76,14 @@ def draw_blocks(
         pictures.points_plot({"data": data, **dict(zip(names, blocks, strict=True))}, path)
         return
     cols = min(dataset.num_classes or MOST_COLUMNS, MOST_COLUMNS, len(blocks[0]))
-    rows = len(blocks[0]) // cols
+    rows = [len(block) // cols for block in blocks]
     sides = None
     if names:
-        sides = [name if row == 0 else "" for name in names for row in range(rows)]
+        sides = [
+            name if row == 0 else ""
+            for name, count in zip(names, rows, strict=True)
+            for row in range(count)
+        ]
     heads = list(dataset.class_names[:cols]) if dataset.num_classes else None
-    shown = np.concatenate([dataset.encode(block[: rows * cols]) for block in blocks])
-    pictures.image_grid(shown, rows * len(blocks), cols, path, heads, sides, title=title)
+    shown = [dataset.encode(block[: count * cols]) for block, count in zip(blocks, rows)]
+    pictures.image_grid(np.concatenate(shown), sum(rows), cols, path, heads, sides, title=title)

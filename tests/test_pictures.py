@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from core.pictures import curve_plot, density_plot, image_grid, points_plot
+from core.pictures._axes import log_x
 
 
 def _read(path):
@@ -157,3 +159,9 @@ def test_wrong_grids_are_refused(tmp_path, digits):
 
 def _fail(*_):
     raise OSError("the disk is full")
+
+
+def test_ticks_whose_labels_would_run_into_each_other_are_left_out():
+    ax = Figure().add_subplot()
+    log_x(ax, np.array([1.0, 2.0, 2.1, 4.0, np.nan, 7.9, 8.0]))
+    assert ax.get_xticks().tolist() == [1.0, 2.0, 4.0, 7.9]

@@ -83,6 +83,22 @@ def test_an_inverse_problem_is_likeliest_at_the_example_and_blind_to_what_was_no
     assert narrow == pytest.approx(4 * wide, rel=1e-5)
 
 
+def test_what_was_seen_is_shown_in_the_shape_of_an_example(scene):
+    x = np.asarray(scene.example(2, "test"))
+    mask, small, both = (
+        np.asarray(make_reward((name,), (), scene).seen)
+        for name in ("mask:2", "superres:2", "blur:2")
+    )
+    np.testing.assert_array_equal(mask[:, :4], x[:, :4])
+    assert not mask[:, 4:].any()
+    means = x.reshape(4, 2, 4, 2, 1).mean(axis=(1, 3))
+    np.testing.assert_allclose(small, np.kron(means[..., 0], np.ones((2, 2)))[..., None], atol=1e-6)
+    assert both.shape == x.shape
+    bright = Brightness()
+    assert bright.seen is None and Sum((bright, bright), (1.0, 1.0)).seen is None
+    np.testing.assert_array_equal(make_reward(("brightness", "mask:2"), (), scene).seen, mask)
+
+
 def test_smoothness_and_linear_have_their_closed_forms(scene):
     slope = jnp.broadcast_to(jnp.arange(8.0)[:, None, None], SHAPE)
     assert value("smoothness", slope, scene) == pytest.approx(-56 / 64)  # 56 steps of 1

@@ -17,6 +17,10 @@ class Operator(eqx.Module):
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*seen"]:
         """`A x`."""
 
+    def enlarged(self, y: Float[Array, "*seen"]) -> Float[Array, "*shape"] | None:
+        """An observation in the shape of an example, to be drawn; none where it is no image."""
+        return None
+
 
 class Matrix(Operator):
     """`A x` of a point."""
@@ -38,6 +42,13 @@ class Separable(Operator):
     ) -> Float[Array, "high wide channels"]:
         return jnp.einsum("ih,hwc,jw->ijc", self.rows, x, self.columns)
 
+    def enlarged(
+        self, y: Float[Array, "high wide channels"]
+    ) -> Float[Array, "height width channels"] | None:
+        """Every value fills the block that it is the mean of."""
+        (high, height), (wide, width) = self.rows.shape, self.columns.shape
+        return y.repeat(height // high, axis=0).repeat(width // wide, axis=1)
+
 
 class LinearInverse(Reward):
     """`-|y - A x|^2 / (2 noise^2)`: the log-likelihood of what was seen, up to its constant.
@@ -53,6 +64,10 @@ class LinearInverse(Reward):
     def of(cls, A: Operator, example: Float[Array, "*shape"], noise: float) -> "LinearInverse":
         """The problem whose observation is that of an example, without noise of its own."""
         return cls(A, A(example), noise)
+
+    @property
+    def seen(self) -> Float[Array, "*shape"] | None:
+        return self.A.enlarged(self.y)
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         return -jnp.sum((self.y - self.A(x)) ** 2) / (2 * self.noise**2)

@@ -21,6 +21,14 @@ class Reward(eqx.Module):
         """Whether it has a gradient; methods that take one refuse a reward without."""
         return True
 
+    @property
+    def seen(self) -> Float[Array, "*shape"] | None:
+        """What was observed, in the shape of an example, to be drawn beside the samples; or none.
+
+        What the observation leaves open is 0, the middle grey of an image.
+        """
+        return None
+
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         """The reward, one number."""
@@ -35,6 +43,11 @@ class Sum(Reward):
     @property
     def differentiable(self) -> bool:
         return all(reward.differentiable for reward in self.rewards)
+
+    @property
+    def seen(self) -> Float[Array, "*shape"] | None:
+        found = (reward.seen for reward in self.rewards)
+        return next((seen for seen in found if seen is not None), None)
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         parts = [w * r(x) for w, r in zip(self.weights, self.rewards, strict=True)]
@@ -85,6 +98,10 @@ class Target(Reward):
     y: Float[Array, "*shape"]
     mask: Float[Array, "*shape"]
     noise: float = 0.3
+
+    @property
+    def seen(self) -> Float[Array, "*shape"] | None:
+        return self.mask * self.y
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         return -jnp.sum(self.mask * (x - self.y) ** 2) / (2 * self.noise**2)
