@@ -79,6 +79,14 @@ def unweighted(x: Float[Array, " n *shape"]) -> Island:
     return Island(x, jnp.zeros(n), jnp.zeros(()), jnp.full(1, float(n)), jnp.arange(n))
 
 
+def only_best(
+    x: Float[Array, " n *shape"], level: Float[Array, " n"], ancestors: Int[Array, " n"]
+) -> Island:
+    """The particle of the highest `level` alone, as searches give it; it says nothing of Z."""
+    log_w = jnp.where(jnp.arange(len(x)) == jnp.argmax(level), 0.0, -jnp.inf)
+    return Island(x, log_w, jnp.zeros(()), jnp.ones(1), ancestors)
+
+
 @dataclasses.dataclass(frozen=True)
 class Cost:
     """Per particle: evaluations of the map forward and backward, calls of the reward, and

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from core.steering.look import Jump
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering
+from core.steering.steering import Cost, Island, Steering, Tilt, only_best, register_steering
 from core.steering.weights import effective, log_mean
 
 
@@ -56,5 +56,4 @@ class BestOfN(OneStep):
 
     def island(self, tilt: Tilt, n: int, key: Key[Array, ""]) -> Island:
         x, log_tilt = self.scored(tilt, n, key)
-        best = jnp.where(jnp.arange(n) == jnp.argmax(log_tilt), 0.0, -jnp.inf)
-        return Island(x, best, jnp.zeros(()), jnp.ones(1), jnp.arange(n))
+        return only_best(x, log_tilt, jnp.arange(n))

@@ -29,7 +29,7 @@ from core.steering.cap import shortened
 from core.steering.linear import on_linear
 from core.steering.look import LOOKS, slope_cost
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering
+from core.steering.steering import Cost, Island, Steering, Tilt, only_best, register_steering
 from core.steering.weights import Resampler, effective, log_mean
 
 LOOK_AHEADS = {name: LOOKS[name] for name in ("map", "tweedie", "naive")}
@@ -234,9 +234,7 @@ class FMTTSearch(Steering):
         state = tilt.noise(key_start, n), jnp.arange(n)
         now = times[:-1], times[1:], selecting, jr.split(key_steps, self.steps)
         (x, ancestors), _ = jax.lax.scan(step, state, now)
-        best = jnp.argmax(jax.vmap(tilt.log_tilt)(x))
-        log_w = jnp.where(jnp.arange(n) == best, 0.0, -jnp.inf)
-        return Island(x, log_w, jnp.zeros(()), jnp.ones(1), ancestors)
+        return only_best(x, jax.vmap(tilt.log_tilt)(x), ancestors)
 
     def move(
         self,

@@ -16,6 +16,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from core.errors import require
+from core.steering.chain import last_of_chain
 from core.steering.look import Jump
 from core.steering.reward import Reward
 from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
@@ -80,16 +81,10 @@ class PCN(NoiseChain):
     def last(
         self, tilt: Tilt, z: Float[Array, "*shape"], key: Key[Array, ""]
     ) -> Float[Array, "*shape"]:
-        def move(state, key):
-            z, level = state
-            key_noise, key_accept = jr.split(key)
-            other = jnp.sqrt(1 - self.step**2) * z + self.step * jr.normal(key_noise, z.shape)
-            raised = self.log_tilt(tilt, other)
-            accepted = jnp.log(jr.uniform(key_accept)) < raised - level
-            return (jnp.where(accepted, other, z), jnp.where(accepted, raised, level)), None
+        def propose(key: Key[Array, ""], z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+            return jnp.sqrt(1 - self.step**2) * z + self.step * jr.normal(key, z.shape)
 
-        start = z, self.log_tilt(tilt, z)
-        return jax.lax.scan(move, start, jr.split(key, self.moves))[0][0]
+        return last_of_chain(lambda z: self.log_tilt(tilt, z), propose, z, key, self.moves)
 
 
 @register_steering

@@ -9,6 +9,7 @@ chain then tends elsewhere. The draw is GLASS's (core.steering.glass). Source: t
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -17,6 +18,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from core.errors import require
+from core.steering.chain import last_of_chain
 from core.steering.glass import posterior_draw
 from core.steering.linear import on_linear
 from core.steering.look import Jump
@@ -66,21 +68,13 @@ class Waltz(Steering):
         self, tilt: Tilt, noise: Float[Array, "*shape"], key: Key[Array, ""]
     ) -> Float[Array, "*shape"]:
         """The last state of one chain, which starts at the noise's own example."""
-
-        def move(state, key):
-            x, level = state
-            key_propose, key_accept = jr.split(key)
-            other = self.proposal(tilt, x, key_propose)
-            raised = tilt.log_tilt(other)
-            accepted = jnp.log(jr.uniform(key_accept)) < raised - level
-            return (jnp.where(accepted, other, x), jnp.where(accepted, raised, level)), None
-
         path = tilt.flow_map.path
-        x = Jump()(tilt.flow_map, noise, path.time_of_unit(1.0), tilt.cond)
-        return jax.lax.scan(move, (x, tilt.log_tilt(x)), jr.split(key, self.moves))[0][0]
+        start = Jump()(tilt.flow_map, noise, path.time_of_unit(1.0), tilt.cond)
+        propose = partial(self.proposal, tilt)
+        return last_of_chain(tilt.log_tilt, propose, start, key, self.moves)
 
     def proposal(
-        self, tilt: Tilt, x: Float[Array, "*shape"], key: Key[Array, ""]
+        self, tilt: Tilt, key: Key[Array, ""], x: Float[Array, "*shape"]
     ) -> Float[Array, "*shape"]:
         """Noised, and denoised by a draw of the posterior."""
         key_noise, key_draw = jr.split(key)

@@ -54,7 +54,7 @@ def test_the_flow_map_in_place_of_the_draw_is_biased(cases, x64):
 
     @dataclass(frozen=True)
     class Deterministic(Waltz):
-        def proposal(self, tilt, x, key):
+        def proposal(self, tilt, key, x):
             noised = (1 - t) * x + t * jr.normal(key, x.shape)
             return jnp.interp(noised, states, ends)  # the map, from a table
 
