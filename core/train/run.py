@@ -7,6 +7,7 @@ checkpoints/    the last few
 summary.json    the closing table
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,13 +182,17 @@ def _check_path(run: "Run", config: TrainConfig, what: str = "teacher") -> None:
         )
 
 
-def open_run(folder: str | Path) -> Run:
+def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
     """Opens a run at its newest checkpoint, with the teacher that its configuration names.
 
+    `attention` names another implementation than the run's own, for networks that have a choice.
     Raises `UserError` where the folder holds no run, no checkpoint, or a damaged one.
     """
     folder = Path(folder)
     config = read_config(folder)
+    if attention is not None:
+        flags = dataclasses.replace(config.net_flags, attention=attention)
+        config = dataclasses.replace(config, net_flags=flags)
     checkpoints = Checkpoints(folder, config.keep) if (folder / "checkpoints").is_dir() else None
     step = None if checkpoints is None else checkpoints.latest()
     if checkpoints is None or step is None:

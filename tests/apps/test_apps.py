@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps import check, compare, eval, plugins, sample, train
+from apps import check, compare, eval, export, plugins, sample, train
 from apps._main import launch
 from core import conformance
 from core.sampling import GRIDS, SAMPLERS
@@ -19,7 +19,7 @@ from tests.apps.conftest import POINTS
 
 APPS = {
     "train": train, "sample": sample, "eval": eval, "compare": compare, "check": check,
-    "plugins": plugins,
+    "plugins": plugins, "export": export,
 }  # fmt: skip
 IMAGES = [
     "--plugin", "imf", "--data", "arrays", "--net", "dit", "--net.width", "16", "--net.depth", "1",

@@ -1,0 +1,179 @@
+"""Writes a run's sampler as files that run without this project: `python -m apps.export`."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from jax import export
+
+from apps._main import launch, print_json
+from apps._sampling import Sampling, check, guided_map
+from apps._table import console
+from core.errors import UserError, require
+from core.export import (
+    Drawing,
+    check_exportable,
+    check_platforms,
+    largest_difference,
+    make_program,
+    write,
+)
+from core.sampling import Sampler, at_units, usable
+from core.train import toml
+from core.train.cli import parse_flags
+from core.train.run import Run, open_run, takes_guidance
+from core.versions import versions
+
+BOUND = {"float32": 1e-3, "bfloat16": 0.05}
+"""Largest difference from the run's own samples that counts as equal, over their largest value or
+1. On a CPU it is some 1e-6 in float32; accelerators round products of float32 more coarsely."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Writes a run's sampler into a folder that runs without this project.
+
+    sampler.bin is the program, for several platforms and any number of samples; JAX alone runs it.
+    weights.safetensors has the averaged weights by name, for other frameworks too. export.json says
+    what goes in and comes out. example.py draws samples: python runs/imf-digits/export/example.py.
+    """
+
+    run: str = "runs/imf-digits"
+    """Run folder."""
+    nfe: int | None = None
+    """Network evaluations a sample, default 1; twice as many with guidance that was not learned."""
+    sampler: str | None = None
+    """pushforward, restart, gamma (jumps); ddim, dpmpp-2m (ODE); ancestral, churn, euler-maruyama
+    (fresh noise); default: the method's own. euler, heun and adaptive cannot be exported."""
+    times: tuple[float, ...] = ()
+    """Times to stop at, from 1 (noise) to 0 (data), in place of --nfe and --grid: 1 0.6 0."""
+    sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()
+    platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
+    """Platforms of the program: cpu, cuda, rocm, tpu. None of them need be here."""
+    out: str | None = None
+    """Folder to write; default: <run>/export."""
+    check: bool = True
+    """Read the folder again and compare its samples with the run's own from the same noise."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout."""
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    """Exports, checks and says what was written."""
+    config = parse_flags(ExportConfig, argv)
+    check_platforms(config.platforms)
+    scales = config.sampling.scales()
+    require(len(scales) == 1, "the scale is an input of the program: give one --guidance at most")
+    run = open_run(config.run)
+    plain = _with_plain_attention(run)
+    drawing, name = drawing_of(plain, config)
+    scale = scales[0][0] if scales[0] else 1.0 if takes_guidance(run.config) else None
+    program, weights = make_program(drawing, config.platforms)
+    folder = Path(config.out or Path(config.run) / "export")
+    about = describe(run, config, drawing, name, scale)
+    try:
+        sizes = write(folder, program, weights, drawing, about)
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror}); choose another --out") from None
+    told = [f"{file} {size:,} bytes" for file, size in sizes.items()]
+    console.print(f"{name}, evaluations a sample: {about['evaluations']}")
+    console.print(f"wrote {folder}: {', '.join(told)}")
+    result = {"run": config.run, "step": run.step, "out": str(folder), "bytes": sizes}
+    result |= {name: about[name] for name in ("sampler", "steps", "evaluations", "attention")}
+    result |= {"parameters": sum(w.size for w in weights.values())}
+    result |= {"platforms": list(config.platforms), "inputs": list(drawing.inputs)}
+    if config.check:
+        result |= compare(folder, drawing, run, scale, config)
+    if result.get("equal") is False:
+        print(f"failed: {folder} does not draw what the run draws", file=sys.stderr)
+        if config.json:
+            print_json(result)
+        sys.exit(1)
+    return result if config.json else None
+
+
+def drawing_of(run: Run, config: ExportConfig) -> tuple[Drawing, str]:
+    """What is exported, and the name of its sampler. Raises `UserError` where flags do not fit."""
+    name = config.sampler or run.built.method.sampler
+    sampler = config.sampling.samplers([name])[name]
+    most = check(run, name, sampler)
+    check_exportable(name, sampler)
+    times = _times(run, config, name, sampler, most)
+    flow_map = guided_map(run, config.sampling, [sampler])
+    guided = bool(config.sampling.guidance) or takes_guidance(run.config)
+    data = run.built.dataset
+    interval = config.sampling.interval if guided else None
+    return Drawing(flow_map, sampler, times, data.shape, data.num_classes, interval), name
+
+
+def _times(run: Run, config: ExportConfig, name: str, sampler: Sampler, most: int | None):
+    path, sampling = run.flow_map.path, config.sampling
+    if not config.times:
+        nfe = 1 if config.nfe is None else config.nfe
+        require(nfe >= 1, f"--nfe must be at least 1, got {nfe}")
+        usable(name, sampler, [nfe], most)
+        return sampling.times()(path, sampler.steps(nfe))
+    if config.nfe is not None or sampling.grid != "uniform" or sampling.shift != 1:
+        raise UserError("--times names every time itself; leave out --nfe, --grid and --shift")
+    if most is not None and len(config.times) - 1 > most:
+        raise UserError(
+            f"{run.config.plugin} jumps from noise only: --times has {most} steps at most"
+        )
+    return at_units(path, config.times)
+
+
+def _attention(run: Run) -> str | None:
+    """How the run's network computes attention, where there is a choice."""
+    chosen = getattr(run.config.net_flags, "attention", None)
+    return chosen if isinstance(chosen, str) else None
+
+
+def _with_plain_attention(run: Run) -> Run:
+    """The run with attention by the formula: kernels do not outlive the compiler they are for."""
+    own = _attention(run)
+    if own in (None, "xla"):
+        return run
+    console.print(f"attention is exported as xla, the formula, in place of the run's {own}")
+    return open_run(run.folder, attention="xla")
+
+
+def describe(
+    run: Run, config: ExportConfig, drawing: Drawing, name: str, scale: float | None
+) -> dict[str, Any]:
+    """What `export.json` says of the run and of the sampler."""
+    data, nodes = run.built.dataset, drawing.steps
+    values = (
+        "values in [-1, 1]; bytes are round(127.5 (x + 1))" if data.kind == "image" else "points"
+    )
+    about: dict[str, Any] = {"samples": values, "sampler": name, "steps": nodes}
+    about |= {"settings": config.sampling.given, "times": drawing.times.tolist()}
+    about |= {"evaluations": drawing.evaluations(), "platforms": list(config.platforms)}
+    if scale is not None:
+        about |= {"guidance": scale, "interval": config.sampling.interval}
+    about |= {"class_names": list(data.class_names)}
+    own = _attention(run)
+    about |= {"attention": None if own is None else {"run": own, "here": "xla"}}
+    about |= {"versions": versions(), "step": run.step, "config": toml.to_dict(run.config)}
+    return about
+
+
+def compare(
+    folder: Path, drawing: Drawing, run: Run, scale: float | None, config: ExportConfig
+) -> dict[str, Any]:
+    """How far the folder's samples are from the run's own, and whether they count as equal; nothing
+    where the program is not for this machine."""
+    here = export.default_export_platform()
+    if here not in config.platforms:
+        console.print(f"not checked: the program is not for this machine, which is {here}")
+        return {}
+    own = guided_map(run, config.sampling, [drawing.sampler])
+    difference, largest = largest_difference(folder, drawing, own, scale)
+    bound = BOUND[getattr(run.config.net_flags, "dtype", "float32")] * max(1.0, largest)
+    console.print(f"largest difference from the run's own samples {difference:.1e}")
+    return {"difference": difference, "equal": difference <= bound}
+
+
+if __name__ == "__main__":
+    launch(main)

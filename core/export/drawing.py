@@ -1,0 +1,112 @@
+"""From noise to samples as one pure function of named weights and named inputs."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped, UInt32
+
+from core.condition import Condition
+from core.flow_map import AverageVelocityMap, FlowMap
+from core.sampling import Sampler
+
+KEYS = "threefry2x32"
+"""The random numbers of an exported sampler, whatever JAX's default is where it runs."""
+
+
+class Input(NamedTuple):
+    """What one sample takes: the shape beside the axis of samples, the dtype, and what it is."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How samples are drawn: a map, a sampler, its times.
+
+    **Fields:** `times` decreasing, see `core.sampling.GRIDS`; `shape` of one sample; `num_classes`,
+    0 where the map is told no label; `interval`, the unit times between which guidance acts, or
+    None where the map is told no guidance scale.
+    """
+
+    flow_map: FlowMap
+    sampler: Sampler
+    times: Float[np.ndarray, " nodes"]
+    shape: tuple[int, ...]
+    num_classes: int = 0
+    interval: tuple[float, float] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the sampler."""
+        return len(self.times) - 1
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """What is drawn from, by name; each has an axis of samples in front."""
+        found = {"noise": Input(self.shape, "float32", "independent standard normal numbers")}
+        if self.num_classes:
+            last = self.num_classes - 1
+            what = f"class of each sample, 0 to {last}; {self.num_classes} for no class"
+            found["labels"] = Input((), "int32", what)
+        if self.interval is not None:
+            found["guidance"] = Input((), "float32", "guidance scale of each sample; 1 for none")
+        if self.sampler.draws_noise(self.steps):
+            what = "random bits, other ones for each sample: the sampler adds noise on its way"
+            found["keys"] = Input((2,), "uint32", what)
+        return found
+
+    def evaluations(self) -> int:
+        """Network evaluations a sample, as the sampler counts them on a map that stands still."""
+        path, start = self.flow_map.path, jnp.zeros(self.shape, jnp.float32)
+        still = AverageVelocityMap(net=lambda x, s, t, cond: jnp.zeros_like(x), path=path)
+        times = jnp.asarray(self.times, jnp.float32)
+        taken = self.sampler(still, start, times, None, key=jr.key(0)).nfe
+        return int(taken) * self.flow_map.evaluations
+
+    def weights(self) -> dict[str, Array]:
+        """The arrays of the map by their place in it, such as `net.blocks.qkv.weight`."""
+        leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(self.flow_map, eqx.is_array))
+        return {_name(path): leaf for path, leaf in leaves}
+
+    def __call__(
+        self,
+        weights: dict[str, Shaped[Array, "..."]],
+        noise: Float[Array, " n *shape"],
+        labels: Int[Array, " n"] | None = None,
+        guidance: Float[Array, " n"] | None = None,
+        keys: UInt32[Array, " n 2"] | None = None,
+    ) -> Float[Array, " n *shape"]:
+        """Samples with these weights. Weights that are left out are zeros."""
+        flow_map = self._map(weights)
+        times, path = jnp.asarray(self.times, jnp.float32), flow_map.path
+
+        def one(z, label, scale, bits):
+            told = None if scale is None else jnp.asarray([scale, *interval], scale.dtype)
+            known = label is not None or told is not None
+            cond = Condition(label, told) if known else None
+            key = jr.key(0, impl=KEYS) if bits is None else jr.wrap_key_data(bits, impl=KEYS)
+            x = path.sigma(times[0]) * path.noise_std * z
+            return self.sampler(flow_map, x, times, cond, key=key).x
+
+        interval = self.interval or (0.0, 1.0)
+        return jax.vmap(one)(noise, labels, guidance, keys)
+
+    def _map(self, weights: dict[str, Shaped[Array, "..."]]) -> FlowMap:
+        arrays, static = eqx.partition(self.flow_map, eqx.is_array)
+
+        def given(path, leaf):
+            name = _name(path)
+            return weights[name] if name in weights else jnp.zeros(leaf.shape, leaf.dtype)
+
+        return eqx.combine(jax.tree_util.tree_map_with_path(given, arrays), static)
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

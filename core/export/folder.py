@@ -1,0 +1,105 @@
+"""The folder of an exported sampler: written, read again, and held against the run.
+
+sampler.bin           the program
+weights.safetensors   its weights, by name
+export.json           what goes in and comes out, in which order
+example.py            draws samples with the three files alone
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax import export
+from jaxtyping import Array
+from safetensors.numpy import load_file, save
+
+from core.export.drawing import KEYS, Drawing
+from core.export.example import example
+from core.flow_map import FlowMap
+from core.sampling import generate
+
+PROGRAM, WEIGHTS, ABOUT, EXAMPLE = "sampler.bin", "weights.safetensors", "export.json", "example.py"
+
+
+def write(
+    folder: Path,
+    program: export.Exported,
+    weights: dict[str, Array],
+    drawing: Drawing,
+    about: dict[str, Any],
+) -> dict[str, int]:
+    """Writes the four files and returns their sizes in bytes.
+
+    `about` goes into `export.json` beside what the program says of itself; its `guidance` is the
+    scale at which the example draws.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PROGRAM).write_bytes(program.serialize())
+    arrays = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
+    (folder / WEIGHTS).write_bytes(save(arrays))
+    described = describe(program, weights, drawing) | about
+    (folder / ABOUT).write_text(json.dumps(described, indent=2) + "\n")
+    (folder / EXAMPLE).write_text(example(drawing, about.get("guidance", 1.0)))
+    return {name: (folder / name).stat().st_size for name in (PROGRAM, WEIGHTS, ABOUT, EXAMPLE)}
+
+
+def describe(
+    program: export.Exported, weights: dict[str, Array], drawing: Drawing
+) -> dict[str, Any]:
+    """What a reader without this project must know. `arguments` is the order of the program's flat
+    arguments, for those who run its StableHLO elsewhere."""
+    inputs = drawing.inputs
+    return {
+        "call": f"sampler.call(weights, {', '.join(f'{name}={name}' for name in inputs)})",
+        "inputs": {
+            name: {"shape": ["n", *item.shape], "dtype": item.dtype, "meaning": item.meaning}
+            for name, item in inputs.items()
+        },
+        "output": {"shape": ["n", *drawing.shape], "dtype": str(program.out_avals[0].dtype)},
+        "weights": {
+            name: {"shape": list(weights[name].shape), "dtype": str(weights[name].dtype)}
+            for name in sorted(weights)
+        },
+        "arguments": [*sorted(weights), *sorted(inputs)],
+        "platforms": list(program.platforms),
+        "calling_convention": program.calling_convention_version,
+    }
+
+
+def read(folder: Path) -> tuple[export.Exported, dict[str, np.ndarray]]:
+    """The program and its weights, as a user of the folder has them."""
+    program = export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
+    return program, load_file(folder / WEIGHTS)
+
+
+def largest_difference(
+    folder: Path, drawing: Drawing, own: FlowMap, guidance: float | None, *, n: int = 16
+) -> tuple[float, float]:
+    """The largest difference between samples of the folder and the run's own from the same noise,
+    and the largest value of the latter.
+
+    **Arguments:** `own`, the map of the run, which may compute in another way; `guidance`, the
+    scale of all samples, or None where the program takes none.
+    """
+    key = jr.key(0, impl=KEYS)
+    labels = np.arange(n) % drawing.num_classes if drawing.num_classes else n
+    asked = None if guidance is None else (guidance, *(drawing.interval or (0.0, 1.0)))
+    shape, times = drawing.shape, drawing.times
+    wanted = generate(
+        own, drawing.sampler, times, shape, labels, key=key, guidance=asked, batch=n
+    ).x
+    key_noise, key_sampler = jax.vmap(jr.split, out_axes=1)(jr.split(jr.fold_in(key, 0), n))
+    inputs: dict[str, Any] = {
+        "noise": jax.vmap(lambda key: jr.normal(key, shape, jnp.float32))(key_noise),
+        "labels": np.asarray(labels, np.int32),
+        "guidance": np.full(n, guidance or 1.0, np.float32),
+        "keys": jr.key_data(key_sampler),
+    }
+    program, weights = read(folder)
+    found = jax.jit(program.call)(weights, **{name: inputs[name] for name in drawing.inputs})
+    return float(np.abs(np.asarray(found) - wanted).max()), float(np.abs(wanted).max())
