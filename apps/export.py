@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 from jax import export
 
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     scale = scales[0][0] if scales[0] else 1.0 if takes_guidance(run.config) else None
     program, weights = make_program(drawing, config.platforms)
     folder = Path(config.out or Path(config.run) / "export")
-    about = describe(run, config, drawing, name, scale)
+    about = describe(run, plain, config, drawing, name, scale)
     try:
         sizes = write(folder, program, weights, drawing, about)
     except OSError as error:
@@ -108,7 +109,10 @@ def drawing_of(run: Run, config: ExportConfig) -> tuple[Drawing, str]:
     return Drawing(flow_map, sampler, times, data.shape, data.num_classes, interval), name
 
 
-def _times(run: Run, config: ExportConfig, name: str, sampler: Sampler, most: int | None):
+def _times(
+    run: Run, config: ExportConfig, name: str, sampler: Sampler, most: int | None
+) -> np.ndarray:
+    """The times at which the sampler stops. Raises `UserError` where it cannot stop so."""
     path, sampling = run.flow_map.path, config.sampling
     if not config.times:
         nfe = 1 if config.nfe is None else config.nfe
@@ -118,9 +122,7 @@ def _times(run: Run, config: ExportConfig, name: str, sampler: Sampler, most: in
     if config.nfe is not None or sampling.grid != "uniform" or sampling.shift != 1:
         raise UserError("--times names every time itself; leave out --nfe, --grid and --shift")
     if most is not None and len(config.times) - 1 > most:
-        raise UserError(
-            f"{run.config.plugin} jumps from noise only: --times has {most} steps at most"
-        )
+        raise UserError(f"{run.config.plugin} jumps from noise only: {most} steps at most")
     return at_units(path, config.times)
 
 
@@ -140,21 +142,19 @@ def _with_plain_attention(run: Run) -> Run:
 
 
 def describe(
-    run: Run, config: ExportConfig, drawing: Drawing, name: str, scale: float | None
+    run: Run, plain: Run, config: ExportConfig, drawing: Drawing, name: str, scale: float | None
 ) -> dict[str, Any]:
     """What `export.json` says of the run and of the sampler."""
-    data, nodes = run.built.dataset, drawing.steps
-    values = (
-        "values in [-1, 1]; bytes are round(127.5 (x + 1))" if data.kind == "image" else "points"
-    )
-    about: dict[str, Any] = {"samples": values, "sampler": name, "steps": nodes}
+    data = run.built.dataset
+    values = "points" if data.kind == "points" else "images; bytes are round(127.5 (x + 1))"
+    about: dict[str, Any] = {"samples": values, "sampler": name, "steps": drawing.steps}
     about |= {"settings": config.sampling.given, "times": drawing.times.tolist()}
     about |= {"evaluations": drawing.evaluations(), "platforms": list(config.platforms)}
     if scale is not None:
         about |= {"guidance": scale, "interval": config.sampling.interval}
     about |= {"class_names": list(data.class_names)}
     own = _attention(run)
-    about |= {"attention": None if own is None else {"run": own, "here": "xla"}}
+    about |= {"attention": None if own is None else {"run": own, "here": _attention(plain)}}
     about |= {"versions": versions(), "step": run.step, "config": toml.to_dict(run.config)}
     return about
 
@@ -170,7 +170,8 @@ def compare(
         return {}
     own = guided_map(run, config.sampling, [drawing.sampler])
     difference, largest = largest_difference(folder, drawing, own, scale)
-    bound = BOUND[getattr(run.config.net_flags, "dtype", "float32")] * max(1.0, largest)
+    dtype = getattr(run.config.net_flags, "dtype", "float32")
+    bound = BOUND.get(dtype, BOUND["float32"]) * max(1.0, largest)
     console.print(f"largest difference from the run's own samples {difference:.1e}")
     return {"difference": difference, "equal": difference <= bound}
 

@@ -109,4 +109,5 @@ class Drawing:
 
 
 def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
+    """The place of an array, the same whether or not a map around the map guides it."""
+    return jax.tree_util.keystr(path, simple=True, separator=".").removeprefix("flow_map.")

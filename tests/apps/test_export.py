@@ -31,10 +31,11 @@ from tests.apps.test_apps import run
 from tests.nets.randomised import noise, randomised
 
 DIGITS = [
-    "--plugin", "imf", "--plugin.guidance.most", "4", "--plugin.head", "--data", "digits",
+    "--plugin", "imf", "--plugin.head", "--data", "digits",
     "--net", "dit", "--net.width", "8", "--net.depth", "1", "--net.heads", "2", "--net.patch", "4",
     "--net.head-depth", "1", "--net.attention", "blockwise", "--net.remat", "none",
 ]  # fmt: skip
+GUIDED = ["--plugin.guidance.most", "4"]
 TWICE = ["--nfe", "2", "--json", "--platforms"]
 
 
@@ -104,7 +105,7 @@ def points(tmp_path_factory):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """Labelled images by a guided transformer with a velocity head and blockwise attention."""
-    folder = make_run(tmp_path_factory.mktemp("digits") / "run", *DIGITS)
+    folder = make_run(tmp_path_factory.mktemp("digits") / "run", *DIGITS, *GUIDED)
     return exported(folder, "pushforward", 2.5, *TWICE, "cpu", "cuda", "rocm", "tpu")
 
 
@@ -268,9 +269,8 @@ def test_guidance_that_was_not_learned_and_every_exportable_sampler(points, tmp_
         flags = ["--sampler", sampler, "--nfe", nfe, "--out", tmp_path / sampler, "--json"]
         _, _, result = run("export", "--run", points.run, *flags)
         assert result["difference"] < 1e-5 and result["evaluations"] == nfe
-    plain = [flag for flag in DIGITS if flag not in ("--plugin.guidance.most", "4")]
-    folder = make_run(tmp_path / "run", *plain)
-    flags = ["--sampler", "dpmpp-2m", "--nfe", 2, "--guidance", 3, "--json"]
+    folder = make_run(tmp_path / "run", *DIGITS)
+    flags = ["--sampler", "dpmpp-2m", "--nfe", 2, "--guidance", 3, "--interval", 0.4, 0.6, "--json"]
     _, _, result = run("export", "--run", folder, *flags)
     assert result["inputs"] == ["noise", "labels", "guidance"] and result["evaluations"] == 4
     assert result["difference"] < 1e-5
