@@ -133,7 +133,7 @@ def _attention(run: Run) -> str | None:
 
 
 def _with_plain_attention(run: Run) -> Run:
-    """The run with attention by the formula: kernels do not outlive the compiler they are for."""
+    """The run with attention by the formula: kernels may not outlive the compiler they are for."""
     own = _attention(run)
     if own in (None, "xla"):
         return run

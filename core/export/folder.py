@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save
 
 from core.export.drawing import KEYS, Drawing
 from core.export.example import example
+from core.export.program import to_bytes
 from core.flow_map import FlowMap
 from core.sampling import generate
 
@@ -38,8 +39,9 @@ def write(
     `about` goes into `export.json` beside what the program says of itself; its `guidance` is the
     scale at which the example draws.
     """
+    code = to_bytes(program)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PROGRAM).write_bytes(program.serialize())
+    (folder / PROGRAM).write_bytes(code)
     arrays = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
     (folder / WEIGHTS).write_bytes(save(arrays))
     described = describe(program, weights, drawing) | about

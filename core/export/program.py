@@ -68,17 +68,29 @@ def _export(
     def draw(weights, **inputs):
         return drawing(weights, **inputs)
 
-    try:
-        with _without_source_places():
-            return export.export(jax.jit(draw), platforms=platforms)(like, **inputs)
-    except (NotImplementedError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"this sampler cannot be exported: {reason}") from error
+    with _refusals(), _without_source_places():
+        return export.export(jax.jit(draw), platforms=platforms)(like, **inputs)
+
+
+def to_bytes(program: export.Exported) -> bytes:
+    """The program as `jax.export.deserialize` reads it; `UserError` where it calls Python."""
+    with _refusals():
+        return bytes(program.serialize())
 
 
 def _used(program: export.Exported, names: list[str]) -> list[str]:
     """The weights that the program keeps: those whose values matter."""
     return [names[i] for i in program.module_kept_var_idx if i < len(names)]
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What JAX will not export, in one line."""
+    try:
+        yield
+    except (NotImplementedError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].split(". ")[0]
+        raise UserError(f"this sampler cannot be exported: {reason}") from error
 
 
 @contextlib.contextmanager

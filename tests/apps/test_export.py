@@ -18,6 +18,7 @@ from apps import export as export_app
 from core.errors import UserError
 from core.export import Drawing, make_program, read
 from core.export.drawing import KEYS
+from core.export.program import to_bytes
 from core.flow_map import AverageVelocityMap
 from core.nets.unet import UNetConfig
 from core.path import LinearPath
@@ -178,6 +179,18 @@ def test_a_symbolic_number_of_samples_goes_through_a_unet():
     drawing = Drawing(flow_map, SAMPLERS["pushforward"], np.array([1.0, 0.0]), (4, 4, 1), 3)
     program, weights = make_program(drawing, ["tpu", "cuda"])
     assert str(program.out_avals[0].shape) == "(n, 4, 4, 1)" and len(weights) > 40
+
+
+def test_a_network_that_calls_python_is_refused_in_one_line():
+    def calls(x, s, t, cond):
+        return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    flow_map = AverageVelocityMap(net=calls, path=LinearPath())
+    drawing = Drawing(flow_map, SAMPLERS["pushforward"], np.array([1.0, 0.0]), (2,))
+    with pytest.raises(UserError, match="^this sampler cannot be exported: .*callback.*$"):
+        make_program(drawing, ["cpu", "tpu"])
+    with pytest.raises(UserError, match="^this sampler cannot be exported: .*callback.*$"):
+        to_bytes(make_program(drawing, ["cpu"])[0])
 
 
 def isolated(script, *flags, cwd):
