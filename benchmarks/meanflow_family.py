@@ -18,6 +18,7 @@ import tyro
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
 from core.errors import UserError
+from core.plugin import find_plugin
 from core.train.cli import parse_flags
 from core.versions import versions
 
@@ -79,6 +80,8 @@ class FamilyConfig:
     """Number of seeds, from 0 on."""
     methods: tuple[str, ...] = tuple(METHODS)
     """Which of them."""
+    small: bool = False
+    """Split and weigh rows as for digits, which suits short runs, on other images too."""
     out: str = "runs/meanflow-family"
     """Folder of the runs."""
     table: str | None = None
@@ -134,11 +137,24 @@ def train(config: FamilyConfig, stage: Stage, folders: dict[str, Path], seed: in
         flags += ["--init", str(folders[stage.start])]
     if stage.teacher:
         flags += ["--teacher", str(folders[stage.teacher])]
+    if config.small:
+        flags += small_flags(stage.plugin)
     if stage.plugin == "rmf":
         flags += ["--plugin.pairs", str(config.pairs)]
     command = [sys.executable, "-m", "apps.train", *flags, *stage.flags, *config.flags]
     if subprocess.run(command).returncode:
         raise UserError(f"stage failed: {' '.join(command[1:])}")
+
+
+def small_flags(name: str) -> list[str]:
+    """The flags in which a method's settings for digits differ from those for other images."""
+    ours, usual = (vars(find_plugin(name).preset(kind)) for kind in ("small-image", "image"))
+    changed = {key: value for key, value in ours.items() if value != usual[key]}
+    return [
+        word
+        for key, value in changed.items()
+        for word in (f"--plugin.{key.replace('_', '-')}", str(value))
+    ]
 
 
 def steps(config: FamilyConfig, stage: Stage) -> int:
