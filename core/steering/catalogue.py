@@ -95,11 +95,12 @@ def _class(argument: str, scene: Scene) -> Reward:
 
 @register_reward("mask", "[INDEX,NOISE]")
 def _mask(argument: str, scene: Scene) -> Reward:
-    """Likelihood of the left half of an example: the right half is completed."""
-    _, width, _ = scene.image("mask")
+    """Likelihood of the left half of an example (of a point, the first half of its coordinates)."""
     example, noise = _observed(argument, scene, "mask")
+    width = example.shape[-2] if example.ndim == 3 else example.size + 1  # the middle one is seen
     left = jnp.arange(width) < width // 2
-    return Target(example, jnp.broadcast_to(left[None, :, None], example.shape) * 1.0, noise)
+    left = left[None, :, None] if example.ndim == 3 else left[:-1]
+    return Target(example, jnp.broadcast_to(left, example.shape) * 1.0, noise)
 
 
 @register_reward("blur", "[INDEX,NOISE]")

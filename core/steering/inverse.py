@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from core.steering.reward import Reward
+from core.steering.reward import Reward, Target
 
 
 class Operator(eqx.Module):
@@ -29,6 +29,15 @@ class Matrix(Operator):
 
     def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " seen"]:
         return self.A @ x
+
+
+class Masked(Operator):
+    """`m x`: zero where nothing is seen."""
+
+    mask: Float[Array, "*shape"]
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return self.mask * x
 
 
 class Separable(Operator):
@@ -71,6 +80,13 @@ class LinearInverse(Reward):
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         return -jnp.sum((self.y - self.A(x)) ** 2) / (2 * self.noise**2)
+
+
+def as_inverse(reward: Reward) -> LinearInverse | None:
+    """The linear inverse problem that a reward is, or None where it is none."""
+    if isinstance(reward, Target):
+        return LinearInverse(Masked(reward.mask), reward.mask * reward.y, reward.noise)
+    return reward if isinstance(reward, LinearInverse) else None
 
 
 def blur_of(shape: tuple[int, int, int], width: float) -> Separable:
