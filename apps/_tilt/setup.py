@@ -13,6 +13,7 @@ from core.condition import Condition
 from core.errors import require
 from core.plugin import find_plugin
 from core.sampling import SAMPLERS
+from core.steering.adapter import AdaptedObjective, Proposal
 from core.steering.prior import OdeMap
 from core.steering.reward import check_reward
 from core.steering.steering import Steering, Tilt
@@ -41,8 +42,18 @@ def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
     prior = jax.jit(jax.vmap(lambda z: flow_map(z, start, end, cond)))(noise)
     spread = float(jnp.std(check_reward(reward, prior)))
     strength = config.strength / max(spread, 1e-12) if config.lam is None else config.lam
-    strong = dataclasses.replace(tilt, strength=jnp.asarray(strength), chunk=config.chunk)
+    strong = dataclasses.replace(
+        tilt, strength=jnp.asarray(strength), chunk=config.chunk, proposal=proposal_of(run)
+    )
     return strong, np.asarray(prior)
+
+
+def proposal_of(run: Run) -> Proposal | None:
+    """The noise that the run's map was trained with for observations, or None."""
+    objective = run.built.objective
+    if not isinstance(objective, AdaptedObjective) or "adapter" not in run.players:
+        return None
+    return Proposal(run.players["adapter"], objective.observed)
 
 
 def knows_all(run: Run) -> bool:
@@ -68,6 +79,29 @@ def check_method(name: str, method: Steering, tilt: Tilt, run: Run) -> None:
     require(
         not only_noise or not method.needs_between(),
         f"{run.config.plugin} jumps from noise only: use snis, bon, pcn or slice",
+    )
+    if method.needs_proposal():
+        check_proposal(name, method, tilt, run)
+
+
+def check_proposal(name: str, method: Steering, tilt: Tilt, run: Run) -> None:
+    """Raises `UserError` unless the run has an adapter for this reward."""
+    require(
+        tilt.proposal is not None,
+        f"{name} starts from an adapter's noise, and {run.config.plugin} has trained none: train "
+        "one with python -m apps.train --plugin vfm --plugin.reward mask",
+    )
+    assert tilt.proposal is not None
+    flags, noise = run.config.plugin_flags, tilt.proposal.observed.noise
+    trained = getattr(flags, "reward", "another problem")
+    require(
+        tilt.proposal.serves(tilt.reward),
+        f"the adapter of this run was trained for {trained} with noise {noise:g}, and {name} "
+        f"serves no other --reward; write {trained.partition(':')[0]}:INDEX,{noise:g}",
+    )
+    require(
+        method.exact or float(tilt.strength) == 1,
+        f"{name} draws from the posterior, which is lambda 1: add --lam 1",
     )
 
 

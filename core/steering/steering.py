@@ -19,13 +19,15 @@ from jaxtyping import Array, Float, Int, Key
 from core.condition import Condition
 from core.flow_map import FlowMap
 from core.plugin import load_packages, pick
+from core.steering.adapter import Proposal
 from core.steering.reward import Reward
 
 
 class Tilt(eqx.Module):
     """What is drawn from: the law of a map's samples, times `exp(strength r(x))`.
 
-    **Fields:** `chunk`, how many particles of an island go through the network at once, or all.
+    **Fields:** `chunk`, how many particles of an island go through the network at once, or all;
+    `proposal`, the noise that the map was trained with for observations, where it was.
     """
 
     flow_map: FlowMap
@@ -34,6 +36,7 @@ class Tilt(eqx.Module):
     shape: tuple[int, ...] = eqx.field(static=True)
     cond: Condition | None = None
     chunk: int | None = eqx.field(static=True, default=None)
+    proposal: Proposal | None = None
 
     def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function of one particle on all of them; `chunk` at a time, where that is set, which
@@ -152,6 +155,10 @@ class Steering(abc.ABC):
 
     def needs_between(self) -> bool:
         """Whether it evaluates the map at states between noise and data."""
+        return False
+
+    def needs_proposal(self) -> bool:
+        """Whether it starts from the noise of an adapter, which runs of few methods have."""
         return False
 
 

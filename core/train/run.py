@@ -9,12 +9,13 @@ summary.json    the closing table
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError, require
 from core.evaluation import KNOWN_LAWS
 from core.flow_map import FlowMap
+from core.objective import Players
 from core.oracle import OracleMap
 from core.path import PATHS
 from core.plugin import find_plugin
@@ -24,7 +25,7 @@ from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints, delete_run
 from core.train.cli import parse
 from core.train.config import RunConfig, TeachingConfig, TrainConfig
-from core.train.trainer import restored_flow_map
+from core.train.trainer import restored
 
 
 def claim(config: RunConfig) -> Path:
@@ -69,13 +70,17 @@ def _write(config: RunConfig, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run: its configuration, its data and method, and the averaged map of a step."""
+    """A trained run: its configuration, its data and method, and the averaged map of a step.
+
+    `players` has all averaged networks by name; the map is "model".
+    """
 
     folder: Path
     config: TrainConfig
     built: Built
     flow_map: FlowMap
     step: int
+    players: Players = field(default_factory=dict)
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -201,6 +206,6 @@ def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
             f"python -m apps.train --config {folder}/config.toml --run {folder}"
         )
     built = build(config, open_teacher(config), train=False)
-    flow_map = restored_flow_map(config, built, checkpoints, step)
+    players = restored(config, built, checkpoints, step)
     checkpoints.close()
-    return Run(folder, config, built, flow_map, step)
+    return Run(folder, config, built, players["model"], step, players)

@@ -17,9 +17,9 @@ from core.errors import UserError
 from core.flow_map import FlowMap
 from core.objective import Batch, Players
 from core.train.accumulate import check
-from core.train.build import Built, Trainable
+from core.train.build import Trainable
 from core.train.checkpoint import Checkpoints
-from core.train.config import RunConfig, TrainConfig
+from core.train.config import RunConfig
 from core.train.optim import optimizer
 from core.train.sharding import Placement
 from core.train.state import TrainState, init_state
@@ -193,13 +193,6 @@ def _gather(dataset: Dataset):
         return Batch(dataset.decode(raw["x"]), raw.get("label"))
 
     return from_store if dataset.resident else direct
-
-
-def restored_flow_map(
-    config: TrainConfig, built: Built, checkpoints: Checkpoints, step: int
-) -> FlowMap:
-    """The averaged flow map of a checkpoint, without a trainer's data and program."""
-    return restored(config, built, checkpoints, step)["model"]
 
 
 def restored(config: RunConfig, built: Trainable, checkpoints: Checkpoints, step: int) -> Players:

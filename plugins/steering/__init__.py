@@ -12,4 +12,6 @@ from plugins.steering.noise import Slice as Slice
 from plugins.steering.reno import ReNO as ReNO
 from plugins.steering.smc import SMC as SMC
 from plugins.steering.tds import TDS as TDS
+from plugins.steering.vfm import VFM as VFM
+from plugins.steering.vfm import VFMSNIS as VFMSNIS
 from plugins.steering.waltz import Waltz as Waltz

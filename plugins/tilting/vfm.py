@@ -31,7 +31,7 @@ import core.steering.catalogue as catalogue
 from core.data.dataset import Dataset
 from core.errors import UserError, require
 from core.flow_map import FlowMap, Network
-from core.objective import Batch, FlowMatching, Metrics, Objective, Players, Term
+from core.objective import Batch, FlowMatching, Metrics, Players, Term
 from core.one_step import condition
 from core.path import Path
 from core.plugin import Method, Task, register
@@ -201,12 +201,17 @@ class VFM(RowPlugin):
         key_rows, key_adapter = jr.split(key)
         method = super().method(net, path, teacher, task, key=key_rows)
         rows: Any = dataclasses.replace(method.objective, label_drop=0.0)
-        seen, sizes = self.seen(task), (task.num_classes, self.width, self.depth)
-        objective: Objective = Variational(rows, seen, self.alpha, self.tau, self.label_drop)
+        sizes = task.num_classes, self.width, self.depth
         adapter = noise_adapter(task.shape, *sizes, key=key_adapter)
         return dataclasses.replace(
             method,
-            objective=objective,
+            objective=Variational(
+                rows=rows,
+                observed=self.seen(task),
+                alpha=self.alpha,
+                tau=self.tau,
+                label_drop=self.label_drop,
+            ),
             players={**method.players, "adapter": adapter},
             rates={**method.rates, "adapter": self.rate},
         )
