@@ -136,7 +136,7 @@ class VFM(RowPlugin):
     source: ClassVar[str] = "arXiv 2603.07276"
     cost: ClassVar[float] = 8
     guidable: ClassVar[bool] = False
-    presets = presets()
+    presets = presets(small_image={"label_drop": 0.5})
 
     diagonal: float = 0.5
     power: float = 1.0
