@@ -45,7 +45,7 @@ SAME_RESIDUALS |= {"mf guided"}
 
 
 SLOW = {"imf guided", "gft", "dmd", "drift", "drift no-columns", "adversarial", "fdloss"}
-SLOW |= {"ctm-scratch jumps", "mfm"}
+SLOW |= {"ctm-scratch jumps", "mfm", "vfm"}
 CHECKED = [
     pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
     for name in sorted(set(VARIANTS) - SAME_RESIDUALS)
