@@ -95,16 +95,16 @@ class Variational(AdaptedObjective):
     ) -> tuple[Float[Array, "*shape"], Float[Array, ""], Float[Array, ""]]:
         """The noise of the pair of one example, the misfit of the adapter's, and its divergence."""
         key_seen, key_own, key_fresh, key_which = jr.split(key, 4)
-        path, cond = self.rows.path, condition(label)
-        y = self.observed.draw(x_0, key_seen)
-        mean, log_std = adapter(self.observed.told(y), cond)
+        path, cond, observed = self.rows.path, condition(label), frozen(self.observed)
+        y = observed.draw(x_0, key_seen)
+        mean, log_std = adapter(observed.told(y), cond)
         own = jr.normal(key_own, x_0.shape, x_0.dtype)
         z = path.noise_std * (mean + jnp.exp(log_std) * own)
         start, end = (jnp.asarray(t, x_0.dtype) for t in (path.t_max, path.t_min))
         x = target(path.sigma(start) * z, start, end, cond)
         fresh = path.noise(key_fresh, x_0.shape).astype(x_0.dtype)
         paired = jnp.where(jr.bernoulli(key_which, self.alpha), z, fresh)
-        return paired, self.observed.misfit(y, x), divergence(mean, log_std)
+        return paired, observed.misfit(y, x), divergence(mean, log_std)
 
     def dropped(self, batch: Batch, key: Key[Array, ""]) -> Batch:
         """The batch with some labels replaced by the null class, and without any for one class."""

@@ -33,6 +33,8 @@ from plugins.tilting import VFM
 from plugins.tilting.vfm import Variational, blank
 from tests.objectives import STEP, TinyNet
 
+pytestmark = pytest.mark.slow
+
 MEAN, COVARIANCE = np.array([0.5, -0.3]), np.array([[1.44, 0.6], [0.6, 0.61]])
 NOISE = 0.3
 OF_Y = 1.44 + NOISE**2
