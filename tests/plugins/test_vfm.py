@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from types import SimpleNamespace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -210,7 +211,8 @@ def trained():
     """`alpha -> players` after 1,000 training steps of a linear map and a linear adapter."""
     steps, n = 1000, 512
     method = method_of(LinearVelocity(jnp.zeros((25, 2, 3))))
-    fresh = {"model": method.flow_map, "adapter": adapter_of(*np.zeros((2, 2), "f4"), np.ones(2))}
+    zeros = np.zeros(2, "f4")
+    fresh = {"model": method.flow_map, "adapter": adapter_of(zeros, zeros, np.ones(2))}
     optimizer = optax.adam(optax.cosine_decay_schedule(0.02, steps), b2=0.99)
     targets = Targets(decay=0.95)
     start, static = init_state(fresh, method.objective, optimizer, jr.key(1), targets)
@@ -334,19 +336,21 @@ def test_map_and_adapter_are_told_the_same_label():
 
 
 def test_what_does_not_serve_is_one_line():
-    for flags, message in (
+    problems: list[tuple[dict[str, Any], str]] = [
         ({"reward": "linear"}, "no inverse problem"),
         ({"reward": "maks"}, "did you mean 'mask'"),
         ({"tau": 0.1}, "tau must exceed"),
         ({"noise": 0.0}, "noise must be positive"),
-    ):
+    ]
+    for flags, message in problems:
         with pytest.raises(UserError, match=message):
             VFM(**flags).seen(Task((2,)))
-    for flags in ({"alpha": 1.5}, {"target_decay": 1.0}, {"rate": 0.0}, {"width": 0}):
-        with pytest.raises(UserError, match=next(iter(flags)).replace("_", "-")):
-            VFM(**flags)
+    ranges: dict[str, Any] = {"alpha": 1.5, "target_decay": 1.0, "rate": 0.0, "width": 0}
+    for name, value in ranges.items():
+        with pytest.raises(UserError, match=name.replace("_", "-")):
+            VFM(**{name: value})
     config = SimpleNamespace(plugin="imf", plugin_flags=VFM())
-    run = SimpleNamespace(config=config)
+    run: Any = SimpleNamespace(config=config)
     proposal = Proposal(adapter_of(np.ones(2), np.ones(2), np.ones(2)), observed())
     bare = Tilt(exact_map(), reward_of(1.0), jnp.ones(()), (2,))
     told = dataclasses.replace(bare, proposal=proposal)
