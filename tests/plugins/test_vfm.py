@@ -209,7 +209,7 @@ def predicted(alpha):
 @pytest.fixture(scope="module")
 def trained():
     """`alpha -> players` after 1,000 training steps of a linear map and a linear adapter."""
-    steps, n = 1000, 512
+    steps, n = 1000, 2048
     method = method_of(LinearVelocity(jnp.zeros((25, 2, 3))))
     zeros = np.zeros(2, "f4")
     fresh = {"model": method.flow_map, "adapter": adapter_of(zeros, zeros, np.ones(2))}
