@@ -36,8 +36,9 @@ APPROXIMATE = {
 }  # fmt: skip
 
 
-ROWS = {"fdloss": 8192}
-"""More rows where the control needs them: half of them fill the population."""
+ROWS = {"fdloss": 8192, "imf guided": 1024}
+"""More rows where the control needs them: half of them fill the population. Fewer where each
+row is solved for many times."""
 
 SAME_RESIDUALS = {"dmf", "ict", "ect", "gcm-cu", "gcm-cu exact", "gcm-cu moments", "ctm endpoint"}
 SAME_RESIDUALS |= {"ctm combined", "ctm-scratch", "ctm-scratch endpoint", "alphaflow", "gcm-vu"}
