@@ -5,8 +5,6 @@ a loss with a stopped tangent (`stopped`, as in MeanFlow), and the gradient thro
 (`through`, as in LSD). Then the arithmetic of a whole transformer with each.
 """
 
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +18,8 @@ import jax.random as jr
 
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
+from benchmarks._timing import QUICK, interleaved
+from core.cost import flops, temporary
 from core.nets.attention import AUTO_TOKENS, IMPLEMENTATIONS, Implementation, scan
 from core.nets.attention.flash import Kernels, flash
 from core.nets.dit import DiTConfig
@@ -30,7 +30,6 @@ from core.versions import versions
 COLUMNS = ("tokens", "form", "attention", "milliseconds", "memory_mib", "forwards")
 OF_A_NET = ("attention", "forward", "matching", "stopped", "through")
 COUNTED = 512  # tokens at which operations are counted
-QUICK = {"xla_backend_optimization_level": "0"}  # compiles sooner; operations are the same
 NETS: tuple[Implementation, ...] = ("xla", "blockwise")  # those that the compiler can count
 
 
@@ -100,14 +99,14 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     """Measures, prints the tables and writes them."""
     config = parse_flags(AttentionConfig, argv)
     names: list[Implementation] = [
-        name for name in config.attention if name != "pallas" or _has_kernels()
+        name for name in config.attention if name != "pallas" or has_kernels()
     ]
     forwards = {(f.__name__, name): _forwards(config, f, name) for f in FORMS for name in names}
     rows = [
         {**row, "forwards": forwards[row["form"], row["attention"]]}
         for tokens in config.tokens
         for form in FORMS
-        for row in _measured(config, form, names, tokens)
+        for row in measured(config, form, names, tokens)
     ]
     result: dict[str, Any] = {"versions": versions(), "auto_tokens": AUTO_TOKENS, "rows": rows}
     print_table("Attention", COLUMNS, rows)
@@ -124,26 +123,25 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def _measured(
+def measured(
     config: AttentionConfig, form: Callable, names: list[Implementation], tokens: int
 ) -> list[dict[str, Any]]:
     """A row for each implementation."""
     programs = {name: _compiled(config, form, IMPLEMENTATIONS[name], tokens) for name in names}
-    memory = {name: _mib(program) for name, program in programs.items()}
-    run = {n: p for n, p in programs.items() if memory[n] <= config.most_mib and config.repeats}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    memory = {name: temporary(program) / 2**20 for name, program in programs.items()}
     inputs = _inputs(config, tokens)
-    for _ in range(config.repeats + 1):
-        for name, program in run.items():
-            began = time.perf_counter()
-            jax.block_until_ready(program(*inputs))
-            seconds[name].append(time.perf_counter() - began)
+    run = {
+        name: partial(program, *inputs)
+        for name, program in programs.items()
+        if memory[name] <= config.most_mib
+    }
+    seconds = interleaved(run, config.repeats) if config.repeats else {}
     return [
         {
             "tokens": tokens,
             "form": form.__name__,
             "attention": name,
-            "milliseconds": round(1e3 * median(seconds[name][1:]), 2) if name in run else None,
+            "milliseconds": round(1e3 * median(seconds[name]), 2) if name in seconds else None,
             "memory_mib": round(memory[name], 2),
         }
         for name in names
@@ -171,7 +169,7 @@ def _forwards(config: AttentionConfig, form: Callable, name: Implementation) -> 
     unit = 4 * COUNTED**2 * config.dim * config.heads * config.batch
 
     def count(f: Callable) -> float:
-        return _flops(_compiled(config, form, f, COUNTED)) / unit
+        return flops(_compiled(config, form, f, COUNTED)) / unit
 
     if name == "xla":
         return round(count(IMPLEMENTATIONS[name]), 2)
@@ -199,7 +197,7 @@ def _of_a_net(config: AttentionConfig, name: Implementation) -> dict[str, Any]:
         batched = jax.vmap(f, (None, 0, 0, 0))
         mean = jax.value_and_grad(lambda net, *x: batched(net, *x).mean())
         step = batched if f is _forward else mean
-        return _flops(jax.jit(step, compiler_options=QUICK).lower(net, x, s, t).compile())
+        return flops(jax.jit(step, compiler_options=QUICK).lower(net, x, s, t).compile())
 
     unit = count(_forward)
     losses = {
@@ -224,16 +222,8 @@ def _mean_square(x):
     return jnp.square(x.astype(jnp.float32)).mean()
 
 
-def _flops(program: Any) -> float:
-    return float((program.cost_analysis() or {}).get("flops", math.nan))
-
-
-def _mib(program: Any) -> float:
-    memory = program.memory_analysis()
-    return math.nan if memory is None else memory.temp_size_in_bytes / 2**20
-
-
-def _has_kernels() -> bool:
+def has_kernels() -> bool:
+    """Whether there is a device for the kernels."""
     return jax.default_backend() in ("gpu", "tpu")
 
 

@@ -40,7 +40,8 @@ class Bench:
     """A batch, a network and a teacher of the same network, with their forward pass as the unit.
 
     `repeats` timings are taken of each program, in turn with the forward pass; the least counts.
-    `num_classes` is that of the batch's labels; 0 without.
+    `num_classes` is that of the batch's labels, 0 without; `kind` names the flags of `split`:
+    "points", "small-image" or "image".
     """
 
     net: Network
@@ -48,10 +49,11 @@ class Bench:
     batch: Batch
     repeats: int = 3
     num_classes: int = 0
+    kind: str = "image"
 
     def whole(self, plugin: type[Plugin]) -> Cost:
         """Every kind of rows on the whole batch, as surveys count."""
-        method = self._method(plugin.whole())
+        method = self.method(plugin.whole())
         objective = method.objective
         if not isinstance(objective, RowObjective):
             return self._measure(method, [objective])
@@ -61,38 +63,39 @@ class Bench:
 
     def flags(self, plugin: Plugin) -> Cost:
         """A method with the flags that it has."""
-        method = self._method(plugin)
+        method = self.method(plugin)
         return self._measure(method, [method.objective])
 
     def duel(self, first: Plugin, second: Plugin) -> list[tuple[float, float]]:
         """Seconds of the first and of the second method's loss and gradient, `repeats` pairs, each
         timed one right after the other."""
-        one, other = (self._program(self._method(plugin)) for plugin in (first, second))
+        one, other = (self._program(self.method(plugin)) for plugin in (first, second))
         return [(_seconds(one), _seconds(other)) for _ in range(self.repeats)]
 
     def split(self, plugin: type[Plugin]) -> Cost:
         """The method's own division of the batch into kinds of rows."""
-        return self.flags(plugin.preset("image"))
+        return self.flags(plugin.preset(self.kind))
 
-    def _method(self, plugin: Plugin) -> Method:
+    def method(self, plugin: Plugin) -> Method:
+        """The method on the bench's network, with its teacher."""
         path = LinearPath()
         teacher = MapTeacher(AverageVelocityMap(net=self.teacher_net, path=path))
         shape = self.batch.x_0.shape[1:]
         return plugin.method(
-            self.net, path, teacher, Task(shape, "image", self.num_classes), key=jr.key(0)
+            self.net, path, teacher, Task(shape, self.kind, self.num_classes), key=jr.key(0)
         )
 
     def _measure(self, method: Method, objectives: list[Objective]) -> Cost:
         unit = _compile(_forward, method.flow_map, self.batch.x_0)
         programs = [self._program(method, objective) for objective in objectives]
-        flops, seconds, memory = 0.0, 0.0, 0
+        operations, seconds, memory = 0.0, 0.0, 0
         forward = min(_seconds(unit) for _ in range(self.repeats))
         for program in programs:
             forward = min(forward, *(_seconds(unit) for _ in range(self.repeats)))
             seconds += min(_seconds(program) for _ in range(self.repeats))
-            flops += _flops(program)
-            memory = max(memory, _temporary(program))
-        return Cost(flops / _flops(unit), seconds / forward, memory)
+            operations += flops(program[0])
+            memory = max(memory, temporary(program[0]))
+        return Cost(operations / flops(unit[0]), seconds / forward, memory)
 
     def _program(self, method: Method, objective: Objective | None = None) -> Program:
         players = {"model": method.flow_map, **method.players}
@@ -130,12 +133,14 @@ def _filled(kind):
     return dataclasses.replace(kind, share=1.0)
 
 
-def _flops(program: Program) -> float:
-    return float((program[0].cost_analysis() or {}).get("flops", float("nan")))
+def flops(program: Any) -> float:
+    """Operations of a compiled program; the body of a loop counts once. NaN: not known."""
+    return float((program.cost_analysis() or {}).get("flops", float("nan")))
 
 
-def _temporary(program: Program) -> int:
-    memory = program[0].memory_analysis()
+def temporary(program: Any) -> int:
+    """Bytes that a compiled program needs beside arguments and results; 0: not known."""
+    memory = program.memory_analysis()
     return 0 if memory is None else int(memory.temp_size_in_bytes)
 
 

@@ -1,0 +1,84 @@
+"""What the benchmarks share: variants timed in turn, rates of matrix products, compile times."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from statistics import median, quantiles
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.experimental.compilation_cache import compilation_cache
+
+QUICK = {"xla_backend_optimization_level": "0"}  # compiles sooner; operations are the same
+
+Seconds = dict[str, list[float]]
+Sizes = Sequence[tuple[int, int, int]]
+
+
+def interleaved(variants: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 1) -> Seconds:
+    """Seconds of each call, `rounds` of them for each variant.
+
+    In a round every variant runs once, one after the other in their order, so that what slows the
+    machine down for a while slows all of them. `warm` rounds before them do not count. Results are
+    waited for.
+    """
+    seconds: Seconds = {name: [] for name in variants}
+    for number in range(warm + rounds):
+        for name, call in variants.items():
+            began = time.perf_counter()
+            jax.block_until_ready(call())
+            if number >= warm:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """The median over rounds of `one / other`."""
+    return median(a / b for a, b in zip(one, other, strict=True))
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """The lower and the upper quartile; of a single value that value twice."""
+    if len(values) == 1:
+        return values[0], values[0]
+    low, _, high = quantiles(values, n=4)
+    return low, high
+
+
+def products(sizes: Sizes, dtype: Any = jnp.float32) -> Callable[[], Any]:
+    """A call that multiplies `(m, k)` by `(k, n)` for each `(m, k, n)`, as layers do it: the second
+    factor is kept as `(n, k)`."""
+    a_keys, b_keys = jr.split(jr.key(0), len(sizes)), jr.split(jr.key(1), len(sizes))
+    pairs = [
+        (jr.normal(a_key, (m, k), dtype), jr.normal(b_key, (n, k), dtype))
+        for (m, k, n), a_key, b_key in zip(sizes, a_keys, b_keys)
+    ]
+    program = jax.jit(lambda a, b: jax.lax.dot_general(a, b, (((1,), (1,)), ((), ()))))
+    return lambda: [program(a, b) for a, b in pairs]
+
+
+def rate(sizes: Sizes, seconds: Sequence[float]) -> float:
+    """Operations a second of the quickest call of `products(sizes)`."""
+    return sum(2.0 * m * k * n for m, k, n in sizes) / min(seconds)
+
+
+@contextmanager
+def fresh_compiles() -> Iterator[None]:
+    """Within it the compilation cache on disk is neither read nor written."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call returns, and its seconds."""
+    began = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - began
