@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import equinox as eqx
@@ -101,6 +102,16 @@ def dispatches(config: TrainConfig, data: Dataset | None = None) -> Iterator[Dis
     """The loop of a run without an end and without log, pictures and checkpoints."""
     config = dataclasses.replace(config, steps=ENDLESS)
     return Trainer(config, build(config, data=data)).run()
+
+
+def turn(iterator: Iterator[Any], count: int) -> Callable[[], None]:
+    """A call that takes the next `count` elements."""
+
+    def take() -> None:
+        for _ in islice(iterator, count):
+            pass
+
+    return take
 
 
 def _bytes(leaf: jax.Array) -> int:

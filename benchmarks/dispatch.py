@@ -6,20 +6,19 @@ of `apps.train`: its batches, its program, its metrics.
 
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from statistics import median
 from typing import Any
 
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
-from benchmarks._steps import dispatches
+from benchmarks._steps import dispatches, turn
 from benchmarks._timing import interleaved, quartiles
+from core.data import Dataset
 from core.errors import require
 from core.train.cli import parse, parse_flags
 from core.train.config import TrainConfig
-from core.train.trainer import Dispatch
 from core.versions import caption, versions
 
 COLUMNS = ("run", "steps a dispatch", "steps/s", "ms a step", "share of dispatch")
@@ -67,7 +66,10 @@ class DispatchConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Measures, prints the table and writes it."""
     config = parse_flags(DispatchConfig, argv)
-    runs = [(f"mlp, width {width}", of_points(config, width)) for width in config.widths]
+    runs = [
+        (f"mlp, width {width}", of_points(config.plugin, width, config.batch))
+        for width in config.widths
+    ]
     rows, job = [], None
     for name, run in runs:
         rows += measured(name, run, config.dispatch, config.steps, config.rounds)
@@ -90,29 +92,30 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def of_points(config: DispatchConfig, width: int) -> TrainConfig:
+def of_points(plugin: str, width: int, batch: int) -> TrainConfig:
     """A run of an mlp on points."""
-    flags = f"--plugin {config.plugin} --data eight-gaussians --net.width {width}"
-    return replace(parse(flags.split()), batch=config.batch)
+    flags = f"--plugin {plugin} --data eight-gaussians --net.width {width} --batch {batch}"
+    return parse(flags.split())
 
 
 def measured(
-    name: str, run: TrainConfig, counts: Sequence[int], steps: int, rounds: int
+    name: str,
+    run: TrainConfig,
+    counts: Sequence[int],
+    steps: int,
+    rounds: int,
+    data: Dataset | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each number of steps a dispatch."""
+    """A row for each number of steps a dispatch; `data` in place of the run's own."""
     counts = sorted({1, *counts})
     console.print(f"{name}: compiling for {', '.join(map(str, counts))} steps a dispatch")
     turns = {k: math.ceil(steps / k) for k in counts}
-    loops = {k: dispatches(replace(run, dispatch=k)) for k in counts}
+    loops = {k: dispatches(replace(run, dispatch=k), data) for k in counts}
     for loop in loops.values():
         next(loop)  # compiles
-    variants = {str(k): _turn(loops[k], turns[k]) for k in counts}
+    variants = {str(k): turn(loops[k], turns[k]) for k in counts}
     found = interleaved(variants, rounds)
     return rows_of(name, {k: [s / (k * turns[k]) for s in found[str(k)]] for k in counts})
-
-
-def _turn(loop: Iterator[Dispatch], count: int) -> Callable[[], Any]:
-    return lambda: [dispatch.step for dispatch in islice(loop, count)]
 
 
 def rows_of(name: str, seconds: dict[int, list[float]]) -> list[dict[str, Any]]:

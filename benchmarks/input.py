@@ -5,9 +5,7 @@ Examples a second that the loader gives, beside those that training takes.
 
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 
 from apps._main import launch
 from apps._table import markdown, print_table, save
-from benchmarks._steps import dispatches
+from benchmarks._steps import dispatches, turn
 from benchmarks._timing import interleaved, ratio
 from core.data import Dataset, batches
 from core.errors import require
@@ -108,7 +106,7 @@ def measured(config: InputConfig, flags: list[str]) -> dict[str, Any]:
     loader = batches(dataset, run.batch, run.seed)
     next(loop)  # compiles
     found = interleaved(
-        {"loader": _drawn(loader, config.batches), "training": _drawn(loop, config.dispatches)},
+        {"loader": turn(loader, config.batches), "training": turn(loop, config.dispatches)},
         config.rounds,
     )
     given = [seconds / (config.batches * run.batch) for seconds in found["loader"]]
@@ -125,14 +123,6 @@ def measured(config: InputConfig, flags: list[str]) -> dict[str, Any]:
         "training_per_second": round(1 / median(taken), 1),
         "ratio": round(ratio(taken, given), 1),
     }
-
-
-def _drawn(iterator: Iterator[Any], count: int) -> Callable[[], None]:
-    def draw() -> None:
-        for _ in islice(iterator, count):
-            pass
-
-    return draw
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:

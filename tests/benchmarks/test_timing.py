@@ -1,0 +1,62 @@
+"""Timing that the benchmarks share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks._timing import fresh_compiles, interleaved, products, quartiles, rate, ratio
+
+
+def test_variants_take_turns_and_warm_rounds_do_not_count():
+    calls = []
+    variants = {name: (lambda name=name: calls.append(name)) for name in "abc"}
+    seconds = interleaved(variants, rounds=3, warm=2)
+    assert calls == list("abc") * 5
+    assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3, "c": 3}
+    assert min(min(each) for each in seconds.values()) > 0
+
+
+def test_a_ratio_compares_within_a_round():
+    """A machine that slows down by 10 in the second half changes both, and not their ratio."""
+    assert ratio([2, 2, 20], [1, 1, 10]) == 2
+    with pytest.raises(ValueError):
+        ratio([1.0, 2.0], [1.0])
+
+
+def test_quartiles_of_one_value_are_that_value():
+    assert quartiles([4.0]) == (4.0, 4.0)
+    low, high = quartiles(list(np.arange(101.0)))
+    assert (low, high) == pytest.approx((25, 75), abs=1)
+
+
+def test_products_are_what_layers_compute():
+    sizes = [(3, 4, 5), (6, 7, 8)]
+    found = products(sizes)()
+    assert [x.shape for x in found] == [(3, 5), (6, 8)]
+    assert [x.dtype for x in products(sizes, jnp.bfloat16)()] == [jnp.bfloat16] * 2
+    assert rate(sizes, [2.0, 0.5, 4.0]) == 2 * (3 * 4 * 5 + 6 * 7 * 8) / 0.5
+
+
+def test_nothing_is_read_from_the_compilation_cache_within_fresh_compiles():
+    """The events that JAX records tell a hit from a compilation."""
+    hits, at = [], "/jax/compilation_cache/cache_hits"
+    jax.monitoring.register_event_listener(
+        lambda event, **_: hits.append(event) if event == at else None
+    )
+    before = jax.config.jax_enable_compilation_cache
+
+    def compiled():
+        jax.jit(lambda x: jnp.sin(x) * 3.25 + 1.5).lower(jnp.ones(7)).compile()
+        return len(hits)
+
+    compiled()
+    jax.clear_caches()
+    cached = compiled()
+    assert cached > 0
+    with fresh_compiles():
+        jax.clear_caches()
+        assert compiled() == cached
+    assert jax.config.jax_enable_compilation_cache == before
+    jax.clear_caches()
+    assert compiled() > cached
