@@ -238,8 +238,13 @@ def quotients(sizes: Sizes) -> list[Line]:
     flags = DiTConfig(width=width, depth=depth, heads=2)
     net = flags.build(sizes.shape, 0, key=jr.key(0))
     arrays, static = eqx.partition(net, eqx.is_inexact_array)
-    keys = iter(jr.split(jr.key(1), len(jax.tree.leaves(arrays))))
-    filled = jax.tree.map(lambda leaf: leaf + 0.1 * jr.normal(next(keys), leaf.shape), arrays)
+    leaves, tree = jax.tree.flatten(arrays)
+    keys = jr.split(jr.key(1), len(leaves))
+    filled = jax.jit(
+        lambda leaves: tree.unflatten(
+            [leaf + 0.1 * jr.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
+        )
+    )(leaves)
     x, d = (jr.normal(key, sizes.shape) for key in jr.split(jr.key(2)))
 
     @partial(jax.jit, static_argnames="matmul")

@@ -76,7 +76,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.job:
         run = parse(["--plugin", "imf", "--data", "digits", *shlex.split(config.train)])
         counts = tuple(sorted({1, run.dispatch, 10 * run.dispatch}))
-        job = measured("imf on digits", run, counts, config.job_steps, config.rounds)
+        job = measured(f"{run.plugin} on {run.data}", run, counts, config.job_steps, config.rounds)
         rows += job
     result: dict[str, Any] = {"versions": versions(), "rows": rows}
     table = "Steps a dispatch", COLUMNS, [shown(row) for row in rows]

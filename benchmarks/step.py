@@ -6,6 +6,7 @@ a loop over layers counts in full and recomputation does not count as work.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
@@ -202,16 +203,12 @@ def of_net(config: StepConfig, net: Net, names: list[str]) -> dict[str, Any]:
         plugin = find_plugin(name).preset(setting.kind)
         try:
             steps[name] = training_step(bench.method(plugin), bench.batch)
-            if setting.counted == setting.flags:
-                operations[name] = flops(steps[name].compiled)
-            else:
-                lowered, *_ = lower_step(counted.method(plugin), counted.batch)
-                operations[name] = flops(lowered.compile(QUICK))
+            same = setting.counted == setting.flags
+            operations[name] = flops(steps[name].compiled) if same else count(counted, plugin)
         except UserError as error:  # a method for other networks or data
             left_out[name] = str(error)
     square = [(config.square,) * 3]
-    unit = flops(forward(AverageVelocityMap(counted.net, LinearPath()), counted.batch.x_0)[0])
-    once = forward(AverageVelocityMap(bench.net, LinearPath()), bench.batch.x_0)[1]
+    unit, once = flops(once_forward(counted)[0]), once_forward(bench)[1]
     variants = {
         "square": products(square, config.dtype),
         "own": products(setting.products, config.dtype),
@@ -241,6 +238,17 @@ def of_net(config: StepConfig, net: Net, names: list[str]) -> dict[str, Any]:
         for name, step in steps.items()
     ]
     return {"rates": rates, "rows": rows, "left_out": left_out}
+
+
+def count(bench: Bench, plugin: Plugin) -> float:
+    """Operations of a training step, by a program that is compiled and not run."""
+    lowered, *_ = lower_step(bench.method(plugin), bench.batch)
+    return flops(lowered.compile(QUICK))
+
+
+def once_forward(bench: Bench) -> tuple[Any, Callable[[], Any]]:
+    """One evaluation of the network on the batch: the program, and a call of it."""
+    return forward(AverageVelocityMap(bench.net, LinearPath()), bench.batch.x_0)
 
 
 def over_fm(rows: list[dict[str, Any]]) -> dict[str, float | None]:
