@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import attention, dispatch
 from benchmarks._steps import Step, training_step
-from benchmarks._timing import fresh_compiles, interleaved, products, rate, timed
+from benchmarks._timing import cube, fresh_compiles, interleaved, products, rate, timed
 from benchmarks.mesh import SIZES
 from benchmarks.sample import latency
 from core.cost import Bench
@@ -97,7 +97,7 @@ def step(sizes: Sizes, net: str, name: str) -> Line:
     flags, batch = sizes.transformer(net), sizes.batch(net)
     bench = sizes.bench(flags, batch)
     made, seconds = timed(lambda: training_step(bench.method(plugin), bench.batch))
-    square = [(sizes.square,) * 3]
+    square = cube(sizes.square)
     found = interleaved({"product": products(square, jnp.bfloat16), "step": made}, sizes.rounds)
     images = batch / median(found["step"])
     peak = rate(square, found["product"])
@@ -136,10 +136,11 @@ def attend(sizes: Sizes, tokens: int) -> Line:
             heads=12, batch=16384 // tokens, dtype="bfloat16", repeats=sizes.rounds, most_mib=40960
         )
     names: list[Implementation] = ["xla", "blockwise"]
-    names += ["pallas"] if attention.has_kernels() else []
+    if attention.has_kernels():
+        names.append("pallas")
     rows, failed = [], {}
     for form in (attention.jvp, attention.stopped):
-        compiled = []
+        compiled: list[Implementation] = []
         for name in names:
             try:
                 attention.measured(replace(flags, repeats=0), form, [name], tokens)
@@ -222,7 +223,7 @@ def precision(sizes: Sizes) -> Line:
         {
             "precision": name,
             "milliseconds": round(1e3 * median(found[name]), 4),
-            "tflops": round(rate([(side,) * 3], found[name]) / 1e12, 3),
+            "tflops": round(rate(cube(side), found[name]) / 1e12, 3),
             "relative_error": _error(np.asarray(call()[:top], np.float64), exact),
         }
         for name, call in programs.items()
@@ -239,12 +240,13 @@ def quotients(sizes: Sizes) -> list[Line]:
     net = flags.build(sizes.shape, 0, key=jr.key(0))
     arrays, static = eqx.partition(net, eqx.is_inexact_array)
     leaves, tree = jax.tree.flatten(arrays)
-    keys = jr.split(jr.key(1), len(leaves))
-    filled = jax.jit(
-        lambda leaves: tree.unflatten(
-            [leaf + 0.1 * jr.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
-        )
-    )(leaves)
+
+    def fill(number: int, leaf: jax.Array) -> jax.Array:
+        return leaf + 0.1 * jr.normal(jr.fold_in(jr.key(1), number), leaf.shape)
+
+    filled = tree.unflatten(
+        jax.jit(lambda given: [fill(*item) for item in enumerate(given)])(leaves)
+    )
     x, d = (jr.normal(key, sizes.shape) for key in jr.split(jr.key(2)))
 
     @partial(jax.jit, static_argnames="matmul")
@@ -278,7 +280,7 @@ def of_latency(sizes: Sizes, net: str) -> Line:
     """One sample in one evaluation, bf16."""
     flags = sizes.transformer(net)
     made = flags.build(sizes.shape, sizes.classes, key=jr.key(0))
-    flow_map = AverageVelocityMap(made, LinearPath())
+    flow_map = AverageVelocityMap(net=made, path=LinearPath())
     calls = sizes.rounds * (1 if sizes.tiny else 20)
     return {"calls": calls, "rows": latency(flow_map, sizes.shape, sizes.classes, calls)}
 

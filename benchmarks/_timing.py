@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jax.experimental.compilation_cache import compilation_cache
 
-QUICK = {"xla_backend_optimization_level": "0"}  # compiles sooner; operations are the same
+QUICK: dict[str, str | bool] = {
+    "xla_backend_optimization_level": "0"
+}  # compiles sooner; operations are the same
 
 Seconds = dict[str, list[float]]
 Sizes = Sequence[tuple[int, int, int]]
@@ -47,6 +49,11 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
+def cube(side: int) -> Sizes:
+    """The sizes of one product of square matrices."""
+    return [(side, side, side)]
+
+
 def products(sizes: Sizes, dtype: Any = jnp.float32) -> Callable[[], Any]:
     """A call that multiplies `(m, k)` by `(k, n)` for each `(m, k, n)`, as layers do it: the second
     factor is kept as `(n, k)`."""
@@ -67,7 +74,7 @@ def rate(sizes: Sizes, seconds: Sequence[float]) -> float:
 @contextmanager
 def fresh_compiles() -> Iterator[None]:
     """Within it the compilation cache on disk is neither read nor written."""
-    before = jax.config.jax_enable_compilation_cache
+    before = jax.config.read("jax_enable_compilation_cache")
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
     try:

@@ -102,7 +102,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     virtual = jax.default_backend() == "cpu"
     rows = rows_of(seconds)
     result: dict[str, Any] = {"versions": versions(), "virtual": virtual, "rows": rows}
-    table = "Scaling", COLUMNS, [dict(zip(COLUMNS, row.values(), strict=True)) for row in rows]
+    table = "Scaling", COLUMNS, [shown(row) for row in rows]
     print_table(*table)
     if virtual:
         console.print(VIRTUAL)
@@ -158,6 +158,11 @@ def rows_of(seconds: dict[Case, list[float]]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the printed table."""
+    return dict(zip(COLUMNS, row.values(), strict=True))
 
 
 def _name(case: Case) -> str:

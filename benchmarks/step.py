@@ -18,7 +18,16 @@ import jax.random as jr
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
 from benchmarks._steps import forward, lower_step, training_step
-from benchmarks._timing import QUICK, fresh_compiles, interleaved, products, rate, ratio, timed
+from benchmarks._timing import (
+    QUICK,
+    cube,
+    fresh_compiles,
+    interleaved,
+    products,
+    rate,
+    ratio,
+    timed,
+)
 from core.cost import Bench, flops
 from core.errors import UserError, require
 from core.flow_map import AverageVelocityMap
@@ -207,7 +216,7 @@ def of_net(config: StepConfig, net: Net, names: list[str]) -> dict[str, Any]:
             operations[name] = flops(steps[name].compiled) if same else count(counted, plugin)
         except UserError as error:  # a method for other networks or data
             left_out[name] = str(error)
-    square = [(config.square,) * 3]
+    square = cube(config.square)
     unit, once = flops(once_forward(counted)[0]), once_forward(bench)[1]
     variants = {
         "square": products(square, config.dtype),
@@ -248,7 +257,7 @@ def count(bench: Bench, plugin: Plugin) -> float:
 
 def once_forward(bench: Bench) -> tuple[Any, Callable[[], Any]]:
     """One evaluation of the network on the batch: the program, and a call of it."""
-    return forward(AverageVelocityMap(bench.net, LinearPath()), bench.batch.x_0)
+    return forward(AverageVelocityMap(net=bench.net, path=LinearPath()), bench.batch.x_0)
 
 
 def over_fm(rows: list[dict[str, Any]]) -> dict[str, float | None]:
