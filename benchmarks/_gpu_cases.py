@@ -244,9 +244,8 @@ def quotients(sizes: Sizes) -> list[Line]:
     def fill(number: int, leaf: jax.Array) -> jax.Array:
         return leaf + 0.1 * jr.normal(jr.fold_in(jr.key(1), number), leaf.shape)
 
-    filled = tree.unflatten(
-        jax.jit(lambda given: [fill(*item) for item in enumerate(given)])(leaves)
-    )
+    fill_all = jax.jit(lambda given: [fill(*item) for item in enumerate(given)])
+    filled = tree.unflatten(fill_all(leaves))
     x, d = (jr.normal(key, sizes.shape) for key in jr.split(jr.key(2)))
 
     @partial(jax.jit, static_argnames="matmul")

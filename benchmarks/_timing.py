@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jax.experimental.compilation_cache import compilation_cache
 
-QUICK: dict[str, str | bool] = {
-    "xla_backend_optimization_level": "0"
-}  # compiles sooner; operations are the same
+QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+"""Options of the compiler with which it is done sooner; operations are the same."""
 
 Seconds = dict[str, list[float]]
 Sizes = Sequence[tuple[int, int, int]]
@@ -74,7 +73,7 @@ def rate(sizes: Sizes, seconds: Sequence[float]) -> float:
 @contextmanager
 def fresh_compiles() -> Iterator[None]:
     """Within it the compilation cache on disk is neither read nor written."""
-    before = jax.config.read("jax_enable_compilation_cache")
+    before = jax.config.jax_enable_compilation_cache  # pyright: ignore
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
     try:
