@@ -18,8 +18,9 @@ def test_variants_take_turns_and_warm_rounds_do_not_count():
 
 
 def test_a_ratio_compares_within_a_round():
-    """A machine that slows down by 10 in the second half changes both, and not their ratio."""
-    assert ratio([2, 2, 20], [1, 1, 10]) == 2
+    """A machine that is slower in the last round changes both, and not their ratio; one that is
+    slower while the second is timed changes that round alone."""
+    assert ratio([1, 2, 30], [10, 1, 15]) == 2
     with pytest.raises(ValueError):
         ratio([1.0, 2.0], [1.0])
 
