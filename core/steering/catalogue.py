@@ -18,7 +18,7 @@ from core.steering.reward import (
     load_function,
 )
 
-NOISE = 0.1
+NOISE = 0.2
 COLOURS = ("red", "green", "blue")
 
 

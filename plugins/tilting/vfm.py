@@ -145,7 +145,7 @@ class VFM(RowPlugin):
     """The inverse problem, by the name of its reward: mask, blur or superres. Each example of the
     data is observed, so that a reward's INDEX says nothing here."""
     noise: float | None = None
-    """Standard deviation of the observation's noise; default: the reward's, 0.1."""
+    """Standard deviation of the observation's noise; default: the reward's, 0.2."""
     alpha: float = 0.5
     """Share of the pairs whose noise the adapter draws; the rest keeps ordinary sampling."""
     tau: float = 1.0

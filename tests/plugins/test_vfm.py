@@ -149,7 +149,7 @@ def around_the_exact_map():
             parts = found.net.w, found.net.b, found.net.log_std
             return losses, np.concatenate([np.asarray(part) for part in parts], axis=1)
 
-        yield slopes
+    return slopes
 
 
 def best(scale=1.0):
@@ -208,15 +208,15 @@ def predicted(alpha):
 
 @pytest.fixture(scope="module")
 def trained():
-    """`alpha -> players` after 1,000 training steps of a linear map and a linear adapter."""
-    steps, n = 1000, 2048
+    """`alpha -> players` after 1,500 training steps of a linear map and a linear adapter."""
+    steps, n = 1500, 1024
     method = method_of(LinearVelocity(jnp.zeros((25, 2, 3))))
     zeros = np.zeros(2, "f4")
     fresh = {"model": method.flow_map, "adapter": adapter_of(zeros, zeros, np.ones(2))}
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.02, steps), b2=0.99)
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.005, steps), b2=0.99)
     targets = Targets(decay=0.95)
     start, static = init_state(fresh, method.objective, optimizer, jr.key(1), targets)
-    step = make_step(static, optimizer, 0.98, targets)
+    step = make_step(static, optimizer, 0.995, targets)
 
     @jax.jit
     def train(alpha):
@@ -236,7 +236,11 @@ def law_of(players):
     return L @ np.asarray(net.w), c + L @ np.asarray(net.b), L @ np.diag(variances) @ L.T
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.8])
+SPREADS = {0.0: 0.015, 0.5: 0.01, 0.8: 0.0025}
+"""Standard deviation over five seeds of the distance below, in nats."""
+
+
+@pytest.mark.parametrize("alpha", sorted(SPREADS))
 def test_a_map_that_is_trained_with_the_adapter_turns_its_noise(alpha, trained):
     """The samples are as far from the posterior as covariances foretell: 0.347 nats where no pair
     has the adapter's noise, 0.03 where four in five have."""
@@ -246,7 +250,7 @@ def test_a_map_that_is_trained_with_the_adapter_turns_its_noise(alpha, trained):
     found = np.mean(
         [kl(gain * y + offset, covariance, m, POSTERIOR) for y, m in zip(values, right)]
     )
-    assert found == pytest.approx(predicted(alpha), abs=0.03)
+    assert found == pytest.approx(predicted(alpha), abs=4 * SPREADS[alpha])
     assert alpha < 0.8 or found < 0.05
 
 
@@ -309,7 +313,7 @@ def test_an_adapter_is_told_the_observation_in_the_shape_of_an_example():
         told = seen.told(seen.A(image))
         np.testing.assert_allclose(told[..., 0], right.reshape(4, 4), atol=1e-6)
         np.testing.assert_allclose(told[..., 1:], jnp.broadcast_to(shown, (4, 4, 1)), atol=1e-6)
-        assert seen.same(seen) and not seen.same(dataclasses.replace(seen, noise=0.2))
+        assert seen.same(seen) and not seen.same(dataclasses.replace(seen, noise=0.4))
     assert Observed.of(Brightness(), (4, 4, 1)) is None
 
 
