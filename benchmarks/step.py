@@ -52,7 +52,7 @@ COLUMNS = (
     "of the square product",
     "of the net's products",
 )
-UNIT, CLASSES = "fm", 10
+UNIT, JUMPS, CLASSES = "fm", "mf", 10
 AIM, COMPILE_AIM = 1.15, 1 / 3
 Net = Literal["mlp", "unet", "dit"]
 
@@ -95,7 +95,9 @@ class StepConfig:
     square: int = 2048
     """Side of the large product."""
     compile_depth: int = 12
-    """Blocks of a dit whose fm step is compiled once as a loop and once unrolled; 0: none is."""
+    """Blocks of a dit whose steps of fm and mf are compiled as a loop and unrolled; 0: none are."""
+    compile_width: int = 192
+    """Width of that dit."""
     out: str | None = None
     """JSON file to write; the table is written beside it as Markdown."""
     json: bool = False
@@ -145,7 +147,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         result["rows"] += measured["rows"]
     result["mf_over_fm"] = over_fm(result["rows"])
     if config.compile_depth:
-        result["compile"] = compile_times(config)
+        result["compile"] = [compile_times(config, name) for name in (UNIT, JUMPS)]
     table = "Training steps", COLUMNS, [shown(row) for row in result["rows"]]
     print_table(*table)
     lines = summary(result)
@@ -269,23 +271,24 @@ def over_fm(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def compile_times(config: StepConfig) -> dict[str, float]:
-    """Seconds until the fm step of a deep transformer is compiled, as a loop and unrolled; nothing
-    is read from the compilation cache."""
+def compile_times(config: StepConfig, name: str) -> dict[str, Any]:
+    """Seconds that the compiler takes for a step with a deep transformer, as a loop and unrolled;
+    nothing is read from the compilation cache. Tracing, the same for both, is not in them."""
     depth, seconds = config.compile_depth, {}
-    small = replace(config, batch=2, nets=("dit",), depth=depth, width=min(config.width, 64))
-    plugin = find_plugin(UNIT).preset("image")
-    for name, unroll in (("scanned", 1), ("unrolled", depth)):
-        console.print(f"compiling a dit of {depth} blocks, {name}")
-        setting = setting_of(replace(small, unroll=unroll), "dit")
+    deep = replace(config, batch=8, nets=("dit",), depth=depth, width=config.compile_width)
+    for form, unroll in (("scanned", 1), ("unrolled", depth)):
+        console.print(f"compiling {name} on a dit of {depth} blocks, {form}")
+        setting = setting_of(replace(deep, unroll=unroll), "dit")
         bench = setting.bench(setting.flags)
-        method = bench.method(plugin)
+        method = bench.method(find_plugin(name).preset("image"))
         with fresh_compiles():
             jax.clear_caches()
-            seconds[name] = timed(lambda: lower_step(method, bench.batch)[0].compile())[1]
+            seconds[form] = timed(lower_step(method, bench.batch)[0].compile)[1]
     return {
+        "plugin": name,
         "depth": depth,
-        **{name: round(value, 2) for name, value in seconds.items()},
+        "width": config.compile_width,
+        **{form: round(value, 2) for form, value in seconds.items()},
         "scanned_over_unrolled": round(seconds["scanned"] / seconds["unrolled"], 3),
     }
 
@@ -299,10 +302,10 @@ def summary(result: dict[str, Any]) -> list[str]:
     for net, rates in result["rates"].items():
         best = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in rates.items())
         lines.append(f"{net}: rates of products in GFLOP/s: {best}")
-    if "compile" in result:
-        found = result["compile"]
+    for found in result.get("compile", []):
         lines.append(
-            f"compiling fm on a dit of {found['depth']} blocks: scanned {found['scanned']} s, "
+            f"compiling {found['plugin']} on a dit of {found['depth']} blocks of width "
+            f"{found['width']}: scanned {found['scanned']} s, "
             f"unrolled {found['unrolled']} s, ratio {found['scanned_over_unrolled']} "
             f"(aim at most {COMPILE_AIM:.2f})"
         )

@@ -60,9 +60,10 @@ def test_the_same_step_is_compiled_as_a_loop_and_unrolled(monkeypatch):
             time.sleep(0.05 * self.flags.unroll)
 
     monkeypatch.setattr(step, "lower_step", lambda *given: (Program(*given),))
-    times = step.compile_times(step.StepConfig(width=8, size=4, compile_depth=3))
+    times = step.compile_times(step.StepConfig(size=4, compile_depth=3, compile_width=8), "mf")
     assert seen == [(3, 1), (3, 3)]
-    assert times["depth"] == 3 and times["scanned"] < times["unrolled"]
+    assert (times["plugin"], times["depth"], times["width"]) == ("mf", 3, 8)
+    assert times["scanned"] < times["unrolled"]
     assert times["scanned_over_unrolled"] == pytest.approx(
         times["scanned"] / times["unrolled"], abs=0.1
     )
