@@ -1,8 +1,10 @@
 """What the benchmarks share: variants timed in turn, rates of matrix products, compile times."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from statistics import median, quantiles
 from typing import Any
 
@@ -55,19 +57,35 @@ def cube(side: int) -> Sizes:
 
 def products(sizes: Sizes, dtype: Any = jnp.float32) -> Callable[[], Any]:
     """A call that multiplies `(m, k)` by `(k, n)` for each `(m, k, n)`, as layers do it: the second
-    factor is kept as `(n, k)`."""
+    factor is kept as `(n, k)`. Each product is taken `repeats` times within one program, so that
+    small ones are not measured by the time that a call takes."""
     a_keys, b_keys = jr.split(jr.key(0), len(sizes)), jr.split(jr.key(1), len(sizes))
     pairs = [
         (jr.normal(a_key, (m, k), dtype), jr.normal(b_key, (n, k), dtype))
         for (m, k, n), a_key, b_key in zip(sizes, a_keys, b_keys)
     ]
-    program = jax.jit(lambda a, b: jax.lax.dot_general(a, b, (((1,), (1,)), ((), ()))))
-    return lambda: [program(a, b) for a, b in pairs]
+
+    @partial(jax.jit, static_argnames="times")
+    def program(a: jax.Array, b: jax.Array, times: int) -> jax.Array:
+        def again(_: Any, c: jax.Array) -> jax.Array:
+            same = b + 0 * c[0, 0]  # each product waits for the one before
+            return jax.lax.dot_general(a, same, (((1,), (1,)), ((), ())))
+
+        return jax.lax.fori_loop(0, times, again, jnp.zeros((a.shape[0], b.shape[0]), dtype))
+
+    return lambda: [
+        program(a, b, repeats(*size)) for size, (a, b) in zip(sizes, pairs, strict=True)
+    ]
+
+
+def repeats(m: int, k: int, n: int) -> int:
+    """How often a product of these sizes is taken in one call: a billion operations or more."""
+    return math.ceil(1e9 / (2.0 * m * k * n))
 
 
 def rate(sizes: Sizes, seconds: Sequence[float]) -> float:
     """Operations a second of the quickest call of `products(sizes)`."""
-    return sum(2.0 * m * k * n for m, k, n in sizes) / min(seconds)
+    return sum(2.0 * m * k * n * repeats(m, k, n) for m, k, n in sizes) / min(seconds)
 
 
 @contextmanager

@@ -2,10 +2,19 @@
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
-from benchmarks._timing import fresh_compiles, interleaved, products, quartiles, rate, ratio
+from benchmarks._timing import (
+    fresh_compiles,
+    interleaved,
+    products,
+    quartiles,
+    rate,
+    ratio,
+    repeats,
+)
 
 
 def test_variants_take_turns_and_warm_rounds_do_not_count():
@@ -32,11 +41,16 @@ def test_quartiles_of_one_value_are_that_value():
 
 
 def test_products_are_what_layers_compute():
-    sizes = [(3, 4, 5), (6, 7, 8)]
+    sizes = [(30, 400, 500), (600, 70, 80)]
     found = products(sizes)()
-    assert [x.shape for x in found] == [(3, 5), (6, 8)]
+    assert [x.shape for x in found] == [(30, 500), (600, 80)]
+    shapes = (30, 400), (500, 400)
+    a, b = (jr.normal(jr.split(jr.key(i))[0], shape) for i, shape in enumerate(shapes))
+    np.testing.assert_allclose(found[0], a @ b.T, atol=1e-3)
     assert [x.dtype for x in products(sizes, jnp.bfloat16)()] == [jnp.bfloat16] * 2
-    assert rate(sizes, [2.0, 0.5, 4.0]) == 2 * (3 * 4 * 5 + 6 * 7 * 8) / 0.5
+    assert [repeats(*size) for size in sizes] == [84, 149]
+    operations = 2 * (84 * 30 * 400 * 500 + 149 * 600 * 70 * 80)
+    assert rate(sizes, [2.0, 0.5, 4.0]) == operations / 0.5 > 2e9
 
 
 def test_nothing_is_read_from_the_compilation_cache_within_fresh_compiles():
