@@ -31,6 +31,8 @@ from tests.apps.conftest import POINTS, ROOT
 from tests.apps.test_apps import run
 from tests.nets.randomised import noise, randomised
 
+pytestmark = pytest.mark.slow
+
 DIGITS = [
     "--plugin", "imf", "--plugin.head", "--data", "digits",
     "--net", "dit", "--net.width", "8", "--net.depth", "1", "--net.heads", "2", "--net.patch", "4",
@@ -270,7 +272,6 @@ def test_a_program_for_other_machines_is_not_checked(points, tmp_path, capsys):
     assert status == 0 and "equal" not in result and "not checked" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_guidance_that_was_not_learned_and_every_exportable_sampler(points, tmp_path):
     for sampler, nfe in (
         ("gamma", 2),
@@ -290,7 +291,6 @@ def test_guidance_that_was_not_learned_and_every_exportable_sampler(points, tmp_
     assert "np.full(n, 3.0" in (folder / "export" / "example.py").read_text()
 
 
-@pytest.mark.slow
 def test_the_whole_command(run_app, points, tmp_path):
     done = run_app("export", "--run", points.run, "--out", tmp_path / "out")
     assert done.returncode == 0 and "largest difference" in done.stderr and done.stdout == ""
