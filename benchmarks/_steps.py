@@ -12,7 +12,6 @@ import jax.random as jr
 
 from core.cost import temporary
 from core.data.dataset import Dataset
-from core.flow_map import FlowMap
 from core.objective import Batch
 from core.plugin import Method
 from core.train.build import build
@@ -84,18 +83,6 @@ def lower_step(
     state = jax.tree.map(jnp.copy, state)  # donated: the method's own arrays stay
     rest = arrays, batch
     return jax.jit(run, donate_argnums=0).lower(state, *rest), state, rest
-
-
-def forward(flow_map: FlowMap, x: jax.Array) -> tuple[Any, Callable[[], Any]]:
-    """One evaluation of a map on a batch: the compiled program and a call of it."""
-    arrays, static = eqx.partition(flow_map, eqx.is_array)
-
-    def run(arrays, x):
-        times = jnp.full(len(x), 0.7), jnp.full(len(x), 0.2)
-        return jax.vmap(eqx.combine(arrays, static).average_velocity)(x, *times)
-
-    compiled = jax.jit(run).lower(arrays, x).compile()
-    return compiled, lambda: compiled(arrays, x)
 
 
 def dispatches(config: TrainConfig, data: Dataset | None = None) -> Iterator[Dispatch]:

@@ -17,7 +17,7 @@ import jax.random as jr
 
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
-from benchmarks._steps import forward, lower_step, training_step
+from benchmarks._steps import lower_step, training_step
 from benchmarks._timing import (
     QUICK,
     cube,
@@ -28,7 +28,7 @@ from benchmarks._timing import (
     ratio,
     timed,
 )
-from core.cost import Bench, flops
+from core.cost import Bench, compiled, flops, one_forward
 from core.errors import UserError, require
 from core.flow_map import AverageVelocityMap
 from core.nets import DiTConfig, MLPConfig, UNetConfig
@@ -106,7 +106,8 @@ class StepConfig:
     def __post_init__(self):
         least = min(self.width, self.depth, self.channels, self.size, self.batch, self.points)
         require(
-            min(least, self.rounds, self.square, self.unroll) >= 1 and self.compile_depth >= 0,
+            min(least, self.rounds, self.square, self.unroll, self.compile_width) >= 1
+            and self.compile_depth >= 0,
             "sizes and --rounds must be at least 1, --compile-depth at least 0",
         )
 
@@ -259,7 +260,8 @@ def count(bench: Bench, plugin: Plugin) -> float:
 
 def once_forward(bench: Bench) -> tuple[Any, Callable[[], Any]]:
     """One evaluation of the network on the batch: the program, and a call of it."""
-    return forward(AverageVelocityMap(net=bench.net, path=LinearPath()), bench.batch.x_0)
+    flow_map = AverageVelocityMap(net=bench.net, path=LinearPath())
+    return compiled(one_forward, flow_map, bench.batch.x_0)
 
 
 def over_fm(rows: list[dict[str, Any]]) -> dict[str, float | None]:

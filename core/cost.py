@@ -86,7 +86,7 @@ class Bench:
         )
 
     def _measure(self, method: Method, objectives: list[Objective]) -> Cost:
-        unit = _compile(_forward, method.flow_map, self.batch.x_0)
+        unit = compiled(one_forward, method.flow_map, self.batch.x_0)
         programs = [self._program(method, objective) for objective in objectives]
         operations, seconds, memory = 0.0, 0.0, 0
         forward = min(_seconds(unit) for _ in range(self.repeats))
@@ -101,17 +101,18 @@ class Bench:
         players = {"model": method.flow_map, **method.players}
         step = jnp.zeros((), jnp.int32)
         objective = objective or method.objective
-        return _compile(_loss_and_gradient, players, objective, self.batch, jr.key(1), step)
+        return compiled(_loss_and_gradient, players, objective, self.batch, jr.key(1), step)
 
 
-def _compile(f: Callable, *args: Any) -> Program:
+def compiled(f: Callable, *args: Any) -> Program:
     """The compiled program and a call of it; arrays are arguments, never constants."""
     arrays, static = eqx.partition(args, eqx.is_array)
-    compiled = jax.jit(lambda given: f(*eqx.combine(given, static))).lower(arrays).compile()
-    return compiled, lambda: jax.block_until_ready(compiled(arrays))
+    program = jax.jit(lambda given: f(*eqx.combine(given, static))).lower(arrays).compile()
+    return program, lambda: jax.block_until_ready(program(arrays))
 
 
-def _forward(flow_map: FlowMap, x: jax.Array) -> jax.Array:
+def one_forward(flow_map: FlowMap, x: jax.Array) -> jax.Array:
+    """One evaluation of a map on a batch."""
     times = jnp.full(len(x), 0.7), jnp.full(len(x), 0.2)
     return jax.vmap(flow_map.average_velocity)(x, *times)
 

@@ -97,9 +97,11 @@ def _class(argument: str, scene: Scene) -> Reward:
 def _mask(argument: str, scene: Scene) -> Reward:
     """Likelihood of the left half of an example (of a point, the first half of its coordinates)."""
     example, noise = _observed(argument, scene, "mask")
-    width = example.shape[-2] if example.ndim == 3 else example.size + 1  # the middle one is seen
-    left = jnp.arange(width) < width // 2
-    left = left[None, :, None] if example.ndim == 3 else left[:-1]
+    if example.ndim == 3:
+        width = example.shape[1]
+        left = (jnp.arange(width) < width // 2)[None, :, None]
+    else:  # of an odd number the middle one is seen
+        left = jnp.arange(example.size) < (example.size + 1) // 2
     return Target(example, jnp.broadcast_to(left, example.shape) * 1.0, noise)
 
 

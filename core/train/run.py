@@ -9,7 +9,7 @@ summary.json    the closing table
 
 import dataclasses
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError, require
@@ -70,17 +70,19 @@ def _write(config: RunConfig, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run: its configuration, its data and method, and the averaged map of a step.
-
-    `players` has all averaged networks by name; the map is "model".
-    """
+    """A trained run: its configuration, its data and method, and the averaged networks of a step,
+    `players`, by name."""
 
     folder: Path
     config: TrainConfig
     built: Built
-    flow_map: FlowMap
     step: int
-    players: Players = field(default_factory=dict)
+    players: Players
+
+    @property
+    def flow_map(self) -> FlowMap:
+        """The averaged map."""
+        return self.players["model"]
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -208,4 +210,4 @@ def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
     built = build(config, open_teacher(config), train=False)
     players = restored(config, built, checkpoints, step)
     checkpoints.close()
-    return Run(folder, config, built, players["model"], step, players)
+    return Run(folder, config, built, step, players)
