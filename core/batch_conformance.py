@@ -47,35 +47,38 @@ def batch_scores(
     whole = len(batch.x_0) // parts * parts
     small = jax.tree.map(lambda a: a[:whole].reshape(parts, -1, *a.shape[1:]), batch)
     known = {"model": model, **method.players}
-    start = {name: jnp.zeros(NUM_BUMPS) for name in known}
-
-    def at(psi: dict[str, Array]) -> Players:
-        return {name: _settled(player, model, psi[name]) for name, player in known.items()}
-
-    @eqx.filter_jit
-    def gradient(piece: Batch, key: Key[Array, ""]) -> dict[str, Array]:
-        key_first, key_then = jr.split(key)
-        step, players = jnp.zeros((), jnp.int32), at(start)
-        carry = objective.init(players)
-        if jax.tree.leaves(carry):
-            first, piece = (jax.tree.map(lambda a: a[half::2], piece) for half in (0, 1))
-            carry = objective(players, frozen(players), carry, first, key_first, step)[1]
-
-        def loss(psi: dict[str, Array]) -> Array:
-            players = at(psi)
-            losses, _, _ = objective(players, frozen(players), carry, piece, key_then, step)
-            return sum(losses.values(), start=jnp.zeros(()))
-
-        return jax.grad(loss)(start)
-
     keys = jr.split(jr.fold_in(key, 99), parts)
     pieces = [jax.tree.map(lambda a: a[i], small) for i in range(parts)]
-    found = [gradient(p, k) for p, k in zip(pieces, keys)]
+    found = [_gradient(objective, known, p, k) for p, k in zip(pieces, keys)]
     return {
         name: largest_score(np.stack([np.asarray(one[name]) for one in found]))
         for name, player in known.items()
         if isinstance(player, FlowMap | Discriminator)
     }
+
+
+@eqx.filter_jit
+def _gradient(
+    objective: Objective, known: Players, piece: Batch, key: Key[Array, ""]
+) -> dict[str, Float[Array, " count"]]:
+    """The gradient of all losses with respect to the perturbations of their players, at zero."""
+    start = {name: jnp.zeros(NUM_BUMPS) for name in known}
+
+    def at(psi: dict[str, Array]) -> Players:
+        return {name: _settled(known[name], known["model"], psi[name]) for name in known}
+
+    key_first, key_then = jr.split(key)
+    step, players = jnp.zeros((), jnp.int32), at(start)
+    carry = objective.init(players)
+    if jax.tree.leaves(carry):
+        first, piece = (jax.tree.map(lambda a: a[half::2], piece) for half in (0, 1))
+        carry = objective(players, frozen(players), carry, first, key_first, step)[1]
+
+    def loss(psi: dict[str, Array]) -> Array:
+        losses, _, _ = objective(at(psi), frozen(at(psi)), carry, piece, key_then, step)
+        return sum(losses.values(), start=jnp.zeros(()))
+
+    return jax.grad(loss)(start)
 
 
 def _settled(player: Any, model: FlowMap, psi: Float[Array, " count"]) -> Any:

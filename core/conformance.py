@@ -130,10 +130,8 @@ def _check_method(
     models = [Flipped(exact=exact, flip=jnp.asarray(flip), path=exact.path) for flip in (0.0, 1.0)]
     players = list(method.players)
     if not isinstance(objective, RowObjective):
-        scores = [
-            batch_scores(objective, method, model, batch, key)
-            for model in (*models, shifted(exact))
-        ]
+        probes = shifted(models[0], 0.0), shifted(models[1], 0.0), shifted(models[0])
+        scores = [batch_scores(objective, method, probe, batch, key) for probe in probes]
         return batch_checks(name, method, scores)
     checks, batch = [], objective.weighed(batch)
     for index, kind in enumerate(objective.kinds):
@@ -154,13 +152,20 @@ def _check_method(
                 term,
                 model,
                 dict.fromkeys(players, model),
-                *(objective.guided(kind, model, rows) for rows in (made, marginal)),
+                *(_guided(objective, kind, model, rows) for rows in (made, marginal)),
             )
             for model in models
         )
         checks.append(Check(f"{name}: {kind.name} residual", "P0", p0, P0_BOUND, p0_flipped))
         checks.append(Check(f"{name}: {kind.name} update", "E0", e0, E0_BOUND, e0_flipped))
     return checks
+
+
+def _guided(objective: RowObjective, kind: Rows, model: FlowMap, rows: Row) -> Row:
+    """The rows as the objective guides them, by one program for all models."""
+    if objective.guide is None:
+        return rows
+    return eqx.filter_jit(type(objective).guided)(objective, kind, model, rows)
 
 
 def _check_order(
@@ -283,17 +288,16 @@ def _sizes_and_gradients(
     gradient of `factor |R|^2 / 2` with respect to the perturbations at zero, with the sampled
     one."""
 
-    def parts(player: FlowMap, row: Row) -> tuple[Array, ...]:
-        players = {"model": player, **others}
-        return term.residuals(players, {k: frozen(p) for k, p in players.items()}, row)["model"]
-
-    def size(row: Row) -> Array:
-        return jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in parts(model, row)]))
-
-    def loss(psi: Array, row: Row) -> Array:
+    def loss(psi: Array, row: Row) -> tuple[Array, Array]:
         probe = Probe(exact=model, psi=psi, path=model.path)
-        squares = sum((jnp.sum(part**2) for part in parts(probe, row)), start=jnp.zeros(()))
-        return row.factor * squares / 2
+        players = {"model": probe, **others}
+        parts = term.residuals(players, {k: frozen(p) for k, p in players.items()}, row)["model"]
+        squares = sum((jnp.sum(part**2) for part in parts), start=jnp.zeros(()))
+        return row.factor * squares / 2, jnp.max(jnp.stack([jnp.abs(part).max() for part in parts]))
 
-    start = jnp.zeros(NUM_BUMPS)
-    return jax.vmap(size)(marginal), jax.vmap(lambda row: jax.grad(loss)(start, row))(made)
+    # One program for both: it is compiled for longer than it runs.
+    n = len(made.s)
+    rows = jax.tree.map(lambda *both: jnp.concatenate(both), marginal, made)
+    both = jax.vmap(lambda row: jax.grad(loss, has_aux=True)(jnp.zeros(NUM_BUMPS), row))
+    gradients, sizes = both(rows)
+    return sizes[:n], gradients[n:]
