@@ -15,7 +15,15 @@ import numpy as np
 
 from benchmarks import attention, dispatch
 from benchmarks._steps import Step, training_step
-from benchmarks._timing import cube, fresh_compiles, interleaved, products, rate, timed
+from benchmarks._timing import (
+    cube,
+    fresh_compiles,
+    interleaved,
+    products,
+    rate,
+    timed,
+    utilisation,
+)
 from benchmarks.mesh import SIZES
 from benchmarks.sample import latency
 from core.cost import Bench
@@ -100,7 +108,8 @@ def step(sizes: Sizes, net: str, name: str) -> Line:
     square = cube(sizes.square)
     found = interleaved({"product": products(square, jnp.bfloat16), "step": made}, sizes.rounds)
     images = batch / median(found["step"])
-    peak = rate(square, found["product"])
+    operations = fpe * sizes.operations(flags) * batch
+    used = utilisation(operations, found["step"], square, found["product"])
     return {
         "parameters": made.parameters,
         "batch": batch,
@@ -108,8 +117,8 @@ def step(sizes: Sizes, net: str, name: str) -> Line:
         "forward_gflop": sizes.operations(flags) / 1e9,
         "images_per_second": round(images, 2),
         "seconds_per_kimg": round(1000 / images, 4),
-        "product_tflops": round(peak / 1e12, 2),
-        "utilisation": round(fpe * sizes.operations(flags) * images / peak, 4),
+        "product_tflops": round(rate(square, found["product"]) / 1e12, 2),
+        "utilisation": round(used, 4),
         "compile_seconds": round(seconds, 2),
         **memory(made),
     }

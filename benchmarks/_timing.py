@@ -84,8 +84,21 @@ def repeats(m: int, k: int, n: int) -> int:
 
 
 def rate(sizes: Sizes, seconds: Sequence[float]) -> float:
-    """Operations a second of the quickest call of `products(sizes)`."""
-    return sum(2.0 * m * k * n * repeats(m, k, n) for m, k, n in sizes) / min(seconds)
+    """Operations a second of `products(sizes)`, by the median of its calls."""
+    return _work(sizes) / median(seconds)
+
+
+def utilisation(
+    operations: float, seconds: Sequence[float], sizes: Sizes, own: Sequence[float]
+) -> float:
+    """The rate of a program of so many operations over that of `products(sizes)`, which took `own`:
+    the median over rounds, in each of which both were timed, so that what slows the machine down
+    for a while slows both."""
+    return operations / _work(sizes) * ratio(own, seconds)
+
+
+def _work(sizes: Sizes) -> float:
+    return sum(2.0 * m * k * n * repeats(m, k, n) for m, k, n in sizes)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from benchmarks._timing import (
     rate,
     ratio,
     timed,
+    utilisation,
 )
 from core.cost import Bench, compiled, flops, one_forward
 from core.errors import UserError, require
@@ -64,8 +65,8 @@ class StepConfig:
     In each round come, one after the other: matrix products, a forward pass, a step of every
     method. Times are medians, ratios medians over rounds; a forward pass is the unit (FPE) of
     operations and of time. Memory is what a step needs beside its state. Utilisation is the
-    operations a second over the best rate of a matrix product in the same run: of a large square
-    one, and of products of the network's own sizes.
+    operations a second over those of matrix products in the same round: of a large square one, and
+    of products of the network's own sizes.
     """
 
     plugins: tuple[str, ...] = ("fm", "mf", "imf", "lsd", "shortcut", "ct")
@@ -219,18 +220,11 @@ def of_net(config: StepConfig, net: Net, names: list[str]) -> dict[str, Any]:
             operations[name] = flops(steps[name].compiled) if same else count(counted, plugin)
         except UserError as error:  # a method for other networks or data
             left_out[name] = str(error)
-    square = cube(config.square)
+    sizes = {"square": cube(config.square), "own": setting.products}
     unit, once = flops(once_forward(counted)[0]), once_forward(bench)[1]
-    variants = {
-        "square": products(square, config.dtype),
-        "own": products(setting.products, config.dtype),
-        "forward": once,
-    }
-    seconds = interleaved({**variants, **steps}, config.rounds)
-    rates = {
-        "square": rate(square, seconds["square"]),
-        "own": rate(setting.products, seconds["own"]),
-    }
+    calls = {which: products(size, config.dtype) for which, size in sizes.items()}
+    seconds = interleaved({**calls, "forward": once, **steps}, config.rounds)
+    rates = {which: rate(size, seconds[which]) for which, size in sizes.items()}
     rows = [
         {
             "net": net,
@@ -243,8 +237,8 @@ def of_net(config: StepConfig, net: Net, names: list[str]) -> dict[str, Any]:
             "operations_over_fm": _round(operations[name] / operations[UNIT]),
             "time_over_fm": round(ratio(seconds[name], seconds[UNIT]), 3),
             "utilisation": {
-                which: _round(operations[name] / median(seconds[name]) / best)
-                for which, best in rates.items()
+                which: _round(utilisation(operations[name], seconds[name], size, seconds[which]))
+                for which, size in sizes.items()
             },
         }
         for name, step in steps.items()
@@ -302,8 +296,8 @@ def summary(result: dict[str, Any]) -> list[str]:
         for net, value in result["mf_over_fm"].items()
     ]
     for net, rates in result["rates"].items():
-        best = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in rates.items())
-        lines.append(f"{net}: rates of products in GFLOP/s: {best}")
+        found = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in rates.items())
+        lines.append(f"{net}: rates of products in GFLOP/s: {found}")
     for found in result.get("compile", []):
         lines.append(
             f"compiling {found['plugin']} on a dit of {found['depth']} blocks of width "

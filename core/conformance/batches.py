@@ -9,12 +9,12 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from core.checks import E0_BOUND, Check, largest_score
+from core.conformance.checks import E0_BOUND, Check, largest_score
+from core.conformance.probes import NUM_BUMPS, Probe
 from core.flow_map import FlowMap
 from core.nets.discriminator import Discriminator
 from core.objective import Batch, Objective, Players
 from core.plugin import Method
-from core.probes import NUM_BUMPS, Probe
 from core.teacher import frozen
 
 

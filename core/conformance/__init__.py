@@ -41,8 +41,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from core.batch_conformance import batch_checks, batch_scores
-from core.checks import E0_BOUND, Check, largest_score
+from core.conformance.batches import batch_checks, batch_scores
+from core.conformance.checks import E0_BOUND, Check, largest_score
+from core.conformance.probes import NUM_BUMPS, Flipped, NoNetwork, Probe, shifted
 from core.flow_map import FlowMap
 from core.objective import Batch, GroupTerm, Rows, Term
 from core.oracle import (
@@ -56,7 +57,6 @@ from core.oracle import (
 from core.oracle.map import posterior
 from core.path import Path
 from core.plugin import Method, Plugin, Task
-from core.probes import NUM_BUMPS, Flipped, NoNetwork, Probe, shifted
 from core.row import Row
 from core.row_objective import RowObjective
 from core.teacher import MapTeacher, frozen
