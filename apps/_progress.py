@@ -1,6 +1,8 @@
 """Progress of long work on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from rich.progress import (
@@ -74,3 +76,17 @@ class Meter:
         passed = time.monotonic() - self._began
         rest = passed * (self._total - self._done) / max(self._done - self._first, 1)
         return f"{int(rest) // 60}:{int(rest) % 60:02d}"
+
+
+@contextmanager
+def if_long(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of `(done, of)` whose meter is there from its first call on, if there is one."""
+    with ExitStack() as stack:
+        meters: list[Meter] = []
+
+        def to(done: int, total: int) -> None:
+            if not meters:
+                meters.append(stack.enter_context(Meter(what, total)))
+            meters[0].to(done)
+
+        yield to

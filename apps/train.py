@@ -8,7 +8,7 @@ from typing import Any
 from apps._dry_run import describe, dry_run
 from apps._loop import Loop
 from apps._main import join, launch
-from apps._progress import Meter
+from apps._progress import Meter, if_long
 from apps._table import console, print_table
 from core.evaluation import evaluate_map, floor_row
 from core.gallery import sample_picture
@@ -28,7 +28,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     """Trains, or goes on with an interrupted run, and ends with pictures and a table."""
     config = parse(argv)
     join(config.cluster)
-    built = build_run(config)
+    with if_long("pairs of the teacher") as progress:
+        built = build_run(config, progress)
     if config.dry_run:
         return dry_run(config, built)
     preflight(config, built)

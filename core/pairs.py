@@ -14,6 +14,7 @@ from jaxtyping import Array, Key
 from core.condition import Condition
 from core.data.dataset import Dataset
 from core.errors import require
+from core.plugin import Progress
 from core.row_plugin import RowPlugin, needed
 from core.solve import Adaptive, Fixed
 from core.teacher import Teacher
@@ -41,19 +42,34 @@ class PairsPlugin(RowPlugin):
         super().__post_init__()
         require(0 <= self.discard < 1, f"--plugin.discard must be in [0, 1), got {self.discard}")
 
-    def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
+    def dataset(
+        self,
+        data: Dataset,
+        teacher: Teacher | None,
+        *,
+        key: Key[Array, ""],
+        progress: Progress | None = None,
+    ) -> Dataset:
         method = Fixed(self.solver, self.solver_steps)
-        pairs = teacher_pairs(data, needed(teacher, self.name), self.pairs, method, key=key)
+        taught = needed(teacher, self.name)
+        pairs = teacher_pairs(data, taught, self.pairs, method, key=key, progress=progress)
         return nearest_pairs(pairs, 1 - self.discard)
 
 
 def teacher_pairs(
-    data: Dataset, teacher: Teacher, count: int, method: Fixed | Adaptive, *, key: Key[Array, ""]
+    data: Dataset,
+    teacher: Teacher,
+    count: int,
+    method: Fixed | Adaptive,
+    *,
+    key: Key[Array, ""],
+    progress: Progress | None = None,
 ) -> Dataset:
     """`count` examples `x_0 = F_teacher(x_T)` with the noise they came from, as a data set.
 
     The start is `sigma(t_max) z`; labels are drawn from those of the data. The examples are network
-    values (`levels` is None). The same key gives the same pairs.
+    values (`levels` is None). The same key gives the same pairs. `progress(done, of)` is called as
+    they are made.
     """
     key_label, key_noise = jr.split(key)
     labels = None
@@ -68,6 +84,8 @@ def teacher_pairs(
         x_0, z = _solve_chunk(teacher, keys, label, data.shape, method)
         ends.append(np.asarray(x_0))
         noises.append(np.asarray(z))
+        if progress is not None:
+            progress(min(start + CHUNK, count), count)
     return dataclasses.replace(
         data,
         examples=np.concatenate(ends)[:count],

@@ -8,6 +8,7 @@ import abc
 import dataclasses
 import difflib
 import importlib
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -24,6 +25,9 @@ from core.row_objective import RowObjective
 from core.teacher import Teacher
 
 GROUP = "portolan.plugins"
+
+Progress = Callable[[int, int], None]
+"""Is told `(done, of)` while something long is made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +131,17 @@ class Plugin(abc.ABC):
         """The network's flags with what the method needs of them, guidance as an input for one."""
         return flags
 
-    def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
-        """What the method trains on: the data, or what a teacher makes of them beforehand."""
-        del teacher, key
+    def dataset(
+        self,
+        data: Dataset,
+        teacher: Teacher | None,
+        *,
+        key: Key[Array, ""],
+        progress: Progress | None = None,
+    ) -> Dataset:
+        """What the method trains on: the data, or what a teacher makes of them beforehand, which
+        tells `progress` how many examples of how many are done."""
+        del teacher, key, progress
         return data
 
     @classmethod

@@ -45,6 +45,15 @@ def test_reflow_trains_on_as_many_pairs_as_asked_for():
     assert len(made) == 30 and made.noise is not None and made.labels is None
 
 
+def test_the_making_of_pairs_tells_how_far_it_is():
+    told = []
+    data = DATA["checkerboard"](n=64).load()
+    teacher = MapTeacher(OracleMap(problem=PROBLEM, path=TrigPath()))
+    flags = Reflow(pairs=1100, solver="euler", solver_steps=1)
+    flags.dataset(data, teacher, key=jr.key(0), progress=lambda *given: told.append(given))
+    assert told == [(1024, 1100), (1100, 1100)]
+
+
 def test_the_farthest_pairs_are_left_out():
     _, _, made = pairs(40)
     kept = nearest_pairs(made, 0.75)

@@ -14,7 +14,7 @@ from core.errors import UserError
 from core.flow_map import FlowMap
 from core.objective import Objective, Players
 from core.path import PATHS, Path
-from core.plugin import Method, Task
+from core.plugin import Method, Progress, Task
 from core.teacher import MapTeacher, Teacher
 from core.train.config import TrainConfig
 from core.train.state import Target
@@ -84,12 +84,14 @@ def build(
     *,
     start: FlowMap | None = None,
     train: bool = True,
+    progress: Progress | None = None,
 ) -> Built:
     """Loads the data (or takes `data`) and builds the method of a configuration.
 
     `start` gives its weights to the map; without it the seed fixes the initialisation, or the
     teacher's weights are taken where the method starts from them. Without `train` no pairs are made
-    by a teacher, since nothing will be trained. Raises `UserError` for what does not fit together.
+    by a teacher, since nothing will be trained; `progress` is told how many are. Raises `UserError`
+    for what does not fit together.
     """
     dataset = config.data_flags.load() if data is None else data
     task = Task(dataset.shape, dataset.kind, dataset.num_classes, config.steps, dataset)
@@ -103,7 +105,8 @@ def build(
     training = dataset
     if train:
         key_pairs = jr.fold_in(jr.key(config.seed), 2)
-        training = config.plugin_flags.dataset(dataset, teacher, key=key_pairs)
+        make = config.plugin_flags.dataset
+        training = make(dataset, teacher, key=key_pairs, progress=progress)
     return Built(dataset, training, path, task, method)
 
 

@@ -18,7 +18,7 @@ from core.flow_map import FlowMap
 from core.objective import Players
 from core.oracle import OracleMap
 from core.path import PATHS
-from core.plugin import find_plugin
+from core.plugin import Progress, find_plugin
 from core.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher
 from core.train import processes, toml
 from core.train.build import Built, build
@@ -151,9 +151,10 @@ def takes_guidance(config: TrainConfig) -> bool:
     return bool(getattr(config.net_flags, "guidance", False))
 
 
-def build_run(config: TrainConfig) -> Built:
-    """The objects of a run that is to be trained, its teacher and its start opened."""
-    return build(config, open_teacher(config), start=open_start(config))
+def build_run(config: TrainConfig, progress: Progress | None = None) -> Built:
+    """The objects of a run that is to be trained, its teacher and its start opened; `progress` is
+    told what a teacher makes beforehand."""
+    return build(config, open_teacher(config), start=open_start(config), progress=progress)
 
 
 def open_start(config: TrainConfig) -> FlowMap | None:

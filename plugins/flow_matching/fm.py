@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 
 from core.data.dataset import Dataset
 from core.objective import FlowMatching, Term
-from core.plugin import register
+from core.plugin import Progress, register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 
@@ -37,7 +37,14 @@ class VelocityPlugin(RowPlugin):
         return FlowMatching(), FlowMatching()
 
     @abc.abstractmethod
-    def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
+    def dataset(
+        self,
+        data: Dataset,
+        teacher: Teacher | None,
+        *,
+        key: Key[Array, ""],
+        progress: Progress | None = None,
+    ) -> Dataset:
         """What is trained on."""
 
 
@@ -50,6 +57,13 @@ class FM(VelocityPlugin):
     supervision: ClassVar[str] = "sampled pair"
     source: ClassVar[str] = "arXiv 2210.02747"
 
-    def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
-        del teacher, key
+    def dataset(
+        self,
+        data: Dataset,
+        teacher: Teacher | None,
+        *,
+        key: Key[Array, ""],
+        progress: Progress | None = None,
+    ) -> Dataset:
+        del teacher, key, progress
         return data

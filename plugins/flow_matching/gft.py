@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 
 from core.data.dataset import Dataset
 from core.guidance import GuidanceConfig
-from core.plugin import register
+from core.plugin import Progress, register
 from core.teacher import Teacher
 from plugins.flow_matching.fm import VelocityPlugin
 
@@ -31,6 +31,13 @@ class GFT(VelocityPlugin):
 
     guidance: GuidanceConfig = GuidanceConfig(most=20.0, tilt=2.0, own=0.0, even=True)
 
-    def dataset(self, data: Dataset, teacher: Teacher | None, *, key: Key[Array, ""]) -> Dataset:
-        del teacher, key
+    def dataset(
+        self,
+        data: Dataset,
+        teacher: Teacher | None,
+        *,
+        key: Key[Array, ""],
+        progress: Progress | None = None,
+    ) -> Dataset:
+        del teacher, key, progress
         return data
