@@ -68,6 +68,8 @@ def test_the_direction_is_the_difference_of_scores(path, x64):
     gap = path.sigma(tau) ** 2 / path.alpha(tau) * (score[0] - score[1])
     scale = jnp.mean(jnp.abs(x - data.x_0_mean(path, x_tau, tau)))
     np.testing.assert_allclose(delta, gap / scale, rtol=1e-9)
+    plain = direction(path, x, x_tau, tau, v_fake, v_real, normalise=False)
+    np.testing.assert_allclose(plain, gap, rtol=1e-9)
 
 
 def matching(fake, teacher, every=1, wait=0, levels=(0.02, 0.98)):
