@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from core.pictures import curve_plot, density_plot, image_grid, points_plot
+from core.pictures import curve_plot, density_plot, image_grid, points_plot, reward_plot
 from core.pictures._axes import log_x
 
 
@@ -165,3 +165,23 @@ def test_ticks_whose_labels_would_run_into_each_other_are_left_out():
     ax = Figure().add_subplot()
     log_x(ax, np.array([1.0, 2.0, 2.1, 4.0, np.nan, 7.9, 8.0]))
     assert ax.get_xticks().tolist() == [1.0, 2.0, 4.0, 7.9]
+
+
+@pytest.mark.parametrize(
+    "means, shown", [([0.38], True), ([0.38, 0.39, 0.4], False), ([0.35, 0.37, 0.4], True)]
+)
+def test_the_prior_is_a_level_unless_it_presses_several_methods(
+    tmp_path, monkeypatch, means, shown
+):
+    figures = []
+
+    def keep(figure, path):
+        figures.append(figure)
+        return path
+
+    monkeypatch.setattr("core.pictures.steering.save", keep)
+    rows = [{"method": str(m), "mean": m, "evaluations": 100, "exact": True} for m in means]
+    reward_plot([{"mean": 0.3}, *rows], tmp_path / "reward.png")
+    low, high = figures[0].axes[0].get_ylim()
+    assert (low < 0.3 < high) == shown and low < min(means) <= max(means) < high
+    assert "prior (0.3)" in [text.get_text() for text in figures[0].axes[0].get_legend().texts]

@@ -16,8 +16,8 @@ _MARKERS = "oosDv^<>"
 def reward_plot(rows: Sequence[Mapping[str, Any]], path: File, title: str = "") -> Path:
     """The mean reward of each method, with its standard error, against its evaluations.
 
-    The prior is a level, where it is not far off. Methods whose samples have the tilted law are
-    filled, searches are hollow.
+    The prior is a level, where that does not press several methods into one corner. Methods whose
+    samples have the tilted law are filled, searches are hollow.
     Rows are those of `apps.tilt`, the prior first. Returns the path.
     """
     prior, *methods = rows
@@ -31,11 +31,11 @@ def reward_plot(rows: Sequence[Mapping[str, Any]], path: File, title: str = "") 
             color=color, capsize=3, label=row["method"],
             markerfacecolor=color if row["exact"] else "white",
         )  # fmt: skip
-    low, high = ax.get_ylim()  # the prior may lie far below: then only the legend has it
+    low, high = ax.get_ylim()
     label = f"prior ({prior['mean']:.3g})"
     ax.axhline(prior["mean"], color=INK, linestyle=":", linewidth=1.2, label=label)
-    if not low - (high - low) <= prior["mean"] <= high + (high - low):
-        ax.set_ylim(low, high)
+    if _presses(prior["mean"], [row["mean"] for row in methods]):
+        ax.set_ylim(low, high)  # the legend alone has it
     log_x(ax, np.asarray([row["evaluations"] for row in methods], float))
     label_axes(ax, "evaluations of the network", "mean reward")
     ax.legend(
@@ -43,3 +43,9 @@ def reward_plot(rows: Sequence[Mapping[str, Any]], path: File, title: str = "") 
         labelcolor=INK,
     )  # fmt: skip
     return save(figure, path)
+
+
+def _presses(level: float, means: Sequence[float]) -> bool:
+    """Whether a level is farther from several values than three times their spread."""
+    low, high = min(means), max(means)
+    return len(means) > 2 and not low - 3 * (high - low) <= level <= high + 3 * (high - low)
