@@ -110,16 +110,19 @@ class GroupTerm(eqx.Module):
     size: eqx.AbstractVar[int]
 
     @abc.abstractmethod
-    def loss(self, model: FlowMap, target: FlowMap, rows: Row, weight: Weight) -> Float[Array, ""]:
-        """The loss a row of one group: `rows` is a `Row` whose arrays have a leading axis `size`.
+    def loss(
+        self, model: FlowMap, target: FlowMap, rows: Row, weight: Weight
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The loss a row of one group, and the mean square of the rows' own residuals, those of
+        `single`, for the log: `rows` is a `Row` whose arrays have a leading axis `size`.
 
         `weight` is that of the kind; most group terms take its factor of time alone.
         """
 
     @abc.abstractmethod
     def single(self) -> Term:
-        """The residual that the rows of a group would have alone: what the oracle checks look at,
-        and the metric."""
+        """The residual that the rows of a group would have alone: what the oracle checks look
+        at."""
 
     @abc.abstractmethod
     def exact(self, flow_map: FlowMap) -> "GroupTerm":

@@ -21,7 +21,6 @@ from core.objective import Batch, GroupTerm, Metrics, Objective, Players, Residu
 from core.path import Path
 from core.posterior import States
 from core.row import Row, make_row
-from core.teacher import frozen
 from core.weights import Weight, square
 
 stop = jax.lax.stop_gradient
@@ -198,14 +197,8 @@ def kind_losses(
     groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), rows)
     assert isinstance(kind.weight, Weight)
     weight = kind.weight
-    losses = jax.vmap(lambda group: term.loss(model, stopped, group, weight))(groups)
-    first = jax.tree.map(lambda leaf: leaf[:, 0], groups)
-
-    def alone(row: Row) -> Array:
-        parts = term.single().residuals(frozen(players), target, row)
-        return square(parts["model"][0], "mean")
-
-    return {"model": jnp.mean(losses)}, jnp.mean(jax.vmap(alone)(first))
+    losses, raw = jax.vmap(lambda group: term.loss(model, stopped, group, weight))(groups)
+    return {"model": jnp.mean(losses)}, jnp.mean(raw)
 
 
 def row_losses(

@@ -212,7 +212,7 @@ def _group_size(term: GroupTerm, weight: Weight, model: FlowMap, groups: Row) ->
 
     def loss(psi: Array, group: Row) -> Array:
         probe = Probe(exact=model, psi=psi, path=model.path)
-        return term.loss(probe, frozen(model), group, weight)
+        return term.loss(probe, frozen(model), group, weight)[0]
 
     both = jax.value_and_grad(loss)
     values, gradients = jax.vmap(lambda group: both(jnp.zeros(NUM_BUMPS), group))(groups)

@@ -70,16 +70,19 @@ class MomentTerm(GroupTerm):
         """`(A, B)` of one row; no gradient flows into `B`."""
 
     def scale(self, times: Times) -> Float[Array, ""]:
-        """A factor of the row's weight."""
+        """A factor of the row's weight; times `A - B` the residual of `single`, up to its sign."""
         return jnp.ones_like(times.s)
 
     def exact(self, flow_map: FlowMap) -> GroupTerm:
         return dataclasses.replace(self, neighbour=TrueJump(flow_map))
 
-    def loss(self, model: FlowMap, target: FlowMap, rows: Row, weight: Weight) -> Float[Array, ""]:
+    def loss(
+        self, model: FlowMap, target: FlowMap, rows: Row, weight: Weight
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         A, B = jax.vmap(lambda row: self.particles(model, target, row))(rows)
         times = rows.unit
-        w = jax.vmap(lambda each: _factor(weight, each) * self.scale(each))(times)
+        scale = jax.vmap(self.scale)(times)
+        w = jax.vmap(lambda each: _factor(weight, each))(times) * scale
         own, other = jnp.meshgrid(w, w, indexing="ij")
         pairs = (own + other) / 2 if getattr(self.kernel, "symmetric", True) else own
 
@@ -92,7 +95,8 @@ class MomentTerm(GroupTerm):
 
         s, u = times.s, times.u
         parts = between(A, A, s, s) + between(B, B, u, u) - 2 * between(A, B, s, u)
-        return jnp.mean(pairs * parts)
+        apart = jax.vmap(lambda a, b: jnp.mean((a - b) ** 2))(A, B)
+        return jnp.mean(pairs * parts), stop(jnp.mean(scale**2 * apart))
 
 
 class JumpMoments(MomentTerm):

@@ -103,7 +103,7 @@ def test_the_velocity_form_tends_to_its_exact_derivative_and_is_flow_matching_wi
 
 
 def moments_loss(term, model, group, weight=Timed(Even())):
-    return term.loss(model, frozen(model), group, weight)
+    return term.loss(model, frozen(model), group, weight)[0]
 
 
 def test_a_group_of_one_is_the_consistency_loss():
@@ -116,6 +116,20 @@ def test_a_group_of_one_is_the_consistency_loss():
         A, B = term.particles(model, model, row)
         expected = 2 * damping * float(jnp.linalg.norm(A - B)) / 0.05
         assert float(moments_loss(term, model, group)) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        JumpMoments(neighbour=SameNoise(), kernel=Laplace(), size=4),
+        VelocityMoments(neighbour=SameNoise(), kernel=TimeAware(), size=4),
+    ],
+)
+def test_a_group_logs_the_residuals_that_its_rows_have_alone(term):
+    model, group = net(), rows(4)
+    _, logged = term.loss(model, frozen(model), group, Timed(Even()))
+    alone = jax.vmap(lambda row: term.single()(model, frozen(model), row))(group)
+    assert float(logged) == pytest.approx(float(jnp.mean(alone**2)), rel=1e-4)
 
 
 @pytest.mark.slow
@@ -160,7 +174,7 @@ def test_the_update_of_moment_matching_fades_as_groups_grow(x64):
             group = jax.vmap(lambda a, b: make_row(PATH, a, b, s, t, None, key, u=u))(x_0, z)
 
             def loss(psi):
-                return term.loss(Offset(exact, psi, PATH), exact, group, Timed(Even()))
+                return term.loss(Offset(exact, psi, PATH), exact, group, Timed(Even()))[0]
 
             return jax.grad(loss)(jnp.zeros(()))
 
