@@ -100,8 +100,8 @@ class SCT(SCMPlugin):
 
     name: ClassVar[str] = "sct"
     supervision: ClassVar[str] = "sampled pair"
-    cost: ClassVar[float] = 5
-    whole_cost: ClassVar[float | None] = 5
+    cost: ClassVar[float] = 4
+    whole_cost: ClassVar[float | None] = 4
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         del teacher
@@ -115,8 +115,8 @@ class SCD(SCMPlugin):
 
     name: ClassVar[str] = "scd"
     supervision: ClassVar[str] = "teacher"
-    cost: ClassVar[float] = 6
-    whole_cost: ClassVar[float | None] = 6
+    cost: ClassVar[float] = 5
+    whole_cost: ClassVar[float | None] = 5
     needs_teacher: ClassVar[bool] = True
     guidable: ClassVar[bool] = True
 

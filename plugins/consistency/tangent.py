@@ -64,7 +64,7 @@ class TangentPlugin(ConsistencyPlugin):
     """Continuous-time consistency, without a step."""
 
     source: ClassVar[str] = "arXiv 2303.01469"
-    whole_cost: ClassVar[float | None] = 5
+    whole_cost: ClassVar[float | None] = 4
     presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
 
@@ -75,7 +75,7 @@ class CCT(TangentPlugin):
 
     name: ClassVar[str] = "cct"
     supervision: ClassVar[str] = "sampled pair"
-    cost: ClassVar[float] = 5
+    cost: ClassVar[float] = 4
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         del teacher
@@ -89,8 +89,8 @@ class CCD(TangentPlugin):
 
     name: ClassVar[str] = "ccd"
     supervision: ClassVar[str] = "teacher"
-    cost: ClassVar[float] = 6
-    whole_cost: ClassVar[float | None] = 6
+    cost: ClassVar[float] = 5
+    whole_cost: ClassVar[float | None] = 5
     needs_teacher: ClassVar[bool] = True
     guidable: ClassVar[bool] = True
 
