@@ -296,8 +296,8 @@ def summary(result: dict[str, Any]) -> list[str]:
         for net, value in result["mf_over_fm"].items()
     ]
     for net, rates in result["rates"].items():
-        found = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in rates.items())
-        lines.append(f"{net}: rates of products in GFLOP/s: {found}")
+        each = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in rates.items())
+        lines.append(f"{net}: rates of products in GFLOP/s: {each}")
     for found in result.get("compile", []):
         lines.append(
             f"compiling {found['plugin']} on a dit of {found['depth']} blocks of width "

@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 from core.condition import Condition
 from core.data.dataset import Dataset
 from core.errors import require
-from core.plugin import Progress
+from core.plugin import Making, Progress
 from core.row_plugin import RowPlugin, needed
 from core.solve import Adaptive, Fixed
 from core.teacher import Teacher
@@ -42,17 +42,10 @@ class PairsPlugin(RowPlugin):
         super().__post_init__()
         require(0 <= self.discard < 1, f"--plugin.discard must be in [0, 1), got {self.discard}")
 
-    def dataset(
-        self,
-        data: Dataset,
-        teacher: Teacher | None,
-        *,
-        key: Key[Array, ""],
-        progress: Progress | None = None,
-    ) -> Dataset:
+    def dataset(self, data: Dataset, making: Making) -> Dataset:
         method = Fixed(self.solver, self.solver_steps)
-        taught = needed(teacher, self.name)
-        pairs = teacher_pairs(data, taught, self.pairs, method, key=key, progress=progress)
+        teacher, key = needed(making.teacher, self.name), making.key
+        pairs = teacher_pairs(data, teacher, self.pairs, method, key=key, progress=making.progress)
         return nearest_pairs(pairs, 1 - self.discard)
 
 

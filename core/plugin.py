@@ -31,6 +31,16 @@ Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
+class Making:
+    """What a method's own data are made with: a teacher, where there is one, and a key; `progress`
+    is told how many examples are done."""
+
+    teacher: Teacher | None
+    key: Key[Array, ""]
+    progress: Progress | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """What a method is built for: `shape` of one example, `kind`, the number of classes, the number
     of training steps, over which curricula run, and the data where they are at hand."""
@@ -131,17 +141,9 @@ class Plugin(abc.ABC):
         """The network's flags with what the method needs of them, guidance as an input for one."""
         return flags
 
-    def dataset(
-        self,
-        data: Dataset,
-        teacher: Teacher | None,
-        *,
-        key: Key[Array, ""],
-        progress: Progress | None = None,
-    ) -> Dataset:
-        """What the method trains on: the data, or what a teacher makes of them beforehand, which
-        tells `progress` how many examples of how many are done."""
-        del teacher, key, progress
+    def dataset(self, data: Dataset, making: Making) -> Dataset:
+        """What the method trains on: the data, or what a teacher makes of them beforehand."""
+        del making
         return data
 
     @classmethod

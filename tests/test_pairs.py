@@ -9,6 +9,7 @@ from core.data import DATA
 from core.oracle import GaussianProblem, OracleMap
 from core.pairs import nearest_pairs, teacher_pairs
 from core.path import TrigPath
+from core.plugin import Making
 from core.solve import Fixed
 from core.teacher import MapTeacher
 from plugins.flow_matching.reflow import Reflow
@@ -41,7 +42,7 @@ def test_the_same_key_gives_the_same_pairs_and_another_key_others():
 def test_reflow_trains_on_as_many_pairs_as_asked_for():
     data = DATA["checkerboard"](n=64).load()
     teacher = MapTeacher(OracleMap(problem=PROBLEM, path=TrigPath()))
-    made = Reflow(pairs=30, solver_steps=2).dataset(data, teacher, key=jr.key(0))
+    made = Reflow(pairs=30, solver_steps=2).dataset(data, Making(teacher, jr.key(0)))
     assert len(made) == 30 and made.noise is not None and made.labels is None
 
 
@@ -50,7 +51,7 @@ def test_the_making_of_pairs_tells_how_far_it_is():
     data = DATA["checkerboard"](n=64).load()
     teacher = MapTeacher(OracleMap(problem=PROBLEM, path=TrigPath()))
     flags = Reflow(pairs=1100, solver="euler", solver_steps=1)
-    flags.dataset(data, teacher, key=jr.key(0), progress=lambda *given: told.append(given))
+    flags.dataset(data, Making(teacher, jr.key(0), lambda *given: told.append(given)))
     assert told == [(1024, 1100), (1100, 1100)]
 
 

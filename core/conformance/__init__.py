@@ -147,12 +147,13 @@ def _check_method(
             checks += _check_order(f"{name}: {kind.name}", term, problem, models, players, made)
             continue
         marginal = jax.vmap(lambda row: _marginal_row(problem, objective.path, row))(made)
+        guided = _guided if objective.guide is not None else RowObjective.guided
         (p0, e0), (p0_flipped, e0_flipped) = (
             _examine(
                 term,
                 model,
                 dict.fromkeys(players, model),
-                *(_guided(objective, kind, model, rows) for rows in (made, marginal)),
+                *(guided(objective, kind, model, rows) for rows in (made, marginal)),
             )
             for model in models
         )
@@ -161,11 +162,10 @@ def _check_method(
     return checks
 
 
+@eqx.filter_jit
 def _guided(objective: RowObjective, kind: Rows, model: FlowMap, rows: Row) -> Row:
     """The rows as the objective guides them, by one program for all models."""
-    if objective.guide is None:
-        return rows
-    return eqx.filter_jit(type(objective).guided)(objective, kind, model, rows)
+    return objective.guided(kind, model, rows)
 
 
 def _check_order(

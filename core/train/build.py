@@ -14,7 +14,7 @@ from core.errors import UserError
 from core.flow_map import FlowMap
 from core.objective import Objective, Players
 from core.path import PATHS, Path
-from core.plugin import Method, Progress, Task
+from core.plugin import Making, Method, Progress, Task
 from core.teacher import MapTeacher, Teacher
 from core.train.config import TrainConfig
 from core.train.state import Target
@@ -105,8 +105,7 @@ def build(
     training = dataset
     if train:
         key_pairs = jr.fold_in(jr.key(config.seed), 2)
-        make = config.plugin_flags.dataset
-        training = make(dataset, teacher, key=key_pairs, progress=progress)
+        training = config.plugin_flags.dataset(dataset, Making(teacher, key_pairs, progress))
     return Built(dataset, training, path, task, method)
 
 

@@ -9,11 +9,9 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Array, Key
-
 from core.data.dataset import Dataset
 from core.objective import FlowMatching, Term
-from core.plugin import Progress, register
+from core.plugin import Making, register
 from core.row_plugin import RowPlugin, presets
 from core.teacher import Teacher
 
@@ -37,14 +35,7 @@ class VelocityPlugin(RowPlugin):
         return FlowMatching(), FlowMatching()
 
     @abc.abstractmethod
-    def dataset(
-        self,
-        data: Dataset,
-        teacher: Teacher | None,
-        *,
-        key: Key[Array, ""],
-        progress: Progress | None = None,
-    ) -> Dataset:
+    def dataset(self, data: Dataset, making: Making) -> Dataset:
         """What is trained on."""
 
 
@@ -57,13 +48,6 @@ class FM(VelocityPlugin):
     supervision: ClassVar[str] = "sampled pair"
     source: ClassVar[str] = "arXiv 2210.02747"
 
-    def dataset(
-        self,
-        data: Dataset,
-        teacher: Teacher | None,
-        *,
-        key: Key[Array, ""],
-        progress: Progress | None = None,
-    ) -> Dataset:
-        del teacher, key, progress
+    def dataset(self, data: Dataset, making: Making) -> Dataset:
+        del making
         return data

@@ -9,12 +9,9 @@ matching of `w v + (1 - w) V(null)` with the weight `1 / w^2`, which is the same
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Array, Key
-
 from core.data.dataset import Dataset
 from core.guidance import GuidanceConfig
-from core.plugin import Progress, register
-from core.teacher import Teacher
+from core.plugin import Making, register
 from plugins.flow_matching.fm import VelocityPlugin
 
 
@@ -31,13 +28,6 @@ class GFT(VelocityPlugin):
 
     guidance: GuidanceConfig = GuidanceConfig(most=20.0, tilt=2.0, own=0.0, even=True)
 
-    def dataset(
-        self,
-        data: Dataset,
-        teacher: Teacher | None,
-        *,
-        key: Key[Array, ""],
-        progress: Progress | None = None,
-    ) -> Dataset:
-        del teacher, key, progress
+    def dataset(self, data: Dataset, making: Making) -> Dataset:
+        del making
         return data
