@@ -80,7 +80,7 @@ def test_panels_of_points_can_be_smaller_and_more_in_a_row(tmp_path):
     assert page.shape[1] == 54 + 6 * 220 and page.shape[0] < 2 * 300
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(5))
 def test_names_cover_neither_each_other_nor_a_mark(seed):
     rng, box = np.random.default_rng(seed), Rectangle(80, 60, 500, 420)
     columns = rng.choice([150.0, 160.0, 300.0, 480.0], 25)  # many methods cost the same
