@@ -7,7 +7,7 @@ import jax
 import tomli_w
 
 from apps._table import console
-from core.compare import has_loop
+from core.report.compare import has_loop
 from core.train.build import Built, build
 from core.train.config import TrainConfig
 from core.train.run import open_teacher

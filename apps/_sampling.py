@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import UserError, require
-from core.flow_map import FlowMap
-from core.plugin import find_plugin, pick
+from core.errors import UserError, pick, require
+from core.flow.flow_map import FlowMap
+from core.methods.registry import find_plugin
 from core.sampling import (
     GRIDS,
     SAMPLERS,

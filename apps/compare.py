@@ -10,7 +10,7 @@ from apps._compare.settings import CompareConfig, read_settings
 from apps._compare.work import train_all
 from apps._main import launch, print_json
 from apps._table import print_table
-from core.compare.cell import cells_in
+from core.report.compare.cell import cells_in
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:

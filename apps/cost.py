@@ -10,15 +10,16 @@ import jax.random as jr
 from apps._main import launch
 from apps._progress import Meter
 from apps._table import console, markdown, print_table, save
-from core.cost import Bench, Cost
 from core.errors import UserError
-from core.guidance import GuidanceConfig
+from core.methods.cost import Bench, Cost
+from core.methods.plugin import Plugin
+from core.methods.registry import find_plugin, plugins
+from core.methods.row_plugin import RowPlugin
 from core.nets.dit import DiTConfig
-from core.objective import Batch
-from core.plugin import Plugin, find_plugin, plugins
-from core.row_plugin import RowPlugin
+from core.objectives.guidance import GuidanceConfig
+from core.objectives.objective import Batch
+from core.report.versions import caption, versions
 from core.train.cli import parse_flags
-from core.versions import caption, versions
 
 COLUMNS = (
     "plugin",

@@ -14,8 +14,8 @@ from apps._progress import Meter
 from apps._sampling import Sampling, check, guided_map
 from apps._table import console, print_table
 from core.errors import UserError
-from core.evaluation import evaluate_map, floor_row
-from core.pictures import guidance_curves
+from core.report.evaluation import evaluate_map, floor_row
+from core.report.pictures import guidance_curves
 from core.sampling import SAMPLERS, Sampler, usable
 from core.train.cli import parse_flags
 from core.train.features import open_features

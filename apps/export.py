@@ -21,11 +21,11 @@ from core.export import (
     make_program,
     write,
 )
+from core.report.versions import versions
 from core.sampling import Sampler, at_units, usable
 from core.train import toml
 from core.train.cli import parse_flags
 from core.train.run import Run, open_run, takes_guidance
-from core.versions import versions
 
 BOUND = {"float32": 1e-3, "bfloat16": 0.05}
 """Largest difference from the run's own samples that counts as equal, over their largest value or

@@ -14,9 +14,9 @@ from apps._loop import Loop
 from apps._main import join, launch
 from apps._table import console, print_table
 from core.nets.encoder import Autoencoder
-from core.objective import Batch
-from core.pictures import image_grid
-from core.pretext import MaskedReconstruction
+from core.objectives.objective import Batch
+from core.objectives.pretext import MaskedReconstruction
+from core.report.pictures import image_grid
 from core.train import processes
 from core.train.checkpoint import Checkpoints
 from core.train.features import FeaturesBuilt, FeaturesConfig, build_features, parse_features

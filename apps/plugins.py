@@ -5,7 +5,7 @@ from typing import Any
 
 from apps._main import launch
 from apps._table import print_table
-from core.plugin import plugins
+from core.methods.registry import plugins
 from core.train.cli import parse_flags
 
 COLUMNS = ("name", "kind", "family", "rule", "supervision", "parameterisation", "cost", "source")

@@ -14,7 +14,7 @@ from apps._progress import Meter
 from apps._sampling import Sampling, check, guided_map
 from apps._table import console
 from core.errors import UserError
-from core.gallery import draw_blocks, grid_labels
+from core.report.gallery import draw_blocks, grid_labels
 from core.sampling import at_units, generate
 from core.train.cli import parse_flags
 from core.train.run import Run, open_run

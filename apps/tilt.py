@@ -20,8 +20,8 @@ from apps._tilt.setup import check_method, islands_of, tilt_of
 from apps._tilt.specs import file_name, methods_of, print_methods
 from apps._tilt.table import COLUMNS, method_row, prior_row
 from core.errors import UserError, require
-from core.gallery import MOST_COLUMNS, draw_blocks
-from core.pictures import reward_plot
+from core.report.gallery import MOST_COLUMNS, draw_blocks
+from core.report.pictures import reward_plot
 from core.steering.reward import check_reward
 from core.steering.steering import JACKKNIFE, Steered, Steering, Tilt, steer
 from core.train.cli import parse_flags

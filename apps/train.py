@@ -10,8 +10,8 @@ from apps._loop import Loop
 from apps._main import join, launch
 from apps._progress import Meter, if_long
 from apps._table import console, print_table
-from core.evaluation import evaluate_map, floor_row
-from core.gallery import sample_picture
+from core.report.evaluation import evaluate_map, floor_row
+from core.report.gallery import sample_picture
 from core.sampling import SAMPLERS, check_sampler
 from core.train import processes
 from core.train.build import Built

@@ -26,15 +26,16 @@ from benchmarks._timing import (
 )
 from benchmarks.mesh import SIZES
 from benchmarks.sample import latency
-from core.cost import Bench
 from core.data import Dataset
-from core.flow_map import AverageVelocityMap
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
+from core.methods.cost import Bench
+from core.methods.plugin import Plugin
+from core.methods.registry import find_plugin
 from core.nets.attention import Implementation
 from core.nets.dit import DiTConfig
 from core.nets.layers import Remat
-from core.objective import Batch
-from core.path import LinearPath
-from core.plugin import Plugin, find_plugin
+from core.objectives.objective import Batch
 from core.train.cli import parse
 
 Line = dict[str, Any]

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from core.cost import temporary
 from core.data.dataset import Dataset
-from core.objective import Batch
-from core.plugin import Method
+from core.methods.cost import temporary
+from core.methods.plugin import Method
+from core.objectives.objective import Batch
 from core.train.build import build
 from core.train.config import OptimConfig, TrainConfig
 from core.train.optim import optimizer

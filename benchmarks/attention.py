@@ -19,13 +19,13 @@ import jax.random as jr
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
 from benchmarks._timing import QUICK, interleaved
-from core.cost import flops, temporary
+from core.methods.cost import flops, temporary
 from core.nets.attention import AUTO_TOKENS, IMPLEMENTATIONS, Implementation, scan
 from core.nets.attention.flash import Kernels, flash
 from core.nets.dit import DiTConfig
 from core.nets.layers import Dtype, Remat
+from core.report.versions import versions
 from core.train.cli import parse_flags
-from core.versions import versions
 
 COLUMNS = ("tokens", "form", "attention", "milliseconds", "memory_mib", "forwards")
 OF_A_NET = ("attention", "forward", "matching", "stopped", "through")

@@ -13,13 +13,13 @@ import jax.random as jr
 
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
-from core.cost import Bench
+from core.methods.cost import Bench
+from core.methods.registry import find_plugin
 from core.nets.dit import DiTConfig
 from core.nets.layers import Remat
-from core.objective import Batch
-from core.plugin import find_plugin
+from core.objectives.objective import Batch
+from core.report.versions import versions
 from core.train.cli import parse_flags
-from core.versions import versions
 
 COLUMNS = ("derivative", "milliseconds", "memory")
 NAMES = ("difference", "exact")

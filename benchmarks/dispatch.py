@@ -17,9 +17,9 @@ from benchmarks._steps import dispatches, turn
 from benchmarks._timing import interleaved, quartiles
 from core.data import Dataset
 from core.errors import require
+from core.report.versions import caption, versions
 from core.train.cli import parse, parse_flags
 from core.train.config import TrainConfig
-from core.versions import caption, versions
 
 COLUMNS = ("run", "steps a dispatch", "steps/s", "ms a step", "share of dispatch")
 AIM = 0.05

@@ -18,8 +18,8 @@ from benchmarks._steps import dispatches, turn
 from benchmarks._timing import interleaved, ratio
 from core.data import Dataset, batches
 from core.errors import require
+from core.report.versions import caption, versions
 from core.train.cli import parse, parse_flags
-from core.versions import caption, versions
 
 COLUMNS = ("data", "examples", "net", "batch", "loader/s", "training/s", "ratio")
 FREE = ("digits", "checkerboard", "eight-gaussians", "two-moons", "spiral", "arrays")

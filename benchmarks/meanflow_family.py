@@ -18,9 +18,9 @@ import tyro
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
 from core.errors import UserError
-from core.plugin import find_plugin
+from core.methods.registry import find_plugin
+from core.report.versions import versions
 from core.train.cli import parse_flags
-from core.versions import versions
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,19 @@ import jax.random as jr
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
 from core.errors import UserError
+from core.flow.path import LinearPath
+from core.methods.plugin import Method, Task
+from core.methods.registry import find_plugin
 from core.nets.dit import DiTConfig
 from core.nets.layers import Dtype, Remat
-from core.objective import Batch, Objective, Players
-from core.path import LinearPath
-from core.plugin import Method, Task, find_plugin
+from core.objectives.objective import Batch, Objective, Players
+from core.report.versions import versions
 from core.train.cli import parse_flags
 from core.train.config import MeshConfig, OptimConfig
 from core.train.optim import optimizer
 from core.train.sharding import Placement
 from core.train.state import init_state
 from core.train.step import make_step, many_steps
-from core.versions import versions
 
 COLUMNS = ("mesh", "parameters", "state", "temporary", "together")
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}

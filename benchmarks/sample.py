@@ -16,15 +16,14 @@ import numpy as np
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
 from benchmarks._timing import interleaved
-from core.condition import Condition
-from core.errors import require
-from core.flow_map import FlowMap
-from core.plugin import pick
+from core.errors import pick, require
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.report.versions import caption, versions
 from core.sampling import SAMPLERS, Sampler, uniform_grid, usable
 from core.train.build import Built, build
 from core.train.cli import parse, parse_flags
 from core.train.run import open_run, open_teacher
-from core.versions import caption, versions
 
 LATENCY = ("program", "p50 ms", "p90 ms")
 THROUGHPUT = ("evaluations", "batch", "ms a batch", "samples/s")

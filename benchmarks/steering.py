@@ -12,10 +12,10 @@ from apps._main import launch
 from apps._table import markdown, print_table, save
 from apps._tilt.config import TiltConfig
 from apps._tilt.specs import file_name
-from core import pictures
+from core.report import pictures
+from core.report.versions import versions
 from core.train.cli import parse_flags
 from core.train.run import open_run
-from core.versions import versions
 
 METHODS = (
     "bon", "snis", "smc", "smc:look=tweedie", "smc:look=naive", "smc:look=posterior,steps=4",

@@ -29,16 +29,17 @@ from benchmarks._timing import (
     timed,
     utilisation,
 )
-from core.cost import Bench, compiled, flops, one_forward
 from core.errors import UserError, require
-from core.flow_map import AverageVelocityMap
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
+from core.methods.cost import Bench, compiled, flops, one_forward
+from core.methods.plugin import Plugin
+from core.methods.registry import find_plugin, plugins
 from core.nets import DiTConfig, MLPConfig, UNetConfig
 from core.nets.layers import Dtype, Remat
-from core.objective import Batch
-from core.path import LinearPath
-from core.plugin import Plugin, find_plugin, plugins
+from core.objectives.objective import Batch
+from core.report.versions import caption, versions
 from core.train.cli import parse_flags
-from core.versions import caption, versions
 
 COLUMNS = (
     "net",

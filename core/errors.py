@@ -1,4 +1,9 @@
-"""Mistakes that a user can make, told in one line."""
+"""Mistakes that a user can make, each reported in one line."""
+
+import difflib
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 class UserError(Exception):
@@ -13,3 +18,12 @@ def require(holds: bool, message: str) -> None:
     """Raises `UserError` with that message unless the condition holds."""
     if not holds:
         raise UserError(message)
+
+
+def pick(items: dict[str, Item], name: str, what: str) -> Item:
+    """`items[name]`. Raises `UserError`, one line, that suggests the nearest name."""
+    if name in items:
+        return items[name]
+    near = difflib.get_close_matches(name, items, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(items)}"
+    raise UserError(f"unknown {what} {name!r}; {hint}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import equinox as eqx
 import pytest
 
-from core.plugin import Plugin
+from core.methods.plugin import Plugin
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("core", "plugins", "apps")  # a room imports itself and the rooms before it
@@ -69,6 +69,38 @@ def test_imports_point_from_apps_to_plugins_to_core(room):
 def test_nothing_in_core_but_training_imports_training():
     outside = [path for path in python_files("core") if "train" not in path.relative_to(ROOT).parts]
     assert wrong_imports(outside, ("core.train",)) == []
+
+
+FLOORS = (("errors",), ("flow", "times"), ("objectives",), ("methods",))
+"""The lower floors of core: each may import the floors below it and its rooms in `BESIDE`."""
+BESIDE = {"objectives": ("nets",), "methods": ("nets", "data", "oracle")}
+
+
+@pytest.mark.parametrize("floor", range(len(FLOORS)))
+def test_the_wings_of_core_stand_on_each_other(floor):
+    rooms = {path.stem for path in (ROOT / "core").iterdir() if path.stem[0] != "_"}
+    for wing in FLOORS[floor]:
+        below = {name for lower in FLOORS[:floor] for name in lower} | set(BESIDE.get(wing, ()))
+        above = tuple(f"core.{room}" for room in sorted(rooms - below - {wing}))
+        files = [ROOT / "core" / "errors.py"] if wing == "errors" else python_files(f"core/{wing}")
+        assert files and wrong_imports(files, above) == []
+
+
+@pytest.mark.parametrize("room", ["nets", "data", "oracle"])
+def test_what_methods_use_knows_no_method(room):
+    assert wrong_imports(python_files(f"core/{room}"), ("core.methods", "core.objectives")) == []
+
+
+WINGS = sorted(path.parent.name for path in (ROOT / "core").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_has_a_face_and_a_line_in_the_architecture(wing):
+    tree = ast.parse((ROOT / "core" / wing / "__init__.py").read_text())
+    named = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert ast.get_docstring(tree) and named
+    assert all(alias.asname == alias.name for node in named for alias in node.names)
+    assert f"| `{wing}/`" in (ROOT / "docs" / "architecture.md").read_text()
 
 
 def test_plugin_families_do_not_import_each_other():

@@ -22,13 +22,14 @@ from apps._dry_run import step_flops
 from apps._main import launch
 from apps._progress import Meter
 from apps.train import closing_features, train
-from core.compare import Cell
-from core.compare.cell import FILE, read_cell
 from core.data.dataset import Dataset
-from core.evaluation import evaluate_map, floor_row
-from core.flow_map import FlowMap
-from core.gallery import MOST_COLUMNS, sample_picture
-from core.plugin import find_plugin
+from core.flow.flow_map import FlowMap
+from core.methods.registry import find_plugin
+from core.report.compare import Cell
+from core.report.compare.cell import FILE, read_cell
+from core.report.evaluation import evaluate_map, floor_row
+from core.report.gallery import MOST_COLUMNS, sample_picture
+from core.report.versions import versions
 from core.sampling import SAMPLERS, check_sampler, usable
 from core.train.build import Built
 from core.train.checkpoint import Checkpoints
@@ -36,7 +37,6 @@ from core.train.cli import parse
 from core.train.config import TrainConfig
 from core.train.run import build_run, claim, read_config
 from core.train.trainer import Trainer
-from core.versions import versions
 
 MOST_SAMPLES = 10_000
 

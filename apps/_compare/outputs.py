@@ -11,12 +11,12 @@ import numpy as np
 
 from apps._compare.files import EXAMPLES, write_json, write_text
 from apps._table import console, print_table
-from core import pictures
-from core.compare import Cell, Summary, as_json, cells_in, markdown, metrics_of, summarise
-from core.compare.report import FLOOR, LABELS
 from core.errors import UserError
-from core.pictures import Curve, Spot
-from core.versions import versions
+from core.report import pictures
+from core.report.compare import Cell, Summary, as_json, cells_in, markdown, metrics_of, summarise
+from core.report.compare.report import FLOOR, LABELS
+from core.report.pictures import Curve, Spot
+from core.report.versions import versions
 
 _COST_AT = (1, 4)
 

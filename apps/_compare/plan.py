@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from apps._compare.settings import CompareConfig, Entry
-from core.compare import steps_for
-from core.compare.cell import cells_in, read_cell
 from core.errors import UserError
-from core.evaluation import KNOWN_LAWS
+from core.report.compare import steps_for
+from core.report.compare.cell import cells_in, read_cell
+from core.report.evaluation import KNOWN_LAWS
 from core.train import toml
 from core.train.cli import parse
 from core.train.config import TrainConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import UserError
-from core.plugin import find_plugin, plugins
+from core.methods.registry import find_plugin, plugins
 from core.train import toml
 from core.train.cli import parse_flags
 

@@ -12,8 +12,8 @@ from apps._progress import Meter
 from apps._signals import StopRequest
 from apps._table import cell as shown
 from apps._table import console
-from core.compare import metrics_of
-from core.compare.cell import read_cell
+from core.report.compare import metrics_of
+from core.report.compare.cell import read_cell
 from core.train.journal import last_step
 
 _SECONDS_BETWEEN_LINES = 60.0

@@ -9,9 +9,9 @@ import numpy as np
 
 from apps._tilt.config import TiltConfig
 from apps._tilt.rewards import reward_of
-from core.condition import Condition
 from core.errors import require
-from core.plugin import find_plugin
+from core.flow.condition import Condition
+from core.methods.registry import find_plugin
 from core.sampling import SAMPLERS
 from core.steering.adapter import AdaptedObjective, Proposal
 from core.steering.prior import OdeMap

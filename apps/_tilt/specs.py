@@ -9,8 +9,7 @@ import typing
 from typing import Any
 
 from apps._table import print_table
-from core.errors import UserError, require
-from core.plugin import pick
+from core.errors import UserError, pick, require
 from core.steering.steering import Steering, find_steering, steerings
 
 COLUMNS = ("method", "law", "what it is", "field", "default", "meaning")

@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, Key
 
 from core.conformance.checks import E0_BOUND, Check, largest_score
 from core.conformance.probes import NUM_BUMPS, Probe
-from core.flow_map import FlowMap
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import frozen
+from core.methods.plugin import Method
 from core.nets.discriminator import Discriminator
-from core.objective import Batch, Objective, Players
-from core.plugin import Method
-from core.teacher import frozen
+from core.objectives.objective import Batch, Objective, Players
 
 
 def batch_checks(name: str, method: Method, scores: list[dict[str, float]]) -> list[Check]:

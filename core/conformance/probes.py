@@ -4,9 +4,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.condition import Condition
-from core.flow_map import FlowMap
-from core.path import Path
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path
 
 
 class Probe(FlowMap):

@@ -10,8 +10,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt32
 
-from core.condition import Condition
-from core.flow_map import AverageVelocityMap, FlowMap
+from core.flow.condition import Condition
+from core.flow.flow_map import AverageVelocityMap, FlowMap
 from core.sampling import Sampler
 
 KEYS = "threefry2x32"

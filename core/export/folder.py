@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save
 from core.export.drawing import KEYS, Drawing
 from core.export.example import example
 from core.export.program import to_bytes
-from core.flow_map import FlowMap
+from core.flow.flow_map import FlowMap
 from core.sampling import generate
 
 PROGRAM, WEIGHTS, ABOUT, EXAMPLE = "sampler.bin", "weights.safetensors", "export.json", "example.py"

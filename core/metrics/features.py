@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from core.errors import UserError
-from core.perception import Perception
+from core.nets.perception import Perception
 
 
 @runtime_checkable

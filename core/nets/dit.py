@@ -11,8 +11,8 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
 from core.errors import UserError
+from core.flow.condition import Condition
 from core.nets.attention import Implementation, attention
 from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise, stack

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from core.condition import Condition
 from core.errors import UserError
+from core.flow.condition import Condition
 from core.nets.initial import Normal
 from core.nets.layers import Dense, at_least_float32
 

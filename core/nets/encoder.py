@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Key
 from core.errors import UserError
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, layer_norm
+from core.nets.perception import Perception
 from core.nets.unet import resample
-from core.perception import Perception
 
 FEWEST_PIXELS = 8
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
 from core.errors import UserError
+from core.flow.condition import Condition
 from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, Dtype, cast

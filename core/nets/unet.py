@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from einops import reduce, repeat
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
 from core.errors import UserError
+from core.flow.condition import Condition
 from core.nets.attention import attention
 from core.nets.embeddings import Embedding, EmbeddingConfig
 from core.nets.initial import Normal, initialise

@@ -4,8 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.condition import Condition
-from core.flow_map import Network
+from core.flow.condition import Condition
+from core.flow.flow_map import Network
 
 
 class WarpedTimes(eqx.Module):

@@ -9,8 +9,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from core.flow.path import Path, Time
 from core.oracle.problem import Problem
-from core.path import Path, Time
 
 
 class BoxMixture(Problem):

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from core.condition import Condition
-from core.flow_map import FlowMap
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path, Time
+from core.flow.solve import Adaptive, Fixed, solve_average_velocity
 from core.oracle.product import ProductMixture
-from core.path import Path, Time
-from core.solve import Adaptive, Fixed, solve_average_velocity
 
 
 class ClassMixture(eqx.Module):

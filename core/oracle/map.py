@@ -3,12 +3,12 @@
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from core.change import move_average_velocity
-from core.condition import Condition
-from core.flow_map import FlowMap
+from core.flow.change import move_average_velocity
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.flow.path import LinearPath, Path, TrigPath
+from core.flow.solve import Adaptive, Fixed, solve_average_velocity
 from core.oracle.problem import ClosedProblem, Problem
-from core.path import LinearPath, Path, TrigPath
-from core.solve import Adaptive, Fixed, solve_average_velocity
 
 
 class OracleMap(FlowMap):
@@ -20,7 +20,7 @@ class OracleMap(FlowMap):
     `jax.jvp` and `jax.vmap`; reverse mode only with a closed form. Of a condition only the state
     that was seen counts, with a closed form: the map is then that of the posterior.
 
-    **Fields:** `problem`; `path`; `method`, how to integrate, see `core.solve`.
+    **Fields:** `problem`; `path`; `method`, how to integrate, see `core.flow.solve`.
     """
 
     problem: Problem

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from core.flow.path import Path, Time
 from core.oracle.problem import Problem
-from core.path import Path, Time
 
 
 class GaussianMixture(Problem):

@@ -5,7 +5,7 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from core.path import Path, Time
+from core.flow.path import Path, Time
 
 
 class Problem(eqx.Module):

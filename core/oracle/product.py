@@ -8,9 +8,9 @@ import jax.random as jr
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from core.change import move_average_velocity
+from core.flow.change import move_average_velocity
+from core.flow.path import Path, Time, TrigPath
 from core.oracle.problem import ClosedProblem
-from core.path import Path, Time, TrigPath
 
 
 class ProductMixture(ClosedProblem):

@@ -8,13 +8,19 @@ from core.sampling.grids import at_units as at_units
 from core.sampling.grids import shifted as shifted
 from core.sampling.grids import uniform_grid as uniform_grid
 from core.sampling.guided import ClassifierFree as ClassifierFree
-from core.sampling.jumps import Gamma, Pushforward, Restart
+from core.sampling.jumps import Gamma as Gamma
+from core.sampling.jumps import Pushforward as Pushforward
+from core.sampling.jumps import Restart as Restart
 from core.sampling.jumps import renoise as renoise
-from core.sampling.ode import AdaptiveOde, Ddim, DpmPlusPlus, Ode
+from core.sampling.ode import AdaptiveOde as AdaptiveOde
+from core.sampling.ode import Ddim as Ddim
+from core.sampling.ode import DpmPlusPlus as DpmPlusPlus
+from core.sampling.ode import Ode as Ode
 from core.sampling.sampler import Sampler as Sampler
 from core.sampling.sampler import check_sampler as check_sampler
 from core.sampling.sampler import usable as usable
-from core.sampling.sde import EulerMaruyama, HeunChurn
+from core.sampling.sde import EulerMaruyama as EulerMaruyama
+from core.sampling.sde import HeunChurn as HeunChurn
 
 SAMPLERS: dict[str, Sampler] = {
     "pushforward": Pushforward(),

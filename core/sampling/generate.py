@@ -10,8 +10,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from core.condition import Condition
-from core.flow_map import FlowMap
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
 from core.sampling.sampler import Sampler
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from core.errors import UserError
-from core.path import Path
+from core.flow.path import Path
 
 Nodes = Float[np.ndarray, " nodes"]
 Grid = Callable[[Path, int], Nodes]

@@ -3,10 +3,10 @@
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from core.condition import Condition
-from core.flow_map import FlowMap
-from core.path import Path
-from core.teacher import GuidedTeacher, MapTeacher
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path
+from core.flow.teacher import GuidedTeacher, MapTeacher
 
 
 class ClassifierFree(FlowMap):

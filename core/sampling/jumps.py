@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
 from core.errors import UserError
-from core.flow_map import FlowMap
-from core.path import Path
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path
+from core.flow.solve import Solution
 from core.sampling.sampler import Need, Sampler, Times
-from core.solve import Solution
 
 
 class Pushforward(Sampler):

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
-from core.conversions import convert
 from core.errors import UserError
-from core.flow_map import FlowMap
-from core.path import Time
+from core.flow.condition import Condition
+from core.flow.conversions import convert
+from core.flow.flow_map import FlowMap
+from core.flow.path import Time
+from core.flow.solve import Adaptive, Solution, solve, solve_grid
 from core.sampling.sampler import Need, Sampler, Times
-from core.solve import Adaptive, Solution, solve, solve_grid
 
 _EVALUATIONS = {"euler": 1, "heun": 2}
 

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import equinox as eqx
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
 from core.errors import UserError
-from core.flow_map import FlowMap
-from core.solve import Solution
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.flow.solve import Solution
 
 Times = Float[Array, " nodes"]
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
-from core.conversions import convert
 from core.errors import UserError
-from core.flow_map import FlowMap
+from core.flow.condition import Condition
+from core.flow.conversions import convert
+from core.flow.flow_map import FlowMap
+from core.flow.solve import Solution
 from core.sampling.jumps import renoise
 from core.sampling.sampler import Need, Sampler, Times
-from core.solve import Solution
 
 
 class HeunChurn(Sampler):

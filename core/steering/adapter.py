@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
-from core.flow_map import Network
+from core.flow.condition import Condition
+from core.flow.flow_map import Network
 from core.nets import DiTConfig, MLPConfig
-from core.objective import Objective
+from core.objectives.objective import Objective
 from core.steering.inverse import Operator, as_inverse
 from core.steering.reward import Reward
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from core.flow.path import LinearPath
 from core.oracle import GaussianProblem, OracleMap, Problem, mixture_1d
-from core.path import LinearPath
 from core.steering.reward import Function, Linear, Quadratic, Reward
 from core.steering.steering import Tilt
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
-from core.conversions import convert
-from core.flow_map import FlowMap
-from core.path import Path
+from core.flow.condition import Condition
+from core.flow.conversions import convert
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path
 from core.sampling import SAMPLERS
 from core.sampling.sampler import Times
 

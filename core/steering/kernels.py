@@ -10,11 +10,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.condition import Condition
-from core.errors import require
-from core.flow_map import FlowMap
-from core.path import Path
-from core.plugin import pick
+from core.errors import pick, require
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path
 from core.steering.look import Jump, Look, Tweedie
 from core.steering.steering import Cost
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from core.change import MovedMap, restrict
 from core.errors import require
-from core.path import LinearPath
+from core.flow.change import MovedMap, restrict
+from core.flow.path import LinearPath
 from core.steering.steering import Tilt
 
 

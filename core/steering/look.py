@@ -14,11 +14,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from core.condition import Condition
-from core.conversions import convert
-from core.errors import require
-from core.flow_map import FlowMap
-from core.plugin import pick
+from core.errors import pick, require
+from core.flow.condition import Condition
+from core.flow.conversions import convert
+from core.flow.flow_map import FlowMap
 from core.steering.glass import posterior_draw
 from core.steering.steering import Cost, Tilt
 from core.steering.weights import log_mean

@@ -4,10 +4,10 @@ import diffrax
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from core.condition import Condition
-from core.flow_map import FlowMap
-from core.path import Path
-from core.solve import Fixed, solve_average_velocity
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path
+from core.flow.solve import Fixed, solve_average_velocity
 
 
 class OdeMap(FlowMap):

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from core.data.dataset import Dataset
-from core.errors import UserError, require
+from core.errors import UserError, pick, require
+from core.methods.registry import load_packages
 from core.nets.encoder import Classifier
-from core.plugin import load_packages, pick
 from core.steering.reward import Reward, Sum
 
 

@@ -16,9 +16,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from core.condition import Condition
-from core.flow_map import FlowMap
-from core.plugin import load_packages, pick
+from core.errors import pick
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.methods.registry import load_packages
 from core.steering.adapter import Proposal
 from core.steering.reward import Reward
 

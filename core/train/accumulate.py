@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from core.errors import UserError
-from core.laws import split_counts
-from core.objective import GroupTerm, Objective, Rows
-from core.row import Row
-from core.row_objective import RowObjective
+from core.objectives.objective import GroupTerm, Objective, Rows
+from core.objectives.row import Row
+from core.objectives.rows import RowObjective
+from core.times.distributions import split_counts
 
 
 def check(objective: Objective, batch: int, pieces: int) -> None:

@@ -11,14 +11,14 @@ import jax.random as jr
 
 from core.data.dataset import Dataset
 from core.errors import UserError
-from core.flow_map import FlowMap
-from core.objective import Objective, Players
-from core.path import PATHS, Path
-from core.plugin import Making, Method, Progress, Task
-from core.teacher import MapTeacher, Teacher
+from core.flow.flow_map import FlowMap
+from core.flow.path import PATHS, Path
+from core.flow.teacher import MapTeacher, Teacher
+from core.methods.plugin import Making, Method, Progress, Task
+from core.methods.warm_start import transplanted
+from core.objectives.objective import Objective, Players
 from core.train.config import TrainConfig
 from core.train.state import Target
-from core.transplant import transplanted
 
 
 @runtime_checkable

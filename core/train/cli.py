@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import tyro
 
 from core.data import DATA
-from core.errors import UserError
+from core.errors import UserError, pick
+from core.methods.registry import find_plugin, plugins
 from core.nets import NETS
-from core.plugin import find_plugin, pick, plugins
 from core.train import toml
 from core.train.config import TrainConfig
 from core.train.recipe import recipe

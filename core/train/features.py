@@ -14,13 +14,12 @@ import tyro
 
 from core.data import DATA
 from core.data.dataset import Dataset
-from core.errors import UserError, require
+from core.errors import UserError, pick, require
 from core.metrics.features import FEATURES, FeatureExtractor, Perceived
 from core.nets.encoder import Autoencoder, Classifier, Encoder, EncoderConfig
-from core.objective import Objective, Players
-from core.perception import Identity, Perception
-from core.plugin import pick
-from core.pretext import Classification, MaskedReconstruction
+from core.nets.perception import Identity, Perception
+from core.objectives.objective import Objective, Players
+from core.objectives.pretext import Classification, MaskedReconstruction
 from core.train import toml
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse_flags, select

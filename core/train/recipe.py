@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from core.data import DATA
+from core.errors import pick
+from core.methods.plugin import Plugin
 from core.nets import NETS, DiTConfig, MLPConfig
-from core.plugin import Plugin, pick
 from core.train.config import OptimConfig, TrainConfig
 
 POINTS = ("checkerboard", "eight-gaussians", "two-moons", "spiral")

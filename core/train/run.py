@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError, require
-from core.evaluation import KNOWN_LAWS
-from core.flow_map import FlowMap
-from core.objective import Players
+from core.flow.flow_map import FlowMap
+from core.flow.path import PATHS
+from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher
+from core.methods.plugin import Progress
+from core.methods.registry import find_plugin
+from core.objectives.objective import Players
 from core.oracle import OracleMap
-from core.path import PATHS
-from core.plugin import Progress, find_plugin
-from core.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher
+from core.report.evaluation import KNOWN_LAWS
 from core.train import processes, toml
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints, delete_run

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
-from core.objective import Objective, Players
-from core.teacher import frozen
+from core.flow.teacher import frozen
+from core.objectives.objective import Objective, Players
 
 
 class TrainState(eqx.Module):

@@ -11,8 +11,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float
 
-from core.objective import Batch, Objective, Players
-from core.row_objective import RowObjective
+from core.objectives.objective import Batch, Objective, Players
+from core.objectives.rows import RowObjective
 from core.train.accumulate import divided, mean_over
 from core.train.state import Target, TrainState, target_players
 

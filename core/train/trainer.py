@@ -14,8 +14,8 @@ import numpy as np
 from core.data.batches import batches
 from core.data.dataset import Dataset
 from core.errors import UserError
-from core.flow_map import FlowMap
-from core.objective import Batch, Players
+from core.flow.flow_map import FlowMap
+from core.objectives.objective import Batch, Players
 from core.train.accumulate import check
 from core.train.build import Trainable
 from core.train.checkpoint import Checkpoints

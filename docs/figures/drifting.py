@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import plugins as plugins  # registers the methods
-from core.condition import Condition
-from core.flow_map import AverageVelocityMap, Network
-from core.pictures import points_plot
+from core.flow.condition import Condition
+from core.flow.flow_map import AverageVelocityMap, Network
+from core.report.pictures import points_plot
 from core.train.build import Built, build
 from core.train.cli import parse
 from core.train.trainer import Trainer

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from core.flow.path import LinearPath
 from core.oracle import GaussianProblem, OracleMap
-from core.path import LinearPath
-from core.pictures import curve_plot
+from core.report.pictures import curve_plot
 from core.sampling import uniform_grid
 
 DATA_STD, ERROR = 0.5, 0.02

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from core import rules
-from core.flow_map import FlowMap
-from core.objective import Term
-from core.row import Row
-from core.times import stage_of
+from core.flow import rules
+from core.flow.flow_map import FlowMap
+from core.objectives.objective import Term
+from core.objectives.row import Row
+from core.times.pairs import stage_of
 
 
 class TwoHalves(Term):

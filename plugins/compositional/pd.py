@@ -9,8 +9,8 @@ the newest jump, the others all that came before, so that one network serves eve
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.plugin import register
-from core.times import DyadicJumps, TimeSampler
+from core.methods.registry import register
+from core.times.pairs import DyadicJumps, TimeSampler
 from plugins.compositional.staged import StagedPlugin
 
 

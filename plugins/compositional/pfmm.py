@@ -8,8 +8,8 @@ for gaps `s - t` inside a window. As progressive distillation, with any times in
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.plugin import register
-from core.times import GrowingWindow, TimeSampler
+from core.methods.registry import register
+from core.times.pairs import GrowingWindow, TimeSampler
 from plugins.compositional.staged import StagedPlugin
 
 

@@ -10,11 +10,12 @@ official code trains a smallest size in the diagonal's place instead.
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from core.objective import FlowMatching, Term
-from core.plugin import Task, register
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
-from core.times import DyadicJumps, TimeSampler
+from core.flow.teacher import Teacher
+from core.methods.plugin import Task
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import FlowMatching, Term
+from core.times.pairs import DyadicJumps, TimeSampler
 from plugins.compositional.halves import TwoHalves
 
 

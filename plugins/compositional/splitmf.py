@@ -8,10 +8,10 @@ L = E |V(x_s, s, t) - sg[l V(x_s, s, u) + (1 - l) V(x_u, u, t)]|^2
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.objective import TeacherMatching, Term
-from core.plugin import register
-from core.row_plugin import RowPlugin, needed
-from core.teacher import Teacher
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, needed
+from core.objectives.objective import TeacherMatching, Term
 from plugins.compositional.psd import SplitJump
 
 

@@ -4,11 +4,11 @@ import abc
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from core.objective import TeacherMatching, Term
-from core.plugin import Task
-from core.row_plugin import RowPlugin, needed, presets
-from core.teacher import Teacher
-from core.times import TimeSampler, stage_length
+from core.flow.teacher import Teacher
+from core.methods.plugin import Task
+from core.methods.row_plugin import RowPlugin, needed, presets
+from core.objectives.objective import TeacherMatching, Term
+from core.times.pairs import TimeSampler, stage_length
 from plugins.compositional.halves import TwoHalves
 
 

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from core.errors import require
-from core.flow_map import DataEndMap, FlowMap, Network
-from core.laws import Point
-from core.path import Path
-from core.plugin import Task
-from core.row_plugin import RowPlugin
-from core.steps import GridStep, NodeGrid, Step
-from core.time_weights import Even, PerGap, TimeWeight
-from core.times import GridSource, OrderedPair, TimeSampler
-from core.weights import Timed, Weight
+from core.flow.flow_map import DataEndMap, FlowMap, Network
+from core.flow.path import Path
+from core.methods.plugin import Task
+from core.methods.row_plugin import RowPlugin
+from core.objectives.weights import Timed, Weight
+from core.times.distributions import Point
+from core.times.pairs import GridSource, OrderedPair, TimeSampler
+from core.times.steps import GridStep, NodeGrid, Step
+from core.times.weights import Even, PerGap, TimeWeight
 
 
 @dataclass(frozen=True)

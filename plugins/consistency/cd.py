@@ -8,10 +8,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from core.objective import TeacherMatching, Term
-from core.plugin import register
-from core.row_plugin import needed, presets
-from core.teacher import Teacher
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import needed, presets
+from core.objectives.objective import TeacherMatching, Term
 from plugins.consistency.base import GridPlugin
 from plugins.consistency.jump import ConsistencyJump, TeacherStep
 

@@ -13,15 +13,15 @@ from typing import ClassVar, Literal
 
 from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap
-from core.laws import Point
-from core.objective import TeacherMatching, Term
-from core.plugin import register
-from core.row import Row
-from core.row_plugin import RowPlugin, needed, presets
-from core.solve import Fixed, solve_average_velocity
-from core.teacher import Teacher
-from core.times import OrderedPair, TimeSampler
+from core.flow.flow_map import FlowMap
+from core.flow.solve import Fixed, solve_average_velocity
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, needed, presets
+from core.objectives.objective import TeacherMatching, Term
+from core.objectives.row import Row
+from core.times.distributions import Point
+from core.times.pairs import OrderedPair, TimeSampler
 from plugins.consistency.jump import ORDERS, stop
 
 

@@ -10,9 +10,9 @@ parameters: with an EMA the limit of fine grids is wrong.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.objective import FlowMatching, Term
-from core.plugin import register
-from core.teacher import Teacher
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.objectives.objective import FlowMatching, Term
 from plugins.consistency.base import GridPlugin
 from plugins.consistency.jump import ConsistencyJump, SameNoise
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from core.errors import require
-from core.objective import FlowMatching, Term
-from core.plugin import register
-from core.row_plugin import presets
-from core.steps import Step, TuningStep
-from core.teacher import Teacher
-from core.time_weights import EdmWeight, PerNoiseGap, TimeWeight
-from core.weights import Norm, PseudoHuber, Weight
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import presets
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.weights import Norm, PseudoHuber, Weight
+from core.times.steps import Step, TuningStep
+from core.times.weights import EdmWeight, PerNoiseGap, TimeWeight
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import ConsistencyJump, SameNoise
 

@@ -12,19 +12,19 @@ import abc
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
-from core.errors import require
-from core.flow_map import FlowMap, Network
-from core.laws import Cosh, Point, Sine, TimeLaw, Uniform, UniformPower
+from core.errors import pick, require
+from core.flow.flow_map import FlowMap, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import presets
 from core.nets.warped import WarpedTimes
-from core.objective import FlowMatching, GroupTerm, Term
-from core.path import Path
-from core.plugin import pick, register
-from core.row_plugin import presets
-from core.steps import STEPS, Step, with_mean_gap
-from core.teacher import Teacher
-from core.time_weights import Even, GammaWeight, Importance, Product, TimeWeight
-from core.times import TargetThenSource, TimeSampler
-from core.weights import Norm, Squared, Weight
+from core.objectives.objective import FlowMatching, GroupTerm, Term
+from core.objectives.weights import Norm, Squared, Weight
+from core.times.distributions import Cosh, Point, Sine, TimeLaw, Uniform, UniformPower
+from core.times.pairs import TargetThenSource, TimeSampler
+from core.times.steps import STEPS, Step, with_mean_gap
+from core.times.weights import Even, GammaWeight, Importance, Product, TimeWeight
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import SameNoise, VelocityJump
 from plugins.consistency.moments import TimeAware, VelocityMoments

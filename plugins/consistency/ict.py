@@ -10,14 +10,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.objective import FlowMatching, Term
-from core.plugin import register
-from core.row_plugin import presets
-from core.steps import GridStep, NodeGrid, Step
-from core.teacher import Teacher
-from core.time_weights import PerNoiseGap, TimeWeight
-from core.times import GridSource, TimeSampler
-from core.weights import PseudoHuber, Weight
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import presets
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.weights import PseudoHuber, Weight
+from core.times.pairs import GridSource, TimeSampler
+from core.times.steps import GridStep, NodeGrid, Step
+from core.times.weights import PerNoiseGap, TimeWeight
 from plugins.consistency.base import ConsistencyPlugin, check_intervals
 from plugins.consistency.jump import ConsistencyJump, SameNoise
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from core.errors import require
-from core.laws import Uniform
-from core.objective import FlowMatching, GroupTerm, Term
-from core.plugin import register
-from core.row_plugin import presets
-from core.steps import RatioStep, Step
-from core.teacher import Teacher
-from core.time_weights import ImmWeight, TimeWeight
-from core.times import Shared, SourceThenTarget, TimeSampler
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import presets
+from core.objectives.objective import FlowMatching, GroupTerm, Term
+from core.times.distributions import Uniform
+from core.times.pairs import Shared, SourceThenTarget, TimeSampler
+from core.times.steps import RatioStep, Step
+from core.times.weights import ImmWeight, TimeWeight
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import SameNoise
 from plugins.consistency.moments import JumpMoments, Laplace

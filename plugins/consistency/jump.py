@@ -1,7 +1,8 @@
 """What consistency models share: a jump is compared with the one from a neighbour.
 
 The parts combine freely: a `Neighbour` says how the state at the neighbouring time is found, a
-`Step` (`core.steps`) how far that time lies, a `Weight` (`core.weights`) what a difference costs.
+`Step` (`core.times.steps`) how far that time lies, a `Weight` (`core.objectives.weights`) what a
+difference costs.
 """
 
 import abc
@@ -11,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap
-from core.objective import Term
-from core.path import Path
-from core.row import Row
-from core.solve import Fixed
-from core.teacher import Teacher
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path
+from core.flow.solve import Fixed
+from core.flow.teacher import Teacher
+from core.objectives.objective import Term
+from core.objectives.row import Row
 
 stop = jax.lax.stop_gradient
 

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap
-from core.objective import GroupTerm, Term
-from core.row import Row, Times
-from core.weights import Norm, Timed, Weight
+from core.flow.flow_map import FlowMap
+from core.objectives.objective import GroupTerm, Term
+from core.objectives.row import Row
+from core.objectives.weights import Norm, Timed, Weight
+from core.times.unit import Times
 from plugins.consistency.jump import ConsistencyJump, Neighbour, TrueJump, VelocityJump, stop
 
 FLOOR = 1e-8

@@ -15,15 +15,15 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.conversions import convert
-from core.flow_map import FlowMap, Form
-from core.objective import FlowMatching, TeacherMatching, Term
-from core.path import Path
-from core.plugin import register
-from core.row import Row
-from core.row_plugin import needed, presets
-from core.teacher import Teacher
-from core.weights import Squared, TangentNorm, Weight
+from core.flow.conversions import convert
+from core.flow.flow_map import FlowMap, Form
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import needed, presets
+from core.objectives.objective import FlowMatching, TeacherMatching, Term
+from core.objectives.row import Row
+from core.objectives.weights import Squared, TangentNorm, Weight
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import stop
 from plugins.consistency.tangent import jump_and_tangent

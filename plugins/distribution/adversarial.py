@@ -15,16 +15,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from core.adversarial import discriminator_loss, generator_loss
 from core.errors import require
-from core.flow_map import Network
+from core.flow.flow_map import Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher, frozen
+from core.methods.plugin import Method, Task
+from core.methods.registry import register
 from core.nets.discriminator import discriminator
-from core.objective import Batch, Metrics, Objective, Players
-from core.one_step import OneStep
-from core.path import Path
-from core.perception import Perception
-from core.plugin import Method, Task, register
-from core.teacher import Teacher, frozen
+from core.nets.perception import Perception
+from core.objectives.adversarial import discriminator_loss, generator_loss
+from core.objectives.objective import Batch, Metrics, Objective, Players
+from core.objectives.one_step import OneStep
 from core.train.features import open_perception
 from plugins.distribution.anchor import Anchor
 from plugins.distribution.plugin import DistributionPlugin

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.one_step import OneStep, Starts
+from core.objectives.one_step import OneStep, Starts
 
 
 class Anchor(eqx.Module):

@@ -19,17 +19,18 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
-from core.conversions import convert
 from core.errors import require
-from core.flow_map import FORMS, AverageVelocityMap, FlowMap, Network
-from core.laws import Uniform
-from core.objective import Batch, Metrics, Objective, Players
-from core.one_step import OneStep, condition
-from core.path import Path
-from core.plugin import Method, Task, register
-from core.row_plugin import needed
-from core.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher, frozen
-from core.transplant import transplanted
+from core.flow.conversions import convert
+from core.flow.flow_map import FORMS, AverageVelocityMap, FlowMap, Network
+from core.flow.path import Path
+from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher, frozen
+from core.methods.plugin import Method, Task
+from core.methods.registry import register
+from core.methods.row_plugin import needed
+from core.methods.warm_start import transplanted
+from core.objectives.objective import Batch, Metrics, Objective, Players
+from core.objectives.one_step import OneStep, condition
+from core.times.distributions import Uniform
 from plugins.distribution.anchor import Anchor
 from plugins.distribution.plugin import DistributionPlugin
 

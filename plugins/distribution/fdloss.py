@@ -17,13 +17,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from core.errors import require
-from core.flow_map import Network
-from core.objective import Batch, Metrics, Objective, Players
-from core.one_step import OneStep
-from core.path import Path
-from core.perception import Identity, Perception
-from core.plugin import Method, Plugin, Task, register
-from core.teacher import Teacher, frozen
+from core.flow.flow_map import Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher, frozen
+from core.methods.plugin import Method, Plugin, Task
+from core.methods.registry import register
+from core.nets.perception import Identity, Perception
+from core.objectives.objective import Batch, Metrics, Objective, Players
+from core.objectives.one_step import OneStep
 from core.train.features import open_perception
 from plugins.distribution.anchor import Anchor
 from plugins.distribution.frechet import Moments, centre_distance, frechet, mixed

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from core.errors import require
-from core.flow_map import FORMS, FlowMap, Form, Network
-from core.one_step import OneStep
-from core.path import Path
-from core.plugin import Plugin, Task
-from core.teacher import Teacher
+from core.flow.flow_map import FORMS, FlowMap, Form, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.plugin import Plugin, Task
+from core.objectives.one_step import OneStep
 from plugins.distribution.anchor import Anchor
 
 

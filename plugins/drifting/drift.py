@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Self
 from jaxtyping import Array, Key
 
 from core.errors import require
-from core.flow_map import AverageVelocityMap, Network
-from core.path import Path
-from core.plugin import Method, Plugin, Task, register
-from core.teacher import Teacher
+from core.flow.flow_map import AverageVelocityMap, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.plugin import Method, Plugin, Task
+from core.methods.registry import register
 from core.train.features import open_perception
 from plugins.drifting.field import Kernel
 from plugins.drifting.objective import (

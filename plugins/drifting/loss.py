@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from core.objective import Metrics
-from core.perception import Perception
+from core.nets.perception import Perception
+from core.objectives.objective import Metrics
 from plugins.drifting.field import Kernel, distances, joint_field
 
 stop = jax.lax.stop_gradient

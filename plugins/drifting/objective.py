@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
-from core.condition import Condition
-from core.guidance import power_law
-from core.objective import Batch, Metrics, Objective, Players
-from core.path import Path
-from core.perception import Identity, Perception
+from core.flow.condition import Condition
+from core.flow.path import Path
+from core.nets.perception import Identity, Perception
+from core.objectives.guidance import power_law
+from core.objectives.objective import Batch, Metrics, Objective, Players
 from plugins.drifting.field import Kernel
 from plugins.drifting.loss import Targets, drift_loss
 from plugins.drifting.queue import Queue, draw, empty, push

@@ -13,16 +13,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core import rules
-from core.flow_map import FlowMap
-from core.laws import LogitNormal
-from core.objective import TeacherMatching, Term
-from core.plugin import register
-from core.row import Row
-from core.row_plugin import RowPlugin, needed
-from core.teacher import Teacher
-from core.times import Gap, TimeSampler
-from core.weights import Reduce, TangentNorm, Weight
+from core.flow import rules
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, needed
+from core.objectives.objective import TeacherMatching, Term
+from core.objectives.row import Row
+from core.objectives.weights import Reduce, TangentNorm, Weight
+from core.times.distributions import LogitNormal
+from core.times.pairs import Gap, TimeSampler
 
 
 class AlignedTangent(Term):

@@ -11,13 +11,13 @@ from typing import ClassVar
 import jax
 from jaxtyping import Array, Float
 
-from core import rules
-from core.flow_map import FlowMap
-from core.objective import TeacherMatching, Term
-from core.plugin import register
-from core.row import Row
-from core.row_plugin import RowPlugin, needed
-from core.teacher import Teacher
+from core.flow import rules
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, needed
+from core.objectives.objective import TeacherMatching, Term
+from core.objectives.row import Row
 
 
 class EulerianDistillation(Term):

@@ -14,17 +14,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core import rules
-from core.flow_map import FlowMap
-from core.laws import ArctanLogNormal, Point, TimeLaw
-from core.objective import Rows, Term
-from core.plugin import Task, register
-from core.row import Row
-from core.row_plugin import RowPlugin, needed, presets
-from core.teacher import Teacher
-from core.time_weights import SineWeight
-from core.times import OrderedPair, TimeSampler
-from core.weights import Reduce, Squared, Timed
+from core.flow import rules
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import Teacher
+from core.methods.plugin import Task
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, needed, presets
+from core.objectives.objective import Rows, Term
+from core.objectives.row import Row
+from core.objectives.weights import Reduce, Squared, Timed
+from core.times.distributions import ArctanLogNormal, Point, TimeLaw
+from core.times.pairs import OrderedPair, TimeSampler
+from core.times.weights import SineWeight
 
 stop = jax.lax.stop_gradient
 

@@ -14,15 +14,15 @@ from typing import ClassVar
 import jax
 from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap
-from core.laws import LogitNormal
-from core.objective import FlowMatching, Term
-from core.plugin import register
-from core.row import Row
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
-from core.times import Capped, TimeSampler
-from core.weights import Reduce
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.row import Row
+from core.objectives.weights import Reduce
+from core.times.distributions import LogitNormal
+from core.times.pairs import Capped, TimeSampler
 
 
 class SolutionJump(Term):

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from core.data.dataset import Dataset
-from core.objective import FlowMatching, Term
-from core.plugin import Making, register
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
+from core.flow.teacher import Teacher
+from core.methods.plugin import Making
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import FlowMatching, Term
 
 
 @dataclass(frozen=True)

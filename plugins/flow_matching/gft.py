@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from core.data.dataset import Dataset
-from core.guidance import GuidanceConfig
-from core.plugin import Making, register
+from core.methods.plugin import Making
+from core.methods.registry import register
+from core.objectives.guidance import GuidanceConfig
 from plugins.flow_matching.fm import VelocityPlugin
 
 

@@ -9,8 +9,8 @@ are made once, by Diffrax, before the training.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.pairs import PairsPlugin
-from core.plugin import register
+from core.methods.reflow import PairsPlugin
+from core.methods.registry import register
 from plugins.flow_matching.fm import VelocityPlugin
 
 

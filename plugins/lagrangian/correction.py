@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap
-from core.objective import Players, Residuals, Term
-from core.row import Row
-from core.teacher import Teacher
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import Teacher
+from core.objectives.objective import Players, Residuals, Term
+from core.objectives.row import Row
 
 stop = jax.lax.stop_gradient
 

@@ -15,17 +15,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core import rules
-from core.flow_map import AverageVelocityMap, FlowMap, Network
-from core.laws import LogitNormal, Point
-from core.objective import Rows, Term
-from core.path import Path
-from core.plugin import Task, register
-from core.row import Row
-from core.row_plugin import needed
-from core.teacher import Teacher
-from core.times import OrderedPair
-from core.weights import Reduce, Squared
+from core.flow import rules
+from core.flow.flow_map import AverageVelocityMap, FlowMap, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.plugin import Task
+from core.methods.registry import register
+from core.methods.row_plugin import needed
+from core.objectives.objective import Rows, Term
+from core.objectives.row import Row
+from core.objectives.weights import Reduce, Squared
+from core.times.distributions import LogitNormal, Point
+from core.times.pairs import OrderedPair
 from plugins.lagrangian.correction import Correction
 from plugins.lagrangian.noise import NoisePlugin
 

@@ -4,11 +4,11 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.laws import Point, Uniform
-from core.objective import Term
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
-from core.times import OrderedPair, TimeSampler
+from core.flow.teacher import Teacher
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import Term
+from core.times.distributions import Point, Uniform
+from core.times.pairs import OrderedPair, TimeSampler
 
 
 @dataclass(frozen=True)

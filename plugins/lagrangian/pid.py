@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap
-from core.objective import TeacherMatching, Term
-from core.plugin import register
-from core.row import Row
-from core.row_plugin import needed
-from core.teacher import Teacher
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import needed
+from core.objectives.objective import TeacherMatching, Term
+from core.objectives.row import Row
 from plugins.lagrangian.noise import NoisePlugin
 
 

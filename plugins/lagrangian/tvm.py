@@ -8,13 +8,14 @@ The gradient flows through `dF/dt`. The second term has its own times; half of t
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from core.laws import LogitNormal
-from core.objective import FlowMatching, Term
-from core.plugin import Task, register
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
-from core.times import TimeSampler, TruncatedGap
-from core.weights import Reduce
+from core.flow.teacher import Teacher
+from core.methods.plugin import Task
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.weights import Reduce
+from core.times.distributions import LogitNormal
+from core.times.pairs import TimeSampler, TruncatedGap
 from plugins.lagrangian.lsd import LagrangianJump
 
 

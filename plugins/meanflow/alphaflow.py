@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.errors import require
-from core.flow_map import FlowMap
-from core.objective import FlowMatching, Term
-from core.plugin import register
-from core.row import Row
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.row import Row
 
 stop = jax.lax.stop_gradient
 

@@ -14,13 +14,13 @@ Without the encoder it is MeanFlow under the Cauchy distance. Both parts have ro
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.laws import LogitNormal
-from core.objective import FlowMatching, Term
-from core.plugin import register
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
-from core.times import OrderedPair, TimeSampler
-from core.weights import Cauchy, Reduce, Weight
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.weights import Cauchy, Reduce, Weight
+from core.times.distributions import LogitNormal
+from core.times.pairs import OrderedPair, TimeSampler
 from plugins.meanflow.mf import MeanFlowJump
 
 

@@ -5,10 +5,10 @@ from typing import ClassVar
 import jax
 from jaxtyping import Array, Float
 
-from core import rules
-from core.flow_map import FlowMap
-from core.objective import Term
-from core.row import Row
+from core.flow import rules
+from core.flow.flow_map import FlowMap
+from core.objectives.objective import Term
+from core.objectives.row import Row
 
 stop = jax.lax.stop_gradient
 

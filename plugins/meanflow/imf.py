@@ -15,17 +15,17 @@ from typing import ClassVar, Self
 import jax
 from jaxtyping import Array, Float
 
-from core import rules
 from core.errors import UserError
-from core.flow_map import FlowMap, Network
-from core.guidance import GuidanceConfig
-from core.laws import TimeLaw
-from core.objective import FlowMatching, Term
-from core.path import Path
-from core.plugin import register
-from core.row import Row
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
+from core.flow import rules
+from core.flow.flow_map import FlowMap, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.guidance import GuidanceConfig
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.row import Row
+from core.times.distributions import TimeLaw
 from plugins.meanflow.head import HeadDiagonal, HeadJump
 
 stop = jax.lax.stop_gradient

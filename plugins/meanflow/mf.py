@@ -13,14 +13,14 @@ from typing import ClassVar, Self
 import jax
 from jaxtyping import Array, Float
 
-from core import rules
-from core.flow_map import FlowMap
-from core.guidance import GuidanceConfig
-from core.objective import FlowMatching, Term
-from core.plugin import register
-from core.row import Row
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
+from core.flow import rules
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.guidance import GuidanceConfig
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.row import Row
 
 
 class MeanFlowJump(Term):

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from core.errors import require
-from core.flow_map import EndpointMap, FlowMap, Network
-from core.objective import FlowMatching, Term
-from core.path import Path
-from core.plugin import register
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
-from core.time_weights import Ramp
-from core.weights import Timed, Weight
+from core.flow.flow_map import EndpointMap, FlowMap, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.weights import Timed, Weight
+from core.times.weights import Ramp
 from plugins.meanflow.imf import BoundaryJump
 
 

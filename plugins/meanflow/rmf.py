@@ -9,11 +9,11 @@ target has little variance. The data end is the teacher's law, not the data's.
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from core.objective import FlowMatching, Term
-from core.pairs import PairsPlugin
-from core.plugin import register
-from core.row_plugin import presets
-from core.teacher import Teacher
+from core.flow.teacher import Teacher
+from core.methods.reflow import PairsPlugin
+from core.methods.registry import register
+from core.methods.row_plugin import presets
+from core.objectives.objective import FlowMatching, Term
 from plugins.meanflow.mf import MeanFlowJump
 
 

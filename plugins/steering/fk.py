@@ -16,7 +16,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from core.plugin import pick
+from core.errors import pick
 from core.steering.look import look_ahead
 from core.steering.reward import Reward
 from core.steering.steering import Cost, Tilt, register_steering

@@ -23,8 +23,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from core.errors import require
-from core.plugin import pick
+from core.errors import pick, require
 from core.steering.cap import shortened
 from core.steering.linear import on_linear
 from core.steering.look import LOOKS, slope_cost

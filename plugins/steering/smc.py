@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from core.errors import require
-from core.plugin import pick
+from core.errors import pick, require
 from core.steering.cap import shortened
 from core.steering.look import look_ahead
 from core.steering.reward import Reward

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from core.errors import require
-from core.plugin import pick
+from core.errors import pick, require
 from core.steering.cap import shortened
 from core.steering.kernels import Kernel, make_kernel
 from core.steering.look import Look, Tweedie, look_ahead

@@ -10,10 +10,10 @@ conditioned on a state. Source of the form: improved MeanFlow (arXiv 2512.02012)
 import jax
 from jaxtyping import Array, Float
 
-from core import rules
-from core.flow_map import FlowMap
-from core.objective import Term
-from core.row import Row
+from core.flow import rules
+from core.flow.flow_map import FlowMap
+from core.objectives.objective import Term
+from core.objectives.row import Row
 
 stop = jax.lax.stop_gradient
 

@@ -19,13 +19,14 @@ from typing import Any, ClassVar
 from jaxtyping import Array, Key
 
 from core.errors import require
-from core.flow_map import Network
-from core.objective import FlowMatching, Term
-from core.path import Path
-from core.plugin import Method, Task, register
-from core.posterior import States
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
+from core.flow.flow_map import Network
+from core.flow.path import Path
+from core.flow.posterior import States
+from core.flow.teacher import Teacher
+from core.methods.plugin import Method, Task
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import FlowMatching, Term
 from plugins.tilting.jump import OwnTangentJump
 
 

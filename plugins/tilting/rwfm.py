@@ -10,10 +10,10 @@ learned, and weights accumulate over no rounds. Like flow matching it is sampled
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.objective import FlowMatching, Term
-from core.plugin import register
-from core.row_plugin import presets
-from core.teacher import Teacher
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import presets
+from core.objectives.objective import FlowMatching, Term
 from plugins.tilting.weighted import RewardWeighted
 
 

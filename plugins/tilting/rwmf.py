@@ -7,10 +7,10 @@ velocity, so that weighted pairs teach the flow map of the tilted law, jumps and
 from dataclasses import dataclass
 from typing import ClassVar
 
-from core.objective import FlowMatching, Term
-from core.plugin import register
-from core.row_plugin import presets
-from core.teacher import Teacher
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import presets
+from core.objectives.objective import FlowMatching, Term
 from plugins.tilting.jump import OwnTangentJump
 from plugins.tilting.weighted import RewardWeighted
 

@@ -30,14 +30,16 @@ from jaxtyping import Array, Float, Int, Key
 import core.steering.catalogue as catalogue
 from core.data.dataset import Dataset
 from core.errors import UserError, require
-from core.flow_map import FlowMap, Network
-from core.objective import Batch, FlowMatching, Metrics, Players, Term
-from core.one_step import condition
-from core.path import Path
-from core.plugin import Method, Task, register
-from core.row import Row
-from core.row_objective import RowObjective
-from core.row_plugin import RowPlugin, presets
+from core.flow.flow_map import FlowMap, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher, frozen
+from core.methods.plugin import Method, Task
+from core.methods.registry import register
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import Batch, FlowMatching, Metrics, Players, Term
+from core.objectives.one_step import condition
+from core.objectives.row import Row
+from core.objectives.rows import RowObjective
 from core.steering.adapter import (
     AdaptedObjective,
     NoiseAdapter,
@@ -46,7 +48,6 @@ from core.steering.adapter import (
     noise_adapter,
 )
 from core.steering.registry import Scene, make_reward
-from core.teacher import Teacher, frozen
 from plugins.tilting.jump import OwnTangentJump
 
 assert catalogue  # registers the rewards of this project

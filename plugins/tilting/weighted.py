@@ -20,14 +20,14 @@ from jaxtyping import Array, Float, Key
 
 import core.steering.catalogue as catalogue
 from core.errors import require
-from core.flow_map import Network
+from core.flow.flow_map import Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.plugin import Method, Task
+from core.methods.row_plugin import RowPlugin
 from core.oracle import ClosedProblem, Problem
-from core.path import Path
-from core.plugin import Method, Task
-from core.row_plugin import RowPlugin
 from core.steering.registry import Scene, make_reward
 from core.steering.reward import Linear, Reward, check_reward
-from core.teacher import Teacher
 from core.train.features import open_classifier
 
 assert catalogue  # registers the rewards of this project

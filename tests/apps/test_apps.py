@@ -12,7 +12,7 @@ from PIL import Image
 
 from apps import check, compare, eval, export, plugins, sample, train
 from apps._main import launch
-from core import conformance
+from core.conformance import rows as conformance
 from core.sampling import GRIDS, SAMPLERS
 from core.train import toml
 from tests.apps.conftest import POINTS

@@ -19,9 +19,9 @@ from core.errors import UserError
 from core.export import Drawing, make_program, read
 from core.export.drawing import KEYS
 from core.export.program import to_bytes
-from core.flow_map import AverageVelocityMap
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
 from core.nets.unet import UNetConfig
-from core.path import LinearPath
 from core.sampling import SAMPLERS, generate, uniform_grid
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse

@@ -9,9 +9,9 @@ import plugins as plugins  # registers the methods
 from apps._sampling import Sampling, check
 from apps.eval import EvalConfig, rows_to_measure
 from core.errors import UserError
-from core.flow_map import AverageVelocityMap
-from core.path import LinearPath
-from core.plugin import find_plugin
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
+from core.methods.registry import find_plugin
 from core.sampling import SAMPLERS
 
 

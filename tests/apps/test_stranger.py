@@ -22,13 +22,14 @@ from typing import ClassVar
 
 import jax
 
-from core import rules
-from core.flow_map import AverageVelocityMap
-from core.objective import FlowMatching, Rows, Term
-from core.row_objective import RowObjective
-from core.plugin import Method, Plugin, register
-from core.laws import Uniform
-from core.times import Diagonal, OrderedPair
+from core.flow import rules
+from core.flow.flow_map import AverageVelocityMap
+from core.objectives.objective import FlowMatching, Rows, Term
+from core.objectives.rows import RowObjective
+from core.methods.plugin import Method, Plugin
+from core.methods.registry import register
+from core.times.distributions import Uniform
+from core.times.pairs import Diagonal, OrderedPair
 
 
 class Jump(Term):

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import sample
 from core.errors import UserError
-from core.flow_map import FlowMap
-from core.path import LinearPath
+from core.flow.flow_map import FlowMap
+from core.flow.path import LinearPath
 from core.sampling import SAMPLERS, uniform_grid
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import step
 from core.errors import UserError
-from core.plugin import find_plugin, plugins
+from core.methods.registry import find_plugin, plugins
 
 TINY = "--plugins mf --width 64 --depth 2 --points 128 --rounds 1 --square 32 --compile-depth 0"
 

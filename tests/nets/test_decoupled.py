@@ -9,8 +9,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from core.condition import Condition
 from core.errors import UserError
+from core.flow.condition import Condition
 from core.nets import DiTConfig, MLPConfig
 from tests.nets.randomised import jit, randomised, with_config
 

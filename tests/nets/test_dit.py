@@ -9,8 +9,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from core.condition import Condition
 from core.errors import UserError
+from core.flow.condition import Condition
 from core.nets import DiTConfig
 from core.nets.dit import sincos_positions
 from tests.nets.randomised import jit, mean_flow_loss, randomised, with_config

@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from core.condition import Condition
+from core.flow.condition import Condition
 from core.nets.embeddings import Embedding, EmbeddingConfig, sinusoid
 from core.nets.initial import initialise
 

@@ -9,8 +9,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from core.condition import Condition
 from core.errors import UserError
+from core.flow.condition import Condition
 from core.nets import NETS, DiTConfig, MLPConfig, UNetConfig
 from tests.nets.randomised import jit, mean_flow_loss, noise, randomised, skeleton, with_config
 

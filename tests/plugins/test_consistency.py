@@ -6,12 +6,12 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from core import conformance
-from core.conformance import _mean_size
+from core.conformance import rows as conformance
+from core.conformance.rows import _mean_size
+from core.flow.path import LinearPath
+from core.flow.teacher import MapTeacher
+from core.objectives.row import make_row
 from core.oracle import OracleMap
-from core.path import LinearPath
-from core.row import make_row
-from core.teacher import MapTeacher
 from plugins.consistency.jump import ConsistencyJump, SameNoise, TeacherStep
 from plugins.eulerian.soflow import SolutionJump
 

@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from core import conformance
-from core.conformance import P0_BOUND, _group_size
-from core.flow_map import AverageVelocityMap, FlowMap
-from core.log_weight import log_weight
-from core.objective import FlowMatching, Rows
+from core.conformance import rows as conformance
+from core.conformance.rows import P0_BOUND, _group_size
+from core.flow.flow_map import AverageVelocityMap, FlowMap
+from core.flow.path import LinearPath, Path
+from core.flow.teacher import frozen
+from core.objectives.log_weight import log_weight
+from core.objectives.objective import FlowMatching, Rows
+from core.objectives.row import make_row
+from core.objectives.rows import LOG_WEIGHT, row_losses
+from core.objectives.weights import Norm, Squared, Timed
 from core.oracle import OracleMap
-from core.path import LinearPath, Path
-from core.row import make_row
-from core.row_objective import LOG_WEIGHT, row_losses
-from core.teacher import frozen
-from core.time_weights import Even
-from core.times import Diagonal
-from core.weights import Norm, Squared, Timed
+from core.times.pairs import Diagonal
+from core.times.weights import Even
 from plugins.consistency.jump import ConsistencyJump, SameNoise, TrueJump, VelocityJump
 from plugins.consistency.moments import JumpMoments, Laplace, TimeAware, VelocityMoments
 from plugins.consistency.scm import StabilisedTangent
 from plugins.consistency.tangent import TangentJump, VelocityTangent
-from tests.objectives import TinyNet
+from tests.objectives.terms import TinyNet
 
 PATH = LinearPath()
 

@@ -9,22 +9,23 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from core import conformance
+from core.conformance import rows as conformance
 from core.errors import UserError
-from core.flow_map import AverageVelocityMap, DenoisedNetwork, EndpointMap, FlowMap
+from core.flow.flow_map import AverageVelocityMap, DenoisedNetwork, EndpointMap, FlowMap
+from core.flow.path import PATHS, LinearPath, Path
+from core.flow.teacher import MapTeacher, frozen
+from core.methods.plugin import Task
+from core.methods.registry import find_plugin
 from core.nets import NETS
-from core.objective import Batch
+from core.objectives.objective import Batch
+from core.objectives.row import make_row
 from core.oracle import OracleMap
-from core.path import PATHS, LinearPath, Path
-from core.plugin import Task, find_plugin
-from core.row import make_row
-from core.teacher import MapTeacher, frozen
 from plugins.consistency.trajectory.balance import last_weight, ratio
 from plugins.consistency.trajectory.denoising import Denoising
 from plugins.consistency.trajectory.jump import TrajectoryJump
 from plugins.consistency.trajectory.loss import Combined
 from plugins.consistency.trajectory.segment import Solved
-from tests.objectives import TinyNet
+from tests.objectives.terms import TinyNet
 
 LINEAR = LinearPath()
 

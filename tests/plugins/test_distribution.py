@@ -9,21 +9,22 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from core.flow_map import AverageVelocityMap
-from core.laws import Uniform
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath, TrigPath
+from core.flow.teacher import GuidedTeacher, MapTeacher, frozen
+from core.methods.plugin import Task
+from core.methods.registry import find_plugin
 from core.metrics.frechet import frechet_distance, statistics
-from core.objective import Batch
-from core.one_step import OneStep
+from core.nets.perception import Perception
+from core.objectives.objective import Batch
+from core.objectives.one_step import OneStep
 from core.oracle import GaussianProblem, OracleMap, ProductMixture
-from core.path import LinearPath, TrigPath
-from core.perception import Perception
-from core.plugin import Task, find_plugin
-from core.teacher import GuidedTeacher, MapTeacher, frozen
+from core.times.distributions import Uniform
 from plugins.distribution.anchor import Anchor
 from plugins.distribution.dmd import Matching, direction, fake_of
 from plugins.distribution.fdloss import MatchMoments
 from plugins.distribution.frechet import Moments, centre_distance, frechet, mixed
-from tests.objectives import TinyNet
+from tests.objectives.terms import TinyNet
 
 LINEAR = LinearPath()
 DATA = {"mean": (0.5, -0.3), "covariance": ((0.8, 0.0), (0.0, 0.5))}

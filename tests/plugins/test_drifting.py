@@ -10,9 +10,9 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from core.data import EIGHT_STD, eight_centres
-from core.objective import Batch
-from core.path import LinearPath
-from core.perception import Identity, Perception
+from core.flow.path import LinearPath
+from core.nets.perception import Identity, Perception
+from core.objectives.objective import Batch
 from plugins.drifting.field import (
     LEAST,
     Kernel,

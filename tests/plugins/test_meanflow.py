@@ -6,12 +6,12 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from core.flow_map import AverageVelocityMap
-from core.path import LinearPath
-from core.row import make_row
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
+from core.objectives.row import make_row
 from plugins.meanflow.alphaflow import AlphaJump
 from plugins.meanflow.mf import MeanFlowJump
-from tests.objectives import TinyNet
+from tests.objectives.terms import TinyNet
 
 
 @pytest.fixture

@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import jax.random as jr
 import pytest
 
-from core import conformance
 from core.conformance import E0_BOUND, ORDER_BOUND, P0_BOUND, check_plugin
-from core.flow_map import AverageVelocityMap
-from core.objective import Batch
-from core.path import LinearPath
-from core.plugin import Task, find_plugin, plugins
-from core.row_objective import RowObjective
-from core.row_plugin import RowPlugin
-from core.teacher import MapTeacher, frozen
-from tests.objectives import TinyNet
+from core.conformance import rows as conformance
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
+from core.flow.teacher import MapTeacher, frozen
+from core.methods.plugin import Task
+from core.methods.registry import find_plugin, plugins
+from core.methods.row_plugin import RowPlugin
+from core.objectives.objective import Batch
+from core.objectives.rows import RowObjective
+from tests.objectives.terms import TinyNet
 
 importlib.import_module("plugins")
 NAMES = sorted(name for name, cls in plugins().items() if cls.__module__.startswith("plugins."))

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from core import conformance
-from core.condition import Condition
 from core.conformance import check_plugin
+from core.conformance import rows as conformance
 from core.data.dataset import Dataset
 from core.errors import UserError
+from core.flow.condition import Condition
+from core.flow.path import LinearPath, TrigPath
+from core.flow.posterior import States, having_seen, posterior_jump
+from core.methods.plugin import Task
 from core.nets import DiTConfig, MLPConfig, UNetConfig
-from core.objective import Batch
+from core.objectives.objective import Batch
+from core.objectives.rows import RowObjective
 from core.oracle import GaussianProblem, OracleMap, mixture_1d
-from core.path import LinearPath, TrigPath
-from core.plugin import Task
-from core.posterior import States, having_seen, posterior_jump
-from core.row_objective import RowObjective
 from plugins.tilting import MFM, RWFM
 from plugins.tilting.weighted import RewardWeights
-from tests.objectives import TinyNet
+from tests.objectives.terms import TinyNet
 
 pytestmark = pytest.mark.slow
 

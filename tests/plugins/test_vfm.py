@@ -16,10 +16,10 @@ from scipy.integrate import solve_ivp
 
 from apps._tilt.setup import check_proposal
 from core.errors import UserError
-from core.objective import Batch
+from core.flow.path import LinearPath, TrigPath
+from core.methods.plugin import Task
+from core.objectives.objective import Batch
 from core.oracle import GaussianProblem, OracleMap
-from core.path import LinearPath, TrigPath
-from core.plugin import Task
 from core.steering.adapter import NoiseAdapter, Observed, Proposal, noise_adapter
 from core.steering.inverse import Masked
 from core.steering.registry import Scene, make_reward
@@ -32,7 +32,7 @@ from plugins.steering import VFM as Draws
 from plugins.steering import VFMSNIS
 from plugins.tilting import VFM
 from plugins.tilting.vfm import Variational, blank
-from tests.objectives import STEP, TinyNet
+from tests.objectives.terms import STEP, TinyNet
 
 pytestmark = pytest.mark.slow
 

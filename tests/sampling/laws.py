@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from core.flow.path import LinearPath
 from core.oracle import GaussianProblem, OracleMap
-from core.path import LinearPath
 from core.sampling import SAMPLERS, generate, uniform_grid
 
 N = 10_000

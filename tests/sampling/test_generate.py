@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from core.flow_map import AverageVelocityMap
-from core.path import LinearPath
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
 from core.sampling import SAMPLERS, generate, uniform_grid
 from core.sampling.ode import AdaptiveOde
 from tests.sampling.laws import gaussian

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.path import PATHS, EDMPath, LinearPath, TrigPath, VPPath
+from core.flow.path import PATHS, EDMPath, LinearPath, TrigPath, VPPath
 from core.sampling import GRIDS, at_units, shifted, uniform_grid
 from core.sampling.grids import cosine_grid, edm_grid, log_snr_grid
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from core.conformance import problems
+from core.flow.path import PATHS, LinearPath
 from core.oracle import OracleMap, SinglePoint
-from core.path import PATHS, LinearPath
 from core.sampling import SAMPLERS, at_units, generate, renoise
 from core.sampling.jumps import Gamma
 from tests.sampling.laws import (

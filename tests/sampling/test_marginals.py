@@ -7,9 +7,9 @@ from jaxtyping import Array
 from scipy.stats import ks_2samp
 
 from core.conformance import problems
-from core.flow_map import FlowMap
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path, TrigPath
 from core.oracle import OracleMap
-from core.path import Path, TrigPath
 from core.sampling import SAMPLERS, at_units, uniform_grid
 from core.sampling.grids import edm_grid
 from core.sampling.jumps import Gamma

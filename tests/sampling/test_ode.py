@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from core.conformance import problems
-from core.flow_map import AverageVelocityMap
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import PATHS, CosinePath, LinearPath
 from core.oracle import OracleMap, SinglePoint
-from core.path import PATHS, CosinePath, LinearPath
 from core.sampling import SAMPLERS, uniform_grid
 from core.sampling.ode import AdaptiveOde
 from core.sampling.sde import EulerMaruyama, HeunChurn

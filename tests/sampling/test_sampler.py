@@ -6,8 +6,8 @@ import jax.random as jr
 import pytest
 
 from core.errors import UserError
-from core.flow_map import AverageVelocityMap, ConsistencyMap
-from core.path import EDMPath, LinearPath
+from core.flow.flow_map import AverageVelocityMap, ConsistencyMap
+from core.flow.path import EDMPath, LinearPath
 from core.sampling import SAMPLERS, check_sampler, uniform_grid, usable
 from core.sampling.jumps import Gamma
 from core.sampling.ode import AdaptiveOde, Ddim

@@ -11,8 +11,8 @@ from scipy.linalg import sqrtm
 
 import plugins.steering.fmtt as module
 from core.errors import UserError
+from core.flow.path import TrigPath
 from core.oracle import OracleMap
-from core.path import TrigPath
 from core.steering.fixtures import fixtures
 from core.steering.linear import on_linear
 from core.steering.steering import steer

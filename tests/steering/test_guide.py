@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from core.errors import UserError
+from core.flow.path import LinearPath
 from core.oracle import GaussianProblem, OracleMap
-from core.path import LinearPath
 from core.steering.fixtures import fixtures
 from core.steering.reward import Target
 from core.steering.steering import Tilt, steer

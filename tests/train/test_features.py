@@ -11,9 +11,9 @@ import plugins as plugins
 from core.errors import UserError
 from core.metrics import extract
 from core.nets.encoder import EncoderConfig
-from core.objective import Batch
-from core.perception import Identity
-from core.pretext import MaskedReconstruction
+from core.nets.perception import Identity
+from core.objectives.objective import Batch
+from core.objectives.pretext import MaskedReconstruction
 from core.train.build import build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse

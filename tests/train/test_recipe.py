@@ -5,8 +5,8 @@ import pytest
 import plugins as plugins
 from core.data import DATA
 from core.errors import UserError
+from core.methods.registry import find_plugin
 from core.nets import NETS, DiTConfig, MLPConfig, UNetConfig
-from core.plugin import find_plugin
 from core.train.cli import parse
 from core.train.recipe import POINTS, recipe
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from core.objective import Batch, Objective
+from core.objectives.objective import Batch, Objective
 from core.train.state import Target, init_state, target_players
 from core.train.step import make_step, many_steps
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import pytest
 
 from core.errors import UserError
+from core.flow.teacher import AutoguidedTeacher, GuidedTeacher
 from core.oracle import checkerboard
-from core.teacher import AutoguidedTeacher, GuidedTeacher
 from core.train.build import build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse

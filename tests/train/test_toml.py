@@ -7,8 +7,8 @@ import pytest
 import plugins as plugins
 from core.data import DATA
 from core.errors import UserError
-from core.plugin import find_plugin
-from core.plugin import plugins as all_plugins
+from core.methods.registry import find_plugin
+from core.methods.registry import plugins as all_plugins
 from core.train import toml
 from core.train.cli import parse, select
 from core.train.config import MeshConfig, OptimConfig

@@ -12,10 +12,10 @@ import pytest
 import plugins as plugins
 from core.data import Dataset
 from core.errors import UserError
-from core.flow_map import AverageVelocityMap
-from core.objective import Objective
-from core.path import LinearPath
-from core.plugin import Method, Task
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
+from core.methods.plugin import Method, Task
+from core.objectives.objective import Objective
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.flow_map import DenoisedNetwork
+from core.flow.flow_map import DenoisedNetwork
 
 Losses = dict[str, Float[Array, ""]]
 

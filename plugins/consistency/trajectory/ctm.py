@@ -9,9 +9,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from core.plugin import register
-from core.row_plugin import needed
-from core.teacher import Teacher
+from core.flow.teacher import Teacher
+from core.methods.registry import register
+from core.methods.row_plugin import needed
 from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
 from plugins.consistency.trajectory.segment import Segment, Solved
 

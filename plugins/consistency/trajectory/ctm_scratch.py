@@ -11,8 +11,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from core.plugin import register
-from core.teacher import Teacher
+from core.flow.teacher import Teacher
+from core.methods.registry import register
 from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
 from plugins.consistency.trajectory.segment import Jumped, Segment, Solved
 

@@ -9,9 +9,9 @@ With `V - v = -det / sigma (g - x_0)`, where `det = alpha d_sigma - d_alpha sigm
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap
-from core.objective import Term
-from core.row import Row
+from core.flow.flow_map import FlowMap
+from core.objectives.objective import Term
+from core.objectives.row import Row
 
 
 class Denoising(Term):

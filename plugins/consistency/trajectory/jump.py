@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap
-from core.objective import Term
-from core.row import Row
-from core.teacher import frozen
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import frozen
+from core.objectives.objective import Term
+from core.objectives.row import Row
 from plugins.consistency.trajectory.segment import Segment
 
 

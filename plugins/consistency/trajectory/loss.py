@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
-from core.adversarial import discriminator_loss, generator_loss
-from core.flow_map import FlowMap
-from core.objective import Batch, Metrics, Objective, Players
-from core.row import Row
-from core.row_objective import RowObjective, row_losses
-from core.teacher import frozen
-from core.weights import Weight, square
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import frozen
+from core.objectives.adversarial import discriminator_loss, generator_loss
+from core.objectives.objective import Batch, Metrics, Objective, Players
+from core.objectives.row import Row
+from core.objectives.rows import RowObjective, row_losses
+from core.objectives.weights import Weight, square
 from plugins.consistency.trajectory.balance import Losses, ratio, with_gradients
 from plugins.consistency.trajectory.jump import TrajectoryJump
 

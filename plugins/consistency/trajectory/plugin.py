@@ -15,15 +15,15 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Array, Key
 
 from core.errors import UserError
-from core.flow_map import DenoisedNetwork, EndpointMap, FlowMap, Network
-from core.laws import MixedLaw, TimeLaw, Uniform
+from core.flow.flow_map import DenoisedNetwork, EndpointMap, FlowMap, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.plugin import Method, Task
+from core.methods.row_plugin import RowPlugin, presets
 from core.nets.discriminator import discriminator
-from core.objective import FlowMatching, Term
-from core.path import Path
-from core.plugin import Method, Task
-from core.row_objective import RowObjective
-from core.row_plugin import RowPlugin, presets
-from core.teacher import Teacher
+from core.objectives.objective import FlowMatching, Term
+from core.objectives.rows import RowObjective
+from core.times.distributions import MixedLaw, TimeLaw, Uniform
 from plugins.consistency.trajectory.denoising import Denoising
 from plugins.consistency.trajectory.jump import TrajectoryJump
 from plugins.consistency.trajectory.loss import Combined

@@ -6,10 +6,10 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from core.flow_map import FlowMap
-from core.row import Row
-from core.solve import Fixed
-from core.teacher import MapTeacher, Teacher
+from core.flow.flow_map import FlowMap
+from core.flow.solve import Fixed
+from core.flow.teacher import MapTeacher, Teacher
+from core.objectives.row import Row
 from plugins.consistency.jump import ORDERS
 
 

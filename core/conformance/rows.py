@@ -1,0 +1,303 @@
+"""The oracle checks that every plugin must pass, ours or a stranger's.
+
+Where the data's law is known, so is the exact flow map. Put in the place of the network, it must be
+a fixed point of a correct objective:
+
+- **P0**: with the marginal velocity for supervision, every residual is zero, row by row. The
+  marginal velocity is supplied through the data: the pair `(E[x_0 | x_s], E[z | x_s])` lies on the
+  same `x_s`, and its conditional velocity is the marginal one.
+- **E0**: with sampled pairs, the expected update direction is zero: the gradient of `|R|^2 / 2`,
+  unweighted, with respect to coefficients of smooth perturbations of the map, within 4 standard
+  errors of 0.
+
+- **O(h^k)**: a rule with a finite step is not exact at the true map. The expectation of its
+  residual given `x_s`, by quadrature over the posterior, must fall as the stated power of the step
+  when that is halved twice. The value is by how much the measured power falls short of `k`.
+
+Each check has a negative control: the same with `Flipped`, the map that a rule with the wrong sign
+before `(t - s)` would learn. It must fail. Where only the law of samples counts, a map whose
+velocity is off by a constant serves too: flipped, a Gaussian's map has the same law. Everything is
+computed in float64.
+
+Where the rows of a batch have weights, the gradients are multiplied by them, and where a method
+learns another law than that of the data, a tilted one, the exact map is that law's. Where rows are
+told a noisy state of their clean example, exact map and marginal velocity are those of the
+posterior.
+
+Where a method learns guidance, the data have two classes and the exact map is that of the guided
+velocity, integrated by Diffrax; the pair's velocity goes through the method's guidance first.
+
+Further players are exact too: a second velocity field that is trained on the student's samples is
+the marginal velocity when the student is exact. A discriminator is then constant. That the student
+has no gradient under a constant discriminator says nothing, but that the discriminator has none on
+samples of an exact student does: on those of a wrong one it has. In an objective that is not made
+of rows E0 is therefore checked for every such player.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from core.conformance.batches import batch_checks, batch_scores
+from core.conformance.checks import E0_BOUND, Check, largest_score
+from core.conformance.probes import NUM_BUMPS, Flipped, NoNetwork, Probe, shifted
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path
+from core.flow.teacher import MapTeacher, frozen
+from core.methods.plugin import Method, Plugin, Task
+from core.objectives.objective import Batch, GroupTerm, Rows, Term
+from core.objectives.row import Row
+from core.objectives.rows import RowObjective
+from core.objectives.weights import Weight
+from core.oracle import (
+    ClassMixture,
+    GaussianProblem,
+    GuidedOracle,
+    OracleMap,
+    Problem,
+    ProductMixture,
+)
+from core.oracle.map import posterior
+
+P0_BOUND = 1e-9
+ORDER_BOUND = 0.25
+STEPS = (0.04, 0.02, 0.01)
+
+
+def problems() -> dict[str, Problem]:
+    """The laws of the data that are checked: one curved and skewed, one in two dimensions."""
+    mixture = ProductMixture(
+        weights=jnp.array([[0.3, 0.7]]),
+        means=jnp.array([[-1.2, 0.8]]),
+        stds=jnp.array([[0.35, 0.6]]),
+    )
+    gaussian = GaussianProblem(
+        mean=jnp.array([0.5, -0.3]), covariance=jnp.array([[0.8, 0.3], [0.3, 0.5]])
+    )
+    return {"mixture": mixture, "gaussian": gaussian}
+
+
+def classes() -> ClassMixture:
+    """Two classes on the line that overlap: the law on which guidance is checked."""
+    mixture = ProductMixture(
+        weights=jnp.array([[0.3, 0.3, 0.4]]),
+        means=jnp.array([[-1.2, 0.2, 0.9]]),
+        stds=jnp.array([[0.4, 0.7, 0.5]]),
+    )
+    return ClassMixture(mixture, jnp.array([0, 1, 1]), 2)
+
+
+def check_plugin(plugin: Plugin, path: Path, *, rows: int = 4096, seed: int = 0) -> list[Check]:
+    """All checks of one plugin. Call it with 64-bit floats enabled.
+
+    **Arguments:** `plugin` with its flags; `path`; `rows` per check; `seed`. Raises `ValueError`
+    where floats are 32-bit.
+    """
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError("the oracle checks need 64-bit floats: use jax.enable_x64(True)")
+    checks: list[Check] = []
+    for name, problem in ({"classes": classes()} if plugin.guided else problems()).items():
+        key = jr.fold_in(jr.key(seed), len(checks))
+        learned = problem if isinstance(problem, ClassMixture) else plugin.learns(problem)
+        exact, task = _exact(learned, path, plugin)
+        method = plugin.method(NoNetwork(), path, MapTeacher(exact), task, key=key)
+        drawn = jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows))
+        batch = Batch(*drawn) if isinstance(drawn, tuple) else Batch(drawn)
+        checks += _check_method(name, method, learned, exact, batch, key)
+    return checks
+
+
+def _exact(problem: Problem | ClassMixture, path: Path, plugin: Plugin) -> tuple[FlowMap, Task]:
+    """The exact map of a problem, guided as the plugin learns it, and the task."""
+    if isinstance(problem, ClassMixture):
+        exact = GuidedOracle(law=problem, path=path, scale=plugin.guided or 1.0)
+        return exact, Task((1,), "points", problem.num_classes)
+    return OracleMap(problem=problem, path=path), Task(problem.shape, "points", 0)
+
+
+def _check_method(
+    name: str,
+    method: Method,
+    problem: Problem | ClassMixture,
+    exact: FlowMap,
+    batch: Batch,
+    key: Key[Array, ""],
+) -> list[Check]:
+    objective = method.objective
+    models = [Flipped(exact=exact, flip=jnp.asarray(flip), path=exact.path) for flip in (0.0, 1.0)]
+    players = list(method.players)
+    if not isinstance(objective, RowObjective):
+        probes = shifted(models[0], 0.0), shifted(models[1], 0.0), shifted(models[0])
+        scores = [batch_scores(objective, method, probe, batch, key) for probe in probes]
+        return batch_checks(name, method, scores)
+    checks, batch = [], objective.weighed(batch)
+    for index, kind in enumerate(objective.kinds):
+        if kind.share == 0:
+            continue
+        last = jnp.asarray(objective.steps)
+        made = objective.rows(kind, batch, jr.fold_in(key, index + 1), last)
+        term = kind.term
+        if isinstance(term, GroupTerm):
+            checks += _check_group(name, kind, term, models, exact, made)
+            term = term.single()
+        if term.order is not None:
+            checks += _check_order(f"{name}: {kind.name}", term, problem, models, players, made)
+            continue
+        marginal = jax.vmap(lambda row: _marginal_row(problem, objective.path, row))(made)
+        guided = _guided if objective.guide is not None else RowObjective.guided
+        (p0, e0), (p0_flipped, e0_flipped) = (
+            _examine(
+                term,
+                model,
+                dict.fromkeys(players, model),
+                *(guided(objective, kind, model, rows) for rows in (made, marginal)),
+            )
+            for model in models
+        )
+        checks.append(Check(f"{name}: {kind.name} residual", "P0", p0, P0_BOUND, p0_flipped))
+        checks.append(Check(f"{name}: {kind.name} update", "E0", e0, E0_BOUND, e0_flipped))
+    return checks
+
+
+@eqx.filter_jit
+def _guided(objective: RowObjective, kind: Rows, model: FlowMap, rows: Row) -> Row:
+    """The rows as the objective guides them, by one program for all models."""
+    return objective.guided(kind, model, rows)
+
+
+def _check_order(
+    name: str,
+    term: Term,
+    problem: Problem | ClassMixture,
+    models: list[Flipped],
+    players: list[str],
+    made: Row,
+) -> list[Check]:
+    """By how much the measured power of the step falls short, on problems with a quadrature."""
+    if not (isinstance(problem, ProductMixture) and problem.shape == (1,)):
+        return []
+    order = term.order
+    assert order is not None
+    few = jax.tree.map(lambda leaf: leaf[:ORDER_ROWS], made)
+    sizes = [
+        [
+            float(_mean_size(term.with_step(h), problem, m, dict.fromkeys(players, m), few))
+            for h in STEPS
+        ]
+        for m in models
+    ]
+    short, short_flipped = (order - _power(size) for size in sizes)
+    label = f"{name} order {order - short:.2f}"
+    return [Check(label, f"O(h^{order})", max(short, 0.0), ORDER_BOUND, short_flipped)]
+
+
+def _check_group(
+    name: str, kind: Rows, term: GroupTerm, models: list[Flipped], exact: FlowMap, made: Row
+) -> list[Check]:
+    """The loss of groups whose neighbours lie on true trajectories, and its gradient: both 0."""
+    assert isinstance(kind.weight, Weight)
+    weight = kind.weight
+    few = jax.tree.map(lambda leaf: leaf[: ORDER_ROWS // term.size * term.size], made)
+    groups = jax.tree.map(lambda leaf: leaf.reshape(-1, term.size, *leaf.shape[1:]), few)
+    value, control = (float(_group_size(term.exact(exact), weight, m, groups)) for m in models)
+    return [Check(f"{name}: {kind.name} groups", "P0", value, P0_BOUND, control)]
+
+
+@eqx.filter_jit
+def _group_size(term: GroupTerm, weight: Weight, model: FlowMap, groups: Row) -> Float[Array, ""]:
+    """The largest loss of a group, or entry of its gradient."""
+
+    def loss(psi: Array, group: Row) -> Array:
+        probe = Probe(exact=model, psi=psi, path=model.path)
+        return term.loss(probe, frozen(model), group, weight)[0]
+
+    both = jax.value_and_grad(loss)
+    values, gradients = jax.vmap(lambda group: both(jnp.zeros(NUM_BUMPS), group))(groups)
+    return jnp.maximum(jnp.max(jnp.abs(values)), jnp.max(jnp.abs(gradients)))
+
+
+ORDER_ROWS = 256
+NODES = 12
+
+
+def _power(sizes: list[float]) -> float:
+    """The exponent of a quantity that was measured at `STEPS`; 0 where it is not finite."""
+    ratios = np.asarray(sizes[:-1]) / np.maximum(np.asarray(sizes[1:]), 1e-300)
+    power = np.mean(np.log2(np.maximum(ratios, 1e-300)))
+    return float(power) if np.isfinite(power) else 0.0
+
+
+@eqx.filter_jit
+def _mean_size(
+    term: Term, problem: ProductMixture, model: FlowMap, others: dict[str, FlowMap], rows: Row
+) -> Float[Array, ""]:
+    """The median over rows of `|E[R | x_s]|`."""
+    points, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    weights = jnp.asarray(weights / weights.sum())
+
+    def mean(row: Row) -> Array:
+        share, centres, stds = problem.posterior(model.path, row.x_s, row.s)
+        x_0 = centres[0][:, None] + stds[0][:, None] * jnp.asarray(points)[None, :]
+        values = jax.vmap(lambda clean: residual(clean, row))(x_0.reshape(-1, 1))
+        return jnp.sum((share[0][:, None] * weights[None, :]).reshape(-1, 1) * values, axis=0)
+
+    def residual(clean: Array, row: Row) -> Array:
+        path = model.path
+        z = (row.x_s - path.alpha(row.s) * clean) / path.sigma(row.s)
+        v = path.conditional_velocity(clean, z, row.s)
+        pair = eqx.tree_at(lambda r: (r.x_0, r.z, r.v), row, (clean, z, v))
+        players = {"model": model, **others}
+        return term.residuals(players, players, pair)["model"][0]
+
+    return jnp.median(jnp.abs(jax.vmap(mean)(rows)))
+
+
+def _marginal_row(problem: Problem | ClassMixture, path: Path, row: Row) -> Row:
+    """The row whose pair is the posterior mean, so that its velocity is the marginal one, of its
+    class where there are classes."""
+    if isinstance(problem, ClassMixture):
+        assert row.cond is not None and row.cond.label is not None
+        problem = problem.given(row.cond.label)
+    else:
+        problem = posterior(problem, path, row.cond)
+    x_0 = problem.x_0_mean(path, row.x_s, row.s)
+    v = problem.velocity(path, row.x_s, row.s)
+    z = problem.noise_mean(path, row.x_s, row.s)
+    return eqx.tree_at(lambda r: (r.x_0, r.z, r.v), row, (x_0, z, v))
+
+
+def _examine(
+    term: Term, model: FlowMap, others: dict[str, FlowMap], made: Row, marginal: Row
+) -> tuple[float, float]:
+    """The largest residual on marginal rows, and the score of the update on sampled ones."""
+    sizes, gradients = _sizes_and_gradients(term, model, others, made, marginal)
+    largest = np.max(np.asarray(sizes))
+    return float(largest) if np.isfinite(largest) else float("inf"), largest_score(
+        np.asarray(gradients)
+    )
+
+
+@eqx.filter_jit
+def _sizes_and_gradients(
+    term: Term, model: FlowMap, others: dict[str, FlowMap], made: Row, marginal: Row
+) -> tuple[Float[Array, " n"], Float[Array, "n count"]]:
+    """Per row: the largest entry of the flow map's residuals, with the marginal velocity; and the
+    gradient of `factor |R|^2 / 2` with respect to the perturbations at zero, with the sampled
+    one."""
+
+    def loss(psi: Array, row: Row) -> tuple[Array, Array]:
+        probe = Probe(exact=model, psi=psi, path=model.path)
+        players = {"model": probe, **others}
+        parts = term.residuals(players, {k: frozen(p) for k, p in players.items()}, row)["model"]
+        squares = sum((jnp.sum(part**2) for part in parts), start=jnp.zeros(()))
+        return row.factor * squares / 2, jnp.max(jnp.stack([jnp.abs(part).max() for part in parts]))
+
+    # One program for both: it is compiled for longer than it runs.
+    n = len(made.s)
+    rows = jax.tree.map(lambda *both: jnp.concatenate(both), marginal, made)
+    both = jax.vmap(lambda row: jax.grad(loss, has_aux=True)(jnp.zeros(NUM_BUMPS), row))
+    gradients, sizes = both(rows)
+    return sizes[:n], gradients[n:]

@@ -1,0 +1,163 @@
+"""The three consistency rules, each a small function of a flow map and a velocity.
+
+Every method of the field is one of these, with a velocity source, a derivative and a choice of
+where gradients stop. In terms of the average velocity `V`:
+
+    Lagrangian      V(x_s, s, t) = v(F(x_s, s, t), t) - (t - s) dV_dt
+    Eulerian        V(x_s, s, t) = v(x_s, s) + (t - s) DV_ds,   DV_ds = d/ds V + grad V . v(x_s, s)
+    compositional   V(x_s, s, t) = (1 - g) V(x_s, s, u) + g V(F(x_s, s, u), u, t),
+                    u = g s + (1 - g) t
+
+As `t -> s` all three say `V(x, s, s) = v(x, s)`: flow matching. The compositional rule alone also
+holds for `F = x`, so it never stands without a diagonal or teacher term. Functions here return
+values and derivatives and stop no gradients: a method does, on the results.
+
+Source: Boffi et al., arXiv 2406.07507 and 2505.18825; MeanFlow, arXiv 2505.13447.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+
+
+class Derivative(eqx.Module):
+    """How a total derivative along a tangent is taken."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, f: Callable[..., Any], primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    ) -> tuple[Any, Any]:
+        """`(f(*primals), d/dh f(*(primals + h tangents)) at h = 0)`, pytrees alike."""
+
+
+class ExactJVP(Derivative):
+    """`jax.jvp`: value and derivative in one pass, exact."""
+
+    def __call__(
+        self, f: Callable[..., Any], primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    ) -> tuple[Any, Any]:
+        return jax.jvp(f, primals, tangents)
+
+
+class FiniteDifference(Derivative):
+    """The forward quotient `(f(p + step d) - f(p)) / step`, with full-precision products.
+
+    Error O(step) plus rounding: in float32 the best step is near 1e-3, and in bfloat16 no step is
+    good. The value keeps its gradient; the quotient's second evaluation is a plain one. `step` is
+    negative to look towards the data, so that no time leaves the path's interval.
+    """
+
+    step: float = eqx.field(static=True, default=-1e-3)
+
+    def __call__(
+        self, f: Callable[..., Any], primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    ) -> tuple[Any, Any]:
+        with jax.default_matmul_precision("highest"):
+            here = f(*primals)
+            there = f(*(p + self.step * d for p, d in zip(primals, tangents)))
+        return here, jax.tree.map(lambda a, b: (b - a) / self.step, here, there)
+
+
+def eulerian(
+    flow_map: FlowMap,
+    x_s: Float[Array, "*shape"],
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+    tangent: Float[Array, "*shape"],
+    cond: Condition | None = None,
+    derivative: Derivative = ExactJVP(),
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """`(V, DV_ds)` at `(x_s, s, t)`, the derivative along `(tangent, 1, 0)`.
+
+    `tangent` is the velocity at `(x_s, s)`: the marginal one for a teacher or the model's own,
+    or the conditional one of a sampled pair.
+    """
+    return derivative(
+        lambda x, time: flow_map.average_velocity(x, time, t, cond),
+        (x_s, s),
+        (tangent, jnp.ones_like(s)),
+    )
+
+
+def eulerian_with_head(
+    flow_map: FlowMap,
+    x_s: Float[Array, "*shape"],
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+    tangent: Float[Array, "*shape"],
+    cond: Condition | None = None,
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """`(V, DV_ds, v_head)`: as `eulerian`, with the auxiliary velocity head of the same pass."""
+    return jax.jvp(
+        lambda x, time: flow_map.with_velocity(x, time, t, cond),
+        (x_s, s),
+        (tangent, jnp.ones_like(s)),
+        has_aux=True,
+    )
+
+
+def eulerian_parts(
+    flow_map: FlowMap,
+    x_s: Float[Array, "*shape"],
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+    velocity: Float[Array, "*shape"],
+    cond: Condition | None = None,
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """`(V, dV_ds, grad V . velocity)` at `(x_s, s, t)`: the two parts of `DV_ds` apart.
+
+    One linearisation serves both tangents, for a rule that stops one part only.
+    """
+    V, push = jax.linearize(lambda x, time: flow_map.average_velocity(x, time, t, cond), x_s, s)
+    along_s = push(jnp.zeros_like(x_s), jnp.ones_like(s))
+    return V, along_s, push(velocity, jnp.zeros_like(s))
+
+
+def lagrangian(
+    flow_map: FlowMap,
+    x_s: Float[Array, "*shape"],
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+    cond: Condition | None = None,
+    derivative: Derivative = ExactJVP(),
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """`(V, dV_dt)` at `(x_s, s, t)`; hence `dF_dt = V + (t - s) dV_dt`.
+
+    `x_s` and `s` are closed over, so no zero tangent is carried through the network, and of a
+    decoupled one only the decoder is differentiated.
+    """
+    encoding = flow_map.encode(x_s, s, cond)
+    return derivative(lambda time: flow_map.decode(encoding, time), (t,), (jnp.ones_like(t),))
+
+
+def compositional(
+    flow_map: FlowMap,
+    x_s: Float[Array, "*shape"],
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+    fraction: Float[Array, ""],
+    cond: Condition | None = None,
+    *,
+    euler: Bool[Array, ""] | None = None,
+    encoding: Any = None,
+) -> Float[Array, "*shape"]:
+    """`V(x_s, s, t)` as two jumps give it, by way of `u = fraction s + (1 - fraction) t`.
+
+    The first leg, from `s` to `u`, has weight `1 - fraction`. Where `euler` is true both legs are
+    Euler steps along the diagonal `V(x, s, s)`, which grounds a ladder of jumps. `encoding` is
+    that of `(x_s, s, cond)`, where it is at hand.
+    """
+    u = fraction * s + (1 - fraction) * t
+    ends = (u, t) if euler is None else (jnp.where(euler, s, u), jnp.where(euler, u, t))
+    encoding = flow_map.encode(x_s, s, cond) if encoding is None else encoding
+    first = flow_map.decode(encoding, ends[0])
+    second = flow_map.average_velocity(x_s + (u - s) * first, u, ends[1], cond)
+    return (1 - fraction) * first + fraction * second

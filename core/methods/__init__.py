@@ -1,0 +1,25 @@
+"""What a method is, the registry, what most methods share, and what a step costs."""
+
+from core.methods.cost import Bench as Bench
+from core.methods.cost import Cost as Cost
+from core.methods.cost import Program as Program
+from core.methods.cost import compiled as compiled
+from core.methods.cost import flops as flops
+from core.methods.cost import one_forward as one_forward
+from core.methods.cost import temporary as temporary
+from core.methods.plugin import Making as Making
+from core.methods.plugin import Method as Method
+from core.methods.plugin import Plugin as Plugin
+from core.methods.plugin import Progress as Progress
+from core.methods.plugin import Task as Task
+from core.methods.reflow import PairsPlugin as PairsPlugin
+from core.methods.reflow import nearest_pairs as nearest_pairs
+from core.methods.reflow import teacher_pairs as teacher_pairs
+from core.methods.registry import find_plugin as find_plugin
+from core.methods.registry import load_packages as load_packages
+from core.methods.registry import plugins as plugins
+from core.methods.registry import register as register
+from core.methods.row_plugin import RowPlugin as RowPlugin
+from core.methods.row_plugin import needed as needed
+from core.methods.row_plugin import presets as presets
+from core.methods.warm_start import transplanted as transplanted

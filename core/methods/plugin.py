@@ -1,0 +1,152 @@
+"""Plugins: a method as a frozen dataclass whose fields are its command-line flags."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+from jaxtyping import Array, Key
+
+from core.data.dataset import Dataset
+from core.flow.flow_map import FlowMap, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.objectives.guidance import Guide
+from core.objectives.objective import Objective, Rows
+from core.objectives.rows import RowObjective
+from core.oracle.problem import Problem
+
+Progress = Callable[[int, int], None]
+"""Is told `(done, of)` while something long is made."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Making:
+    """What a method's own data are made with: a teacher, where there is one, and a key; `progress`
+    is told how many examples are done."""
+
+    teacher: Teacher | None
+    key: Key[Array, ""]
+    progress: Progress | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a method is built for: `shape` of one example, `kind`, the number of classes, the number
+    of training steps, over which curricula run, and the data where they are at hand."""
+
+    shape: tuple[int, ...]
+    kind: str = "points"
+    num_classes: int = 0
+    steps: int = 1
+    data: Dataset | None = None
+
+    def objective(
+        self,
+        path: Path,
+        kinds: tuple[Rows, ...],
+        label_drop: float = 0.0,
+        guide: Guide | None = None,
+    ) -> RowObjective:
+        """The row objective of these kinds, with this task's classes and steps."""
+        return RowObjective(path, kinds, self.num_classes, label_drop, self.steps, guide)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What a plugin hands to the loop: the map, what trains it, and how to sample from it.
+
+    **Fields:** `flow_map` the player "model"; `objective`; `players` further trained networks by
+    name; `rates` their learning rates, in units of --optim.rate, where they are not 1; `sampler`
+    the name of the default sampler (see `core.sampling.SAMPLERS`). The parameters
+    that targets use are the current ones, or with `target_decay` an EMA of that decay, or with
+    `target_every` a copy that is renewed every so many steps.
+    """
+
+    flow_map: FlowMap
+    objective: Objective
+    players: dict[str, Any] = dataclasses.field(default_factory=dict)
+    rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    sampler: str = "pushforward"
+    target_decay: float | None = None
+    target_every: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin(abc.ABC):
+    """A training method. A subclass is a frozen dataclass: its fields are its flags.
+
+    The class variables say what it is; `apps.plugins` prints them. `cost` is the cost of one
+    training example in forward-pass equivalents, with the method's own row split; `whole_cost` the
+    count where every row pays for every term, `seed_cost` the survey's estimate of that.
+    `from_teacher`: training starts from the teacher's weights. `tunes`: it goes on from a trained
+    map, so that recipes are short and slow. `most_nfe`: the evaluations beyond
+    which sampling means nothing, 1 for a map that starts at noise only. `presets`: the flags in
+    which the recipes differ.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    rule: ClassVar[str]
+    supervision: ClassVar[str]
+    source: ClassVar[str]
+    cost: ClassVar[float]
+    kind: ClassVar[str] = "method"
+    parameterisation: ClassVar[str] = "V"
+    needs_teacher: ClassVar[bool] = False
+    from_teacher: ClassVar[bool] = False
+    tunes: ClassVar[bool] = False
+    most_nfe: ClassVar[int | None] = None
+    whole_cost: ClassVar[float | None] = None
+    seed_cost: ClassVar[float | None] = None
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    @classmethod
+    def preset(cls, kind: str) -> Self:
+        """The default flags for the recipe of the data: "points", "small-image" or "image"."""
+        return cls(**cls.presets.get(kind, {}))
+
+    @classmethod
+    def whole(cls) -> Self:
+        """The version whose every row pays for every term, as surveys count a method's cost.
+
+        Each kind of rows with a share is then counted on the whole batch.
+        """
+        return cls.preset("image")
+
+    @property
+    def guided(self) -> float | None:
+        """The guidance scale that is learned (the least, where it is an input), or None."""
+        return None
+
+    def learns(self, problem: Problem) -> Problem:
+        """The law whose flow map the method learns where the data have the law `problem`."""
+        return problem
+
+    def starts_from(self, teacher: Teacher | None) -> bool:
+        """Whether training starts from the weights of this teacher."""
+        return teacher is not None and self.from_teacher
+
+    def net_flags(self, flags: Any) -> Any:
+        """The network's flags with what the method needs of them, guidance as an input for one."""
+        return flags
+
+    def dataset(self, data: Dataset, making: Making) -> Dataset:
+        """What the method trains on: the data, or what a teacher makes of them beforehand."""
+        del making
+        return data
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        """The versions of the method that the oracle checks are run on, by name."""
+        return {"": cls.preset("points")}
+
+    @abc.abstractmethod
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        """Builds the method around a fresh network.
+
+        **Arguments:** `net(x, s, t, cond)` on one example; `path`; `teacher`, given where
+        `needs_teacher`; `task`; `key` for networks of the plugin's own.
+        """

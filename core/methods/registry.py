@@ -1,0 +1,59 @@
+"""The methods that are known, by name.
+
+A plugin of another package is found by an entry point of the group `portolan.plugins` that names
+a module; importing the module runs its `@register`.
+"""
+
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from core.errors import UserError, pick
+from core.methods.plugin import Plugin
+
+GROUP = "portolan.plugins"
+
+Registered = TypeVar("Registered", bound=type[Plugin])
+_REGISTRY: dict[str, type[Plugin]] = {}
+_LOADED: set[str] = set()
+
+
+def register(cls: Registered) -> Registered:
+    """Class decorator: makes a plugin known by its `name`. A name taken by another class raises."""
+    known = _REGISTRY.get(cls.name)
+    if known is not None and known.__qualname__ != cls.__qualname__:
+        raise ValueError(f"plugin name {cls.name!r} is taken by {known.__module__}")
+    _REGISTRY[cls.name] = cls
+    return cls
+
+
+def plugins() -> dict[str, type[Plugin]]:
+    """All plugins by name: those imported so far and those of installed packages."""
+    load_packages()
+    return dict(sorted(_REGISTRY.items()))
+
+
+def load_packages() -> None:
+    """Imports the modules that installed packages name in the entry-point group, once each.
+
+    Raises `UserError` for one that does not import.
+    """
+    for entry in entry_points(group=GROUP):
+        if entry.value not in _LOADED:
+            _load(entry)
+
+
+def _load(entry: EntryPoint) -> None:
+    _LOADED.add(entry.value)
+    try:
+        importlib.import_module(entry.value)
+    except Exception as error:
+        raise UserError(
+            f"plugin package {entry.name!r} does not import ({type(error).__name__}: {error}); "
+            "mend or uninstall it"
+        ) from error
+
+
+def find_plugin(name: str) -> type[Plugin]:
+    """The plugin of that name. Raises `UserError` with the nearest name where there is none."""
+    return pick(plugins(), name, "plugin")

@@ -1,0 +1,190 @@
+"""The plugin that most methods are: diagonal rows, jump rows, and flags for both.
+
+A method of this kind names its two residuals in `terms` and, where its times differ from the
+common ones, overrides `jump_times`. Everything else here is what the methods share.
+"""
+
+import abc
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Array, Key
+
+from core.errors import UserError, require
+from core.flow.flow_map import FORMS, FlowMap, Form, Network
+from core.flow.path import Path
+from core.flow.teacher import Teacher
+from core.methods.plugin import Method, Plugin, Task
+from core.objectives.guidance import GuidanceConfig, Guide
+from core.objectives.log_weight import log_weight
+from core.objectives.objective import GroupTerm, Rows, Term
+from core.objectives.rows import LOG_WEIGHT
+from core.objectives.weights import Adaptive, Reduce, Weight
+from core.times.distributions import LogitNormal, MixedLaw, Point, TimeLaw, Uniform
+from core.times.pairs import Diagonal, Mixture, OrderedPair, TimeSampler
+from core.times.steps import Step
+
+POINTS: dict[str, Any] = {"uniform": 1.0, "power": 0.0}
+SMALL_IMAGE: dict[str, Any] = {"full": 0.25, "uniform": 0.3, "power": 0.0, "label_drop": 0.0}
+
+
+def presets(
+    points: dict[str, Any] | None = None, small_image: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """The common presets with changes: uniform times for points, whole jumps for small images."""
+    return {
+        "points": POINTS | (points or {}),
+        "small-image": SMALL_IMAGE | (small_image or {}),
+    }
+
+
+@dataclass(frozen=True)
+class RowPlugin(Plugin):
+    """A method with diagonal rows (`s = t`) and jump rows; see `terms`."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = presets()
+    sampler: ClassVar[str] = "pushforward"
+    guidable: ClassVar[bool] = True
+    """Whether guidance can be learned: the pair's velocity is all that the method takes from it."""
+
+    diagonal: float = 0.0
+    """Share of rows with s = t (plain flow matching)."""
+    full: float = 0.0
+    """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling."""
+    uniform: float = 0.0
+    """Share of the jump rows with uniform times; the rest has the method's own times."""
+    time_mean: float = -0.4
+    """Mean of the logit-normal times."""
+    time_std: float = 1.0
+    """Standard deviation of the logit-normal times; 0 means uniform times."""
+    power: float = 0.0
+    """Power p of the adaptive weight 1 / (|R|^2 + c)^p; 0 is the plain square."""
+    constant: float = 0.01
+    """Constant c of the adaptive weight."""
+    reduce: Reduce = "sum"
+    """Whether |R|^2 is the sum or the mean over dimensions."""
+    learned_weight: bool = False
+    """Learn a weight of each pair of times, so that all count alike (EDM2, sCM)."""
+    form: Form = "average"
+    """What the network is: the average velocity, or the rotation of Simple-EDM and TrigFlow."""
+    warm_start: bool = True
+    """Start from the teacher's weights where it is a plain run of the same network."""
+    label_drop: float = 0.1
+    """Probability with which a label is replaced by the null class; where guidance is learned, 0
+    means 0.1."""
+    guidance: GuidanceConfig = GuidanceConfig()
+
+    def __post_init__(self):
+        shares = {"diagonal": self.diagonal, "full": self.full, "uniform": self.uniform}
+        for name, share in (*shares.items(), ("label-drop", self.label_drop)):
+            require(0 <= share <= 1, f"--plugin.{name} must be in [0, 1], got {share}")
+        require(self.full + self.uniform <= 1 + 1e-6, "--plugin.full and --plugin.uniform exceed 1")
+
+    @abc.abstractmethod
+    def terms(self, teacher: Teacher | None) -> tuple[Term, Term | GroupTerm]:
+        """The residuals of the diagonal rows and of the jump rows."""
+
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        players = self.players(net, path)
+        if self.learned_weight:
+            players[LOG_WEIGHT] = log_weight(key)
+        drop = self.label_drop or (0.1 if self.guidance.on else 0.0)
+        return Method(
+            flow_map=self.flow_map(net, path),
+            objective=task.objective(path, self.kinds(teacher, task), drop, self.guide(task)),
+            players=players,
+            sampler=self.sampler,
+            **self.target(task),
+        )
+
+    @property
+    def guided(self) -> float | None:
+        return self.guidance.scale if self.guidance.on else None
+
+    def guide(self, task: Task) -> Guide | None:
+        """Guidance that is learned. Raises `UserError` where it cannot be."""
+        if not self.guidance.on:
+            return None
+        require(self.guidable, f"{self.name} cannot learn guidance; leave out --plugin.guidance")
+        require(task.num_classes > 0, "--plugin.guidance needs data with labels")
+        require(
+            not self.needs_teacher or self.guidance.most is not None,
+            "a teacher's fixed guidance is set by --teaching.scale; --plugin.guidance.most draws "
+            "its scale, which the student learns as an input",
+        )
+        return Guide(self.guidance, task.num_classes, targets=not self.needs_teacher)
+
+    def net_flags(self, flags: Any) -> Any:
+        if self.guidance.most is None:
+            return flags
+        return dataclasses.replace(flags, guidance=True)
+
+    def players(self, net: Network, path: Path) -> dict[str, Any]:
+        """Further networks that are trained, by name."""
+        del net, path
+        return {}
+
+    def target(self, task: Task) -> dict[str, Any]:
+        """`target_decay` or `target_every` of the `Method`, where targets use other parameters."""
+        del task
+        return {}
+
+    def starts_from(self, teacher: Teacher | None) -> bool:
+        wanted = self.warm_start and self.needs_teacher
+        return teacher is not None and (wanted or self.from_teacher)
+
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
+        """The map that is trained."""
+        return FORMS[self.form](net=net, path=path)
+
+    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
+        """The kinds of rows: diagonal and jump, with the shares of the flags."""
+        del task
+        diagonal, jump = self.terms(teacher)
+        return (
+            Rows("diagonal", self.diagonal, Diagonal(self.diagonal_law()), diagonal, self.weight()),
+            Rows(
+                "jump",
+                1 - self.diagonal,
+                self.jump_mixture(),
+                jump,
+                self.weight(),
+                self.step_function(),
+            ),
+        )
+
+    def weight(self) -> Weight:
+        """The weight of both kinds."""
+        return Adaptive(self.power, self.constant, self.reduce)
+
+    def law(self) -> TimeLaw:
+        """The law of a single time that the flags name."""
+        return LogitNormal(self.time_mean, self.time_std) if self.time_std > 0 else Uniform()
+
+    def diagonal_law(self) -> TimeLaw:
+        """The law of the diagonal's times: the method's own and the uniform one, mixed."""
+        return MixedLaw((Uniform(), self.law()), (self.uniform, 1 - self.uniform))
+
+    def step_function(self) -> Step | None:
+        """Where the neighbour of a jump's source time lies, for rules with a finite step."""
+        return None
+
+    def jump_times(self) -> TimeSampler:
+        """The method's own pairs of times."""
+        return OrderedPair(self.law(), self.law())
+
+    def jump_mixture(self) -> TimeSampler:
+        """Whole jumps, uniform pairs and the method's own, in the shares of the flags."""
+        whole, uniform = OrderedPair(Point(1.0), Point(0.0)), OrderedPair(Uniform(), Uniform())
+        parts = (whole, uniform, self.jump_times())
+        return Mixture(parts, (self.full, self.uniform, 1 - self.full - self.uniform))
+
+
+def needed(teacher: Teacher | None, name: str) -> Teacher:
+    """The teacher. Raises `UserError` where there is none."""
+    if teacher is None:
+        raise UserError(f"{name} needs a teacher: --teacher runs/NAME, or --teacher exact")
+    return teacher

@@ -1,0 +1,170 @@
+"""Objectives: what a training step minimises.
+
+`Objective` is the contract with the training loop. Nearly every method is a `RowObjective`: a
+static split of the batch into kinds of rows (diagonal, jump, bootstrap, ...), each with its own
+time sampler, its own residual (a `Term`) and its own weight, so that only the rows that need a
+derivative or a teacher pay for it.
+"""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, Int, Key
+
+from core.flow.flow_map import FlowMap
+from core.flow.teacher import Teacher
+from core.objectives.row import Row
+from core.objectives.weights import Squared, Weight
+from core.times.pairs import TimeSampler
+from core.times.steps import Step
+
+Players = dict[str, Any]
+Metrics = dict[str, Float[Array, ""]]
+Residuals = tuple[Float[Array, "..."], ...]
+
+
+class Batch(eqx.Module):
+    """Clean examples `x_0` (n, *shape), their labels (n,) and the noise paired with each, or None.
+
+    Without `z` each example gets fresh noise. `weight` is how much an example counts, with mean 1;
+    without it all count alike.
+    """
+
+    x_0: Float[Array, " n *shape"]
+    label: Int[Array, " n"] | None = None
+    z: Float[Array, " n *shape"] | None = None
+    weight: Float[Array, " n"] | None = None
+
+
+class Objective(eqx.Module):
+    """What a training step minimises: pure, with what must persist carried in and out."""
+
+    def init(self, players: Players) -> Any:
+        """The carry before the first step (queues, running statistics): a pytree; empty here."""
+        del players
+        return None
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        players: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
+        """The losses, one a player, the new carry and scalar metrics.
+
+        **Arguments:** `players` the trained networks, `{"model": FlowMap, ...}`; `target` the same
+        names with the parameters that targets use, gradients already stopped. Each loss must
+        depend on its own player only: pass the others through `core.flow.teacher.frozen`.
+        """
+
+
+class Term(eqx.Module):
+    """The residual of one row. Its squared norm is what the row adds to the loss.
+
+    A term whose natural form is an inner product `<V, sg[g]>` returns `V - sg[V - g]`, which has
+    the same gradient.
+    """
+
+    diagonal: ClassVar[bool] = False
+    """Whether it evaluates the velocity at `(x_s, s)` and regresses `row.target` of that."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, model: FlowMap, target: FlowMap, row: Row
+    ) -> Float[Array, "*shape"] | tuple[Float[Array, "*shape"], ...]:
+        """The residual, or several, each weighted by itself.
+
+        **Arguments:** `model` the trained map; `target` the map with the parameters that targets
+        use (no gradient reaches them); `row` one example.
+        """
+
+    def residuals(self, players: Players, target: Players, row: Row) -> dict[str, Residuals]:
+        """The residuals of every player that these rows train; the flow map's first.
+
+        By default those of `__call__`, for the player "model". Overridden where rows train a
+        second network too; the residuals of one player must not depend on another's parameters.
+        """
+        result = self(players["model"], target["model"], row)
+        return {"model": result if isinstance(result, tuple) else (result,)}
+
+    @property
+    def order(self) -> int | None:
+        """None for a rule that is exact; `k` where the residual of the exact map is O(step^k)."""
+        return None
+
+    def with_step(self, step: float) -> "Term":
+        """The same term with another step, here its field `step`; for terms with an `order`."""
+        return dataclasses.replace(self, **{"step": step})
+
+
+class GroupTerm(eqx.Module):
+    """The loss of a group of rows that are compared with one another, as in moment matching."""
+
+    size: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def loss(
+        self, model: FlowMap, target: FlowMap, rows: Row, weight: Weight
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The loss a row of one group, and the mean square of the rows' own residuals, those of
+        `single`, for the log: `rows` is a `Row` whose arrays have a leading axis `size`.
+
+        `weight` is that of the kind; most group terms take its factor of time alone.
+        """
+
+    @abc.abstractmethod
+    def single(self) -> Term:
+        """The residual that the rows of a group would have alone: what the oracle checks look
+        at."""
+
+    @abc.abstractmethod
+    def exact(self, flow_map: FlowMap) -> "GroupTerm":
+        """The same loss with neighbours on the trajectories of `flow_map`, an exact one: then it
+        must be 0, and its gradient too."""
+
+
+class Rows(eqx.Module):
+    """One kind of rows: its share of the batch, its times, its residual and its weight.
+
+    `weight` is one for all residuals of the term, or a tuple with one for each. `step` gives each
+    row a neighbour `u` of `s`; without one `u` is the target time.
+    """
+
+    name: str = eqx.field(static=True)
+    share: float = eqx.field(static=True)
+    times: TimeSampler
+    term: Term | GroupTerm
+    weight: Weight | tuple[Weight, ...] = Squared()
+    step: Step | None = None
+
+
+class FlowMatching(Term):
+    """`V(x_s, s, s) - v`: the diagonal regresses the conditional velocity.
+
+    Source: flow matching (arXiv 2210.02747), eq. 9.
+    """
+
+    diagonal: ClassVar[bool] = True
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        velocity = model.velocity(row.x_s, row.s, row.cond)
+        return velocity - row.target(velocity)
+
+
+class TeacherMatching(Term):
+    """`V(x_s, s, s) - v_teacher(x_s, s)`: the diagonal regresses the teacher."""
+
+    teacher: Teacher
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        v = jax.lax.stop_gradient(self.teacher.velocity(row.x_s, row.s, row.cond))
+        return model.velocity(row.x_s, row.s, row.cond) - v

@@ -1,0 +1,235 @@
+"""The objective that nearly every method has: a static split of the batch into kinds of rows."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from core.errors import UserError
+from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
+from core.flow.path import Path
+from core.flow.posterior import States
+from core.objectives.guidance import Guide
+from core.objectives.objective import (
+    Batch,
+    GroupTerm,
+    Metrics,
+    Objective,
+    Players,
+    Residuals,
+    Rows,
+    Term,
+)
+from core.objectives.row import Row, make_row
+from core.objectives.weights import Weight, square
+from core.times.distributions import split_counts
+
+stop = jax.lax.stop_gradient
+
+
+class RowObjective(Objective):
+    """A static split of the batch into kinds of rows; the loss is the mean over all rows.
+
+    **Fields:** `path` of the training pairs; `kinds` whose shares sum to 1; `num_classes` (0: no
+    labels) and `label_drop`, the probability with which a label becomes the null class
+    `num_classes`, drawn row by row independently of the kinds; `steps` of the whole training, which
+    turn the step into the progress that curricula follow; `guide`, guidance that is learned. With
+    one the first rows of each kind are those without a label, a fixed number, so that the others
+    alone pay for the velocity of the null class; `weigh`, weights of the clean examples of a batch,
+    of mean 1, by which the losses of all their rows are multiplied; `states`, what rows are told
+    that was seen of their clean example, for maps of a posterior.
+
+    Every array of the loss is float32 at least. Metrics: the loss, and per kind the unweighted
+    mean squared residual, `<kind>/residual`.
+    """
+
+    path: Path
+    kinds: tuple[Rows, ...]
+    num_classes: int = eqx.field(static=True, default=0)
+    label_drop: float = eqx.field(static=True, default=0.0)
+    steps: int = eqx.field(static=True, default=1)
+    guide: Guide | None = None
+    weigh: Callable[[Float[Array, " n *shape"]], Float[Array, " n"]] | None = None
+    states: States | None = None
+
+    def __check_init__(self):
+        split_counts(1000, tuple(kind.share for kind in self.kinds))
+
+    def __call__(
+        self,
+        players: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
+        batch = self.weighed(batch)
+        losses, metrics = self.of_rows(players, target, self.draw(batch, key, step))
+        if batch.weight is not None:
+            metrics["effective"] = 1 / jnp.mean(batch.weight**2)
+        return losses, carry, metrics
+
+    def draw(self, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> dict[str, Row]:
+        """The rows of the batch by kind; kinds without a row are left out.
+
+        Examples that have weights come from `weighed`."""
+        counts = split_counts(len(batch.x_0), tuple(kind.share for kind in self.kinds))
+        drawn, start = {}, 0
+        for kind, n, kind_key in zip(self.kinds, counts, jr.split(key, len(counts))):
+            if n == 0:
+                continue
+            part = jax.tree.map(lambda leaf: _part(leaf, start, n, math.gcd(*counts)), batch)
+            drawn[kind.name] = self.rows(kind, part, kind_key, step)
+            start += n
+        return drawn
+
+    def of_rows(
+        self, players: Players, target: Players, drawn: dict[str, Row]
+    ) -> tuple[dict[str, Float[Array, ""]], Metrics]:
+        """The losses and metrics of the rows of `draw`, or of a piece of them."""
+        total = sum(len(rows.s) for rows in drawn.values())
+        totals: dict[str, Float[Array, ""]] = {}
+        metrics: Metrics = {}
+        for kind in self.kinds:
+            if kind.name not in drawn:
+                continue
+            rows = self.guided(kind, target["model"], drawn[kind.name])
+            losses, raw = kind_losses(kind, players, target, rows)
+            for name, value in losses.items():
+                totals[name] = totals.get(name, jnp.zeros(())) + value * (len(rows.s) / total)
+            metrics[f"{kind.name}/residual"] = raw
+        return totals, {"loss": totals["model"], **metrics}
+
+    def weighed(self, batch: Batch) -> Batch:
+        """The batch with the weights of its examples, where they have any."""
+        if self.weigh is None:
+            return batch
+        return dataclasses.replace(batch, weight=stop(self.weigh(batch.x_0)))
+
+    def rows(self, kind: Rows, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> Row:
+        """The rows (a `Row` whose arrays have a leading axis) of one kind for these examples."""
+        n = len(batch.x_0)
+        progress = jnp.clip(step / self.steps, 0.0, 1.0)
+        key_times, key_noise, key_drop, key_rows = jr.split(key, 4)
+        s, t = kind.times(key_times, n, progress)
+        u = t if kind.step is None else kind.step(s, t, progress)
+        s, u, t = (jax.vmap(self.path.time_of_unit)(time) for time in (s, u, t))
+        z = batch.z
+        if z is None:
+            z = jax.vmap(lambda k: self.path.noise(k, batch.x_0.shape[1:]))(jr.split(key_noise, n))
+        cond = self._conditions(batch.label, s == t, key_drop)
+        if self.states is not None:
+            see, keys = partial(self.states, self.path), jr.split(jr.fold_in(key, 4), n)
+            cond = jax.vmap(see)(batch.x_0, cond, keys)
+        build = jax.vmap(
+            lambda u, *parts: make_row(self.path, *parts, u=u, progress=jnp.asarray(progress))
+        )
+        rows = build(u, batch.x_0, z, s, t, cond, jr.split(key_rows, n))
+        if batch.weight is None:
+            return rows
+        return jax.vmap(lambda row, w: dataclasses.replace(row, factor=w))(rows, batch.weight)
+
+    def _conditions(
+        self, label: Int[Array, " n"] | None, diagonal: Bool[Array, " n"], key: Key[Array, ""]
+    ) -> Condition | None:
+        """Labels, some dropped, and guidance: a `Condition` whose arrays have a leading axis."""
+        if label is None or self.num_classes == 0:
+            return None
+        n = len(label)
+        drop = jr.bernoulli(key, self.label_drop, (n,))
+        if self.guide is not None:
+            drop = jnp.arange(n) < self.num_dropped(n)
+        label = jnp.where(drop, self.num_classes, label)
+        if self.guide is None:
+            return jax.vmap(Condition)(label)
+        return jax.vmap(Condition)(label, self.guide.draw(jr.fold_in(key, 1), drop, diagonal))
+
+    def num_dropped(self, n: int) -> int:
+        """How many of `n` rows lose their label where guidance is learned."""
+        return round(self.label_drop * n)
+
+    def guided(self, kind: Rows, target: FlowMap, rows: Row) -> Row:
+        """Rows of `rows`, with the guided target in the place of the pair's velocity.
+
+        A method that needs the network's velocity at the same points as well, iMF for one, shares
+        the evaluation.
+        """
+        if self.guide is None or not self.guide.targets:
+            return rows
+        guide, first = self.guide, self.num_dropped(len(rows.s))
+        labelled = jax.tree.map(lambda leaf: leaf[first:], rows)
+        v_null = jax.vmap(lambda row: guide.null_velocity(target, row))(labelled)
+        v_null = jnp.concatenate([jnp.zeros_like(rows.v[:first]), v_null])
+        diagonal = isinstance(kind.term, Term) and kind.term.diagonal
+        return jax.vmap(lambda row, v: guide(target, row, v, diagonal))(rows, v_null)
+
+
+def _part(leaf: Array, start: int, n: int, blocks: int) -> Array:
+    """`n` of the rows of a batch that is taken as `blocks` equal blocks: the same of each block.
+
+    A batch that is divided over devices, as many as divide every count, is split where it lies;
+    one range of its rows would have to be sent from some devices to the others.
+    """
+    leaf = leaf.reshape(blocks, -1, *leaf.shape[1:])
+    leaf = leaf[:, start // blocks : (start + n) // blocks]
+    return leaf.reshape(n, *leaf.shape[2:])
+
+
+LOG_WEIGHT = "log_weight"
+"""Name of the player that is a learned weight, if there is one: `core.objectives.log_weight`."""
+
+
+def kind_losses(
+    kind: Rows, players: Players, target: Players, rows: Row
+) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
+    """The mean loss of one kind of rows for each player that it trains, and the flow map's
+    unweighted squared residual (mean over rows and dimensions)."""
+    term = kind.term
+    if not isinstance(term, GroupTerm):
+        losses, raw = jax.vmap(lambda row: row_losses(kind, players, target, row))(rows)
+        return {name: jnp.mean(values) for name, values in losses.items()}, jnp.mean(raw)
+    model, stopped, size = players["model"], target["model"], term.size
+    if len(rows.s) % size:
+        raise UserError(
+            f"{len(rows.s)} rows of kind {kind.name!r} do not make groups of {size}: "
+            "choose another --batch or --plugin.group"
+        )
+    groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), rows)
+    assert isinstance(kind.weight, Weight)
+    weight = kind.weight
+    losses, raw = jax.vmap(lambda group: term.loss(model, stopped, group, weight))(groups)
+    return {"model": jnp.mean(losses)}, jnp.mean(raw)
+
+
+def row_losses(
+    kind: Rows, players: Players, target: Players, row: Row
+) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
+    """The weighted loss of one row for each player that it trains, and the flow map's unweighted
+    squared residual (mean over dimensions).
+
+    With a player `log_weight`, `w(s, t)`, the model's loss `L` becomes `sg[e^w] L`, and that player
+    has the loss `e^w sg[L] - w`, least at `e^w = 1 / E[L]`.
+    """
+    assert isinstance(kind.term, Term)
+    parts = kind.term.residuals(players, target, row)
+    losses = {name: _weighted(kind.weight, group, row) for name, group in parts.items()}
+    losses["model"] = losses["model"] * row.factor
+    if LOG_WEIGHT in players:
+        level, loss = players[LOG_WEIGHT](row.unit), losses["model"]
+        losses[LOG_WEIGHT] = jnp.exp(level) * jax.lax.stop_gradient(loss) - level
+        losses["model"] = jax.lax.stop_gradient(jnp.exp(level)) * loss
+    return losses, square(parts["model"][0], "mean")
+
+
+def _weighted(weight: Weight | tuple[Weight, ...], parts: Residuals, row: Row) -> Array:
+    weights = weight if isinstance(weight, tuple) else (weight,) * len(parts)
+    return jnp.asarray(sum(w(part, row.unit) for w, part in zip(weights, parts, strict=True)))

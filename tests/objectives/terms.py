@@ -1,0 +1,83 @@
+"""A small network, the shipped terms and methods, for the tests of objectives."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array
+
+from core.flow.path import LinearPath
+from core.flow.teacher import frozen
+from core.methods.plugin import Task
+from core.objectives.objective import FlowMatching, Rows
+from core.objectives.rows import RowObjective
+from core.times.distributions import Point
+from core.times.pairs import OrderedPair
+from plugins.flow_matching import FM
+from plugins.meanflow import IMF, MF
+from plugins.meanflow.head import HeadDiagonal, HeadJump
+from plugins.meanflow.imf import BoundaryJump
+from plugins.meanflow.mf import MeanFlowJump
+
+IMAGE = (8, 8, 1)
+STEP = jnp.zeros((), jnp.int32)
+FIVE_IMAGES = (5, *IMAGE)  # five rows of one channel: broadcasting across rows would show
+
+
+class TinyNet(eqx.Module):
+    """A small smooth network of any shape with a velocity head."""
+
+    first: Array
+    second: Array
+    head: Array
+    head_depth: int = eqx.field(static=True, default=1)
+
+    def __init__(self, shape, width=16, *, key):
+        dim = int(jnp.prod(jnp.asarray(shape)))
+        keys = jr.split(key, 3)
+        self.first = jr.normal(keys[0], (width, dim + 2)) / dim**0.5
+        self.second = jr.normal(keys[1], (dim, width)) / width**0.5
+        self.head = jr.normal(keys[2], (dim, width)) / width**0.5
+
+    def _hidden(self, x, s, t):
+        return jnp.tanh(self.first @ jnp.concatenate([x.ravel(), s[None], t[None]]))
+
+    def __call__(self, x, s, t, cond=None):
+        return (self.second @ self._hidden(x, s, t)).reshape(x.shape)
+
+    def with_head(self, x, s, t, cond=None):
+        h = self._hidden(x, s, t)
+        return (self.second @ h).reshape(x.shape), (self.head @ h).reshape(x.shape)
+
+
+class Zero(eqx.Module):
+    """The network that is zero, and so is every derivative of it."""
+
+    head_depth: int = eqx.field(static=True, default=1)
+
+    def __call__(self, x, s, t, cond=None):
+        return jnp.zeros_like(x)
+
+    def with_head(self, x, s, t, cond=None):
+        return jnp.zeros_like(x), jnp.zeros_like(x)
+
+
+PLUGINS = {"fm": FM(), "mf": MF(), "imf": IMF(), "imf head": IMF(head=True)}
+JUMPS = {"mf": MeanFlowJump(), "imf": BoundaryJump(), "imf head": HeadJump()}
+TERMS = {**JUMPS, "fm": FlowMatching(), "head diagonal": HeadDiagonal()}
+
+
+def method(plugin, net, path=LinearPath(), classes=0):
+    task = Task((2,), "points", classes)
+    return plugin.method(net, path, None, task, key=jr.key(0))
+
+
+@eqx.filter_jit
+def call(objective, model, batch):
+    target = {"model": frozen(model)}
+    return objective({"model": model}, target, None, batch, jr.key(7), STEP)
+
+
+def only(term):
+    """An objective of one kind of row at one pair of times, without noise: nothing is random."""
+    kind = Rows("jump", 1.0, OrderedPair(Point(0.9), Point(0.3)), term)
+    return RowObjective(LinearPath(noise_std=0.0), (kind,))

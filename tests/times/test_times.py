@@ -1,0 +1,148 @@
+"""Time samplers: the range, the order of s and t, and the densities they claim."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from core.flow.path import PATHS
+from core.times import distributions as laws
+from core.times import pairs as times
+
+LAWS = {
+    "uniform": laws.Uniform(),
+    "part": laws.Uniform(0.2, 0.7),
+    "logit-normal": laws.LogitNormal(-0.4, 1.0),
+    "arctan": laws.ArctanLogNormal(-0.8, 1.6),
+    "sine": laws.Sine(),
+    "cosh": laws.Cosh(),
+    "uniform-power": laws.UniformPower(4),
+}
+SAMPLERS = {
+    "diagonal": times.Diagonal(),
+    "triangle": times.OrderedPair(laws.Uniform(), laws.Uniform()),
+    "pair": times.OrderedPair(laws.LogitNormal(), laws.LogitNormal(0.4, 1.0)),
+    "capped": times.Capped(),
+    "gap": times.Gap(),
+    "truncated": times.TruncatedGap(),
+    "scaled": times.TargetThenSource(laws.UniformPower(4), laws.Sine(), 0.006, 0.994),
+    "below": times.SourceThenTarget(laws.Uniform(0.1, 0.9), 0.1),
+    "full": times.OrderedPair(laws.Point(1.0), laws.Point(0.0)),
+    "mixture": times.Mixture((times.Diagonal(), times.Gap()), (0.25, 0.75)),
+}
+STEP = jnp.zeros((), jnp.int32)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_density_integrates_to_one_and_matches_the_draws(name, getkey):
+    law = LAWS[name]
+    nodes = np.linspace(0, 1, 20_001)
+    density = np.asarray(law.density(jnp.asarray(nodes)))
+    assert np.trapezoid(density, nodes) == pytest.approx(1.0, abs=2e-3)
+    draws = np.asarray(law.sample(getkey(), 20_000))
+    below = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(nodes))])
+    for level in (0.1, 0.3, 0.5, 0.8):
+        expected = np.interp(level, nodes, below)
+        assert (draws <= level).mean() == pytest.approx(expected, abs=0.015)
+
+
+def test_a_point_mass_has_no_density():
+    with pytest.raises(ValueError, match="point mass"):
+        laws.Point(0.5).density(jnp.ones(3))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_times_stay_in_the_unit_interval_with_s_not_below_t(name, getkey):
+    s, t = SAMPLERS[name](getkey(), 10_000, STEP)
+    assert s.shape == t.shape == (10_000,)
+    assert (t >= 0).all() and (s <= 1).all() and (s >= t).all()
+    assert jnp.isfinite(s).all() and jnp.isfinite(t).all()
+
+
+def test_diagonal_rows_have_equal_times(getkey):
+    s, t = SAMPLERS["diagonal"](getkey(), 100, STEP)
+    assert (s == t).all()
+
+
+def test_truncated_gap_follows_the_truncated_law(getkey):
+    sampler = times.TruncatedGap(laws.Uniform(0.4, 0.4 + 1e-6), -0.4, 1.0)
+    _, t = sampler(getkey(), 40_000, STEP)
+    nodes = np.linspace(1e-4, 0.6, 4001)
+    density = np.asarray(laws.LogitNormal(-0.4, 1.0).density(jnp.asarray(nodes)))
+    mean = np.trapezoid(density * nodes, nodes) / np.trapezoid(density, nodes)
+    assert float(t.mean()) == pytest.approx(mean, abs=0.003)
+
+
+def test_mixture_splits_statically(getkey):
+    s, t = SAMPLERS["mixture"](getkey(), 100, STEP)
+    assert (s[:25] == t[:25]).all() and (s[25:] > t[25:]).all()
+
+
+@pytest.mark.parametrize("n", [1, 7, 128])
+def test_split_counts_cover_the_batch(n):
+    assert sum(laws.split_counts(n, (0.3, 0.3, 0.4))) == n
+    with pytest.raises(ValueError, match="sum to 1"):
+        laws.split_counts(n, (0.5, 0.6))
+
+
+@pytest.mark.parametrize("name", sorted(PATHS))
+def test_unit_time_is_the_noise_to_signal_ratio_of_the_linear_path(name, x64):
+    path = PATHS[name]()
+    for unit in (0.05, 0.3, 0.6, 0.95):
+        t = path.time_of_unit(jnp.asarray(unit))
+        assert path.t_min <= t <= path.t_max
+        assert float(path.unit_time(t)) == pytest.approx(unit, abs=1e-9)
+        assert float(path.eta(t)) == pytest.approx(unit / (1 - unit), rel=1e-8)
+
+
+# --- Ladders, windows and grids ---
+
+
+def test_dyadic_jumps_lie_on_the_grid_of_their_size():
+    s, t = times.DyadicJumps(5)(jr.key(0), 4000, jnp.zeros(()))
+    size = s - t
+    assert set(np.unique(size)) == {1.0, 0.5, 0.25, 0.125, 0.0625}
+    assert jnp.all(t / size == jnp.round(t / size)) and jnp.all((t >= 0) & (s <= 1))
+    counts = [int(jnp.sum(size == value)) for value in np.unique(size)]
+    assert max(counts) - min(counts) < 150
+
+
+@pytest.mark.parametrize("progress, largest", [(0.0, 1 / 16), (0.25, 1 / 4), (1.0, 1.0)])
+def test_a_ladder_that_climbs_doubles_its_jump_each_stage(progress, largest):
+    s, t = times.DyadicJumps(5, climb=True)(jr.key(0), 2000, jnp.asarray(progress))
+    assert jnp.max(s - t) == largest
+    assert jnp.mean(s - t == largest) >= 0.45
+    gap_s, gap_t = times.GrowingWindow(5)(jr.key(1), 2000, jnp.asarray(progress))
+    assert largest > jnp.max(gap_s - gap_t) > 0.95 * largest
+    assert jnp.all((gap_t >= 0) & (gap_s <= 1))
+
+
+def test_a_stage_begins_where_the_copy_of_the_last_one_is_made():
+    steps, stages = 1000, 7
+    length = times.stage_length(steps, stages)
+    stage = np.asarray(times.stage_of(jnp.arange(steps) / steps, stages))
+    starts = np.flatnonzero(np.diff(stage)) + 1
+    assert list(starts) == pytest.approx([length * k for k in range(1, stages)], abs=stages)
+
+
+def test_rows_of_a_group_share_their_times(getkey):
+    s, t = times.Shared(times.Gap(), 4)(getkey(), 18, STEP)
+    assert s.shape == t.shape == (18,)
+    assert len(np.unique(s)) == 5
+    assert (s[:4] == s[0]).all() and (t[4:8] == t[4]).all()
+
+
+def test_pairs_in_either_order_have_a_window_that_grows():
+    sampler = times.EitherOrder(times.OrderedPair(laws.Uniform(), laws.Uniform()), 0.1)
+    for progress, widest in ((0.0, 0.1), (0.5, 0.1**0.5), (1.0, 1.0)):
+        s, t = sampler(jr.key(0), 4000, jnp.asarray(progress))
+        assert jnp.mean(s > t) == 0.5
+        assert widest >= jnp.max(jnp.abs(s - t)) > 0.9 * widest
+
+
+def test_a_mixed_law_has_the_mixed_density():
+    law = laws.MixedLaw((laws.Uniform(), laws.LogitNormal()), (0.3, 0.7))
+    grid = jnp.linspace(0.05, 0.95, 7)
+    expected = 0.3 * laws.Uniform().density(grid) + 0.7 * laws.LogitNormal().density(grid)
+    assert jnp.allclose(law.density(grid), expected)
+    assert len(law.sample(jr.key(0), 11)) == 11
