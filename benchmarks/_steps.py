@@ -17,7 +17,7 @@ from core.objectives.objective import Batch
 from core.train.build import build
 from core.train.config import OptimConfig, TrainConfig
 from core.train.optim import optimizer
-from core.train.state import Target, init_state
+from core.train.state import TargetParameters, init_state
 from core.train.step import make_step
 from core.train.trainer import Dispatch, Trainer
 
@@ -64,7 +64,10 @@ def lower_step(
     method: Method, batch: Batch, steps: int = 1, rows: int = 0
 ) -> tuple[jax.stages.Lowered, Any, tuple[Any, ...]]:
     """The step not compiled yet, its state, and its other arguments."""
-    rule, target = optimizer(OptimConfig(), 1000), Target(method.target_decay, method.target_every)
+    rule, target = (
+        optimizer(OptimConfig(), 1000),
+        TargetParameters(method.target_decay, method.target_every),
+    )
     players = {"model": method.flow_map, **method.players}
     state, static = init_state(players, method.objective, rule, jr.key(0), target)
     step = make_step(static, rule, 0.999, target, method.rates)

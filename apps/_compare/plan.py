@@ -10,7 +10,7 @@ from apps._compare.settings import CompareConfig, Entry
 from core.errors import UserError
 from core.report.compare import steps_for
 from core.report.compare.cell import cells_in, read_cell
-from core.report.evaluation import KNOWN_LAWS
+from core.report.evaluation import KNOWN_DISTRIBUTIONS
 from core.train import toml
 from core.train.cli import parse
 from core.train.config import TrainConfig
@@ -174,9 +174,14 @@ class Plan:
         teacher, data = self._settings.teacher, self._settings.data
         if teacher not in ("auto", "exact"):
             read_config(Path(teacher))
-        if teacher == "exact" and data not in KNOWN_LAWS and any(e.taught for e in self.entries):
+        if (
+            teacher == "exact"
+            and data not in KNOWN_DISTRIBUTIONS
+            and any(e.taught for e in self.entries)
+        ):
             raise UserError(
-                f"--teacher exact needs data of known law ({', '.join(KNOWN_LAWS)}), not {data}"
+                "--teacher exact needs data of known distribution "
+                f"({', '.join(KNOWN_DISTRIBUTIONS)}), not {data}"
             )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from core.steering.fixtures import Fixture, chain_linear, fixtures, gaussian_linear
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Steering, Tilt
+from core.steering.steering import Evaluations, Steering, Tilt
 from core.steering.weights import Resampler
 from plugins.steering import FK, FMTT, HMC, PCN, SMC, SNIS, TDS, BestOfN, Guide, Slice, Waltz
 from plugins.steering.sequential import Looking, Particle
@@ -152,7 +152,7 @@ class Forgetful(Looking):
     name: ClassVar[str] = "forgetful"
     source: ClassVar[str] = "a control"
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         return FK(steps=self.steps).cost(reward)
 
     def judged(

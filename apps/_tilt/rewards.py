@@ -10,7 +10,7 @@ from apps._table import print_table
 from core.errors import require
 from core.nets.encoder import Classifier
 from core.steering.classify import ClassProbability, class_shares
-from core.steering.registry import Scene, make_reward, rewards
+from core.steering.registry import RewardContext, make_reward, rewards
 from core.steering.reward import Reward, Sum
 from core.train.features import open_classifier
 from core.train.run import Run
@@ -34,7 +34,7 @@ def reward_of(
     """The reward that the flags name, for this run. Raises `UserError`."""
     dataset = run.built.dataset
     opened = None if classifier is None else open_classifier(classifier, dataset)
-    return make_reward(names, weights, Scene(dataset.shape, dataset, opened))
+    return make_reward(names, weights, RewardContext(dataset.shape, dataset, opened))
 
 
 def open_judge(run: Run, judge: str | None, classifier: str | None) -> Classifier | None:

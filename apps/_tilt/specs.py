@@ -81,8 +81,8 @@ def print_methods() -> dict[str, Any]:
             for field, meaning in described(kind)
         ]
         what = first_line(kind)
-        law = "exact" if kind.exact else "biased"
-        head = {"method": name, "law": law, "what it is": what}
+        distribution = "exact" if kind.exact else "biased"
+        head = {"method": name, "law": distribution, "what it is": what}
         rows += [
             (head if i == 0 else {}) | field for i, field in enumerate(fields or [{"field": ""}])
         ]

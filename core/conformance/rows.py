@@ -48,7 +48,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.path import Path
 from core.flow.teacher import MapTeacher, frozen
 from core.methods.plugin import Method, Plugin, Task
-from core.objectives.objective import Batch, GroupTerm, Rows, Term
+from core.objectives.objective import Batch, GroupTerm, RowKind, Term
 from core.objectives.row import Row
 from core.objectives.rows import RowObjective
 from core.objectives.weights import Weight
@@ -113,7 +113,7 @@ def check_plugin(plugin: Plugin, path: Path, *, rows: int = 4096, seed: int = 0)
 def _exact(problem: Problem | ClassMixture, path: Path, plugin: Plugin) -> tuple[FlowMap, Task]:
     """The exact map of a problem, guided as the plugin learns it, and the task."""
     if isinstance(problem, ClassMixture):
-        exact = GuidedOracle(law=problem, path=path, scale=plugin.guided or 1.0)
+        exact = GuidedOracle(distribution=problem, path=path, scale=plugin.guided or 1.0)
         return exact, Task((1,), "points", problem.num_classes)
     return OracleMap(problem=problem, path=path), Task(problem.shape, "points", 0)
 
@@ -163,7 +163,7 @@ def _check_method(
 
 
 @eqx.filter_jit
-def _guided(objective: RowObjective, kind: Rows, model: FlowMap, rows: Row) -> Row:
+def _guided(objective: RowObjective, kind: RowKind, model: FlowMap, rows: Row) -> Row:
     """The rows as the objective guides them, by one program for all models."""
     return objective.guided(kind, model, rows)
 
@@ -195,7 +195,7 @@ def _check_order(
 
 
 def _check_group(
-    name: str, kind: Rows, term: GroupTerm, models: list[Flipped], exact: FlowMap, made: Row
+    name: str, kind: RowKind, term: GroupTerm, models: list[Flipped], exact: FlowMap, made: Row
 ) -> list[Check]:
     """The loss of groups whose neighbours lie on true trajectories, and its gradient: both 0."""
     assert isinstance(kind.weight, Weight)

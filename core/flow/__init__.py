@@ -47,8 +47,8 @@ from core.flow.rules import lagrangian as lagrangian
 from core.flow.series import sinc as sinc
 from core.flow.series import sinhc as sinhc
 from core.flow.solve import SOLVERS as SOLVERS
-from core.flow.solve import Adaptive as Adaptive
-from core.flow.solve import Fixed as Fixed
+from core.flow.solve import AdaptiveSteps as AdaptiveSteps
+from core.flow.solve import FixedSteps as FixedSteps
 from core.flow.solve import Solution as Solution
 from core.flow.solve import Velocity as Velocity
 from core.flow.solve import solve_average_velocity as solve_average_velocity

@@ -31,7 +31,7 @@ def _check_solver(name: str) -> None:
         raise ValueError(f"Unknown solver {name!r}; choose among {', '.join(SOLVERS)}.")
 
 
-class Fixed(eqx.Module):
+class FixedSteps(eqx.Module):
     """Equal steps in time.
 
     **Fields:** `solver`, a name in `SOLVERS`: `"euler"` (order 1), `"heun"` and `"midpoint"` (2),
@@ -47,7 +47,7 @@ class Fixed(eqx.Module):
             raise ValueError(f"Fixed needs steps >= 1, got {self.steps}.")
 
 
-class Adaptive(eqx.Module):
+class AdaptiveSteps(eqx.Module):
     """Steps chosen so that the local error of each stays below `atol + rtol |x|`.
 
     The first step tried is a hundredth of the way from `s` to `t`. In float32 tolerances below
@@ -84,7 +84,7 @@ def solve(
     s: Time,
     t: Time,
     *,
-    method: Fixed | Adaptive = Adaptive(),
+    method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     adjoint: diffrax.AbstractAdjoint = diffrax.ForwardMode(),
 ) -> Solution:
     """Moves `x` from time `s` to time `t` along `dx/dt = velocity(x, t)`; `t < s` and `t = s` too.
@@ -111,7 +111,7 @@ def solve_average_velocity(
     s: Time,
     t: Time,
     *,
-    method: Fixed | Adaptive = Adaptive(),
+    method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     adjoint: diffrax.AbstractAdjoint = diffrax.ForwardMode(),
 ) -> Solution:
     """`V(x_s, s, t)`, the mean velocity along the trajectory from `s` to `t`, in the field `x`.
@@ -155,12 +155,12 @@ def solve_grid(
 
 
 def _integrate(
-    rate: Callable, y: Array, method: Fixed | Adaptive, adjoint: diffrax.AbstractAdjoint
+    rate: Callable, y: Array, method: FixedSteps | AdaptiveSteps, adjoint: diffrax.AbstractAdjoint
 ) -> Solution:
     """Integrates `rate` over the fraction of the way, from 0 to 1."""
     ends = jnp.zeros((), y.dtype), jnp.ones((), y.dtype)
     solver = SOLVERS[method.solver]()
-    if isinstance(method, Adaptive):
+    if isinstance(method, AdaptiveSteps):
         controller = diffrax.PIDController(rtol=method.rtol, atol=method.atol)
         first, max_steps = 0.01, method.max_steps
     else:

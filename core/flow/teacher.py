@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
-from core.flow.solve import Adaptive, Fixed, Solution, solve
+from core.flow.solve import AdaptiveSteps, FixedSteps, Solution, solve
 
 Tree = TypeVar("Tree")
 
@@ -40,7 +40,7 @@ class Teacher(eqx.Module):
         t: Float[Array, ""],
         cond: Condition | None = None,
         *,
-        method: Fixed | Adaptive = Adaptive(),
+        method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     ) -> Float[Array, "*shape"]:
         """`F(x_s, s, t)` by a Diffrax solve of `dx/dt = v(x, t)`, in either direction."""
         return self.solve(x, s, t, cond, method=method).x
@@ -52,7 +52,7 @@ class Teacher(eqx.Module):
         t: Float[Array, ""],
         cond: Condition | None = None,
         *,
-        method: Fixed | Adaptive = Adaptive(),
+        method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     ) -> Solution:
         """As `flow`, with the number of evaluations of the velocity."""
         return solve(lambda y, u: self.velocity(y, u, cond), x, s, t, method=method)

@@ -7,7 +7,7 @@ from core.methods.cost import compiled as compiled
 from core.methods.cost import flops as flops
 from core.methods.cost import one_forward as one_forward
 from core.methods.cost import temporary as temporary
-from core.methods.plugin import Making as Making
+from core.methods.plugin import DataContext as DataContext
 from core.methods.plugin import Method as Method
 from core.methods.plugin import Plugin as Plugin
 from core.methods.plugin import Progress as Progress

@@ -12,7 +12,7 @@ from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.objectives.guidance import Guide
-from core.objectives.objective import Objective, Rows
+from core.objectives.objective import Objective, RowKind
 from core.objectives.rows import RowObjective
 from core.oracle.problem import Problem
 
@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Making:
+class DataContext:
     """What a method's own data are made with: a teacher, where there is one, and a key; `progress`
     is told how many examples are done."""
 
@@ -44,7 +44,7 @@ class Task:
     def objective(
         self,
         path: Path,
-        kinds: tuple[Rows, ...],
+        kinds: tuple[RowKind, ...],
         label_drop: float = 0.0,
         guide: Guide | None = None,
     ) -> RowObjective:
@@ -131,7 +131,7 @@ class Plugin(abc.ABC):
         """The network's flags with what the method needs of them, guidance as an input for one."""
         return flags
 
-    def dataset(self, data: Dataset, making: Making) -> Dataset:
+    def dataset(self, data: Dataset, making: DataContext) -> Dataset:
         """What the method trains on: the data, or what a teacher makes of them beforehand."""
         del making
         return data

@@ -14,9 +14,9 @@ from jaxtyping import Array, Key
 from core.data.dataset import Dataset
 from core.errors import require
 from core.flow.condition import Condition
-from core.flow.solve import Adaptive, Fixed
+from core.flow.solve import AdaptiveSteps, FixedSteps
 from core.flow.teacher import Teacher
-from core.methods.plugin import Making, Progress
+from core.methods.plugin import DataContext, Progress
 from core.methods.row_plugin import RowPlugin, needed
 
 CHUNK = 1024
@@ -42,8 +42,8 @@ class PairsPlugin(RowPlugin):
         super().__post_init__()
         require(0 <= self.discard < 1, f"--plugin.discard must be in [0, 1), got {self.discard}")
 
-    def dataset(self, data: Dataset, making: Making) -> Dataset:
-        method = Fixed(self.solver, self.solver_steps)
+    def dataset(self, data: Dataset, making: DataContext) -> Dataset:
+        method = FixedSteps(self.solver, self.solver_steps)
         teacher, key = needed(making.teacher, self.name), making.key
         pairs = teacher_pairs(data, teacher, self.pairs, method, key=key, progress=making.progress)
         return nearest_pairs(pairs, 1 - self.discard)
@@ -53,7 +53,7 @@ def teacher_pairs(
     data: Dataset,
     teacher: Teacher,
     count: int,
-    method: Fixed | Adaptive,
+    method: FixedSteps | AdaptiveSteps,
     *,
     key: Key[Array, ""],
     progress: Progress | None = None,

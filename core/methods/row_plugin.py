@@ -18,10 +18,16 @@ from core.flow.teacher import Teacher
 from core.methods.plugin import Method, Plugin, Task
 from core.objectives.guidance import GuidanceConfig, Guide
 from core.objectives.log_weight import log_weight
-from core.objectives.objective import GroupTerm, Rows, Term
+from core.objectives.objective import GroupTerm, RowKind, Term
 from core.objectives.rows import LOG_WEIGHT
 from core.objectives.weights import Adaptive, Reduce, Weight
-from core.times.distributions import LogitNormal, MixedLaw, Point, TimeLaw, Uniform
+from core.times.distributions import (
+    LogitNormal,
+    MixedDistribution,
+    Point,
+    TimeDistribution,
+    Uniform,
+)
 from core.times.pairs import Diagonal, Mixture, OrderedPair, TimeSampler
 from core.times.steps import Step
 
@@ -140,13 +146,19 @@ class RowPlugin(Plugin):
         """The map that is trained."""
         return FORMS[self.form](net=net, path=path)
 
-    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
+    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:
         """The kinds of rows: diagonal and jump, with the shares of the flags."""
         del task
         diagonal, jump = self.terms(teacher)
         return (
-            Rows("diagonal", self.diagonal, Diagonal(self.diagonal_law()), diagonal, self.weight()),
-            Rows(
+            RowKind(
+                "diagonal",
+                self.diagonal,
+                Diagonal(self.diagonal_distribution()),
+                diagonal,
+                self.weight(),
+            ),
+            RowKind(
                 "jump",
                 1 - self.diagonal,
                 self.jump_mixture(),
@@ -160,13 +172,13 @@ class RowPlugin(Plugin):
         """The weight of both kinds."""
         return Adaptive(self.power, self.constant, self.reduce)
 
-    def law(self) -> TimeLaw:
+    def distribution(self) -> TimeDistribution:
         """The law of a single time that the flags name."""
         return LogitNormal(self.time_mean, self.time_std) if self.time_std > 0 else Uniform()
 
-    def diagonal_law(self) -> TimeLaw:
+    def diagonal_distribution(self) -> TimeDistribution:
         """The law of the diagonal's times: the method's own and the uniform one, mixed."""
-        return MixedLaw((Uniform(), self.law()), (self.uniform, 1 - self.uniform))
+        return MixedDistribution((Uniform(), self.distribution()), (self.uniform, 1 - self.uniform))
 
     def step_function(self) -> Step | None:
         """Where the neighbour of a jump's source time lies, for rules with a finite step."""
@@ -174,7 +186,7 @@ class RowPlugin(Plugin):
 
     def jump_times(self) -> TimeSampler:
         """The method's own pairs of times."""
-        return OrderedPair(self.law(), self.law())
+        return OrderedPair(self.distribution(), self.distribution())
 
     def jump_mixture(self) -> TimeSampler:
         """Whole jumps, uniform pairs and the method's own, in the shares of the flags."""

@@ -13,7 +13,7 @@ from core.objectives.objective import Metrics as Metrics
 from core.objectives.objective import Objective as Objective
 from core.objectives.objective import Players as Players
 from core.objectives.objective import Residuals as Residuals
-from core.objectives.objective import Rows as Rows
+from core.objectives.objective import RowKind as RowKind
 from core.objectives.objective import TeacherMatching as TeacherMatching
 from core.objectives.objective import Term as Term
 from core.objectives.one_step import OneStep as OneStep

@@ -130,7 +130,7 @@ class GroupTerm(eqx.Module):
         must be 0, and its gradient too."""
 
 
-class Rows(eqx.Module):
+class RowKind(eqx.Module):
     """One kind of rows: its share of the batch, its times, its residual and its weight.
 
     `weight` is one for all residuals of the term, or a tuple with one for each. `step` gives each

@@ -25,7 +25,7 @@ from core.objectives.objective import (
     Objective,
     Players,
     Residuals,
-    Rows,
+    RowKind,
     Term,
 )
 from core.objectives.row import Row, make_row
@@ -52,7 +52,7 @@ class RowObjective(Objective):
     """
 
     path: Path
-    kinds: tuple[Rows, ...]
+    kinds: tuple[RowKind, ...]
     num_classes: int = eqx.field(static=True, default=0)
     label_drop: float = eqx.field(static=True, default=0.0)
     steps: int = eqx.field(static=True, default=1)
@@ -115,7 +115,7 @@ class RowObjective(Objective):
             return batch
         return dataclasses.replace(batch, weight=stop(self.weigh(batch.x_0)))
 
-    def rows(self, kind: Rows, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> Row:
+    def rows(self, kind: RowKind, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> Row:
         """The rows (a `Row` whose arrays have a leading axis) of one kind for these examples."""
         n = len(batch.x_0)
         progress = jnp.clip(step / self.steps, 0.0, 1.0)
@@ -157,7 +157,7 @@ class RowObjective(Objective):
         """How many of `n` rows lose their label where guidance is learned."""
         return round(self.label_drop * n)
 
-    def guided(self, kind: Rows, target: FlowMap, rows: Row) -> Row:
+    def guided(self, kind: RowKind, target: FlowMap, rows: Row) -> Row:
         """Rows of `rows`, with the guided target in the place of the pair's velocity.
 
         A method that needs the network's velocity at the same points as well, iMF for one, shares
@@ -189,7 +189,7 @@ LOG_WEIGHT = "log_weight"
 
 
 def kind_losses(
-    kind: Rows, players: Players, target: Players, rows: Row
+    kind: RowKind, players: Players, target: Players, rows: Row
 ) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
     """The mean loss of one kind of rows for each player that it trains, and the flow map's
     unweighted squared residual (mean over rows and dimensions)."""
@@ -211,7 +211,7 @@ def kind_losses(
 
 
 def row_losses(
-    kind: Rows, players: Players, target: Players, row: Row
+    kind: RowKind, players: Players, target: Players, row: Row
 ) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
     """The weighted loss of one row for each player that it trains, and the flow map's unweighted
     squared residual (mean over dimensions).

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path, Time
-from core.flow.solve import Adaptive, Fixed, solve_average_velocity
+from core.flow.solve import AdaptiveSteps, FixedSteps, solve_average_velocity
 from core.oracle.product import ProductMixture
 
 
@@ -44,16 +44,16 @@ class GuidedOracle(FlowMap):
     is that of no path of known marginals: only the map is exact, no law of samples.
     """
 
-    law: ClassMixture
+    distribution: ClassMixture
     path: Path
     scale: float = 1.0
-    method: Fixed | Adaptive = eqx.field(default=Fixed("dopri8", 24))
+    method: FixedSteps | AdaptiveSteps = eqx.field(default=FixedSteps("dopri8", 24))
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
     ) -> Float[Array, "*shape"]:
         assert cond is not None and cond.label is not None
-        null = self.law.num_classes
+        null = self.distribution.num_classes
         w, a, b = (self.scale, 0.0, 1.0) if cond.guidance is None else cond.guidance
         unit = self.path.unit_time(t)
         guided = (unit >= a) & (unit <= b) & (cond.label != null)
@@ -65,7 +65,7 @@ class GuidedOracle(FlowMap):
         self, x: Float[Array, "*shape"], t: Time, label: Int[Array, ""] | int
     ) -> Float[Array, "*shape"]:
         """`v(x, t | label)`, without guidance."""
-        return self.law.given(label).velocity(self.path, x, t)
+        return self.distribution.given(label).velocity(self.path, x, t)
 
     def average_velocity(
         self,

@@ -7,7 +7,7 @@ from core.flow.change import move_average_velocity
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.path import LinearPath, Path, TrigPath
-from core.flow.solve import Adaptive, Fixed, solve_average_velocity
+from core.flow.solve import AdaptiveSteps, FixedSteps, solve_average_velocity
 from core.oracle.problem import ClosedProblem, Problem
 
 
@@ -25,7 +25,7 @@ class OracleMap(FlowMap):
 
     problem: Problem
     path: Path
-    method: Fixed | Adaptive = eqx.field(default=Adaptive(rtol=1e-6, atol=1e-6))
+    method: FixedSteps | AdaptiveSteps = eqx.field(default=AdaptiveSteps(rtol=1e-6, atol=1e-6))
 
     def average_velocity(
         self,

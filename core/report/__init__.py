@@ -1,6 +1,6 @@
 """What is said of a map: its table, its pictures, methods side by side."""
 
-from core.report.evaluation import Row as Row
+from core.report.evaluation import TableRow as TableRow
 from core.report.evaluation import evaluate_map as evaluate_map
 from core.report.evaluation import floor_row as floor_row
 from core.report.evaluation import labels_like as labels_like

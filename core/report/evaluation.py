@@ -15,9 +15,9 @@ from core.metrics import FeatureExtractor, evaluate, get_features, reference_flo
 from core.oracle import OracleMap, checkerboard, eight_gaussians
 from core.sampling import SAMPLERS, Grid, Sampler, check_sampler, generate, uniform_grid
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
-KNOWN_LAWS = {"checkerboard": checkerboard, "eight-gaussians": eight_gaussians}
+KNOWN_DISTRIBUTIONS = {"checkerboard": checkerboard, "eight-gaussians": eight_gaussians}
 """Data sets whose law has a closed form, so that the exact flow map is known."""
 
 MAP_ERROR_SAMPLES = 2048
@@ -45,7 +45,7 @@ def evaluate_map(
     seed: int = 0,
     quick: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> list[Row]:
+) -> list[TableRow]:
     """One row of metrics for each sampler and number of evaluations, all from the same noise.
 
     **Arguments:** `n` samples a row; `grid` see `core.sampling.GRIDS`; `guidance` see
@@ -107,7 +107,7 @@ def floor_row(
     *,
     features: str | FeatureExtractor = "pixels",
     quick: bool = False,
-) -> Row:
+) -> TableRow:
     """The same metrics between two disjoint random sets of real data, of `n` or half of them."""
     values = reference_values(dataset)
     labels = None if dataset.labels is None else dataset.labels[: len(values)]
@@ -117,9 +117,9 @@ def floor_row(
     return {"features": get_features(features).name, **floor}
 
 
-def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: int) -> Row:
+def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: int) -> TableRow:
     """Mean distance to the exact flow map from the same noise, where the data's law is known."""
-    if dataset.name not in KNOWN_LAWS:
+    if dataset.name not in KNOWN_DISTRIBUTIONS:
         return {}
     samples = samples[:MAP_ERROR_SAMPLES]
     exact = _exact_samples(dataset.name, flow_map.path, len(samples), seed)
@@ -134,12 +134,12 @@ def _exact_samples(name: str, path: Path, n: int, seed: int) -> Float[np.ndarray
     take one or two seconds of one core after some seconds of compilation; in float32 they are 3e-5
     off in the mean and 2e-3 at most.
     """
-    law = KNOWN_LAWS[name]()
+    distribution = KNOWN_DISTRIBUTIONS[name]()
     exact = generate(
-        OracleMap(problem=law, path=path),
+        OracleMap(problem=distribution, path=path),
         SAMPLERS["pushforward"],
         uniform_grid(path, 1),
-        law.shape,
+        distribution.shape,
         n,
         key=jr.key(seed),
     ).x

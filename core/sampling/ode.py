@@ -13,7 +13,7 @@ from core.flow.condition import Condition
 from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap
 from core.flow.path import Time
-from core.flow.solve import Adaptive, Solution, solve, solve_grid
+from core.flow.solve import AdaptiveSteps, Solution, solve, solve_grid
 from core.sampling.sampler import Need, Sampler, Times
 
 _EVALUATIONS = {"euler": 1, "heun": 2}
@@ -83,7 +83,7 @@ class AdaptiveOde(Sampler):
         key: Key[Array, ""],
     ) -> Solution:
         del key
-        method = Adaptive(rtol=self.tolerance, atol=self.tolerance)
+        method = AdaptiveSteps(rtol=self.tolerance, atol=self.tolerance)
         return solve(
             lambda y, u: flow_map.velocity(y, u, cond), x, times[0], times[-1], method=method
         )

@@ -33,8 +33,8 @@ from core.steering.kernels import Ancestral as Ancestral
 from core.steering.kernels import Denoising as Denoising
 from core.steering.kernels import EulerMaruyama as EulerMaruyama
 from core.steering.kernels import Kernel as Kernel
+from core.steering.kernels import Move as Move
 from core.steering.kernels import Renoise as Renoise
-from core.steering.kernels import Step as Step
 from core.steering.kernels import make_kernel as make_kernel
 from core.steering.linear import on_linear as on_linear
 from core.steering.look import LOOKS as LOOKS
@@ -49,8 +49,8 @@ from core.steering.look import make_look as make_look
 from core.steering.look import slope_cost as slope_cost
 from core.steering.prior import OdeMap as OdeMap
 from core.steering.registry import Maker as Maker
+from core.steering.registry import RewardContext as RewardContext
 from core.steering.registry import RewardKind as RewardKind
-from core.steering.registry import Scene as Scene
 from core.steering.registry import make_reward as make_reward
 from core.steering.registry import numbers as numbers
 from core.steering.registry import register_reward as register_reward
@@ -59,15 +59,15 @@ from core.steering.reward import Brightness as Brightness
 from core.steering.reward import Colour as Colour
 from core.steering.reward import Function as Function
 from core.steering.reward import Linear as Linear
+from core.steering.reward import Observation as Observation
 from core.steering.reward import Quadratic as Quadratic
 from core.steering.reward import Reward as Reward
 from core.steering.reward import Smoothness as Smoothness
 from core.steering.reward import Sum as Sum
 from core.steering.reward import Symmetry as Symmetry
-from core.steering.reward import Target as Target
 from core.steering.reward import check_reward as check_reward
 from core.steering.reward import load_function as load_function
-from core.steering.steering import Cost as Cost
+from core.steering.steering import Evaluations as Evaluations
 from core.steering.steering import Island as Island
 from core.steering.steering import Steered as Steered
 from core.steering.steering import Steering as Steering

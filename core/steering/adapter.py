@@ -106,7 +106,7 @@ class Proposal(eqx.Module):
         """Whether the reward is the likelihood of an observation of this very problem."""
         return self.observed.same(Observed.of(reward, self.observed.shape))
 
-    def law(
+    def distribution(
         self, reward: Reward, cond: Condition | None
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         """Mean and log standard deviation of the noise, for the observation of the reward."""

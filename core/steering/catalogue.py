@@ -6,15 +6,15 @@ from core.errors import UserError, require
 from core.steering.classify import ClassProbability
 from core.steering.compress import Compressibility
 from core.steering.inverse import LinearInverse, blur_of, shrinking
-from core.steering.registry import Scene, numbers, register_reward
+from core.steering.registry import RewardContext, numbers, register_reward
 from core.steering.reward import (
     Brightness,
     Colour,
     Linear,
+    Observation,
     Reward,
     Smoothness,
     Symmetry,
-    Target,
     load_function,
 )
 
@@ -23,7 +23,7 @@ COLOURS = ("red", "green", "blue")
 
 
 @register_reward("brightness")
-def _brightness(argument: str, scene: Scene) -> Reward:
+def _brightness(argument: str, scene: RewardContext) -> Reward:
     """Mean of the pixels, from 0 (black) to 1 (white)."""
     del argument
     scene.image("brightness")
@@ -31,7 +31,7 @@ def _brightness(argument: str, scene: Scene) -> Reward:
 
 
 @register_reward("colour", "[NAME]")
-def _colour(argument: str, scene: Scene) -> Reward:
+def _colour(argument: str, scene: RewardContext) -> Reward:
     """One channel less the mean of the other two: red, green or blue (the default)."""
     require(scene.image("colour")[2] == 3, "the reward 'colour' is for images of three channels")
     name = argument or "blue"
@@ -40,7 +40,7 @@ def _colour(argument: str, scene: Scene) -> Reward:
 
 
 @register_reward("linear", "[A,B,...]")
-def _linear(argument: str, scene: Scene) -> Reward:
+def _linear(argument: str, scene: RewardContext) -> Reward:
     """A x_1 + B x_2 + ... of a point; without numbers the mean of all values."""
     size = 1
     for side in scene.shape:
@@ -52,7 +52,7 @@ def _linear(argument: str, scene: Scene) -> Reward:
 
 
 @register_reward("smoothness")
-def _smoothness(argument: str, scene: Scene) -> Reward:
+def _smoothness(argument: str, scene: RewardContext) -> Reward:
     """Minus the mean squared difference of neighbouring pixels; --weights -1 asks for edges."""
     del argument
     scene.image("smoothness")
@@ -60,7 +60,7 @@ def _smoothness(argument: str, scene: Scene) -> Reward:
 
 
 @register_reward("symmetry", "[WIDTH]")
-def _symmetry(argument: str, scene: Scene) -> Reward:
+def _symmetry(argument: str, scene: RewardContext) -> Reward:
     """-|x - mirror(x)|^2 / (2 WIDTH^2), mirrored left to right."""
     scene.image("symmetry")
     (width,) = numbers(argument, (1.0,), "symmetry:WIDTH")
@@ -69,15 +69,15 @@ def _symmetry(argument: str, scene: Scene) -> Reward:
 
 
 @register_reward("target", "[INDEX]")
-def _target(argument: str, scene: Scene) -> Reward:
+def _target(argument: str, scene: RewardContext) -> Reward:
     """Closeness to an example of the data: -|x - y|^2 / (2 0.3^2)."""
     (index,) = numbers(argument, (0,), "target:INDEX")
     example = scene.example(index, "target")
-    return Target(example, jnp.ones_like(example))
+    return Observation(example, jnp.ones_like(example))
 
 
 @register_reward("class", "K")
-def _class(argument: str, scene: Scene) -> Reward:
+def _class(argument: str, scene: RewardContext) -> Reward:
     """Log-probability of class K under the classifier of --classifier."""
     if scene.classifier is None:
         raise UserError(
@@ -94,7 +94,7 @@ def _class(argument: str, scene: Scene) -> Reward:
 
 
 @register_reward("mask", "[INDEX,NOISE]")
-def _mask(argument: str, scene: Scene) -> Reward:
+def _mask(argument: str, scene: RewardContext) -> Reward:
     """Likelihood of the left half of an example (of a point, the first half of its coordinates)."""
     example, noise = _observed(argument, scene, "mask")
     if example.ndim == 3:
@@ -102,11 +102,11 @@ def _mask(argument: str, scene: Scene) -> Reward:
         left = (jnp.arange(width) < width // 2)[None, :, None]
     else:  # of an odd number the middle one is seen
         left = jnp.arange(example.size) < (example.size + 1) // 2
-    return Target(example, jnp.broadcast_to(left, example.shape) * 1.0, noise)
+    return Observation(example, jnp.broadcast_to(left, example.shape) * 1.0, noise)
 
 
 @register_reward("blur", "[INDEX,NOISE]")
-def _blur(argument: str, scene: Scene) -> Reward:
+def _blur(argument: str, scene: RewardContext) -> Reward:
     """Likelihood of an example seen through a Gaussian blur of one pixel: sharpened."""
     shape = scene.image("blur")
     example, noise = _observed(argument, scene, "blur")
@@ -114,7 +114,7 @@ def _blur(argument: str, scene: Scene) -> Reward:
 
 
 @register_reward("superres", "[INDEX,NOISE]")
-def _superres(argument: str, scene: Scene) -> Reward:
+def _superres(argument: str, scene: RewardContext) -> Reward:
     """Likelihood of the means of an example's 2x2 blocks (4x4 from 32 pixels on): enlarged."""
     shape = scene.image("superres")
     factor = 4 if min(shape[:2]) >= 32 else 2
@@ -126,21 +126,21 @@ def _superres(argument: str, scene: Scene) -> Reward:
     return LinearInverse.of(shrinking(shape, factor), example, noise)
 
 
-def _observed(argument: str, scene: Scene, name: str):
+def _observed(argument: str, scene: RewardContext, name: str):
     index, noise = numbers(argument, (0, NOISE), f"{name}:INDEX,NOISE")
     require(noise > 0, f"--reward {name}: the noise must be positive, got {noise:g}")
     return scene.example(index, name), noise
 
 
 @register_reward("compressibility", gradient=False)
-def _compressibility(argument: str, scene: Scene) -> Reward:
+def _compressibility(argument: str, scene: RewardContext) -> Reward:
     """Minus the bytes as a JPEG file of quality 95."""
     del argument
     return Compressibility(scene.image("compressibility"))
 
 
 @register_reward("python", "MODULE:FUNCTION")
-def _python(argument: str, scene: Scene) -> Reward:
+def _python(argument: str, scene: RewardContext) -> Reward:
     """A function of yours on one example, in JAX."""
     del scene
     return load_function(argument)

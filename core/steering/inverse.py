@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from core.steering.reward import Reward, Target
+from core.steering.reward import Observation, Reward
 
 
 class Operator(eqx.Module):
@@ -84,7 +84,7 @@ class LinearInverse(Reward):
 
 def as_inverse(reward: Reward) -> LinearInverse | None:
     """The linear inverse problem that a reward is, or None where it is none."""
-    if isinstance(reward, Target):
+    if isinstance(reward, Observation):
         return LinearInverse(Masked(reward.mask), reward.mask * reward.y, reward.noise)
     return reward if isinstance(reward, LinearInverse) else None
 

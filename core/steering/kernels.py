@@ -15,9 +15,9 @@ from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
 from core.steering.look import Jump, Look, Tweedie
-from core.steering.steering import Cost
+from core.steering.steering import Evaluations
 
-Step = tuple[Float[Array, "*shape"], Float[Array, ""]]
+Move = tuple[Float[Array, "*shape"], Float[Array, ""]]
 
 
 class Kernel(eqx.Module):
@@ -42,11 +42,11 @@ class Kernel(eqx.Module):
         predicted: Float[Array, "*shape"],
         t: Float[Array, ""],
         u: Float[Array, ""],
-    ) -> Step:
+    ) -> Move:
         """`(mu, tau)`."""
 
     @abc.abstractmethod
-    def cost(self) -> Cost:
+    def cost(self) -> Evaluations:
         """What a prediction costs."""
 
     @abc.abstractmethod
@@ -95,15 +95,15 @@ class Renoise(Kernel):
         predicted: Float[Array, "*shape"],
         t: Float[Array, ""],
         u: Float[Array, ""],
-    ) -> Step:
+    ) -> Move:
         del x, t
         w = self._stop(path, u)
         fade = path.alpha(u) / path.alpha(w)
         variance = path.sigma(u) ** 2 - (fade * path.sigma(w)) ** 2
         return fade * predicted, path.noise_std * jnp.sqrt(jnp.maximum(variance, 0.0))
 
-    def cost(self) -> Cost:
-        return Cost(1, reward=0)
+    def cost(self) -> Evaluations:
+        return Evaluations(1, reward=0)
 
     def known(self, look: Look, last: bool) -> bool:
         return isinstance(look, Jump) and (last or self.rho == 0)
@@ -126,8 +126,8 @@ class Denoising(Kernel):
         del u
         return Tweedie()(flow_map, x, t, cond)
 
-    def cost(self) -> Cost:
-        return Cost(0, reward=0, velocity=1)
+    def cost(self) -> Evaluations:
+        return Evaluations(0, reward=0, velocity=1)
 
     def known(self, look: Look, last: bool) -> bool:
         del last
@@ -148,7 +148,7 @@ class Ancestral(Denoising):
         predicted: Float[Array, "*shape"],
         t: Float[Array, ""],
         u: Float[Array, ""],
-    ) -> Step:
+    ) -> Move:
         a, ratio = path.alpha(t) / path.alpha(u), path.sigma(u) / path.sigma(t)
         share = jnp.maximum(1 - (a * ratio) ** 2, 0.0)  # b / sigma_t^2
         mu = a * ratio**2 * x + path.alpha(u) * share * predicted
@@ -176,7 +176,7 @@ class EulerMaruyama(Denoising):
         predicted: Float[Array, "*shape"],
         t: Float[Array, ""],
         u: Float[Array, ""],
-    ) -> Step:
+    ) -> Move:
         pull = self.churn * path.determinant(t)
         z = (x - path.alpha(t) * predicted) / path.sigma(t)
         v = path.conditional_velocity(predicted, z, t)

@@ -19,7 +19,7 @@ from core.flow.condition import Condition
 from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap
 from core.steering.glass import posterior_draw
-from core.steering.steering import Cost, Tilt
+from core.steering.steering import Evaluations, Tilt
 from core.steering.weights import log_mean
 
 
@@ -30,11 +30,11 @@ class LookAhead(eqx.Module):
     of_velocity: ClassVar[bool] = False
     """Whether it evaluates the velocity, not the map."""
 
-    def cost(self) -> Cost:
+    def cost(self) -> Evaluations:
         """What the reward of one look-ahead costs."""
         if self.of_velocity:
-            return Cost(0, velocity=self.evaluations)
-        return Cost(self.evaluations)
+            return Evaluations(0, velocity=self.evaluations)
+        return Evaluations(self.evaluations)
 
     @abc.abstractmethod
     def __call__(
@@ -99,11 +99,13 @@ def _end(flow_map: FlowMap, x: Array) -> Float[Array, ""]:
 LOOKS: dict[str, LookAhead] = {"map": Jump(), "tweedie": Tweedie(), "naive": Naive()}
 
 
-def slope_cost(name: str) -> Cost:
+def slope_cost(name: str) -> Evaluations:
     """What a state's velocity, the look-ahead's reward and its gradient cost together; the denoiser
     has the velocity in it."""
     look = LOOKS[name]
-    return look.cost().with_gradient() + Cost(0, reward=0, velocity=int(not look.of_velocity))
+    return look.cost().with_gradient() + Evaluations(
+        0, reward=0, velocity=int(not look.of_velocity)
+    )
 
 
 class Posterior(eqx.Module):
@@ -116,9 +118,9 @@ class Posterior(eqx.Module):
     inner: int = eqx.field(static=True, default=8)
     of_velocity: ClassVar[bool] = True
 
-    def cost(self) -> Cost:
+    def cost(self) -> Evaluations:
         """What the reward of one look-ahead costs."""
-        return Cost(0, velocity=self.draws * self.inner, reward=self.draws)
+        return Evaluations(0, velocity=self.draws * self.inner, reward=self.draws)
 
     def __call__(
         self,

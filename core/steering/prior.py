@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
-from core.flow.solve import Fixed, solve_average_velocity
+from core.flow.solve import FixedSteps, solve_average_velocity
 
 
 class OdeMap(FlowMap):
@@ -32,7 +32,7 @@ class OdeMap(FlowMap):
             return self.flow_map.velocity(y, u, cond)
 
         adjoint = diffrax.RecursiveCheckpointAdjoint()
-        method = Fixed("heun", self.steps)
+        method = FixedSteps("heun", self.steps)
         return solve_average_velocity(velocity, x, s, t, method=method, adjoint=adjoint).x
 
     def velocity(

@@ -19,7 +19,7 @@ from core.steering.reward import Reward, Sum
 
 
 @dataclass(frozen=True)
-class Scene:
+class RewardContext:
     """What a reward is made for: the shape of an example, and the data and a classifier of it
     where there are any."""
 
@@ -46,7 +46,7 @@ class Scene:
         return jnp.asarray(self.dataset.decode(stored))[0]
 
 
-Maker = Callable[[str, Scene], Reward]
+Maker = Callable[[str, RewardContext], Reward]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def rewards() -> dict[str, RewardKind]:
     return dict(sorted(_REWARDS.items()))
 
 
-def make_reward(names: tuple[str, ...], weights: tuple[float, ...], scene: Scene) -> Reward:
+def make_reward(names: tuple[str, ...], weights: tuple[float, ...], scene: RewardContext) -> Reward:
     """The weighted sum of the named rewards. Raises `UserError` for an unknown name or argument."""
     require(len(names) > 0, "name a --reward")
     weights = weights or (1.0,) * len(names)
@@ -103,7 +103,7 @@ def make_reward(names: tuple[str, ...], weights: tuple[float, ...], scene: Scene
     return parts[0] if weights == (1.0,) else Sum(tuple(parts), weights)
 
 
-def _named(name: str, scene: Scene) -> Reward:
+def _named(name: str, scene: RewardContext) -> Reward:
     head, _, argument = name.partition(":")
     kind = pick(rewards(), head, "reward")
     require(bool(kind.argument) or not argument, f"the reward {head!r} takes no argument")

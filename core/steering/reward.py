@@ -91,7 +91,7 @@ class Symmetry(Reward):
         return -jnp.sum((x - jnp.flip(x, axis=1)) ** 2) / (2 * self.width**2)
 
 
-class Target(Reward):
+class Observation(Reward):
     """`-|m (x - y)|^2 / (2 noise^2)`: the log-likelihood of an observation `y` of what the mask `m`
     shows, up to its constant. With the whole mask, closeness to one example."""
 

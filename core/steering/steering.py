@@ -92,7 +92,7 @@ def only_best(
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class Evaluations:
     """Per particle: evaluations of the map forward and backward, calls of the reward, and
     evaluations of the velocity alone, which where the map is a solve are cheaper."""
 
@@ -112,16 +112,16 @@ class Cost:
         of_velocity = self.velocity + 2 * self.velocity_backward
         return of_map * (self.forward + 2 * self.backward) + of_velocity
 
-    def with_gradient(self) -> "Cost":
+    def with_gradient(self) -> "Evaluations":
         """What the value and its gradient cost together."""
         return dataclasses.replace(self, backward=self.forward, velocity_backward=self.velocity)
 
-    def __add__(self, other: "Cost") -> "Cost":
+    def __add__(self, other: "Evaluations") -> "Evaluations":
         mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Cost(*(a + b for a, b in zip(mine, theirs, strict=True)))
+        return Evaluations(*(a + b for a, b in zip(mine, theirs, strict=True)))
 
-    def __mul__(self, times: int) -> "Cost":
-        return Cost(*(times * count for count in dataclasses.astuple(self)))
+    def __mul__(self, times: int) -> "Evaluations":
+        return Evaluations(*(times * count for count in dataclasses.astuple(self)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Steering(abc.ABC):
         """One island of `n` particles."""
 
     @abc.abstractmethod
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         """What a particle costs, with this reward."""
 
     def needs_gradient(self, reward: Reward) -> bool:

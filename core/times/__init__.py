@@ -3,10 +3,10 @@
 from core.times.distributions import ArctanLogNormal as ArctanLogNormal
 from core.times.distributions import Cosh as Cosh
 from core.times.distributions import LogitNormal as LogitNormal
-from core.times.distributions import MixedLaw as MixedLaw
+from core.times.distributions import MixedDistribution as MixedDistribution
 from core.times.distributions import Point as Point
 from core.times.distributions import Sine as Sine
-from core.times.distributions import TimeLaw as TimeLaw
+from core.times.distributions import TimeDistribution as TimeDistribution
 from core.times.distributions import Uniform as Uniform
 from core.times.distributions import UniformPower as UniformPower
 from core.times.distributions import split_counts as split_counts

@@ -14,7 +14,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Key
 
 
-class TimeLaw(eqx.Module):
+class TimeDistribution(eqx.Module):
     """A distribution of one time on [0, 1]."""
 
     @abc.abstractmethod
@@ -26,7 +26,7 @@ class TimeLaw(eqx.Module):
         """The probability density at `time`."""
 
 
-class Uniform(TimeLaw):
+class Uniform(TimeDistribution):
     """Uniform on `[low, high]`, inside [0, 1]."""
 
     low: float = 0.0
@@ -40,7 +40,7 @@ class Uniform(TimeLaw):
         return jnp.where(inside, 1 / (self.high - self.low), 0.0)
 
 
-class Point(TimeLaw):
+class Point(TimeDistribution):
     """Always the same time. It has no density: asking for one raises `ValueError`."""
 
     time: float
@@ -53,7 +53,7 @@ class Point(TimeLaw):
         raise ValueError("a point mass has no density: use another law where weights need one")
 
 
-class LogitNormal(TimeLaw):
+class LogitNormal(TimeDistribution):
     """`sigmoid(mean + std N(0, 1))`: log-normal `sigma / alpha` with the same numbers, on any path.
 
     Source: Stable Diffusion 3 (arXiv 2403.03206), eq. 19; MeanFlow uses (-0.4, 1).
@@ -72,7 +72,7 @@ class LogitNormal(TimeLaw):
         return jnp.where((time > 0) & (time < 1), value, 0.0)
 
 
-class ArctanLogNormal(TimeLaw):
+class ArctanLogNormal(TimeDistribution):
     """`2 / pi arctan(exp(mean + std N(0, 1)))`, a unit time. Source: FACM (arXiv 2507.03738).
 
     sCM's law, log-normal noise-to-signal, is `LogitNormal` in unit time.
@@ -91,7 +91,7 @@ class ArctanLogNormal(TimeLaw):
         return jnp.where((time > 0) & (time < 1), value, 0.0)
 
 
-class Sine(TimeLaw):
+class Sine(TimeDistribution):
     """Density proportional to `sin(pi / 2 (a y + b (1 - y)))`: rising towards the noise.
 
     Source: GCM, eqs. 15 and 41; a = 1, b = 0.01.
@@ -113,7 +113,7 @@ class Sine(TimeLaw):
         return jnp.where((time >= 0) & (time <= 1), value, 0.0)
 
 
-class Cosh(TimeLaw):
+class Cosh(TimeDistribution):
     """Density proportional to `cosh(a y + b (1 - y))`. Source: GCM, eqs. 16 and 42."""
 
     a: float = 1.5
@@ -130,7 +130,7 @@ class Cosh(TimeLaw):
         return jnp.where((time >= 0) & (time <= 1), value, 0.0)
 
 
-class UniformPower(TimeLaw):
+class UniformPower(TimeDistribution):
     """`y_1 (1 - (1 - y_2)^(1 / power))` of two uniform numbers: mostly near the data.
 
     Its density, `int_t^1 power (1 - r)^(power - 1) / r dr`, is a sum for whole powers and grows
@@ -151,20 +151,28 @@ class UniformPower(TimeLaw):
         return jnp.where((time >= 0) & (time <= 1), value, 0.0)
 
 
-class MixedLaw(TimeLaw):
-    """A static mixture: the first `round(shares[0] n)` draws from `laws[0]`, and so on."""
+class MixedDistribution(TimeDistribution):
+    """A static mixture: the first `round(shares[0] n)` draws from `distributions[0]`, and so on."""
 
-    laws: tuple[TimeLaw, ...]
+    distributions: tuple[TimeDistribution, ...]
     shares: tuple[float, ...] = eqx.field(static=True)
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        counts, keys = split_counts(n, self.shares), jr.split(key, len(self.laws))
+        counts, keys = split_counts(n, self.shares), jr.split(key, len(self.distributions))
         return jnp.concatenate(
-            [law.sample(k, m) for law, k, m in zip(self.laws, keys, counts) if m > 0]
+            [
+                distribution.sample(k, m)
+                for distribution, k, m in zip(self.distributions, keys, counts)
+                if m > 0
+            ]
         )
 
     def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        parts = [share * law.density(time) for law, share in zip(self.laws, self.shares) if share]
+        parts = [
+            share * distribution.density(time)
+            for distribution, share in zip(self.distributions, self.shares)
+            if share
+        ]
         return sum(parts[1:], start=parts[0])
 
 

@@ -12,7 +12,7 @@ import jax.random as jr
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Int, Key
 
-from core.times.distributions import LogitNormal, TimeLaw, logistic, split_counts
+from core.times.distributions import LogitNormal, TimeDistribution, logistic, split_counts
 from core.times.steps import NodeGrid
 
 
@@ -29,15 +29,15 @@ class TimeSampler(eqx.Module):
 
 
 class Diagonal(TimeSampler):
-    """`s = t`, drawn from `law`."""
+    """`s = t`, drawn from `distribution`."""
 
-    law: TimeLaw = LogitNormal()
+    distribution: TimeDistribution = LogitNormal()
 
     def __call__(
         self, key: Key[Array, ""], n: int, progress: Array
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         del progress
-        t = self.law.sample(key, n)
+        t = self.distribution.sample(key, n)
         return t, t
 
 
@@ -47,8 +47,8 @@ class OrderedPair(TimeSampler):
     With two uniforms this is the uniform triangle; with two logit-normals MeanFlow's sampler.
     """
 
-    first: TimeLaw = LogitNormal()
-    second: TimeLaw = LogitNormal()
+    first: TimeDistribution = LogitNormal()
+    second: TimeDistribution = LogitNormal()
 
     def __call__(
         self, key: Key[Array, ""], n: int, progress: Array
@@ -62,8 +62,8 @@ class OrderedPair(TimeSampler):
 class Capped(TimeSampler):
     """`s` from one law, `t = min(draw of the other, s)`. Used by MeanFlow's CIFAR-10 preset."""
 
-    source: TimeLaw = LogitNormal(-0.6, 1.6)
-    target: TimeLaw = LogitNormal(-4.0, 1.6)
+    source: TimeDistribution = LogitNormal(-0.6, 1.6)
+    target: TimeDistribution = LogitNormal(-4.0, 1.6)
 
     def __call__(
         self, key: Key[Array, ""], n: int, progress: Array
@@ -80,7 +80,7 @@ class Gap(TimeSampler):
     Source: Align Your Flow (arXiv 2506.14603), logit-normal gap with (-0.8, 1).
     """
 
-    gap: TimeLaw = LogitNormal(-0.8, 1.0)
+    gap: TimeDistribution = LogitNormal(-0.8, 1.0)
 
     def __call__(
         self, key: Key[Array, ""], n: int, progress: Array
@@ -98,7 +98,7 @@ class TruncatedGap(TimeSampler):
     Source: TVM (arXiv 2511.19797): gap (-0.8, 1), target (-0.4, 1).
     """
 
-    gap: TimeLaw = LogitNormal(-0.8, 1.0)
+    gap: TimeDistribution = LogitNormal(-0.8, 1.0)
     mean: float = -0.4
     std: float = 1.0
 
@@ -210,8 +210,8 @@ class TargetThenSource(TimeSampler):
     Source: GCM, section 3.4 and eqs. 15 and 17.
     """
 
-    target: TimeLaw
-    source: TimeLaw
+    target: TimeDistribution
+    source: TimeDistribution
     low: float = 0.0
     high: float = 1.0
 
@@ -227,7 +227,7 @@ class TargetThenSource(TimeSampler):
 class SourceThenTarget(TimeSampler):
     """`s` from a law, then `t` uniform on `[low, s]`. Source: IMM (arXiv 2503.07565)."""
 
-    source: TimeLaw
+    source: TimeDistribution
     low: float = 0.0
 
     def __call__(

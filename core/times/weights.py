@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.times.distributions import TimeLaw
+from core.times.distributions import TimeDistribution
 from core.times.unit import Times
 
 
@@ -112,12 +112,12 @@ class Importance(TimeWeight):
     since a law may vanish at an end.
     """
 
-    law: TimeLaw
+    distribution: TimeDistribution
     floor: float = 0.02
 
     def __call__(self, times: Times) -> Float[Array, ""]:
         place = (times.s - times.t) / jnp.maximum(1 - times.t, 1e-6)
-        return 1 / jnp.maximum(self.law.density(place), self.floor)
+        return 1 / jnp.maximum(self.distribution.density(place), self.floor)
 
 
 class Product(TimeWeight):

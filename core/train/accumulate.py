@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from core.errors import UserError
-from core.objectives.objective import GroupTerm, Objective, Rows
+from core.objectives.objective import GroupTerm, Objective, RowKind
 from core.objectives.row import Row
 from core.objectives.rows import RowObjective
 from core.times.distributions import split_counts
@@ -78,5 +78,5 @@ def mean_over(pieces: Any, gradient: Any, zero: Any) -> tuple[Any, Any]:
     )
 
 
-def _group(kind: Rows) -> int:
+def _group(kind: RowKind) -> int:
     return kind.term.size if isinstance(kind.term, GroupTerm) else 1

@@ -14,11 +14,11 @@ from core.errors import UserError
 from core.flow.flow_map import FlowMap
 from core.flow.path import PATHS, Path
 from core.flow.teacher import MapTeacher, Teacher
-from core.methods.plugin import Making, Method, Progress, Task
+from core.methods.plugin import DataContext, Method, Progress, Task
 from core.methods.warm_start import transplanted
 from core.objectives.objective import Objective, Players
 from core.train.config import TrainConfig
-from core.train.state import Target
+from core.train.state import TargetParameters
 
 
 @runtime_checkable
@@ -33,7 +33,7 @@ class Trainable(Protocol):
     @property
     def objective(self) -> Objective: ...
     @property
-    def target(self) -> Target: ...
+    def target(self) -> TargetParameters: ...
     @property
     def training(self) -> Dataset: ...
 
@@ -67,9 +67,9 @@ class Built:
         return self.method.rates
 
     @property
-    def target(self) -> Target:
+    def target(self) -> TargetParameters:
         """Which parameters the method's targets use."""
-        return Target(self.method.target_decay, self.method.target_every)
+        return TargetParameters(self.method.target_decay, self.method.target_every)
 
     def num_parameters(self) -> int:
         """Trained numbers in all players."""
@@ -105,7 +105,7 @@ def build(
     training = dataset
     if train:
         key_pairs = jr.fold_in(jr.key(config.seed), 2)
-        training = config.plugin_flags.dataset(dataset, Making(teacher, key_pairs, progress))
+        training = config.plugin_flags.dataset(dataset, DataContext(teacher, key_pairs, progress))
     return Built(dataset, training, path, task, method)
 
 

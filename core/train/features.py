@@ -24,7 +24,7 @@ from core.train import toml
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse_flags, select
 from core.train.config import ClusterConfig, MeshConfig, OptimConfig, at_least, fraction
-from core.train.state import Target
+from core.train.state import TargetParameters
 from core.train.trainer import restored
 
 HELD_OUT = 10
@@ -124,9 +124,9 @@ class FeaturesBuilt:
         return {}
 
     @property
-    def target(self) -> Target:
+    def target(self) -> TargetParameters:
         """No targets."""
-        return Target()
+        return TargetParameters()
 
 
 def parse_features(argv: list[str]) -> FeaturesConfig:

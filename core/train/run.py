@@ -20,7 +20,7 @@ from core.methods.plugin import Progress
 from core.methods.registry import find_plugin
 from core.objectives.objective import Players
 from core.oracle import OracleMap
-from core.report.evaluation import KNOWN_LAWS
+from core.report.evaluation import KNOWN_DISTRIBUTIONS
 from core.train import processes, toml
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints, delete_run
@@ -169,13 +169,13 @@ def open_start(config: TrainConfig) -> FlowMap | None:
 
 
 def _exact_map(config: TrainConfig) -> FlowMap:
-    law = KNOWN_LAWS.get(config.data)
-    if law is None:
+    distribution = KNOWN_DISTRIBUTIONS.get(config.data)
+    if distribution is None:
         raise UserError(
-            f"--teacher exact needs data of known law ({', '.join(KNOWN_LAWS)}), not "
-            f"{config.data}; name a run folder instead"
+            "--teacher exact needs data of known distribution "
+            f"({', '.join(KNOWN_DISTRIBUTIONS)}), not {config.data}; name a run folder instead"
         )
-    return OracleMap(problem=law(), path=PATHS[config.path]())
+    return OracleMap(problem=distribution(), path=PATHS[config.path]())
 
 
 def _check_path(run: "Run", config: TrainConfig, what: str = "teacher") -> None:

@@ -33,7 +33,7 @@ class TrainState(eqx.Module):
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetParameters:
     """Which parameters targets use: the current ones, an EMA of decay `decay`, or a copy that is
     renewed every `every` steps."""
 
@@ -51,7 +51,7 @@ def init_state(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     key: Key[Array, ""],
-    target: Target = Target(),
+    target: TargetParameters = TargetParameters(),
 ) -> tuple[TrainState, Players]:
     """The state before the first step, and the static half of the players.
 

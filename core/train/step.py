@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from core.objectives.objective import Batch, Objective, Players
 from core.objectives.rows import RowObjective
 from core.train.accumulate import divided, mean_over
-from core.train.state import Target, TrainState, target_players
+from core.train.state import TargetParameters, TrainState, target_players
 
 Metrics = dict[str, Float[Array, ""]]
 Step = Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
@@ -24,7 +24,7 @@ def make_step(
     static: Players,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
-    target: Target = Target(),
+    target: TargetParameters = TargetParameters(),
     rates: Mapping[str, float] = MappingProxyType({}),
     pieces: int = 1,
 ) -> Step:
@@ -91,7 +91,7 @@ def _average(new: Players, old: Players, decay: float) -> Any:
     return optax.incremental_update(new, old, 1 - decay)
 
 
-def _new_target(state: TrainState, players: Players, target: Target) -> Players | None:
+def _new_target(state: TrainState, players: Players, target: TargetParameters) -> Players | None:
     if state.target is None:
         return None
     if target.decay is not None:

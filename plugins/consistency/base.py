@@ -31,7 +31,7 @@ class ConsistencyPlugin(RowPlugin):
         return DataEndMap.of(flow_map) if self.to_data else flow_map
 
     def jump_times(self) -> TimeSampler:
-        return OrderedPair(self.law(), Point(0.0))
+        return OrderedPair(self.distribution(), Point(0.0))
 
     def weight(self) -> Weight:
         return Timed(self.factor(), self.distance())

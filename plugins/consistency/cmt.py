@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
-from core.flow.solve import Fixed, solve_average_velocity
+from core.flow.solve import FixedSteps, solve_average_velocity
 from core.flow.teacher import Teacher
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, needed, presets
@@ -42,7 +42,7 @@ class TrajectoryMatching(Term):
             row.x_s,
             row.s,
             row.t,
-            method=Fixed(self.solver, self.substeps),
+            method=FixedSteps(self.solver, self.substeps),
         )
         return model.average_velocity(row.x_s, row.s, row.t, row.cond) - stop(solution.x)
 
@@ -82,4 +82,6 @@ class CMT(RowPlugin):
         return TeacherMatching(teacher), jump
 
     def jump_times(self) -> TimeSampler:
-        return OrderedPair(self.law(), Point(0.0)) if self.to_data else super().jump_times()
+        return (
+            OrderedPair(self.distribution(), Point(0.0)) if self.to_data else super().jump_times()
+        )

@@ -21,7 +21,7 @@ from core.methods.row_plugin import presets
 from core.nets.warped import WarpedTimes
 from core.objectives.objective import FlowMatching, GroupTerm, Term
 from core.objectives.weights import Norm, Squared, Weight
-from core.times.distributions import Cosh, Point, Sine, TimeLaw, Uniform, UniformPower
+from core.times.distributions import Cosh, Point, Sine, TimeDistribution, Uniform, UniformPower
 from core.times.pairs import TargetThenSource, TimeSampler
 from core.times.steps import STEPS, Step, with_mean_gap
 from core.times.weights import Even, GammaWeight, Importance, Product, TimeWeight
@@ -30,7 +30,7 @@ from plugins.consistency.jump import SameNoise, VelocityJump
 from plugins.consistency.moments import TimeAware, VelocityMoments
 from plugins.consistency.tangent import VelocityTangent
 
-LAWS: dict[str, TimeLaw] = {"uniform": Uniform(), "sine": Sine(), "cosh": Cosh()}
+DISTRIBUTIONS: dict[str, TimeDistribution] = {"uniform": Uniform(), "sine": Sine(), "cosh": Cosh()}
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,17 @@ class GCMPlugin(ConsistencyPlugin):
         return with_mean_gap(pick(STEPS, self.shape, "step"), self.mean_gap)
 
     @abc.abstractmethod
-    def target_law(self) -> TimeLaw:
+    def target_law(self) -> TimeDistribution:
         """The law of the target time."""
 
     def jump_times(self) -> TimeSampler:
-        return TargetThenSource(self.target_law(), LAWS[self.source_law])
+        return TargetThenSource(self.target_law(), DISTRIBUTIONS[self.source_law])
 
     def factor(self) -> TimeWeight:
         shape = GammaWeight() if self.weighting == "gamma" else Even()
         if self.source_law == "uniform":
             return shape
-        return Product((shape, Importance(LAWS[self.source_law])))
+        return Product((shape, Importance(DISTRIBUTIONS[self.source_law])))
 
     def distance(self) -> Weight:
         return Norm(self.reduce) if self.metric == "norm" else Squared(self.reduce)
@@ -124,7 +124,7 @@ class GCMConstant(GCMPlugin):
     name: ClassVar[str] = "gcm-cu"
     cost: ClassVar[float] = 4
 
-    def target_law(self) -> TimeLaw:
+    def target_law(self) -> TimeDistribution:
         return Point(0.0)
 
 
@@ -142,5 +142,5 @@ class GCMVariable(GCMPlugin):
     target_power: int = 4
     """Power of the law of the target time: the higher, the nearer to the data."""
 
-    def target_law(self) -> TimeLaw:
+    def target_law(self) -> TimeDistribution:
         return UniformPower(self.target_power)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
-from core.flow.solve import Fixed
+from core.flow.solve import FixedSteps
 from core.flow.teacher import Teacher
 from core.objectives.objective import Term
 from core.objectives.row import Row
@@ -67,7 +67,7 @@ class TeacherStep(Neighbour):
 
     def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         del path
-        x_u = self.teacher.flow(row.x_s, row.s, u, row.cond, method=Fixed(self.solver, 1))
+        x_u = self.teacher.flow(row.x_s, row.s, u, row.cond, method=FixedSteps(self.solver, 1))
         return stop(x_u)
 
 

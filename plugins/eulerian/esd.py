@@ -17,7 +17,7 @@ from core.flow.teacher import Teacher
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Rows, Term
+from core.objectives.objective import FlowMatching, RowKind, Term
 from core.objectives.row import Row
 
 stop = jax.lax.stop_gradient
@@ -70,7 +70,7 @@ class ESD(RowPlugin):
         del teacher
         return FlowMatching(), EulerianJump(self.shared)
 
-    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
+    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:
         if not self.shared:
             return super().kinds(teacher, task)
-        return (Rows("both", 1.0, self.jump_mixture(), self.terms(teacher)[1], self.weight()),)
+        return (RowKind("both", 1.0, self.jump_mixture(), self.terms(teacher)[1], self.weight()),)

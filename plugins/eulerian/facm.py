@@ -20,10 +20,10 @@ from core.flow.teacher import Teacher
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, needed, presets
-from core.objectives.objective import Rows, Term
+from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce, Squared, Timed
-from core.times.distributions import ArctanLogNormal, Point, TimeLaw
+from core.times.distributions import ArctanLogNormal, Point, TimeDistribution
 from core.times.pairs import OrderedPair, TimeSampler
 from core.times.weights import SineWeight
 
@@ -94,17 +94,17 @@ class FACM(RowPlugin):
         teacher = needed(teacher, self.name)
         return AnchoredConsistency(teacher), AnchoredConsistency(teacher, anchored=False)
 
-    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
+    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:
         both, jump = self.terms(teacher)
         times, weight = self.jump_mixture(), Timed(SineWeight(), self.weight())
         anchors = Squared(self.reduce), Squared(self.reduce)
         return (
-            Rows("anchored", self.anchored, times, both, (weight, *anchors)),
-            Rows("jump", 1 - self.anchored, times, jump, weight),
+            RowKind("anchored", self.anchored, times, both, (weight, *anchors)),
+            RowKind("jump", 1 - self.anchored, times, jump, weight),
         )
 
-    def law(self) -> TimeLaw:
+    def distribution(self) -> TimeDistribution:
         return ArctanLogNormal(self.time_mean, self.time_std)
 
     def jump_times(self) -> TimeSampler:
-        return OrderedPair(self.law(), Point(0.0))
+        return OrderedPair(self.distribution(), Point(0.0))

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from core.data.dataset import Dataset
 from core.flow.teacher import Teacher
-from core.methods.plugin import Making
+from core.methods.plugin import DataContext
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.objective import FlowMatching, Term
@@ -36,7 +36,7 @@ class VelocityPlugin(RowPlugin):
         return FlowMatching(), FlowMatching()
 
     @abc.abstractmethod
-    def dataset(self, data: Dataset, making: Making) -> Dataset:
+    def dataset(self, data: Dataset, making: DataContext) -> Dataset:
         """What is trained on."""
 
 
@@ -49,6 +49,6 @@ class FM(VelocityPlugin):
     supervision: ClassVar[str] = "sampled pair"
     source: ClassVar[str] = "arXiv 2210.02747"
 
-    def dataset(self, data: Dataset, making: Making) -> Dataset:
+    def dataset(self, data: Dataset, making: DataContext) -> Dataset:
         del making
         return data

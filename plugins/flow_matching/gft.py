@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from core.data.dataset import Dataset
-from core.methods.plugin import Making
+from core.methods.plugin import DataContext
 from core.methods.registry import register
 from core.objectives.guidance import GuidanceConfig
 from plugins.flow_matching.fm import VelocityPlugin
@@ -29,6 +29,6 @@ class GFT(VelocityPlugin):
 
     guidance: GuidanceConfig = GuidanceConfig(most=20.0, tilt=2.0, own=0.0, even=True)
 
-    def dataset(self, data: Dataset, making: Making) -> Dataset:
+    def dataset(self, data: Dataset, making: DataContext) -> Dataset:
         del making
         return data

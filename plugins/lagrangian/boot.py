@@ -19,7 +19,7 @@ from core.methods.registry import register
 from core.methods.row_plugin import needed
 from core.objectives.objective import TeacherMatching, Term
 from core.objectives.row import Row
-from core.times.distributions import Point, TimeLaw
+from core.times.distributions import Point, TimeDistribution
 from plugins.lagrangian.noise import NoisePlugin
 
 
@@ -65,5 +65,5 @@ class BOOT(NoisePlugin):
         teacher = needed(teacher, self.name)
         return TeacherMatching(teacher), BootstrapStep(teacher, self.step)
 
-    def diagonal_law(self) -> TimeLaw:
+    def diagonal_distribution(self) -> TimeDistribution:
         return Point(1.0)

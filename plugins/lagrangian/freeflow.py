@@ -22,7 +22,7 @@ from core.flow.teacher import Teacher
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import needed
-from core.objectives.objective import Rows, Term
+from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce, Squared
 from core.times.distributions import LogitNormal, Point
@@ -80,13 +80,13 @@ class FreeFlow(NoisePlugin):
         teacher = needed(teacher, self.name)
         return Correction(teacher, self.strength), Prediction(teacher, self.step)
 
-    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[Rows, ...]:
+    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:
         correction, prediction = self.terms(teacher)
         levels = OrderedPair(Point(1.0), LogitNormal(self.noise_mean, 1.0))
         plain = Squared(self.reduce)
         return (
-            Rows("jump", 1 - self.correction, self.jump_mixture(), prediction, self.weight()),
-            Rows("correction", self.correction, levels, correction, plain),
+            RowKind("jump", 1 - self.correction, self.jump_mixture(), prediction, self.weight()),
+            RowKind("correction", self.correction, levels, correction, plain),
         )
 
     def players(self, net: Network, path: Path) -> dict[str, Any]:

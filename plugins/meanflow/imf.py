@@ -25,7 +25,7 @@ from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.guidance import GuidanceConfig
 from core.objectives.objective import FlowMatching, Term
 from core.objectives.row import Row
-from core.times.distributions import TimeLaw
+from core.times.distributions import TimeDistribution
 from plugins.meanflow.head import HeadDiagonal, HeadJump
 
 stop = jax.lax.stop_gradient
@@ -89,5 +89,5 @@ class IMF(RowPlugin):
             )
         return flow_map
 
-    def diagonal_law(self) -> TimeLaw:
-        return self.law()
+    def diagonal_distribution(self) -> TimeDistribution:
+        return self.distribution()

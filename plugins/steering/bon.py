@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from core.steering.look import Jump
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, only_best, register_steering
+from core.steering.steering import Evaluations, Island, Steering, Tilt, only_best, register_steering
 from core.steering.weights import effective, log_mean
 
 
@@ -16,9 +16,9 @@ from core.steering.weights import effective, log_mean
 class OneStep(Steering):
     """Samples in one jump from noise."""
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         del reward
-        return Cost(forward=1)
+        return Evaluations(forward=1)
 
     def scored(
         self, tilt: Tilt, n: int, key: Key[Array, ""]

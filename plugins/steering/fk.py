@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Key
 from core.errors import pick
 from core.steering.look import look_ahead
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Tilt, register_steering
+from core.steering.steering import Evaluations, Tilt, register_steering
 from plugins.steering.sequential import Looking, Particle
 
 POTENTIALS = {"diff": None, "max": jnp.maximum, "sum": jnp.add}
@@ -41,7 +41,7 @@ class FK(Looking):
         super().__post_init__()
         pick(POTENTIALS, self.potential, "potential")
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         del reward
         return self.chain_cost()
 

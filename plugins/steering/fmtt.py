@@ -28,7 +28,7 @@ from core.steering.cap import shortened
 from core.steering.linear import on_linear
 from core.steering.look import LOOKS, slope_cost
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, only_best, register_steering
+from core.steering.steering import Evaluations, Island, Steering, Tilt, only_best, register_steering
 from core.steering.weights import Resampler, effective, log_mean
 
 LOOK_AHEADS = {name: LOOKS[name] for name in ("map", "tweedie", "naive")}
@@ -106,7 +106,7 @@ class FMTT(Steering):
     def needs_between(self) -> bool:
         return True
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         """With `chi`, the Laplacian takes one more forward and backward pass, tangents included."""
         del reward
         laplacian = LOOK_AHEADS[self.look].cost().with_gradient() * (2 * (self.chi > 0))
@@ -208,9 +208,9 @@ class FMTTSearch(Steering):
     def needs_between(self) -> bool:
         return True
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         del reward
-        return slope_cost(self.look) * self.steps + Cost(0, reward=1)
+        return slope_cost(self.look) * self.steps + Evaluations(0, reward=1)
 
     def island(self, tilt: Tilt, n: int, key: Key[Array, ""]) -> Island:
         tilt = on_linear(tilt, self.name)

@@ -25,8 +25,15 @@ from core.errors import pick, require
 from core.steering.cap import shortened
 from core.steering.linear import on_linear
 from core.steering.look import LOOKS, slope_cost
-from core.steering.reward import Reward, Target
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
+from core.steering.reward import Observation, Reward
+from core.steering.steering import (
+    Evaluations,
+    Island,
+    Steering,
+    Tilt,
+    register_steering,
+    unweighted,
+)
 
 RENORM = ("none", "rescale", "clip")
 
@@ -79,14 +86,16 @@ class Guide(Steering):
     def needs_between(self) -> bool:
         return True
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         del reward
-        return (slope_cost(self.look) + Cost(0, reward=self.backward)) * (self.steps * self.repeats)
+        return (slope_cost(self.look) + Evaluations(0, reward=self.backward)) * (
+            self.steps * self.repeats
+        )
 
     def island(self, tilt: Tilt, n: int, key: Key[Array, ""]) -> Island:
         tilt = on_linear(tilt, self.name)
         require(
-            not self.covariance or isinstance(tilt.reward, Target),
+            not self.covariance or isinstance(tilt.reward, Observation),
             "guide: covariance is for the rewards target and mask alone",
         )
         key_start, key_noise = jr.split(key)
@@ -140,7 +149,7 @@ class Guide(Steering):
         fade = self.look != "tweedie" if self.fade is None else self.fade
         if fade:
             value = (1 - t) * value
-        if self.covariance and isinstance(tilt.reward, Target):
+        if self.covariance and isinstance(tilt.reward, Observation):
             variance = tilt.reward.noise**2 / tilt.strength
             value = value * variance / (variance + t**2 / (t**2 + (1 - t) ** 2))
         return value, ahead

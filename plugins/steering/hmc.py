@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Key
 from core.errors import require
 from core.steering.cap import shortened
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Tilt, register_steering
+from core.steering.steering import Evaluations, Tilt, register_steering
 from plugins.steering.noise import NoiseChain
 
 
@@ -56,10 +56,10 @@ class HMC(NoiseChain):
         del reward
         return True
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         del reward
         gradients = 1 + self.moves * self.leaps
-        return Cost(forward=gradients + 1, backward=gradients, reward=gradients)
+        return Evaluations(forward=gradients + 1, backward=gradients, reward=gradients)
 
     def last(
         self, tilt: Tilt, z: Float[Array, "*shape"], key: Key[Array, ""]

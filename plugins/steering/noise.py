@@ -19,7 +19,14 @@ from core.errors import require
 from core.steering.chain import last_of_chain
 from core.steering.look import Jump
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
+from core.steering.steering import (
+    Evaluations,
+    Island,
+    Steering,
+    Tilt,
+    register_steering,
+    unweighted,
+)
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,9 @@ class PCN(NoiseChain):
         super().__post_init__()
         require(0 < self.step <= 1, f"--step must be in (0, 1], got {self.step}")
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         del reward
-        return Cost(forward=self.moves + 2, reward=self.moves + 1)
+        return Evaluations(forward=self.moves + 2, reward=self.moves + 1)
 
     def last(
         self, tilt: Tilt, z: Float[Array, "*shape"], key: Key[Array, ""]
@@ -95,10 +102,10 @@ class Slice(NoiseChain):
     name: ClassVar[str] = "slice"
     source: ClassVar[str] = "arXiv 1001.0175, 2510.05849"
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         """About: each move tries until it lands above the level, two or three times."""
         del reward
-        return Cost(forward=3 * self.moves + 2, reward=3 * self.moves + 1)
+        return Evaluations(forward=3 * self.moves + 2, reward=3 * self.moves + 1)
 
     def last(
         self, tilt: Tilt, z: Float[Array, "*shape"], key: Key[Array, ""]

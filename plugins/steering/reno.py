@@ -18,7 +18,14 @@ from jaxtyping import Array, Float, Key
 from core.errors import require
 from core.steering.look import Jump
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
+from core.steering.steering import (
+    Evaluations,
+    Island,
+    Steering,
+    Tilt,
+    register_steering,
+    unweighted,
+)
 
 
 @register_steering
@@ -51,10 +58,10 @@ class ReNO(Steering):
         del reward
         return True
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         """A step, and the end of the last."""
         del reward
-        return Cost(forward=self.moves + 1, backward=self.moves, reward=self.moves + 1)
+        return Evaluations(forward=self.moves + 1, backward=self.moves, reward=self.moves + 1)
 
     def island(self, tilt: Tilt, n: int, key: Key[Array, ""]) -> Island:
         x = jax.vmap(lambda z: self.best(tilt, z))(tilt.noise(key, n))

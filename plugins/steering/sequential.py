@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Key
 from core.errors import require
 from core.steering.kernels import Kernel, Renoise, make_kernel
 from core.steering.look import Look, make_look
-from core.steering.steering import Cost, Island, Steering, Tilt
+from core.steering.steering import Evaluations, Island, Steering, Tilt
 from core.steering.weights import Resampler, effective, log_mean
 
 
@@ -102,11 +102,11 @@ class Sequential(Steering):
     def needs_between(self) -> bool:
         return self.steps > 1
 
-    def chain_cost(self) -> Cost:
+    def chain_cost(self) -> Evaluations:
         """Without gradients."""
         own = (self.steps - 1) * (not self.base.known(self.look_at, last=False))
         own += not self.base.known(self.look_at, last=True)
-        return self.look_at.cost() * self.steps + self.base.cost() * own + Cost(0, reward=1)
+        return self.look_at.cost() * self.steps + self.base.cost() * own + Evaluations(0, reward=1)
 
     def island(self, tilt: Tilt, n: int, key: Key[Array, ""]) -> Island:
         times = jax.vmap(tilt.flow_map.path.time_of_unit)(jnp.linspace(1.0, 0.0, self.steps + 1))

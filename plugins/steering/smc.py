@@ -20,7 +20,7 @@ from core.errors import pick, require
 from core.steering.cap import shortened
 from core.steering.look import look_ahead
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Tilt, register_steering
+from core.steering.steering import Evaluations, Tilt, register_steering
 from plugins.steering.sequential import Looking, Particle
 
 SCHEDULES = {"1-t": lambda t: 1 - t, "1": jnp.ones_like}
@@ -49,7 +49,7 @@ class SMC(Looking):
     def needs_gradient(self, reward: Reward) -> bool:
         return self.steps > 1 and (reward.differentiable if self.twist is None else self.twist)
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         twists = (self.steps - 1) * self.needs_gradient(reward)
         return self.chain_cost() + self.look_at.cost().with_gradient() * twists
 

@@ -18,7 +18,7 @@ from core.steering.cap import shortened
 from core.steering.kernels import Kernel, make_kernel
 from core.steering.look import Look, Tweedie, look_ahead
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Tilt, register_steering
+from core.steering.steering import Evaluations, Tilt, register_steering
 from plugins.steering.sequential import Particle, Sequential
 
 
@@ -57,10 +57,10 @@ class TDS(Sequential):
         del reward
         return True
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         """One pass gives the potential, its gradient, and the kernel's mean."""
         del reward
-        return self.look_at.cost().with_gradient() * self.steps + Cost(0, reward=1)
+        return self.look_at.cost().with_gradient() * self.steps + Evaluations(0, reward=1)
 
     def judged(
         self,

@@ -24,7 +24,14 @@ from jaxtyping import Array, Float, Key
 from core.errors import require
 from core.steering.look import Jump
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
+from core.steering.steering import (
+    Evaluations,
+    Island,
+    Steering,
+    Tilt,
+    register_steering,
+    unweighted,
+)
 from core.steering.weights import effective, log_mean
 
 
@@ -37,11 +44,11 @@ class Adapted(Steering):
     def needs_proposal(self) -> bool:
         return True
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         """The adapter is not counted: it looks once at the observation, whatever the number of
         particles."""
         del reward
-        return Cost(forward=1)
+        return Evaluations(forward=1)
 
     def drawn(
         self, tilt: Tilt, n: int, fresh: float, key: Key[Array, ""]
@@ -51,7 +58,7 @@ class Adapted(Steering):
         assert tilt.proposal is not None
         path, (key_noise, key_which) = tilt.flow_map.path, jr.split(key)
         start = path.time_of_unit(1.0)
-        mean, log_std = tilt.proposal.law(tilt.reward, tilt.cond)
+        mean, log_std = tilt.proposal.distribution(tilt.reward, tilt.cond)
         own = jax.vmap(lambda k: jr.normal(k, tilt.shape))(jr.split(key_noise, n))
         which = jr.bernoulli(key_which, fresh, (n,)).reshape(-1, *[1] * len(tilt.shape))
         z = jnp.where(which, own, mean[None] + jnp.exp(log_std)[None] * own)

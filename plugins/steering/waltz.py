@@ -23,7 +23,14 @@ from core.steering.glass import posterior_draw
 from core.steering.linear import on_linear
 from core.steering.look import Jump
 from core.steering.reward import Reward
-from core.steering.steering import Cost, Island, Steering, Tilt, register_steering, unweighted
+from core.steering.steering import (
+    Evaluations,
+    Island,
+    Steering,
+    Tilt,
+    register_steering,
+    unweighted,
+)
 
 
 @register_steering
@@ -53,9 +60,9 @@ class Waltz(Steering):
     def needs_between(self) -> bool:
         return True
 
-    def cost(self, reward: Reward) -> Cost:
+    def cost(self, reward: Reward) -> Evaluations:
         del reward
-        return Cost(forward=1, velocity=self.moves * self.inner, reward=1 + self.moves)
+        return Evaluations(forward=1, velocity=self.moves * self.inner, reward=1 + self.moves)
 
     def island(self, tilt: Tilt, n: int, key: Key[Array, ""]) -> Island:
         tilt = on_linear(tilt, self.name)

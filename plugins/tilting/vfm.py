@@ -47,7 +47,7 @@ from core.steering.adapter import (
     divergence,
     noise_adapter,
 )
-from core.steering.registry import Scene, make_reward
+from core.steering.registry import RewardContext, make_reward
 from plugins.tilting.jump import OwnTangentJump
 
 assert catalogue  # registers the rewards of this project
@@ -181,7 +181,7 @@ class VFM(RowPlugin):
     def seen(self, task: Task) -> Observed:
         """What is seen of an example. Raises `UserError` for what is no inverse problem."""
         data = blank(task.shape) if task.data is None else task.data
-        reward = make_reward((self.reward,), (), Scene(task.shape, data))
+        reward = make_reward((self.reward,), (), RewardContext(task.shape, data))
         observed = Observed.of(reward, task.shape)
         if observed is None:
             raise UserError(

@@ -26,7 +26,7 @@ from core.flow.teacher import Teacher
 from core.methods.plugin import Method, Task
 from core.methods.row_plugin import RowPlugin
 from core.oracle import ClosedProblem, Problem
-from core.steering.registry import Scene, make_reward
+from core.steering.registry import RewardContext, make_reward
 from core.steering.reward import Linear, Reward, check_reward
 from core.train.features import open_classifier
 
@@ -79,7 +79,7 @@ class RewardWeighted(RowPlugin):
             require(task.data is not None, "--plugin.classifier needs the data of a run")
             assert task.data is not None
             opened = open_classifier(self.classifier, task.data)
-        return make_reward((self.reward,), (), Scene(task.shape, task.data, opened))
+        return make_reward((self.reward,), (), RewardContext(task.shape, task.data, opened))
 
     def lambda_of(self, reward: Reward, task: Task) -> float:
         """`lambda`: as given, or the strength over the standard deviation on the data; the strength

@@ -16,7 +16,7 @@ from core.flow import rules
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import PATHS, LinearPath, TrigPath
 from core.methods.plugin import Method, Plugin
-from core.objectives.objective import FlowMatching, Objective, Rows, Term
+from core.objectives.objective import FlowMatching, Objective, RowKind, Term
 from core.objectives.row import make_row
 from core.objectives.rows import RowObjective
 from core.times.distributions import Uniform
@@ -105,8 +105,8 @@ class Stranger(Plugin):
     def method(self, net, path, teacher, task, *, key):
         jump, uniform = self.jump or MeanFlowLike(jnp.array(1.0), jnp.array(1.0)), Uniform()
         kinds = (
-            Rows("diagonal", self.share, Diagonal(uniform), self.diagonal),
-            Rows("jump", 1 - self.share, OrderedPair(uniform, uniform), jump),
+            RowKind("diagonal", self.share, Diagonal(uniform), self.diagonal),
+            RowKind("jump", 1 - self.share, OrderedPair(uniform, uniform), jump),
         )
         objective = RowObjective(self.own_path or path, kinds, task.num_classes)
         return Method(AverageVelocityMap(net, path), objective)

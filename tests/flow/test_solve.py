@@ -7,7 +7,14 @@ import jax.random as jr
 import pytest
 
 from core.flow.path import LinearPath
-from core.flow.solve import SOLVERS, Adaptive, Fixed, solve, solve_average_velocity, solve_grid
+from core.flow.solve import (
+    SOLVERS,
+    AdaptiveSteps,
+    FixedSteps,
+    solve,
+    solve_average_velocity,
+    solve_grid,
+)
 from core.oracle import OracleMap, mixture_1d
 
 PATH = LinearPath()
@@ -49,7 +56,7 @@ def test_error_falls_with_the_order_of_the_solver(solver, order, s, t, getkey, x
     expected = jax.vmap(exact, (0, None, None))(x, s, t)
 
     def error(steps):
-        method = Fixed(solver=solver, steps=steps)
+        method = FixedSteps(solver=solver, steps=steps)
         got = jax.vmap(lambda x: solve(velocity, x, s, t, method=method).x)(x)
         return jnp.sqrt(jnp.mean((got - expected) ** 2))
 
@@ -63,19 +70,21 @@ def test_adaptive_error_follows_the_tolerance(solver, getkey, x64):
     stretch = jnp.max(jax.vmap(jax.jacfwd(exact), (0, None, None))(x, S, T))
     expected = jax.vmap(exact, (0, None, None))(x, S, T)
     for tolerance in (1e-6, 1e-9):
-        method = Adaptive(solver=solver, rtol=tolerance, atol=tolerance)
+        method = AdaptiveSteps(solver=solver, rtol=tolerance, atol=tolerance)
         got = jax.vmap(lambda x, m=method: solve(velocity, x, S, T, method=m).x)(x)
         assert jnp.max(jnp.abs(got - expected)) < 20 * stretch * tolerance
 
 
-@pytest.mark.parametrize("method", [Adaptive(rtol=1e-9, atol=1e-9), Fixed("dopri5", 60)])
+@pytest.mark.parametrize("method", [AdaptiveSteps(rtol=1e-9, atol=1e-9), FixedSteps("dopri5", 60)])
 def test_forward_and_back_returns_the_start(method, getkey, x64):
     x = starts(getkey(), 1)[0]
     y = solve(velocity, x, T, S, method=method).x
     assert jnp.allclose(solve(velocity, y, S, T, method=method).x, x, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", [Adaptive(), Fixed("euler", 3), Fixed("dopri8", 2)])
+@pytest.mark.parametrize(
+    "method", [AdaptiveSteps(), FixedSteps("euler", 3), FixedSteps("dopri8", 2)]
+)
 def test_equal_times_return_the_start(method):
     x, t = jnp.asarray(0.8), jnp.asarray(0.4)
     assert jnp.array_equal(solve(riccati, x, t, t, method=method).x, x)
@@ -83,9 +92,9 @@ def test_equal_times_return_the_start(method):
 
 @pytest.mark.parametrize(
     "run, method",
-    [(solve, Fixed(solver, 7)) for solver in SOLVERS]
-    + [(solve, Adaptive(solver)) for solver in ("heun", "dopri5")]
-    + [(solve_average_velocity, Adaptive(rtol=1e-4, atol=1e-9))],
+    [(solve, FixedSteps(solver, 7)) for solver in SOLVERS]
+    + [(solve, AdaptiveSteps(solver)) for solver in ("heun", "dopri5")]
+    + [(solve_average_velocity, AdaptiveSteps(rtol=1e-4, atol=1e-9))],
     ids=lambda value: getattr(value, "__name__", repr(value)),
 )
 def test_evaluations_are_counted_as_they_happen(run, method, getkey):
@@ -103,7 +112,7 @@ def test_evaluations_are_counted_as_they_happen(run, method, getkey):
 def test_evaluations_of_the_usual_solvers(getkey):
     x = starts(getkey(), 1)[0]
     for solver, expected in {"euler": 10, "heun": 20, "dopri5": 61}.items():
-        solution = solve(lambda x, t: -t * x, x, S, T, method=Fixed(solver, 10))
+        solution = solve(lambda x, t: -t * x, x, S, T, method=FixedSteps(solver, 10))
         assert solution.nfe == expected
 
 
@@ -123,7 +132,7 @@ def test_grid_takes_the_steps_that_it_names(getkey, x64):
 def test_even_grid_equals_fixed_steps(solver, getkey, x64):
     x = starts(getkey(), 1)[0]
     on_grid = solve_grid(velocity, x, jnp.linspace(S, T, 11), solver=solver)
-    fixed = solve(velocity, x, S, T, method=Fixed(solver, 10))
+    fixed = solve(velocity, x, S, T, method=FixedSteps(solver, 10))
     assert jnp.allclose(on_grid.x, fixed.x, rtol=1e-12)
     assert on_grid.nfe == fixed.nfe
 
@@ -137,7 +146,9 @@ def test_each_example_of_a_batch_has_its_own_steps(x64):
     assert len(set(batch.nfe.tolist())) > 1
 
 
-@pytest.mark.parametrize("method", [Adaptive(rtol=1e-10, atol=1e-10), Fixed("dopri5", 80)])
+@pytest.mark.parametrize(
+    "method", [AdaptiveSteps(rtol=1e-10, atol=1e-10), FixedSteps("dopri5", 80)]
+)
 def test_forward_derivatives_are_those_of_the_flow(method, x64):
     x, s, t = jnp.asarray(0.8), jnp.asarray(S), jnp.asarray(T)
 
@@ -153,7 +164,7 @@ def test_reverse_derivatives_with_the_adjoint_for_them(x64):
     x, s, t = jnp.asarray(0.8), jnp.asarray(S), jnp.asarray(T)
 
     def F(x, s, t):
-        method = Adaptive(rtol=1e-10, atol=1e-10)
+        method = AdaptiveSteps(rtol=1e-10, atol=1e-10)
         adjoint = diffrax.RecursiveCheckpointAdjoint()
         return solve(riccati, x, s, t, method=method, adjoint=adjoint).x
 
@@ -163,12 +174,12 @@ def test_reverse_derivatives_with_the_adjoint_for_them(x64):
 
 
 def test_average_velocity_is_the_displacement_over_the_time(x64):
-    x, method = jnp.asarray(0.8), Adaptive(rtol=1e-10, atol=1e-10)
+    x, method = jnp.asarray(0.8), AdaptiveSteps(rtol=1e-10, atol=1e-10)
     V = solve_average_velocity(riccati, x, S, T, method=method).x
     assert jnp.allclose(V, (riccati_exact(x, S, T) - x) / (T - S), rtol=1e-8)
 
 
-@pytest.mark.parametrize("method", [Adaptive(), Fixed("heun", 4)])
+@pytest.mark.parametrize("method", [AdaptiveSteps(), FixedSteps("heun", 4)])
 def test_average_velocity_is_smooth_where_the_times_meet(method, x64):
     """At `t = s`: V is the velocity, and its derivative in t half of that along the flow."""
     x, s = jnp.asarray(0.8), jnp.asarray(0.4)
@@ -180,15 +191,15 @@ def test_average_velocity_is_smooth_where_the_times_meet(method, x64):
 
 
 def test_too_many_steps_is_an_error_not_a_wrong_answer():
-    method = Adaptive(rtol=1e-6, atol=1e-6, max_steps=3)
+    method = AdaptiveSteps(rtol=1e-6, atol=1e-6, max_steps=3)
     with pytest.raises(Exception, match="maximum number of solver steps"):
         jax.block_until_ready(solve(riccati, jnp.asarray(0.8), S, T, method=method))
 
 
 def test_methods_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="Unknown solver 'rk45'; choose among euler, heun"):
-        Fixed(solver="rk45")
+        FixedSteps(solver="rk45")
     with pytest.raises(ValueError, match="try dopri5"):
-        Adaptive(solver="euler")
+        AdaptiveSteps(solver="euler")
     with pytest.raises(ValueError, match="steps >= 1"):
-        Fixed(steps=0)
+        FixedSteps(steps=0)

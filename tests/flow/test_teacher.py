@@ -11,7 +11,7 @@ from core.conformance import problems
 from core.flow.condition import Condition
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath, Path, TrigPath
-from core.flow.solve import Fixed
+from core.flow.solve import FixedSteps
 from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher, frozen
 from core.oracle import GaussianProblem, OracleMap
 
@@ -56,7 +56,7 @@ def test_the_flow_is_the_exact_map_and_comes_back(x64, getkey):
     assert jnp.allclose(there, teacher.flow_map(x, s, t), atol=1e-4)
     assert jnp.allclose(teacher.flow(there, t, s), x, atol=1e-4)
     assert jnp.linalg.norm(there - x) > 0.1
-    few = teacher.flow(x, s, t, method=Fixed("euler", 4))
+    few = teacher.flow(x, s, t, method=FixedSteps("euler", 4))
     assert jnp.linalg.norm(few - there) > 1e-2
 
 
@@ -112,7 +112,7 @@ def test_gradients_pass_through_a_teacher_to_its_input_and_not_to_its_parameters
         if kind == "autoguided":
             teacher = AutoguidedTeacher(teacher, teacher, 2.0)
         if kind == "flow":
-            return teacher.flow(x, t, jnp.asarray(0.1), method=Fixed("euler", 2))
+            return teacher.flow(x, t, jnp.asarray(0.1), method=FixedSteps("euler", 2))
         return teacher.velocity(x, t, at(1))
 
     matrix = jr.normal(getkey(), (2, 2))

@@ -10,7 +10,7 @@ import pytest
 
 from core.steering import registry, steering
 from core.steering.fixtures import fixtures
-from core.steering.registry import Scene, make_reward, rewards
+from core.steering.registry import RewardContext, make_reward, rewards
 from core.steering.steering import find_steering, steer
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -28,7 +28,7 @@ def example(monkeypatch):
 
 
 def test_the_reward_is_known_by_name_and_listed(example):
-    reward = make_reward(("contrast",), (2.0,), Scene((2,)))
+    reward = make_reward(("contrast",), (2.0,), RewardContext((2,)))
     assert float(reward(jnp.array([1.0, 5.0]))) == 4
     assert rewards()["contrast"].summary == "Standard deviation of the values"
 

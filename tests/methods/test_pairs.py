@@ -7,9 +7,9 @@ import numpy as np
 
 from core.data import DATA
 from core.flow.path import TrigPath
-from core.flow.solve import Fixed
+from core.flow.solve import FixedSteps
 from core.flow.teacher import MapTeacher
-from core.methods.plugin import Making
+from core.methods.plugin import DataContext
 from core.methods.reflow import nearest_pairs, teacher_pairs
 from core.oracle import GaussianProblem, OracleMap
 from plugins.flow_matching.reflow import Reflow
@@ -20,7 +20,7 @@ PROBLEM = GaussianProblem(mean=jnp.array([0.5, -0.3]), covariance=jnp.diag(jnp.a
 def pairs(count, seed=0):
     data = DATA["eight-gaussians"](n=64, labelled=True).load()
     teacher = MapTeacher(OracleMap(problem=PROBLEM, path=TrigPath()))
-    made = teacher_pairs(data, teacher, count, Fixed("dopri5", 12), key=jr.key(seed))
+    made = teacher_pairs(data, teacher, count, FixedSteps("dopri5", 12), key=jr.key(seed))
     return data, teacher.flow_map, made
 
 
@@ -42,7 +42,7 @@ def test_the_same_key_gives_the_same_pairs_and_another_key_others():
 def test_reflow_trains_on_as_many_pairs_as_asked_for():
     data = DATA["checkerboard"](n=64).load()
     teacher = MapTeacher(OracleMap(problem=PROBLEM, path=TrigPath()))
-    made = Reflow(pairs=30, solver_steps=2).dataset(data, Making(teacher, jr.key(0)))
+    made = Reflow(pairs=30, solver_steps=2).dataset(data, DataContext(teacher, jr.key(0)))
     assert len(made) == 30 and made.noise is not None and made.labels is None
 
 
@@ -51,7 +51,7 @@ def test_the_making_of_pairs_tells_how_far_it_is():
     data = DATA["checkerboard"](n=64).load()
     teacher = MapTeacher(OracleMap(problem=PROBLEM, path=TrigPath()))
     flags = Reflow(pairs=1100, solver="euler", solver_steps=1)
-    flags.dataset(data, Making(teacher, jr.key(0), lambda *given: told.append(given)))
+    flags.dataset(data, DataContext(teacher, jr.key(0), lambda *given: told.append(given)))
     assert told == [(1024, 1100), (1100, 1100)]
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Array
 from core.flow.path import LinearPath
 from core.flow.teacher import frozen
 from core.methods.plugin import Task
-from core.objectives.objective import FlowMatching, Rows
+from core.objectives.objective import FlowMatching, RowKind
 from core.objectives.rows import RowObjective
 from core.times.distributions import Point
 from core.times.pairs import OrderedPair
@@ -79,5 +79,5 @@ def call(objective, model, batch):
 
 def only(term):
     """An objective of one kind of row at one pair of times, without noise: nothing is random."""
-    kind = Rows("jump", 1.0, OrderedPair(Point(0.9), Point(0.3)), term)
+    kind = RowKind("jump", 1.0, OrderedPair(Point(0.9), Point(0.3)), term)
     return RowObjective(LinearPath(noise_std=0.0), (kind,))

@@ -16,7 +16,7 @@ from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher
 from core.methods.plugin import Task
 from core.methods.registry import find_plugin
 from core.objectives.guidance import GuidanceConfig, Guide
-from core.objectives.objective import Batch, FlowMatching, Rows
+from core.objectives.objective import Batch, FlowMatching, RowKind
 from core.objectives.row import make_row
 from core.objectives.rows import RowObjective
 from core.oracle import GuidedOracle
@@ -108,7 +108,7 @@ def test_scales_follow_the_power_law_and_ends_lie_in_their_halves():
 
 def test_a_fixed_number_of_rows_loses_its_label():
     config = GuidanceConfig(most=4.0)
-    kinds = (Rows("diagonal", 1.0, Diagonal(Uniform()), FlowMatching()),)
+    kinds = (RowKind("diagonal", 1.0, Diagonal(Uniform()), FlowMatching()),)
     objective = RowObjective(PATH, kinds, NULL, 0.25, 1, Guide(config, NULL))
     batch = Batch(jr.normal(jr.key(0), (8, 1)), jnp.zeros(8, jnp.int32))
     rows = objective.rows(kinds[0], batch, jr.key(1), jnp.asarray(0))
@@ -154,11 +154,15 @@ def test_a_teacher_is_guided_by_the_condition(x64):
 
 
 def test_guidance_at_sampling_time_is_two_evaluations_of_the_guided_velocity():
-    law = classes()
-    plain, labels = GuidedOracle(law, PATH), np.zeros(64, np.int32)
+    distribution = classes()
+    plain, labels = GuidedOracle(distribution, PATH), np.zeros(64, np.int32)
     times = np.linspace(1.0, 0.0, 9)
     asked = ClassifierFree(flow_map=plain, path=PATH, null_label=NULL)
-    ways = [(asked, (2.0, 0.0, 1.0)), (GuidedOracle(law, PATH, scale=2.0), None), (plain, None)]
+    ways = [
+        (asked, (2.0, 0.0, 1.0)),
+        (GuidedOracle(distribution, PATH, scale=2.0), None),
+        (plain, None),
+    ]
     guided, exact, unguided = (
         generate(m, SAMPLERS["heun"], times, (1,), labels, key=jr.key(0), guidance=g)
         for m, g in ways

@@ -10,7 +10,7 @@ import pytest
 from core.errors import UserError
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath, TrigPath
-from core.objectives.objective import Batch, FlowMatching, Rows
+from core.objectives.objective import Batch, FlowMatching, RowKind
 from core.objectives.rows import RowObjective, row_losses
 from core.objectives.weights import Adaptive
 from core.times.distributions import Uniform
@@ -136,7 +136,7 @@ def test_rows_have_their_own_times_noise_and_keys_on_the_path(getkey):
 
 
 def test_shares_that_do_not_sum_to_one_are_refused():
-    kind = Rows("half", 0.5, Diagonal(Uniform()), FlowMatching())
+    kind = RowKind("half", 0.5, Diagonal(Uniform()), FlowMatching())
     with pytest.raises(ValueError, match="sum to 1"):
         RowObjective(LinearPath(), (kind,))
 

@@ -14,7 +14,7 @@ import scipy.special
 import scipy.stats
 
 from core.flow.path import PATHS, EDMPath, LinearPath, TrigPath, VPPath
-from core.flow.solve import Adaptive
+from core.flow.solve import AdaptiveSteps
 from core.oracle import (
     GaussianMixture,
     GaussianProblem,
@@ -26,7 +26,7 @@ from core.oracle import (
     mixture_1d,
 )
 
-TIGHT = Adaptive(solver="dopri8", rtol=1e-11, atol=1e-11)
+TIGHT = AdaptiveSteps(solver="dopri8", rtol=1e-11, atol=1e-11)
 CURVED = [0.3, 0.5, 0.2], [-1.0, 0.4, 1.5], [0.2, 0.15, 0.4]
 
 

@@ -15,7 +15,7 @@ from core.flow.flow_map import AverageVelocityMap, FlowMap
 from core.flow.path import LinearPath, Path
 from core.flow.teacher import frozen
 from core.objectives.log_weight import log_weight
-from core.objectives.objective import FlowMatching, Rows
+from core.objectives.objective import FlowMatching, RowKind
 from core.objectives.row import make_row
 from core.objectives.rows import LOG_WEIGHT, row_losses
 from core.objectives.weights import Norm, Squared, Timed
@@ -198,7 +198,7 @@ def test_warm_up_goes_from_velocity_matching_to_the_tangent(x64):
 
 
 def test_a_learned_weight_is_still_where_the_weighted_loss_is_one():
-    kind = Rows("diagonal", 1.0, Diagonal(), FlowMatching())
+    kind = RowKind("diagonal", 1.0, Diagonal(), FlowMatching())
     row = jax.tree.map(lambda leaf: leaf[0], rows(1))
     fresh = log_weight(jr.key(0))
 

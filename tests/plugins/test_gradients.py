@@ -12,7 +12,7 @@ from core.conformance import problems
 from core.flow.flow_map import AverageVelocityMap, FlowMap
 from core.flow.path import LinearPath, TrigPath
 from core.flow.teacher import frozen
-from core.objectives.objective import Batch, FlowMatching, Rows, Term
+from core.objectives.objective import Batch, FlowMatching, RowKind, Term
 from core.objectives.row import make_row
 from core.objectives.rows import RowObjective, row_losses
 from core.objectives.weights import Adaptive
@@ -51,7 +51,7 @@ def gradient(function, model):
 
 def loss(term, row):
     def value(model, target=None):
-        kind = Rows("jump", 1.0, Diagonal(), term)
+        kind = RowKind("jump", 1.0, Diagonal(), term)
         players = {"model": model}
         return row_losses(kind, players, {"model": target or frozen(model)}, row)[0]["model"]
 
@@ -163,7 +163,7 @@ def exact(request, x64):
 def sampled_rows(exact, key, n=16):
     key_data, key_rows = jr.split(key)
     x_0 = jax.vmap(exact.problem.sample)(jr.split(key_data, n))
-    kind = Rows("jump", 1.0, OrderedPair(Uniform(0.05, 1.0), Uniform(0.05, 1.0)), FlowMatching())
+    kind = RowKind("jump", 1.0, OrderedPair(Uniform(0.05, 1.0), Uniform(0.05, 1.0)), FlowMatching())
     return RowObjective(exact.path, (kind,)).rows(kind, Batch(x_0), key_rows, STEP)
 
 

@@ -22,10 +22,10 @@ from core.objectives.objective import Batch
 from core.oracle import GaussianProblem, OracleMap
 from core.steering.adapter import NoiseAdapter, Observed, Proposal, noise_adapter
 from core.steering.inverse import Masked
-from core.steering.registry import Scene, make_reward
-from core.steering.reward import Brightness, Target
+from core.steering.registry import RewardContext, make_reward
+from core.steering.reward import Brightness, Observation
 from core.steering.steering import Tilt, steer
-from core.train.state import Target as Targets
+from core.train.state import Observation as Targets
 from core.train.state import init_state
 from core.train.step import make_step
 from plugins.steering import VFM as Draws
@@ -255,7 +255,7 @@ def test_a_map_that_is_trained_with_the_adapter_turns_its_noise(alpha, trained):
 
 
 def reward_of(y):
-    return Target(jnp.array([y, 0.0]), jnp.array([1.0, 0.0]), NOISE)
+    return Observation(jnp.array([y, 0.0]), jnp.array([1.0, 0.0]), NOISE)
 
 
 def observed():
@@ -303,7 +303,7 @@ def test_weights_make_up_for_the_adapter(weighed):
 def test_an_adapter_is_told_the_observation_in_the_shape_of_an_example():
     """What is seen stands where it belongs; blocks of four are told as their mean."""
     image = jr.normal(jr.key(0), (4, 4, 1))
-    scene = Scene((4, 4, 1), blank((4, 4, 1)))
+    scene = RewardContext((4, 4, 1), blank((4, 4, 1)))
     for name, right, shown in (
         ("mask", image.at[:, 2:].set(0.0), jnp.zeros((4, 4, 1)).at[:, :2].set(1.0)),
         ("superres", jnp.kron(image.reshape(2, 2, 2, 2).mean((1, 3)), jnp.ones((2, 2))), 1.0),

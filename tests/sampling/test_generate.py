@@ -8,7 +8,7 @@ from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath
 from core.sampling import SAMPLERS, generate, uniform_grid
 from core.sampling.ode import AdaptiveOde
-from tests.sampling.laws import gaussian
+from tests.sampling.distributions import gaussian
 
 
 def still(path=LinearPath()):

@@ -11,7 +11,7 @@ from core.flow.path import PATHS, LinearPath
 from core.oracle import OracleMap, SinglePoint
 from core.sampling import SAMPLERS, at_units, generate, renoise
 from core.sampling.jumps import Gamma
-from tests.sampling.laws import (
+from tests.sampling.distributions import (
     COVARIANCE,
     MEAN,
     N,

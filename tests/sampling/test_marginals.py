@@ -14,7 +14,7 @@ from core.sampling import SAMPLERS, at_units, uniform_grid
 from core.sampling.grids import edm_grid
 from core.sampling.jumps import Gamma
 from core.sampling.sde import HeunChurn
-from tests.sampling.laws import ends
+from tests.sampling.distributions import ends
 
 N = 10_000
 PATH = TrigPath(noise_std=0.5)

@@ -13,7 +13,7 @@ from core.oracle import OracleMap, SinglePoint
 from core.sampling import SAMPLERS, uniform_grid
 from core.sampling.ode import AdaptiveOde
 from core.sampling.sde import EulerMaruyama, HeunChurn
-from tests.sampling.laws import ends, gaussian
+from tests.sampling.distributions import ends, gaussian
 
 ORDERS = {"euler": 1, "ddim": 1, "heun": 2, "dpmpp-2m": 2}
 

@@ -12,7 +12,7 @@ from core.sampling import SAMPLERS, check_sampler, uniform_grid, usable
 from core.sampling.jumps import Gamma
 from core.sampling.ode import AdaptiveOde, Ddim
 from core.sampling.sde import EulerMaruyama, HeunChurn
-from tests.sampling.laws import gaussian
+from tests.sampling.distributions import gaussian
 
 BY_DIFFRAX = ("euler", "heun", "adaptive")  # which cannot be run step by step
 

@@ -13,7 +13,7 @@ from core.errors import UserError
 from core.flow.path import LinearPath
 from core.oracle import GaussianProblem, OracleMap
 from core.steering.fixtures import fixtures
-from core.steering.reward import Target
+from core.steering.reward import Observation
 from core.steering.steering import Tilt, steer
 from plugins.steering import Guide
 
@@ -66,7 +66,7 @@ def test_counting_the_spread_is_exact_for_unit_variance(x64):
     m, y, noise, strength = np.array([0.5, -0.3]), np.array([1.2, 0.0]), 0.3, 2.0
     problem = GaussianProblem(jnp.asarray(m), jnp.eye(2))
     exact = OracleMap(problem=problem, path=LinearPath())
-    reward = Target(jnp.asarray(y), jnp.array([1.0, 0.0]), noise)
+    reward = Observation(jnp.asarray(y), jnp.array([1.0, 0.0]), noise)
     tilt = Tilt(exact, reward, jnp.asarray(strength), (2,))
     precision = np.array([1 + strength / noise**2, 1.0])
     mean = np.array([(m[0] + strength * y[0] / noise**2) / precision[0], m[1]])

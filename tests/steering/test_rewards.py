@@ -13,7 +13,7 @@ from core.nets.encoder import EncoderConfig
 from core.steering.classify import ClassProbability, class_shares
 from core.steering.fixtures import fixtures
 from core.steering.inverse import LinearInverse, Matrix, blur_of, shrinking
-from core.steering.registry import Scene, make_reward, register_reward, rewards
+from core.steering.registry import RewardContext, make_reward, register_reward, rewards
 from core.steering.reward import Brightness, Sum
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def scene():
     images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype(np.uint8)
     dataset = Dataset(name="own", kind="image", shape=SHAPE, examples=images, levels=255)
     config = EncoderConfig(width=4, levels=1)
-    return Scene(SHAPE, dataset, config.classifier(SHAPE, 3, key=jax.random.key(0)))
+    return RewardContext(SHAPE, dataset, config.classifier(SHAPE, 3, key=jax.random.key(0)))
 
 
 def value(name, x, scene, **others):
@@ -103,11 +103,11 @@ def test_smoothness_and_linear_have_their_closed_forms(scene):
     slope = jnp.broadcast_to(jnp.arange(8.0)[:, None, None], SHAPE)
     assert value("smoothness", slope, scene) == pytest.approx(-56 / 64)  # 56 steps of 1
     assert value("linear", slope, scene) == pytest.approx(3.5)
-    point = Scene((2,))
+    point = RewardContext((2,))
     assert value("linear:2,-1", jnp.array([3.0, 5.0]), point) == 1
     blue = jnp.stack([jnp.full((4, 4), c) for c in (-1.0, 0.0, 1.0)], axis=-1)
-    assert value("colour", blue, Scene((4, 4, 3))) == pytest.approx(1 - (0 + 0.5) / 2)
-    assert value("colour:red", blue, Scene((4, 4, 3))) == pytest.approx(0 - (0.5 + 1) / 2)
+    assert value("colour", blue, RewardContext((4, 4, 3))) == pytest.approx(1 - (0 + 0.5) / 2)
+    assert value("colour:red", blue, RewardContext((4, 4, 3))) == pytest.approx(0 - (0.5 + 1) / 2)
 
 
 def test_class_probabilities_sum_to_one_and_shares_go_by_weight(scene):

@@ -17,7 +17,7 @@ from core.steering.fixtures import chain_end, chain_linear, fixtures, gaussian_l
 from core.steering.glass import posterior_draw
 from core.steering.kernels import Ancestral, make_kernel
 from core.steering.reward import Linear
-from core.steering.steering import Cost, Tilt, jackknife, steer
+from core.steering.steering import Evaluations, Tilt, jackknife, steer
 from plugins.steering import FK, SMC, TDS
 
 pytestmark = pytest.mark.slow
@@ -181,13 +181,13 @@ def test_from_pure_noise_the_posterior_is_the_prior(cases, x64):
 def test_costs_are_what_is_evaluated():
     """Counted by hand: smc with 3 steps and 2 shifts, and methods that use the velocity alone."""
     reward = Linear(jnp.ones(1))
-    assert SMC(steps=3).cost(reward) == Cost(3 + 2, 2, 4 + 2)
-    assert FK(steps=3).cost(reward) == Cost(3, 0, 4)
-    assert FK(steps=3, rho=0.5).cost(reward) == Cost(3 + 2, 0, 4)
-    assert TDS(steps=3).cost(reward) == Cost(0, 0, 4, 3, 3)
-    assert FK(steps=3, kernel="em").cost(reward) == Cost(3, 0, 4, 3)
+    assert SMC(steps=3).cost(reward) == Evaluations(3 + 2, 2, 4 + 2)
+    assert FK(steps=3).cost(reward) == Evaluations(3, 0, 4)
+    assert FK(steps=3, rho=0.5).cost(reward) == Evaluations(3 + 2, 0, 4)
+    assert TDS(steps=3).cost(reward) == Evaluations(0, 0, 4, 3, 3)
+    assert FK(steps=3, kernel="em").cost(reward) == Evaluations(3, 0, 4, 3)
     posterior = FK(steps=3, look="posterior", draws=2, inner=5)
-    assert posterior.cost(reward) == Cost(3, 0, 3 * 2 + 1, 3 * 10)
+    assert posterior.cost(reward) == Evaluations(3, 0, 3 * 2 + 1, 3 * 10)
     # a solve of 16 evaluations makes only the map dearer
     assert posterior.cost(reward).evaluations(16) == 3 * 16 + 30
     assert TDS(steps=3).cost(reward).total == 3 + 2 * 3

@@ -13,7 +13,7 @@ from core.steering import weights
 from core.steering.compress import Compressibility
 from core.steering.fixtures import fixtures
 from core.steering.prior import OdeMap
-from core.steering.reward import Brightness, Function, Symmetry, Target, check_reward
+from core.steering.reward import Brightness, Function, Observation, Symmetry, check_reward
 from core.steering.steering import steer
 from core.steering.weights import RESAMPLING, Resampler, effective
 from plugins.steering import PCN, SMC, SNIS, BestOfN, Slice
@@ -132,7 +132,7 @@ def test_rewards_say_what_they_say():
     slope = jnp.broadcast_to(jnp.linspace(-1, 1, 8)[None, :, None], (8, 8, 1))
     assert float(Symmetry()(white)) == 0 > float(Symmetry()(slope))
     half = jnp.zeros((8, 8, 1)).at[:, :4].set(1.0)
-    seen = Target(white, half, noise=0.5)
+    seen = Observation(white, half, noise=0.5)
     assert float(seen(white)) == 0
     assert float(seen(white.at[:, 4:].set(0.0))) == 0  # what the mask hides does not count
     assert float(seen(white.at[0, 0, 0].set(0.0))) == -2

@@ -9,7 +9,7 @@ from core.flow.path import PATHS
 from core.times import distributions as laws
 from core.times import pairs as times
 
-LAWS = {
+DISTRIBUTIONS = {
     "uniform": laws.Uniform(),
     "part": laws.Uniform(0.2, 0.7),
     "logit-normal": laws.LogitNormal(-0.4, 1.0),
@@ -33,13 +33,13 @@ SAMPLERS = {
 STEP = jnp.zeros((), jnp.int32)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_density_integrates_to_one_and_matches_the_draws(name, getkey):
-    law = LAWS[name]
+    distribution = DISTRIBUTIONS[name]
     nodes = np.linspace(0, 1, 20_001)
-    density = np.asarray(law.density(jnp.asarray(nodes)))
+    density = np.asarray(distribution.density(jnp.asarray(nodes)))
     assert np.trapezoid(density, nodes) == pytest.approx(1.0, abs=2e-3)
-    draws = np.asarray(law.sample(getkey(), 20_000))
+    draws = np.asarray(distribution.sample(getkey(), 20_000))
     below = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(nodes))])
     for level in (0.1, 0.3, 0.5, 0.8):
         expected = np.interp(level, nodes, below)
@@ -141,8 +141,8 @@ def test_pairs_in_either_order_have_a_window_that_grows():
 
 
 def test_a_mixed_law_has_the_mixed_density():
-    law = laws.MixedLaw((laws.Uniform(), laws.LogitNormal()), (0.3, 0.7))
+    distribution = laws.MixedLaw((laws.Uniform(), laws.LogitNormal()), (0.3, 0.7))
     grid = jnp.linspace(0.05, 0.95, 7)
     expected = 0.3 * laws.Uniform().density(grid) + 0.7 * laws.LogitNormal().density(grid)
-    assert jnp.allclose(law.density(grid), expected)
-    assert len(law.sample(jr.key(0), 11)) == 11
+    assert jnp.allclose(distribution.density(grid), expected)
+    assert len(distribution.sample(jr.key(0), 11)) == 11

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from core.objectives.objective import Batch, Objective
-from core.train.state import Target, init_state, target_players
+from core.train.state import TargetParameters, init_state, target_players
 from core.train.step import make_step, many_steps
 
 RATE, DECAY = 0.1, 0.9
@@ -40,7 +40,13 @@ class Stub(Objective):
 
 
 def trained(
-    rule, steps, target=Target(), optimizer=optax.sgd(RATE), rollbacks=0, rates={}, **start
+    rule,
+    steps,
+    target=TargetParameters(),
+    optimizer=optax.sgd(RATE),
+    rollbacks=0,
+    rates={},
+    **start,
 ):
     """State before and after some steps, and the metrics of each."""
     players = {name: Weight(jnp.asarray(value, jnp.float32)) for name, value in start.items()}
@@ -146,7 +152,7 @@ def test_targets_use_the_current_parameters_or_their_average():
     _, state, _ = trained(rule, 4, model=1.0)
     assert state.target is None
     assert number(state.players) == pytest.approx((1 - RATE) ** 4, rel=1e-6)
-    _, state, _ = trained(rule, 4, target=Target(decay=0.5), model=1.0)
+    _, state, _ = trained(rule, 4, target=TargetParameters(decay=0.5), model=1.0)
     w = average = 1.0
     for _ in range(4):
         w -= RATE * average
@@ -159,13 +165,15 @@ def test_targets_use_a_copy_that_is_renewed_every_few_steps():
     def rule(players, target, batch, key):
         return {"model": players["model"].w * target["model"].w}
 
-    _, state, history = trained(rule, 4, target=Target(every=2), model=1.0)
+    _, state, history = trained(rule, 4, target=TargetParameters(every=2), model=1.0)
     renewed = 1 - 2 * RATE
     assert [metrics["grad_norm"] for metrics in history] == pytest.approx([1, 1, renewed, renewed])
     assert number(state.target) == number(state.players)
 
 
-@pytest.mark.parametrize("target", [Target(), Target(decay=0.5), Target(every=2)])
+@pytest.mark.parametrize(
+    "target", [TargetParameters(), TargetParameters(decay=0.5), TargetParameters(every=2)]
+)
 def test_no_gradient_reaches_the_target(target):
     def rule(players, target, batch, key):
         return {"model": players["model"].w + target["model"].w ** 2}

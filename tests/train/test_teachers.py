@@ -75,7 +75,7 @@ def test_the_exact_teacher_is_the_law_of_the_data():
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--data", "two-moons", "--teacher", "exact"], "known law"),
+        (["--data", "two-moons", "--teacher", "exact"], "known distribution"),
         ([*LABELLED, "--path", "trig"], "--path linear"),
         (["--data", "digits", "--net", "dit"], "another"),
         (["--data", "checkerboard", "--teaching.scale", "2"], "labels"),

@@ -23,7 +23,7 @@ from core.methods.row_plugin import RowPlugin, presets
 from core.nets.discriminator import discriminator
 from core.objectives.objective import FlowMatching, Term
 from core.objectives.rows import RowObjective
-from core.times.distributions import MixedLaw, TimeLaw, Uniform
+from core.times.distributions import MixedDistribution, TimeDistribution, Uniform
 from plugins.consistency.trajectory.denoising import Denoising
 from plugins.consistency.trajectory.jump import TrajectoryJump
 from plugins.consistency.trajectory.loss import Combined
@@ -113,10 +113,12 @@ class TrajectoryPlugin(RowPlugin):
             net=DenoisedNetwork(net=net, path=path, data_std=self.data_std), path=path
         )
 
-    def diagonal_law(self) -> TimeLaw:
+    def diagonal_distribution(self) -> TimeDistribution:
         if self.form != "endpoint":
-            return super().diagonal_law()
-        return MixedLaw((Uniform(FLOOR), self.law()), (self.uniform, 1 - self.uniform))
+            return super().diagonal_distribution()
+        return MixedDistribution(
+            (Uniform(FLOOR), self.distribution()), (self.uniform, 1 - self.uniform)
+        )
 
     @classmethod
     def whole(cls):

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
-from core.flow.solve import Fixed
+from core.flow.solve import FixedSteps
 from core.flow.teacher import MapTeacher, Teacher
 from core.objectives.row import Row
 from plugins.consistency.jump import ORDERS
@@ -47,7 +47,7 @@ class Solved(Segment):
 
     def __call__(self, target: FlowMap, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         field = MapTeacher(target) if self.teacher is None else self.teacher
-        method = Fixed(self.solver, self.substeps)
+        method = FixedSteps(self.solver, self.substeps)
         return jax.lax.stop_gradient(field.flow(row.x_s, row.s, u, row.cond, method=method))
 
 
