@@ -1,7 +1,7 @@
 # One command each: `make train`, `make test`, `make slow`, `make docs`, `make check`. `make` lists them.
 #
 # Each makes a virtual environment, installs what it needs with the versions of constraints.txt,
-# and runs. A second call only runs; a change of pyproject.toml or constraints.txt installs anew.
+# and runs. A second call only runs; a change of pyproject.toml or constraints.txt installs again.
 
 PYTHON ?= python3
 EXTRAS ?=

@@ -55,7 +55,7 @@ class Step:
 def training_step(method: Method, batch: Batch, steps: int = 1, rows: int = 0) -> Step:
     """The step of a method on one batch, with optimiser and averages; `steps` of them in one call.
 
-    With `rows` the batch is that many examples, drawn anew in each step from those given.
+    With `rows` the batch is that many examples, drawn again in each step from those given.
     """
     return Step(*lower_step(method, batch, steps, rows))
 
