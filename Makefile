@@ -1,4 +1,4 @@
-# One command each: `make train`, `make test`, `make slow`, `make docs`, `make check`. `make` lists them.
+# One command each: `make train`, `make test`, `make check`, `make docs`. `make` lists them all.
 #
 # Each makes a virtual environment, installs what it needs with the versions of constraints.txt,
 # and runs. A second call only runs; a change of pyproject.toml or constraints.txt installs again.
@@ -26,7 +26,7 @@ install = $(INSTALL_$(INSTALLER)) -c constraints.txt -e '.$(if $(extras),[$(extr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test slow check docs
+.PHONY: help train test slow long check docs
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -40,11 +40,14 @@ help: ## list the commands
 train: $(VENV)/.for-train ## train a one-step sampler of digits and draw it
 	$(PY) -m apps.train --plugin imf $(ARGS)
 
-test: $(VENV)/.for-test ## run the tests, but for the slow ones
-	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+test: $(VENV)/.for-test ## run the tests, but for the slow and the long ones
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not long" $(ARGS)
 
 slow: $(VENV)/.for-test ## run the slow tests: whole commands, several processes, many particles
-	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m slow $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "slow and not long" $(ARGS)
+
+long: $(VENV)/.for-test ## run the long tests, before a release
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
 
 check: $(VENV)/.for-test ## check style and types
 	$(PY) -m ruff check

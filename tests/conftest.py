@@ -1,4 +1,4 @@
-"""Settings that hold for all tests, and the fixtures `getkey` and `x64`."""
+"""Settings that hold for all tests, and the fixtures `normal`, `rng`, `getkey` and `x64`."""
 
 import itertools
 import os
@@ -21,7 +21,10 @@ import jax
 import jax.random as jr
 import jaxlib
 import jaxtyping
+import numpy as np
 import pytest
+
+pytest_plugins = ["tests.programs"]
 
 # Every annotation is checked at run time: a function that takes or returns another shape or dtype
 # than it says fails its test. As in the type system, an int may stand for a float; `Self` can be
@@ -40,6 +43,25 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_report_header() -> str:
     return f"jax {jax.__version__}, jaxlib {jaxlib.__version__} on {os.environ['JAX_PLATFORMS']}"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """NumPy's generator, with the same seed in every test."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def normal(rng):
+    """`normal(*shape)`: standard normal numbers drawn by NumPy, which compiles nothing.
+
+    In JAX's default precision: float64 in a test that uses `x64` too.
+    """
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(jax.dtypes.canonicalize_dtype(float))
+
+    return draw
 
 
 @pytest.fixture

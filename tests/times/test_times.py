@@ -141,7 +141,7 @@ def test_pairs_in_either_order_have_a_window_that_grows():
 
 
 def test_a_mixed_law_has_the_mixed_density():
-    distribution = laws.MixedLaw((laws.Uniform(), laws.LogitNormal()), (0.3, 0.7))
+    distribution = laws.MixedDistribution((laws.Uniform(), laws.LogitNormal()), (0.3, 0.7))
     grid = jnp.linspace(0.05, 0.95, 7)
     expected = 0.3 * laws.Uniform().density(grid) + 0.7 * laws.LogitNormal().density(grid)
     assert jnp.allclose(distribution.density(grid), expected)
