@@ -1,4 +1,4 @@
-"""The cases of `benchmarks.gpu`: each a function of the sizes that returns what a line holds."""
+"""The cases of `benchmarks.gpu`: each a function of the sizes that returns one line."""
 
 import math
 from collections.abc import Callable
@@ -170,7 +170,7 @@ def unroll(sizes: Sizes) -> Line:
 
 
 def remat(sizes: Sizes) -> Line:
-    """What the backward pass computes again."""
+    """The activations that the backward pass recomputes."""
     return _variants(sizes, {name: {"remat": name} for name in ("none", "dots", "full")})
 
 

@@ -38,7 +38,7 @@ class Step:
 
     @property
     def memory_mib(self) -> float:
-        """What the step needs beside its state and its batch."""
+        """The memory of the step beside its state and its batch."""
         return temporary(self.compiled) / 2**20
 
     @property

@@ -1,4 +1,4 @@
-"""What the benchmarks share: variants timed in turn, rates of matrix products, compile times."""
+"""Shared by the benchmarks: variants timed in turn, rates of matrix products, compile times."""
 
 import math
 import time
@@ -23,9 +23,9 @@ Sizes = Sequence[tuple[int, int, int]]
 def interleaved(variants: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 1) -> Seconds:
     """Seconds of each call, `rounds` of them for each variant.
 
-    In a round every variant runs once, one after the other in their order, so that what slows the
-    machine down for a while slows all of them. `warm` rounds before them do not count. Results are
-    waited for.
+    In a round every variant runs once, one after the other in their order, so that whatever slows
+    the machine down for a while slows all of them. `warm` rounds before them do not count. Results
+    are waited for.
     """
     seconds: Seconds = {name: [] for name in variants}
     for number in range(warm + rounds):
@@ -92,8 +92,8 @@ def utilisation(
     operations: float, seconds: Sequence[float], sizes: Sizes, own: Sequence[float]
 ) -> float:
     """The rate of a program of so many operations over that of `products(sizes)`, which took `own`:
-    the median over rounds, in each of which both were timed, so that what slows the machine down
-    for a while slows both."""
+    the median over rounds, in each of which both were timed, so that whatever slows the machine
+    down for a while slows both."""
     return operations / _work(sizes) * ratio(own, seconds)
 
 
@@ -115,7 +115,7 @@ def fresh_compiles() -> Iterator[None]:
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call returns, and its seconds."""
+    """The result of a call, and its seconds."""
     began = time.perf_counter()
     result = call()
     return result, time.perf_counter() - began

@@ -37,9 +37,9 @@ NETS: tuple[Implementation, ...] = ("xla", "blockwise")  # those that the compil
 class AttentionConfig:
     """Time, memory and operations of attention, its tangent and gradients of both.
 
-    Times are medians, the implementations one after the other in each round. Memory is what the
-    compiled program needs beside arguments and results. `forwards` are operations over those of
-    one attention forward (two products of tokens x tokens x width), loops counted in full.
+    Times are medians, the implementations one after the other in each round. Memory is the amount
+    that the compiled program needs beside arguments and results. `forwards` are operations over
+    those of one attention forward (two products of tokens x tokens x width), loops counted in full.
     """
 
     tokens: tuple[int, ...] = (64, 256, 1024, 4096)
@@ -61,7 +61,7 @@ class AttentionConfig:
     transformer: bool = True
     """Count a transformer's forward, flow matching, stopped and unstopped derivatives too."""
     remat: Remat = "none"
-    """What the transformer's backward pass computes again."""
+    """The activations that the transformer's backward pass recomputes."""
     out: str | None = None
     """JSON file to write; the table is written beside it as Markdown."""
     json: bool = False

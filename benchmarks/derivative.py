@@ -2,7 +2,7 @@
 
 The same GCM step twice, on one transformer and one batch: with the total derivative by a
 Jacobian-vector product, and by a quotient over a finite step. Both need two passes of the network
-forward and one back; the question is what the first costs more.
+forward and one back; the question is how much more the first costs.
 """
 
 from dataclasses import dataclass, replace
@@ -29,8 +29,8 @@ NAMES = ("difference", "exact")
 class DerivativeConfig:
     """Times the GCM step with its derivative exact and as a difference, in turn, in one process.
 
-    The ratio is the median over pairs timed one right after the other; memory is what the program
-    needs beside its arguments.
+    The ratio is the median over pairs timed one right after the other; memory is the amount that
+    the program needs beside its arguments.
     """
 
     plugin: str = "gcm-vu"
@@ -42,7 +42,7 @@ class DerivativeConfig:
     depth: int = 4
     """Its blocks."""
     remat: Remat = "dots"
-    """What the backward pass computes again: none, dots or full."""
+    """The activations that the backward pass recomputes: none, dots or full."""
     batch: int = 64
     """Examples."""
     repeats: int = 40

@@ -1,6 +1,6 @@
 """Steps a dispatch: `python -m benchmarks.dispatch`.
 
-What it costs to leave the compiled program after every step, or every so many, through the trainer
+The cost of leaving the compiled program after every step, or every so many, through the trainer
 of `apps.train`: its batches, its program, its metrics.
 """
 

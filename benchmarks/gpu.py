@@ -1,4 +1,4 @@
-"""What is to be measured on one GPU: `python -m benchmarks.gpu --append gpu.jsonl`.
+"""Measurements on one GPU: `python -m benchmarks.gpu --append gpu.jsonl`.
 
 A list of cases, each one line of JSON. The command stops before its minutes are over; the same
 command goes on with the cases that have no line yet. Each case is a process of its own, so that one
@@ -41,7 +41,7 @@ class GpuConfig:
     case: tuple[str, ...] = ()
     """Cases; default all."""
     minutes: float = 9.0
-    """Time for this call. A case that does not fit into what is left is not begun or is stopped."""
+    """Time for this call. A case that does not fit into the rest is not begun or is stopped."""
     append: str | None = None
     """File to which a line is added for each case; cases that have a line there are left out."""
     rounds: int = 10

@@ -1,4 +1,4 @@
-"""What helps MeanFlow at one total budget: `python -m benchmarks.meanflow_family`.
+"""Changes that help MeanFlow at one total budget: `python -m benchmarks.meanflow_family`.
 
 Plain MeanFlow against its descendants, every one with the same number of training steps in all,
 those of its teacher or of the run that it starts from included. Stages are ordinary runs under
@@ -63,7 +63,7 @@ class FamilyConfig:
     """Trains MeanFlow and its descendants on one data set at one total number of steps.
 
     Fréchet distance on pixels and, where the data have labels, nearest-neighbour accuracy at 1, 2
-    and 4 evaluations: mean and standard deviation over seeds. What follows -- goes to every run:
+    and 4 evaluations: mean and standard deviation over seeds. Flags after -- go to every run:
 
         python -m benchmarks.meanflow_family --data idx -- --data.path FOLDER --net.width 96
     """
@@ -92,7 +92,7 @@ class FamilyConfig:
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    """Trains what is missing and prints the table."""
+    """Trains the missing runs and prints the table."""
     own, rest = (
         (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     )
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def closing(config: FamilyConfig, name: str, seed: int) -> dict[str, Any]:
-    """The closing table of a method's last stage; trains what is not there yet."""
+    """The closing table of a method's last stage; trains the runs that are not there yet."""
     folders: dict[str, Path] = {}
     for index, stage in enumerate(METHODS[name]):
         own = stage == VELOCITY

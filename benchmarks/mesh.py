@@ -52,7 +52,7 @@ class MeshesConfig:
     accumulate: int = 1
     """Pieces of a step."""
     remat: Remat = "dots"
-    """What the backward pass computes again: none, dots or full."""
+    """The activations that the backward pass recomputes: none, dots or full."""
     dtype: Dtype = "float32"
     """Compute dtype."""
     out: str | None = None
@@ -62,7 +62,7 @@ class MeshesConfig:
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    """Compiles one step for each mesh and prints what a device needs."""
+    """Compiles one step for each mesh and prints the memory that a device needs."""
     config = parse_flags(MeshesConfig, argv)
     if config.size not in SIZES:
         raise UserError(f"--size {config.size} is none of {', '.join(SIZES)}")
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def memory(config: MeshesConfig, data: int, fsdp: int) -> dict[str, Any]:
-    """What one device needs on a mesh, by the compiled program."""
+    """The memory of one device on a mesh, by the compiled program."""
     console.print(f"compiling for data {data} x fsdp {fsdp}")
     place = Placement(MeshConfig(data, fsdp), config.batch, config.accumulate)
     players, objective = abstract(config)

@@ -98,7 +98,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def opened(config: SampleConfig) -> tuple[str, Built, FlowMap, int | None]:
-    """What is sampled from: its name, how it was built, its map, its most evaluations."""
+    """The source of the samples: its name, how it was built, its map, its most evaluations."""
     if config.run is not None:
         require(not config.train, "--run names a trained network; leave out --train")
         run = open_run(config.run)

@@ -1,7 +1,7 @@
 """Examples a second on 1, 2, ... devices: `python -m benchmarks.scaling`.
 
 The loop of `apps.train` on meshes of more and more devices. On a CPU the devices are virtual: they
-share its cores, so nothing gets quicker, and what is seen is the cost of dividing. For memory a
+share its cores, so nothing gets quicker, and the result is the cost of dividing. For memory a
 device see `python -m benchmarks.mesh`.
 """
 

@@ -1,4 +1,4 @@
-"""What a training step takes, for each method and network: `python -m benchmarks.step`.
+"""The cost of a training step, for each method and network: `python -m benchmarks.step`.
 
 Operations are counted and times are taken in one process. Both are of the whole training step,
 optimiser and average included; operations with the layers unrolled and nothing recomputed, so that
@@ -65,7 +65,7 @@ class StepConfig:
 
     In each round come, one after the other: matrix products, a forward pass, a step of every
     method. Times are medians, ratios medians over rounds; a forward pass is the unit (FPE) of
-    operations and of time. Memory is what a step needs beside its state. Utilisation is the
+    operations and of time. Memory is that of a step beside its state. Utilisation is the
     operations a second over those of matrix products in the same round: of a large square one, and
     of products of the network's own sizes.
     """
@@ -89,7 +89,7 @@ class StepConfig:
     dtype: Dtype = "float32"
     """Compute dtype of networks and products."""
     remat: Remat = "dots"
-    """What the dit's backward pass computes again: none, dots or full."""
+    """The activations that the dit's backward pass recomputes: none, dots or full."""
     unroll: int = 1
     """Blocks in a step of the dit's loop over layers."""
     rounds: int = 10
@@ -181,7 +181,7 @@ def from_scratch(plugin: type[Plugin]) -> bool:
 
 
 def setting_of(config: StepConfig, net: Net) -> Setting:
-    """What is measured for a network."""
+    """The measurements of a network."""
     width = config.width
     if net == "mlp":
         flags = MLPConfig(width=width, depth=config.depth, dtype=config.dtype)
@@ -291,7 +291,7 @@ def compile_times(config: StepConfig, name: str) -> dict[str, Any]:
 
 
 def summary(result: dict[str, Any]) -> list[str]:
-    """What is aimed at, in words, and the rates."""
+    """The target of the parameters, in words, and the rates."""
     lines = [
         f"{net}: mf over fm: time ratio / operations ratio = {value} (aim at most {AIM})"
         for net, value in result["mf_over_fm"].items()

@@ -82,7 +82,7 @@ class Batches(Iterator[Batch]):
         return next(self._iterator)
 
     def get_state(self) -> dict[str, Any]:
-        """Where the iterator stands, as a dict that JSON can hold: what is due next."""
+        """The position of the iterator (the batch that is due next), as a dict for JSON."""
         return self._iterator.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What every reader of a user's files checks, each failure told in one line."""
+"""Checks that every reader of a user's files makes; each failure is a one-line error."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +63,7 @@ def all_finite(
     if bad.any():
         raise UserError(
             f"{where}: example {int(bad.argmax())} holds NaN or infinity "
-            f"({int(bad.sum())} of {len(values)} examples do); remove or mend them"
+            f"({int(bad.sum())} of {len(values)} examples do); remove or fix them"
         )
     return values
 

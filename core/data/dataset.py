@@ -76,7 +76,7 @@ class Dataset:
         return values if self.levels is None else values / (self.levels / 2) - 1
 
     def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """Network values to what can be shown, in NumPy.
+        """Network values to values that can be displayed, in NumPy.
 
         Images become bytes, `round(127.5 (x + 1))` clipped to 0..255, whatever `levels` is;
         points stay float32.

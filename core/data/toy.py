@@ -1,4 +1,4 @@
-"""Points in the plane, drawn once: the sets on which a sampler's faults can be seen."""
+"""Points in the plane, drawn once: sets on which a sampler's faults are visible."""
 
 from dataclasses import dataclass
 

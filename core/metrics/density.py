@@ -24,7 +24,7 @@ def histogram_kl(
     `p_c = (count_c + a) / (n + a (bins^2 + 1))`, with `a = 1/2` the estimator of Krichevsky and
     Trofimov (1981). So the value is finite, never negative, and 0 for equal sets.
 
-    What is finer than a cell is not seen, and the value is biased upward by about
+    Detail finer than a cell is invisible, and the value is biased upward by about
     `occupied cells / 2 (1/n + 1/m)`: compare only equal sizes, against a floor.
 
     **Raises:** `ValueError` unless both sets are non-empty `(rows, 2)`, `bins >= 1` and

@@ -42,8 +42,8 @@ def evaluate(
       example; without either of them there is no accuracy.
     - `kind`: `"image"` adds `kid`, `"points"` in the plane adds `kl`.
     - `seed`: picks the random subsets; the same seed gives the same numbers.
-    - `quick`: only what takes little time: `frechet` and `accuracy`, and for points also `w2`,
-      `sliced_w2` and `kl`.
+    - `quick`: only the metrics that take little time: `frechet` and `accuracy`, and for points also
+      `w2`, `sliced_w2` and `kl`.
 
     **Returns:** a dictionary with
 
@@ -88,7 +88,7 @@ def reference_floor(
     seed: int = 0,
     quick: bool = False,
 ) -> Metrics:
-    """`evaluate` between two disjoint random halves of the data: what a perfect sampler would get.
+    """`evaluate` between two disjoint random halves of the data: the values of a perfect sampler.
 
     Most metrics are biased upward at a finite size, so that no sampler can be expected below the
     floor of its own size. Each half has `m // 2` rows, or `size` if that is fewer; the dictionary

@@ -9,8 +9,8 @@ def paired_error(
 ) -> float:
     """Mean distance `E|F(x, s, t) - F_exact(x, s, t)|` between ends with the same start `x`.
 
-    A flow map is deterministic, so this sees what no distance of distributions sees, such as two
-    modes swapped. Both arrays hold one end a row, in the same order.
+    A flow map is deterministic, so this detects errors that no distance of distributions does, such
+    as two modes swapped. Both arrays hold one end a row, in the same order.
 
     **Raises:** `ValueError` if the shapes differ or there are no rows.
     """

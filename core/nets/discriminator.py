@@ -16,7 +16,7 @@ class Discriminator(eqx.Module):
     """The logit `D(x, label)` of one example, positive for real ones.
 
     An image is folded: 2x2 neighbours become one place, through a dense layer, as long as both
-    sides are even. What remains, or a point, goes through two hidden layers, whose output are the
+    sides are even. The result, or a point, goes through two hidden layers, whose output are the
     features `h(x)`. With labels `D = w . h + e_label . h`; the label `num_classes` is the null
     class. No normalisation over the batch, so examples do not see each other.
 
@@ -45,7 +45,7 @@ class Discriminator(eqx.Module):
         self.classes = scale * normal(num_classes + 1, sizes[-1]) if num_classes else None
 
     def features(self, x: Float[Array, "*shape"]) -> Float[Array, " width"]:
-        """`h(x)`, what the last layer reads."""
+        """`h(x)`, the input of the last layer."""
         for fold in self.folds:
             x = _activate(fold(rearrange(x, "(h p) (w q) c -> h w (p q c)", p=2, q=2)))
         h = x.reshape(-1)

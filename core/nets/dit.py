@@ -49,8 +49,8 @@ class DiTConfig(EmbeddingConfig):
     dtype: Dtype = "float32"
     """Compute dtype; parameters, times, softmax, norms and output stay float32."""
     remat: Remat = "dots"
-    """What the backward pass computes again: nothing (none), all but matrix products (dots), or
-    all (full). On a CPU memory is slower than arithmetic: dots is faster than none."""
+    """The activations that the backward pass recomputes: none (none), all but matrix products
+    (dots), or all (full). On a CPU memory is slower than arithmetic: dots is faster than none."""
     unroll: int = 1
     """How many blocks a step of the layer loop holds; depth means no loop."""
     attention: Implementation = "xla"
@@ -150,7 +150,7 @@ class Readout(eqx.Module):
 class DiT(eqx.Module):
     """`N(x, s, t, cond)` of one image `x` of shape (H, W, C); zero at the start of training.
 
-    With `encoder_depth = d > 0` the network is decoupled: the first `d` blocks are told
+    With `encoder_depth = d > 0` the network is decoupled: the first `d` blocks receive
     `(s, cond)`, the other blocks and the readout `(t, cond)`, by the same embedder of one time,
 
         N(x, s, t, cond) = decode(encode(x, s, cond), t),
@@ -236,13 +236,13 @@ class DiT(eqx.Module):
         s: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Encoding:
-        """The first `encoder_depth` blocks, told `(s, cond)`; `h` has shape (tokens, width).
+        """The first `encoder_depth` blocks, given `(s, cond)`; `h` has shape (tokens, width).
 
         Raises `UserError` where the network is not decoupled.
         """
         if not self.decoupled:
             raise UserError("this network has no encoder: train one with --net.encoder-depth 2")
-        e = self._told(s, cond)
+        e = self._embedded(s, cond)
         h = self._tokens(self.embedding.beside(x, cond), e)
         h = self._run(self._blocks(slice(self.config.encoder_depth)), h, e)
         return Encoding(h, cond, jax.ShapeDtypeStruct(x.shape, x.dtype))
@@ -250,8 +250,8 @@ class DiT(eqx.Module):
     def decode(
         self, encoding: Encoding, t: Float[Array, ""]
     ) -> Float[Array, "height width channels"]:
-        """The other blocks and the readout, told `(t, cond)`: `N(x, s, t, cond)`."""
-        e = self._told(t, encoding.cond)
+        """The other blocks and the readout, given `(t, cond)`: `N(x, s, t, cond)`."""
+        e = self._embedded(t, encoding.cond)
         h = self._run(self._blocks(slice(self.config.encoder_depth, None)), encoding.h, e)
         return self._read(self.readout, h, e, encoding.like)
 
@@ -269,7 +269,7 @@ class DiT(eqx.Module):
         if self.head_blocks is None or self.head_readout is None:
             raise UserError("this network has no velocity head: train one with --net.head-depth 1")
         if self.decoupled:
-            encoding, e = self.encode(x, s, cond), self._told(s, cond)
+            encoding, e = self.encode(x, s, cond), self._embedded(s, cond)
             h, V = encoding.h, self.decode(encoding, t)
         else:
             h, e = self._trunk(x, s, t, cond)
@@ -287,11 +287,11 @@ class DiT(eqx.Module):
         e = cast(jax.nn.silu(self.embedding(s, t, cond)), self.config.dtype)
         h = self._tokens(self.embedding.beside(x, cond), e)
         if self.context is not None:
-            told = cast(self.context, self.config.dtype)(e).reshape(self.config.context, -1)
-            h, e = jnp.concatenate([told, h]), jnp.zeros_like(e)
+            context = cast(self.context, self.config.dtype)(e).reshape(self.config.context, -1)
+            h, e = jnp.concatenate([context, h]), jnp.zeros_like(e)
         return self._run(self.blocks, h, e), e
 
-    def _told(self, time: Float[Array, ""], cond: Condition | None) -> Float[Array, " embed"]:
+    def _embedded(self, time: Float[Array, ""], cond: Condition | None) -> Float[Array, " embed"]:
         return cast(jax.nn.silu(self.embedding.single(time, cond)), self.config.dtype)
 
     def _tokens(

@@ -1,4 +1,4 @@
-"""What a network is told beside the state: two times, a label and guidance, as one vector."""
+"""Embedding of the conditioning of a network: two times, a label and guidance, as one vector."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -34,7 +34,7 @@ class EmbeddingConfig:
     """Take a noisy state and its time as inputs, for maps of a posterior."""
 
     def check_encoder(self, encoder_depth: int, depth: int) -> None:
-        """Raises `UserError` unless `encoder_depth` of `depth` layers can be told `s` alone."""
+        """Raises `UserError` unless `encoder_depth` of `depth` layers can receive `s` alone."""
         if not 0 <= encoder_depth < depth:
             raise UserError(
                 f"an encoder of {encoder_depth} of {depth} layers is impossible: "
@@ -66,10 +66,11 @@ class Embedding(eqx.Module):
 
     `tau` are the times chosen by `times`, both from smooth numbers of order one (a flow map maps
     the times of its path to such), `(1 - 1/w, a, b)` where guidance is an input, and the time of
-    the state that was seen, where that is one (1: none was). The label table has `num_classes + 1`
-    rows; the last stands for the null class and for no label at all.
-    What the network was not built for (a label where `num_classes` is 0, guidance without the
-    flag) is ignored. Stride embedding `(s, s - t)`: IMM (arXiv 2503.07565), section on networks.
+    the observed state, where that is an input (1: there is none). The label table has
+    `num_classes + 1` rows; the last stands for the null class and for no label at all.
+    Inputs that the network was not built for (a label where `num_classes` is 0, guidance without
+    the flag) are ignored. Stride embedding `(s, s - t)`: IMM (arXiv 2503.07565), section on
+    networks.
     """
 
     inputs: tuple[Dense, ...]
@@ -110,7 +111,7 @@ class Embedding(eqx.Module):
     ) -> Float[Array, " width"]:
         """The embedding of one time: that of the pair `s = t = time`, whose step is zero.
 
-        It is what a network sees that is trained on the diagonal alone (flow matching). One
+        A network that is trained on the diagonal alone (flow matching) has this input. One
         embedder for the source and the target time: Decoupled MeanFlow (arXiv 2510.24474).
         """
         return self(time, time, cond)
@@ -132,13 +133,13 @@ class Embedding(eqx.Module):
 
 
 class Encoding(eqx.Module):
-    """What a decoupled network's `encode(x, s, cond)` leaves for `decode(encoding, t)`.
+    """The result of a decoupled network's `encode(x, s, cond)`, for `decode(encoding, t)`.
 
     **Fields:**
 
     - `h`: the activations behind the encoder's layers, (tokens, width) or (width,), in the compute
       dtype.
-    - `cond`: label and guidance, which the decoder is told again.
+    - `cond`: label and guidance, which the decoder receives again.
     - `like`: shape and dtype of `x`, and so of the output.
     """
 

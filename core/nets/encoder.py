@@ -1,4 +1,4 @@
-"""A small convolutional encoder for images: features at several scales, and what trains it."""
+"""A small convolutional encoder for images, with features at several scales, and its training."""
 
 from dataclasses import dataclass
 
@@ -44,14 +44,14 @@ class EncoderConfig:
         return patch, levels
 
     def autoencoder(self, shape: tuple[int, ...], *, key: Key[Array, ""]) -> "Autoencoder":
-        """Encoder and decoder. Raises `UserError` for what is no image."""
+        """Encoder and decoder. Raises `UserError` for data that are no images."""
         self._check(shape)
         return initialise(lambda normal: Autoencoder(shape, self, normal=normal), key)
 
     def classifier(
         self, shape: tuple[int, ...], classes: int, *, key: Key[Array, ""]
     ) -> "Classifier":
-        """Encoder and linear classifier. Raises `UserError` for what is no image."""
+        """Encoder and linear classifier. Raises `UserError` for data that are no images."""
         self._check(shape)
         return initialise(lambda normal: Classifier(shape, classes, self, normal=normal), key)
 

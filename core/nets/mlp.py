@@ -59,7 +59,7 @@ class MLP(eqx.Module):
     """`N(x, s, t, cond)` of one point `x` of shape (dim,); zero at the start of training.
 
     With `encoder_depth = d > 0` the network is decoupled, `N = decode(encode(x, s, cond), t)`: the
-    first `d` hidden layers are told `(s, cond)`, the others `(t, cond)`, by the same embedder of
+    first `d` hidden layers receive `(s, cond)`, the others `(t, cond)`, by the same embedder of
     one time. Source: Decoupled MeanFlow (arXiv 2510.24474), there for transformers.
     """
 
@@ -74,8 +74,8 @@ class MLP(eqx.Module):
 
     def __init__(self, dim: int, num_classes: int, config: MLPConfig, *, normal: Normal):
         width, add = config.width, config.conditioning == "add"
-        seen = 2 * dim if config.state else dim
-        sizes = [seen if add else seen + width] + [width] * (config.depth - 1)
+        entering = 2 * dim if config.state else dim
+        sizes = [entering if add else entering + width] + [width] * (config.depth - 1)
         self.embedding = Embedding(width, num_classes, config, normal=normal)
         self.hidden = tuple(Dense(size, width, normal=normal) for size in sizes)
         self.added = tuple(Dense(width, width, bias=False, normal=normal) for _ in sizes if add)
@@ -111,7 +111,7 @@ class MLP(eqx.Module):
     def encode(
         self, x: Float[Array, " dim"], s: Float[Array, ""], cond: Condition | None = None
     ) -> Encoding:
-        """The first `encoder_depth` hidden layers, told `(s, cond)`; `h` has shape (width,).
+        """The first `encoder_depth` hidden layers, given `(s, cond)`; `h` has shape (width,).
 
         Raises `UserError` where the network is not decoupled.
         """
@@ -123,7 +123,7 @@ class MLP(eqx.Module):
         return Encoding(h, cond, jax.ShapeDtypeStruct(x.shape, x.dtype))
 
     def decode(self, encoding: Encoding, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """The other hidden layers, told `(t, cond)`, and the output: `N(x, s, t, cond)`."""
+        """The other hidden layers, given `(t, cond)`, and the output: `N(x, s, t, cond)`."""
         e = cast(jax.nn.silu(self.embedding.single(t, encoding.cond)), self.dtype)
         h = self._run(range(self.encoder_depth, len(self.hidden)), encoding.h, e)
         return cast(self.output, self.dtype)(h).astype(encoding.like.dtype)

@@ -1,4 +1,4 @@
-"""Perceptual features: what a method or a metric looks at in place of raw values.
+"""Perceptual features: the inputs of a method or a metric in place of raw values.
 
 A `Perception` turns one example into feature maps of several scales, each a set of places with
 channels, and into one vector. Differentiable in the example; its own parameters are never trained
@@ -20,7 +20,7 @@ class Perception(eqx.Module):
 
     @abc.abstractmethod
     def vector(self, x: Float[Array, "*shape"]) -> Float[Array, " dim"]:
-        """One vector of the whole example, for distances between laws."""
+        """One vector of the whole example, for distances between distributions."""
 
 
 class Identity(Perception):

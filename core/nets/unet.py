@@ -37,8 +37,8 @@ class UNetConfig(EmbeddingConfig):
     dtype: Dtype = "float32"
     """Compute dtype; parameters, times, softmax, norms and output stay float32."""
     remat: Remat = "none"
-    """What the backward pass computes again of each block: nothing, all but matrix products
-    (dots; convolutions are computed again), or all (full)."""
+    """The activations of each block that the backward pass recomputes: none, all but matrix
+    products (dots; convolutions are computed again), or all (full)."""
 
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "UNet":
         """The network for images of `shape` (H, W, C). Raises `UserError` where that fails."""
@@ -195,8 +195,8 @@ class UNet(eqx.Module):
     ):
         embed, channels = 4 * config.channels, config.channels
         self.embedding = Embedding(embed, num_classes, config, normal=normal)
-        seen = 2 * shape[2] if config.state else shape[2]
-        self.input = Conv(seen, channels, normal=normal)
+        entering = 2 * shape[2] if config.state else shape[2]
+        self.input = Conv(entering, channels, normal=normal)
         down, up = plan(shape[0], config)
         self.down = tuple(p.build(embed, normal) for p in down)
         self.up = tuple(p.build(embed, normal) for p in up)

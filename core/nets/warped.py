@@ -1,4 +1,4 @@
-"""A network that is told its times on another scale."""
+"""A network that receives its times on another scale."""
 
 import equinox as eqx
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What a training step minimises: rows, terms, weights, learned guidance."""
+"""Losses of a training step: rows, terms, weights, learned guidance."""
 
 from core.objectives.adversarial import discriminator_loss as discriminator_loss
 from core.objectives.adversarial import generator_loss as generator_loss

@@ -1,11 +1,11 @@
-"""The losses of a generator and of the discriminator that judges it: the hinge.
+"""The losses of a generator and of its discriminator: the hinge.
 
     L_G = -E D(x)
     L_D = E (1 - D(x_0))_+ + E (1 + D(x))_+ + r / 2 E |grad D(x_0)|^2
 
 The original saturating form (the lecture notes' eq. 1.45) teaches the generator nothing from
-samples that the discriminator knows for fakes. Where the two laws are equal the constant `D = 0` is
-a stationary point of both losses.
+samples that the discriminator knows for fakes. Where the two distributions are equal the constant
+`D = 0` is a stationary point of both losses.
 """
 
 import jax
@@ -19,14 +19,14 @@ Labels = Int[Array, " n"] | None
 
 
 def generator_loss(
-    judge: Discriminator, fake: Float[Array, " n *shape"], label: Labels
+    discriminator: Discriminator, fake: Float[Array, " n *shape"], label: Labels
 ) -> Float[Array, " n"]:
     """`-D(x)` of each example; no gradient reaches the discriminator."""
-    return -jax.vmap(frozen(judge))(fake, label)
+    return -jax.vmap(frozen(discriminator))(fake, label)
 
 
 def discriminator_loss(
-    judge: Discriminator,
+    discriminator: Discriminator,
     real: Float[Array, " n *shape"],
     fake: Float[Array, " n *shape"],
     label: Labels,
@@ -38,9 +38,9 @@ def discriminator_loss(
     """
     fake = jax.lax.stop_gradient(fake)
     both = None if label is None else jnp.concatenate([label, label])
-    on_real, on_fake = jnp.split(jax.vmap(judge)(jnp.concatenate([real, fake]), both), 2)
+    on_real, on_fake = jnp.split(jax.vmap(discriminator)(jnp.concatenate([real, fake]), both), 2)
     loss = jax.nn.relu(1 - on_real) + jax.nn.relu(1 + on_fake)
     if not penalty:
         return loss
-    slopes = jax.vmap(jax.grad(lambda x, c: judge(x, c)))(real, label)
+    slopes = jax.vmap(jax.grad(lambda x, c: discriminator(x, c)))(real, label)
     return loss + penalty / 2 * jnp.sum(slopes.reshape(len(real), -1) ** 2, axis=1)

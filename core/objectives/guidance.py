@@ -105,7 +105,7 @@ class Guide(eqx.Module):
     def draw(
         self, key: Key[Array, ""], dropped: Bool[Array, " n"], diagonal: Bool[Array, " n"]
     ) -> Float[Array, "n 3"] | None:
-        """`(w, a, b)` of each row, or None where the network is not told.
+        """`(w, a, b)` of each row, or None where the network is not conditioned on them.
 
         A row whose label is dropped has no guidance. One on the diagonal has the whole interval, so
         that the velocity is guided at every time. Density of `w` on `[scale, most]`: `w^-tilt`.

@@ -1,4 +1,4 @@
-"""Objectives: what a training step minimises.
+"""Objectives: the losses that a training step minimises.
 
 `Objective` is the contract with the training loop. Nearly every method is a `RowObjective`: a
 static split of the batch into kinds of rows (diagonal, jump, bootstrap, ...), each with its own
@@ -40,7 +40,7 @@ class Batch(eqx.Module):
 
 
 class Objective(eqx.Module):
-    """What a training step minimises: pure, with what must persist carried in and out."""
+    """The losses of a training step: pure, with the state that must persist carried in and out."""
 
     def init(self, players: Players) -> Any:
         """The carry before the first step (queues, running statistics): a pytree; empty here."""
@@ -66,7 +66,7 @@ class Objective(eqx.Module):
 
 
 class Term(eqx.Module):
-    """The residual of one row. Its squared norm is what the row adds to the loss.
+    """The residual of one row. Its squared norm is the row's share of the loss.
 
     A term whose natural form is an inner product `<V, sg[g]>` returns `V - sg[V - g]`, which has
     the same gradient.
@@ -121,8 +121,7 @@ class GroupTerm(eqx.Module):
 
     @abc.abstractmethod
     def single(self) -> Term:
-        """The residual that the rows of a group would have alone: what the oracle checks look
-        at."""
+        """The residual that the rows of a group would have alone, for the oracle checks."""
 
     @abc.abstractmethod
     def exact(self, flow_map: FlowMap) -> "GroupTerm":

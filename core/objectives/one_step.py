@@ -1,4 +1,4 @@
-"""Samples in one evaluation, for methods that look at the law of samples instead of at a path."""
+"""Samples in one evaluation, for methods on the distribution of samples instead of a path."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ class OneStep(eqx.Module):
     """Jumps to the data end, `x = F(x_s, s, 0)`, one for each example of a batch and its label.
 
     They start at noise, `s = 1`; a share `middle` of them, the first of the batch, starts at the
-    noised example at a time drawn uniformly in unit time. With the exact map both have the law of
-    the data. `num_classes` is 0 where labels are to be left out.
+    noised example at a time drawn uniformly in unit time. With the exact map both have the
+    distribution of the data. `num_classes` is 0 where labels are to be left out.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class OneStep(eqx.Module):
         return Starts(x_s.at[:count].set(noised), s.at[:count].set(between), label)
 
     def __call__(self, model: Any, starts: Starts) -> Float[Array, " n *shape"]:
-        """The ends of the jumps. The map is told `s` and the data end, no other time."""
+        """The ends of the jumps. The map receives `s` and the data end, no other time."""
         end = jnp.asarray(self.path.t_min, starts.x_s.dtype)
 
         def one(x_s: Array, s: Array, label: Array | None) -> Array:
@@ -60,5 +60,5 @@ class OneStep(eqx.Module):
 
 
 def condition(label: Int[Array, ""] | None) -> Condition | None:
-    """What a network is told of a label; nothing where there is none."""
+    """The conditioning on a label; None where there is none."""
     return None if label is None else Condition(label=label)

@@ -1,4 +1,4 @@
-"""What an encoder of features learns from: to fill in what is hidden, or to tell classes apart.
+"""Pretext tasks of an encoder of features: to fill in masked parts, or to classify.
 
 Both train one player, `model`, that has the encoder inside (see `core.nets.encoder`).
 """

@@ -1,4 +1,4 @@
-"""One training example at its times: what a residual and a weight see."""
+"""One training example at its times: the input of residuals and weights."""
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ class Row(eqx.Module):
     `x_s = alpha(s) x_0 + sigma(s) z` and `v` is its conditional velocity, the derivative of that
     line in `s`; `u` is the neighbour of `s` towards `t` for rules with a finite step, else `t`;
     `unit` has the same times in unit time; `key` is the row's own randomness, `progress` the
-    fraction of the training that is done, `factor` what the map's loss of the row is multiplied by.
+    fraction of the training that is done, `factor` multiplies the map's loss of the row.
 
     Where guidance is learned, `v` is the guided target. `own` is then the network's velocity at
     `(x_s, s)`, stopped, for terms that need it too. On rows whose term evaluates just that itself,
@@ -39,7 +39,7 @@ class Row(eqx.Module):
     own_share: Float[Array, ""] | None = None
 
     def target(self, velocity: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """What the diagonal regresses, given the network's velocity at `(x_s, s)`."""
+        """The regression target of the diagonal, given the network's velocity at `(x_s, s)`."""
         if self.own_share is None:
             return self.v
         return self.v + self.own_share * jax.lax.stop_gradient(velocity)

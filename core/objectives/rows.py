@@ -44,8 +44,8 @@ class RowObjective(Objective):
     turn the step into the progress that curricula follow; `guide`, guidance that is learned. With
     one the first rows of each kind are those without a label, a fixed number, so that the others
     alone pay for the velocity of the null class; `weigh`, weights of the clean examples of a batch,
-    of mean 1, by which the losses of all their rows are multiplied; `states`, what rows are told
-    that was seen of their clean example, for maps of a posterior.
+    of mean 1, by which the losses of all their rows are multiplied; `states` draws the extra
+    conditioning `(x_t, t)` of posterior maps.
 
     Every array of the loss is float32 at least. Metrics: the loss, and per kind the unweighted
     mean squared residual, `<kind>/residual`.

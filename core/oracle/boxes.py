@@ -1,4 +1,4 @@
-"""Uniform laws on boxes of any dimension: densities with hard edges, such as the checkerboard's."""
+"""Uniform distributions on boxes of any dimension, such as a checkerboard: hard edges."""
 
 import math
 
@@ -94,7 +94,7 @@ class BoxMixture(Problem):
 
 
 def checkerboard() -> BoxMixture:
-    """The law of the data set `checkerboard`: uniform on the dark unit squares of a 4 x 4 board.
+    """The distribution of `checkerboard`: uniform on the dark unit squares of a 4 x 4 board.
 
     The squares of `[-2, 2]^2` in which `floor(x) + floor(y)` is even, eight of them.
     """

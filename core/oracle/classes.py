@@ -23,7 +23,7 @@ class ClassMixture(eqx.Module):
     num_classes: int = eqx.field(static=True)
 
     def given(self, label: Int[Array, ""] | int) -> ProductMixture:
-        """The law of one class; of all for the null class `num_classes`."""
+        """The distribution of one class; of all for the null class `num_classes`."""
         kept = (self.owners == label) | (label == self.num_classes)
         weights = jnp.where(kept, self.mixture.weights, 0.0)
         weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
@@ -41,7 +41,7 @@ class GuidedOracle(FlowMap):
 
     A condition with guidance says `(w, a, b)`; without, `w` is `scale` on all times. The null class
     is not guided. It supports `jax.jvp`, not reverse mode in its own arguments. The guided velocity
-    is that of no path of known marginals: only the map is exact, no law of samples.
+    belongs to no path of known marginals: the map is exact, but no distribution of samples is.
     """
 
     distribution: ClassMixture

@@ -17,8 +17,8 @@ class OracleMap(FlowMap):
     A `ClosedProblem` brings its closed form, and `method` is not used. For any other problem the
     average velocity is integrated on the trigonometric path, on which every problem is smooth and
     of unit scale, and moved to `path`. It is right at `s = t`, with its derivatives, and supports
-    `jax.jvp` and `jax.vmap`; reverse mode only with a closed form. Of a condition only the state
-    that was seen counts, with a closed form: the map is then that of the posterior.
+    `jax.jvp` and `jax.vmap`; reverse mode only with a closed form. Of a condition only the
+    observed state counts, with a closed form: the map is then that of the posterior.
 
     **Fields:** `problem`; `path`; `method`, how to integrate, see `core.flow.solve`.
     """
@@ -58,8 +58,8 @@ _ANGLES = TrigPath()
 
 
 def posterior(problem: Problem, path: Path, cond: Condition | None) -> Problem:
-    """The law of `x_0` given the state that the condition says was seen; the law itself where none
-    was, or without a closed form."""
+    """The distribution of `x_0` given the observed state of the condition; unconditional where
+    there is none, or without a closed form."""
     if not isinstance(problem, ClosedProblem) or cond is None or cond.state is None:
         return problem
     assert cond.state_time is not None

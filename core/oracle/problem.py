@@ -1,4 +1,4 @@
-"""Problems whose every expectation along a path has a closed form: what methods are tested on."""
+"""Problems with closed-form expectations along a path, on which methods are tested."""
 
 import abc
 
@@ -54,8 +54,8 @@ class Problem(eqx.Module):
 
 
 class ClosedProblem(Problem):
-    """A problem whose flow map has a closed form too, and whose kin have: what is left of it when a
-    noisy state was seen, and its tilt by a linear reward."""
+    """A problem whose flow map has a closed form too, and so have its posterior given a noisy
+    state and its tilt by a linear reward."""
 
     @abc.abstractmethod
     def average_velocity(
@@ -65,8 +65,8 @@ class ClosedProblem(Problem):
 
     @abc.abstractmethod
     def given_state(self, path: Path, x: Float[Array, "*shape"], t: Time) -> "ClosedProblem":
-        """The law of `x_0` given `x_t = x`. Needs `sigma > 0` unless the law is a single point."""
+        """The distribution of `x_0 | x_t = x`. Needs `sigma > 0` unless it is a single point."""
 
     @abc.abstractmethod
     def tilted(self, a: Float[Array, "*shape"]) -> "ClosedProblem":
-        """The law `p(x) exp(a . x) / Z`."""
+        """The distribution `p(x) exp(a . x) / Z`."""

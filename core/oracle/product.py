@@ -193,7 +193,7 @@ def _rearrange(
     z = mirror[..., None] * z
     centres, spreads = problem._marginals(ANGLES, t)
     centres = mirror[..., None] * centres
-    # Phi_s(x) lies between the components' own probabilities, hence F between their quantiles.
+    # Phi_s(x) lies between the components' own probabilities, so F lies between their quantiles.
     low = jnp.min(centres + spreads * jnp.min(z, axis=-1, keepdims=True), axis=-1)
     high = jnp.max(centres + spreads * jnp.max(z, axis=-1, keepdims=True), axis=-1)
     return mirror * _quantile(problem, jnp.minimum(below, above), centres, spreads, low, high)

@@ -1,4 +1,4 @@
-"""What is said of a map: its table, its pictures, methods side by side."""
+"""Reports on a map: its table, its pictures, methods side by side."""
 
 from core.report.evaluation import TableRow as TableRow
 from core.report.evaluation import evaluate_map as evaluate_map

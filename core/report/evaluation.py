@@ -18,7 +18,7 @@ from core.sampling import SAMPLERS, Grid, Sampler, check_sampler, generate, unif
 TableRow = dict[str, Any]
 
 KNOWN_DISTRIBUTIONS = {"checkerboard": checkerboard, "eight-gaussians": eight_gaussians}
-"""Data sets whose law has a closed form, so that the exact flow map is known."""
+"""Data sets whose distribution has a closed form, so that the exact flow map is known."""
 
 MAP_ERROR_SAMPLES = 2048
 """`map_error` is a mean over the first so many samples."""
@@ -52,7 +52,7 @@ def evaluate_map(
     `core.sampling.generate`; `features` see `core.metrics.FEATURES`; `quick` takes only the metrics
     that cost little; `progress` is called with the number of samples made. Raises `UserError` for a
     sampler that the map cannot serve or a number of evaluations it cannot use. A row's `nfe` is
-    what was used, which for an adaptive sampler is not what was asked for.
+    the number that was used, which for an adaptive sampler differs from the one asked for.
     """
     reference = reference_values(dataset)
     labels = labels_like(dataset, n)
@@ -118,7 +118,7 @@ def floor_row(
 
 
 def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: int) -> TableRow:
-    """Mean distance to the exact flow map from the same noise, where the data's law is known."""
+    """Mean distance to the exact flow map from the same noise, where the data have a known one."""
     if dataset.name not in KNOWN_DISTRIBUTIONS:
         return {}
     samples = samples[:MAP_ERROR_SAMPLES]
@@ -128,7 +128,7 @@ def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: i
 
 @functools.lru_cache(maxsize=8)
 def _exact_samples(name: str, path: Path, n: int, seed: int) -> Float[np.ndarray, "n dim"]:
-    """What the exact map makes of the noise of `generate`, whose first `n` are those of any `n`.
+    """The exact map at the noise of `generate`, whose first `n` draws are those of any `n`.
 
     Kept, because every row of a table starts from the same noise. 2,048 samples of the checkerboard
     take one or two seconds of one core after some seconds of compilation; in float32 they are 3e-5

@@ -1,7 +1,7 @@
-"""Laws of a single time, with their densities.
+"""Distributions of a single time, with their densities.
 
 All times here are unit times, in [0, 1] with 0 the data and 1 the noise: times of the linear
-path. The density of a law is for importance weights.
+path. The density is for importance weights.
 """
 
 import abc
@@ -50,7 +50,7 @@ class Point(TimeDistribution):
         return jnp.full((n,), self.time)
 
     def density(self, time: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        raise ValueError("a point mass has no density: use another law where weights need one")
+        raise ValueError("a point mass has no density; weights need another distribution")
 
 
 class LogitNormal(TimeDistribution):
@@ -75,7 +75,7 @@ class LogitNormal(TimeDistribution):
 class ArctanLogNormal(TimeDistribution):
     """`2 / pi arctan(exp(mean + std N(0, 1)))`, a unit time. Source: FACM (arXiv 2507.03738).
 
-    sCM's law, log-normal noise-to-signal, is `LogitNormal` in unit time.
+    sCM's distribution, log-normal noise-to-signal, is `LogitNormal` in unit time.
     """
 
     mean: float = -0.8

@@ -42,7 +42,7 @@ class Diagonal(TimeSampler):
 
 
 class OrderedPair(TimeSampler):
-    """One draw from each of two laws; `s` is the larger, `t` the smaller.
+    """One draw from each of two distributions; `s` is the larger, `t` the smaller.
 
     With two uniforms this is the uniform triangle; with two logit-normals MeanFlow's sampler.
     """
@@ -60,7 +60,7 @@ class OrderedPair(TimeSampler):
 
 
 class Capped(TimeSampler):
-    """`s` from one law, `t = min(draw of the other, s)`. Used by MeanFlow's CIFAR-10 preset."""
+    """`s` from one distribution, `t = min(draw of the other, s)`; MeanFlow's CIFAR-10 preset."""
 
     source: TimeDistribution = LogitNormal(-0.6, 1.6)
     target: TimeDistribution = LogitNormal(-4.0, 1.6)
@@ -159,7 +159,7 @@ class DyadicJumps(TimeSampler):
 
 
 class GrowingWindow(TimeSampler):
-    """Gaps uniform in `(0, 2^(i + 1 - stages)]` at stage `i`, `t` uniform in what is left.
+    """Gaps uniform in `(0, 2^(i + 1 - stages)]` at stage `i`, `t` uniform in the rest.
 
     Source: progressive flow map matching (arXiv 2406.07507), section 3.4.
     """
@@ -205,7 +205,7 @@ class GridSource(TimeSampler):
 
 
 class TargetThenSource(TimeSampler):
-    """`t` from one law on `[low, high]`, then `s` from the other, scaled to `[t, high]`.
+    """`t` from one distribution on `[low, high]`, then `s` from the other, scaled to `[t, high]`.
 
     Source: GCM, section 3.4 and eqs. 15 and 17.
     """
@@ -225,7 +225,7 @@ class TargetThenSource(TimeSampler):
 
 
 class SourceThenTarget(TimeSampler):
-    """`s` from a law, then `t` uniform on `[low, s]`. Source: IMM (arXiv 2503.07565)."""
+    """`s` from a distribution, then `t` uniform on `[low, s]`. Source: IMM (arXiv 2503.07565)."""
 
     source: TimeDistribution
     low: float = 0.0

@@ -106,10 +106,10 @@ class ImmWeight(TimeWeight):
 
 
 class Importance(TimeWeight):
-    """`1 / p(y)`, where `y` is the place of `s` between `t` and 1 and `p` the law it is drawn from.
+    """`1 / p(y)`, where `y` is the place of `s` between `t` and 1 and `p` its density.
 
-    It takes the law of `s` back out of a weight that was chosen for a uniform one. `p` is floored,
-    since a law may vanish at an end.
+    It takes the distribution of `s` back out of a weight that was chosen for a uniform one. `p` is
+    floored, since a density may vanish at an end.
     """
 
     distribution: TimeDistribution

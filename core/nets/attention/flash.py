@@ -3,8 +3,8 @@
 The value has one derivative rule, a forward one, and its tangent is linear in the tangents of
 `q`, `k` and `v`. From that JAX makes the rest: transposed, it is the backward pass of flash
 attention; differentiated once more, the gradient through a tangent. Where a loss stops the
-tangent, dead code is dropped as it is for the plain formula, so nothing needs to be told which
-rows are differentiated how.
+tangent, dead code is dropped as it is for the plain formula, so no flag says which rows
+are differentiated how.
 """
 
 from collections.abc import Callable

@@ -65,7 +65,7 @@ def transposed(
     g_lse: Float[Array, "heads n"],
     block: int = ROWS,
 ) -> tuple[Float[Array, "heads n dim"], Float[Array, "heads m dim"], Float[Array, "heads m dim"]]:
-    """What `tangent`, linear in `(dq, dk, dv)`, makes of the cotangents `(g, g_lse)`.
+    """The transpose of `tangent`, linear in `(dq, dk, dv)`, at the cotangents `(g, g_lse)`.
 
     That is the backward pass of flash attention; float32. Rows of `P * (g v^T + ..)` must sum to
     `g_lse`, and the amount by which rounding misses that is taken off.

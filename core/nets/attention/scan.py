@@ -90,7 +90,7 @@ def transposed(
     g: Float[Array, "heads n dim"],
     g_lse: Float[Array, "heads n"],
 ) -> tuple[Float[Array, "heads n dim"], Float[Array, "heads m dim"], Float[Array, "heads m dim"]]:
-    """What `tangent`, linear in `(dq, dk, dv)`, makes of the cotangents `(g, g_lse)`."""
+    """The transpose of `tangent`, linear in `(dq, dk, dv)`, at the cotangents `(g, g_lse)`."""
     _, back = jax.vjp(partial(tangent, q, k, v, o, lse), *(jnp.zeros_like(x) for x in (q, k, v)))
     return tuple(x.astype(g.dtype) for x in back((g, g_lse)))
 

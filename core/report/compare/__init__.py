@@ -1,4 +1,4 @@
-"""Methods side by side: equal budgets, what each cell left, and the table of their figures."""
+"""Methods side by side: equal budgets, the record of each cell, and the table of their figures."""
 
 from core.report.compare.aggregate import Spread as Spread
 from core.report.compare.aggregate import Summary as Summary

@@ -1,4 +1,4 @@
-"""What one cell of a comparison left: a method trained with one seed, and its figures."""
+"""The record of one cell of a comparison: a method trained with one seed, and its figures."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -16,10 +16,10 @@ class Cell:
 
     **Fields:**
 
-    - `plugin` (the method, or the name of a variant), `family`, `sampler`, `seed`: what was
-      trained, and how it was sampled.
-    - `config`: what shaped the run, as nested plain values; `shared`: what all cells of a
-      comparison have in common.
+    - `plugin` (the method, or the name of a variant), `family`, `sampler`, `seed`: the
+      training and the sampling.
+    - `config`: the settings of the run, as nested plain values; `shared`: those that all cells
+      of a comparison have in common.
     - `kind`, `n`, `features`: kind of the data, samples a row, features of the distances.
     - `steps`, `batch`, `parameters`; `seconds` of training, compilation left out; `flops` of one
       step as the compiler counts them, None where it does not; `loop` whether that count takes
@@ -28,7 +28,7 @@ class Cell:
       where unknown).
     - `nfe`: the numbers of evaluations asked for; `rows` the metrics at those that the sampler can
       use; `reference` the same metrics between two sets of real data.
-    - `versions`: with what it was trained, on which device, and when.
+    - `versions`: of the software that trained it, the device, and the date.
     """
 
     plugin: str
@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def samples(self) -> int:
-        """Training examples seen."""
+        """Training examples used."""
         return self.steps * self.batch
 
     @property
@@ -77,7 +77,7 @@ def read_cell(folder: Path) -> Cell | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is damaged ({type(error).__name__}); delete it to have it made anew"
+            f"{path} is damaged ({type(error).__name__}); delete it to have it trained again"
         ) from None
 
 

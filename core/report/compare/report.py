@@ -41,7 +41,7 @@ def markdown(cells: Sequence[Cell]) -> str:
 
 
 def as_json(cells: Sequence[Cell]) -> dict[str, Any]:
-    """What all cells share, the floor, the methods' means and deviations, and the cells."""
+    """The shared settings, the floor, the methods' means and deviations, and the cells."""
     return {
         "shared": cells[0].shared,
         "reference": cells[0].reference,

@@ -1,4 +1,4 @@
-"""Axes with a grid and plain numbers, linear or logarithmic; colours that are told apart."""
+"""Axes with a grid and plain numbers, linear or logarithmic; colours that differ clearly."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -6,7 +6,7 @@ from matplotlib.ticker import LogFormatter, NullLocator, ScalarFormatter
 
 from core.report.pictures._page import INK, TEXT, font
 
-# The palette of Okabe and Ito without its yellow: told apart by colour-blind eyes too.
+# The palette of Okabe and Ito without its yellow: colour-blind eyes can distinguish them too.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")
 
 _TICK_GAP = 0.1  # of the axis, between the labels of ticks

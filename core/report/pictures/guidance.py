@@ -1,4 +1,4 @@
-"""What guidance does: metrics of samples against its scale."""
+"""The effect of guidance: metrics of samples against its scale."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

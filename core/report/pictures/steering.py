@@ -1,4 +1,4 @@
-"""What steering reaches and what it costs: the reward against the evaluations of the network."""
+"""The quality and the cost of steering: the reward against the evaluations of the network."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def reward_plot(rows: Sequence[Mapping[str, Any]], path: File, title: str = "") 
     """The mean reward of each method, with its standard error, against its evaluations.
 
     The prior is a level, where that does not press several methods into one corner. Methods whose
-    samples have the tilted law are filled, searches are hollow.
+    samples have the tilted distribution are filled, searches are hollow.
     Rows are those of `apps.tilt`, the prior first. Returns the path.
     """
     prior, *methods = rows
