@@ -1,4 +1,4 @@
-"""What a run would be: its configuration, size and cost, without running it."""
+"""Preview of a run: its configuration, size and cost, without running it."""
 
 import dataclasses
 from typing import Any
@@ -17,7 +17,7 @@ from core.train.trainer import Trainer
 
 
 def describe(config: TrainConfig, built: Built) -> list[str]:
-    """A few lines that say what is trained."""
+    """A few lines that describe the run."""
     data = built.dataset
     classes = f", {data.num_classes} classes" if data.num_classes else ""
     device, mesh = jax.devices()[0], describe_mesh(config.mesh)

@@ -32,8 +32,8 @@ class Loop:
     picture: Callable[[Path], None]
 
     def run(self, lines: list[str]) -> tuple[float, float]:
-        """Trains to the end; `lines` say what. Returns the seconds and samples a second of this
-        call."""
+        """Trains to the end; `lines` describe the run. Returns the seconds and samples a second of
+        this call."""
         trainer, folder = self.trainer, self.folder
         config, start = trainer.config, self.checkpoints.latest()
         if start is not None:
@@ -44,7 +44,7 @@ class Loop:
         for line in lines:
             console.print(line)
         if trainer.step >= config.steps:
-            console.print(f"{folder} is complete; --restart trains it anew")
+            console.print(f"{folder} is complete; --restart trains it again")
             return 0.0, 0.0
         began, first = time.perf_counter(), trainer.step
         journal = NoJournal()

@@ -1,4 +1,4 @@
-"""What every app does around its own work: errors, output streams, devices, compilation cache."""
+"""The frame of every app: errors, output streams, devices, compilation cache."""
 
 import json
 import logging
@@ -48,7 +48,8 @@ def join(config: ClusterConfig) -> None:
 
 
 def print_json(result: dict[str, Any]) -> None:
-    """Prints one line of JSON on stdout, with null for what is not finite: JSON has no NaN."""
+    """Prints one line of JSON on stdout, with null in place of NaN and infinity, which JSON
+    lacks."""
     print(json.dumps(finite(result), allow_nan=False), flush=True)
 
 

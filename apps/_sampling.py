@@ -1,4 +1,4 @@
-"""What `apps.sample` and `apps.eval` share: which sampler, its settings, its times."""
+"""Shared by `apps.sample` and `apps.eval`: which sampler, its settings, its times."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -113,7 +113,7 @@ def guided_map(run: Run, sampling: Sampling, samplers: Sequence[Sampler]) -> Flo
 
 
 def check(run: Run, name: str, sampler: Sampler) -> int | None:
-    """Raises `UserError` where the run's method has not learned what the sampler needs.
+    """Raises `UserError` where the run's method does not serve the sampler.
 
     Returns the most evaluations that mean something, for a method that starts at noise only.
     """

@@ -37,7 +37,7 @@ class CheckConfig:
     """
 
     plugin: Annotated[str, tyro.conf.arg(name="plugin", metavar="NAME")] = "imf"
-    """The method to check; its own flags set what is checked."""
+    """The method to check; its own flags set the variant that is checked."""
     all: bool = False
     """Check every registered method, in each of its variants."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"

@@ -14,7 +14,7 @@ from core.report.compare.cell import cells_in
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    """Trains what is missing, and writes table, plots and samples of all that is there."""
+    """Trains the missing runs, and writes table, plots and samples of all that is there."""
     settings, extra = read_settings(argv)
     out = Path(settings.folder)
     if settings.report_only:

@@ -1,4 +1,4 @@
-"""Measures what each method costs: `python -m apps.cost --all`."""
+"""Measures the cost of each method: `python -m apps.cost --all`."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ class CostConfig:
 
     All on one transformer and one batch. `survey` is the published estimate for
     the whole batch, `count` ours, `split count` ours with the method's own division of the batch;
-    beside each stands what was measured: operations from the compiled program, times from this
+    beside each stands the measurement: operations from the compiled program, times from this
     run (the least of --repeats). A measured figure above 1.07 times its count is marked with !.
     """
 
@@ -173,7 +173,7 @@ def summary(totals: dict[str, float]) -> list[str]:
 
 
 def title(config: CostConfig) -> str:
-    """What was measured."""
+    """The measurements."""
     tokens = (config.size // config.patch) ** 2
     return (
         f"Forward-pass equivalents: transformer of width {config.width}, {config.depth} blocks, "

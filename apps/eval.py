@@ -48,7 +48,7 @@ class EvalConfig:
     The last row is the floor: the same metrics between two disjoint sets of real data.
     `frechet` is the Frechet distance on the named features, `accuracy` that of a nearest-neighbour
     classifier on the data, `map_error` the mean distance to the exact flow map from the same noise
-    (data of known law only).
+    (data of known distribution only).
     """
 
     run: str = "runs/imf-digits"

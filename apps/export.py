@@ -38,7 +38,7 @@ class ExportConfig:
 
     sampler.bin is the program, for several platforms and any number of samples; JAX alone runs it.
     weights.safetensors has the averaged weights by name, for other frameworks too. export.json says
-    what goes in and comes out. example.py draws samples: python runs/imf-digits/export/example.py.
+    its inputs and outputs. example.py draws samples: python runs/imf-digits/export/example.py.
     """
 
     run: str = "runs/imf-digits"
@@ -62,7 +62,7 @@ class ExportConfig:
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    """Exports, checks and says what was written."""
+    """Exports, checks and lists the files."""
     config = parse_flags(ExportConfig, argv)
     check_platforms(config.platforms)
     scales = config.sampling.scales()
@@ -78,9 +78,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         sizes = write(folder, program, weights, drawing, about)
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror}); choose another --out") from None
-    told = [f"{file} {size:,} bytes" for file, size in sizes.items()]
+    listed = [f"{file} {size:,} bytes" for file, size in sizes.items()]
     console.print(f"{name}, evaluations a sample: {about['evaluations']}")
-    console.print(f"wrote {folder}: {', '.join(told)}")
+    console.print(f"wrote {folder}: {', '.join(listed)}")
     result = {"run": config.run, "step": run.step, "out": str(folder), "bytes": sizes}
     result |= {name: about[name] for name in ("sampler", "steps", "evaluations", "attention")}
     result |= {"parameters": sum(w.size for w in weights.values())}
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.check:
         result |= compare(folder, drawing, run, scale, config)
     if result.get("equal") is False:
-        print(f"failed: {folder} does not draw what the run draws", file=sys.stderr)
+        print(f"failed: {folder} does not draw the samples that the run draws", file=sys.stderr)
         if config.json:
             print_json(result)
         sys.exit(1)
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def drawing_of(run: Run, config: ExportConfig) -> tuple[Drawing, str]:
-    """What is exported, and the name of its sampler. Raises `UserError` where flags do not fit."""
+    """The sampler to export, and its name. Raises `UserError` where flags do not fit."""
     name = config.sampler or run.built.method.sampler
     sampler = config.sampling.samplers([name])[name]
     most = check(run, name, sampler)
@@ -144,7 +144,7 @@ def _with_plain_attention(run: Run) -> Run:
 def describe(
     run: Run, plain: Run, config: ExportConfig, drawing: Drawing, name: str, scale: float | None
 ) -> dict[str, Any]:
-    """What `export.json` says of the run and of the sampler."""
+    """The entries of `export.json` on the run and the sampler."""
     data = run.built.dataset
     values = "points" if data.kind == "points" else "images; bytes are round(127.5 (x + 1))"
     about: dict[str, Any] = {"samples": values, "sampler": name, "steps": drawing.steps}

@@ -31,7 +31,7 @@ MOST_MEASURED = 2000
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    """Trains, or goes on with an interrupted run, and measures on what was left out."""
+    """Trains, or goes on with an interrupted run, and measures on the held-out examples."""
     config = parse_features(argv)
     join(config.cluster)
     built = build_features(config)
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def describe(config: FeaturesConfig, built: FeaturesBuilt, trainer: Training) -> list[str]:
-    """A few lines that say what is trained."""
+    """A few lines that describe the run."""
     data, device = built.training, jax.devices()[0]
     mesh = describe_mesh(config.mesh)
     size = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.players))
@@ -93,7 +93,7 @@ def measure(trainer: Training) -> dict[str, float]:
 
 
 def picture(trainer: Training, path: Path) -> None:
-    """Images, the same with patches hidden, and what the autoencoder makes of those; nothing for a
+    """Images, the same with patches hidden, and the autoencoder's reconstructions; nothing for a
     classifier."""
     built, model = trainer.built, trainer.averaged()["model"]
     objective = built.objective

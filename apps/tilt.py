@@ -76,9 +76,9 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
         np.savez_compressed(path, samples=found.x, weights=found.weights)
     title = f"{config.run} tilted by {' + '.join(config.reward)}, lambda {float(tilt.strength):.4g}"
     dataset, names = dataclasses.replace(run.built.dataset, num_classes=0), ["prior", *methods]
-    if dataset.kind != "points" and tilt.reward.seen is not None:
-        names.append("seen")
-        blocks.append(alone(np.asarray(tilt.reward.seen), config.show))
+    if dataset.kind != "points" and tilt.reward.observed is not None:
+        names.append("observation")
+        blocks.append(alone(np.asarray(tilt.reward.observed), config.show))
         best.append(blocks[-1])
     draw_blocks(dataset, blocks, folder / "samples.png", title, names)
     draw_blocks(dataset, best, folder / "best.png", f"{title}: highest rewards", names)
@@ -136,7 +136,7 @@ def steered_by(name: str, method: Steering, tilt: Tilt, config: TiltConfig) -> S
         )
     require(
         bool(np.all(np.isfinite(found.weights)) and np.isfinite(found.log_z)),
-        f"{name}: the reward is not finite for some states on the way; mend it, or try snis",
+        f"{name}: the reward is not finite for some states on the way; fix it, or try snis",
     )
     if method.normalises and found.ess[-1] < 0.1:
         console.print(

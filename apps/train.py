@@ -45,7 +45,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def preflight(config: TrainConfig, built: Built) -> None:
-    """Raises `UserError` for what the closing table could not do, before anything is trained."""
+    """Raises `UserError` where the closing table would be impossible, before any training."""
     name = built.method.sampler
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     for nfe in config.evals:

@@ -7,7 +7,7 @@ Item = TypeVar("Item")
 
 
 class UserError(Exception):
-    """A mistake that a user can make and mend.
+    """A mistake that a user can make and fix.
 
     The message is one line: what was wrong, and what to do. An app prints it to stderr and exits
     with status 2, without a traceback.

@@ -1,1 +1,1 @@
-"""What `python -m apps.compare` is made of: settings, plan, child processes, outputs."""
+"""The parts of `python -m apps.compare`: settings, plan, child processes, outputs."""

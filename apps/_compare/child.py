@@ -169,7 +169,7 @@ def training_seconds(folder: Path, config: TrainConfig) -> float:
 
 
 def teacher_cost(config: TrainConfig) -> dict[str, Any] | None:
-    """What the teacher of a run cost to train; nothing where it is exact."""
+    """The cost of training the teacher of a run; nothing where it is exact."""
     if config.teacher is None:
         return None
     if config.teacher == "exact":

@@ -12,7 +12,7 @@ EXAMPLES = "samples/examples.npz"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON, with null for what is not finite."""
+    """Writes indented JSON, with null for numbers that are not finite."""
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 

@@ -22,7 +22,7 @@ _COST_AT = (1, 4)
 
 
 def write_outputs(out: Path) -> dict[str, Any]:
-    """Writes table.md, results.json and the pictures, and returns what --json prints.
+    """Writes table.md, results.json and the pictures, and returns the result for --json.
 
     Raises `UserError` where the folder holds no finished run, or cannot be written.
     """

@@ -27,8 +27,8 @@ class Job:
     """The work of one child process, as its `job.json` has it.
 
     `what`: train and measure a run, or count the operations of one step. `label` names the method
-    or variant; `flags` are those of `apps.train`; `config` is what they shape; `shared` is what all
-    runs of a comparison share.
+    or variant; `flags` are those of `apps.train`; `config` is the configuration that they
+    give; `shared` is the part that all runs of a comparison share.
     """
 
     what: What
@@ -191,7 +191,7 @@ def _parsed(flags: tuple[str, ...]) -> TrainConfig:
 
 
 def read_cost(job: Job) -> dict[str, Any] | None:
-    """What a finished count of operations says, or None."""
+    """The result of a finished count of operations, or None."""
     try:
         cost = json.loads((Path(job.folder) / "cost.json").read_text())
     except (OSError, ValueError):

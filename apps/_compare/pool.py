@@ -25,7 +25,7 @@ class Child:
     begins: int
 
     def complaint(self) -> str | None:
-        """None for a child that ended well, else the last line of what it said about its error."""
+        """None for a child that ended well, else the last line of its error output."""
         status = self.process.returncode
         if status == 0:
             return None
@@ -47,19 +47,19 @@ def run_jobs(
 ) -> None:
     """Runs jobs in their order, `width` at a time.
 
-    `ended` is called with each job and what went wrong, or None; `tick` again and again with the
+    `ended` is called with each job and its error, or None; `tick` again and again with the
     jobs that run. After a stop request the children save and leave, and `ended` is not called for
     them.
     """
-    waiting, running, told = deque(jobs), dict[int, Child](), False
+    waiting, running, stopped = deque(jobs), dict[int, Child](), False
     try:
         while running or (waiting and stop.number is None):
             for slot in range(width):
                 if slot not in running and waiting and stop.number is None:
                     running[slot] = _start(waiting.popleft(), slot, width, cache)
-            if stop.number is not None and not told:
+            if stop.number is not None and not stopped:
                 _terminate(running.values())
-                told = True
+                stopped = True
             time.sleep(_PAUSE)
             tick([child.job for child in running.values()])
             for slot, child in list(running.items()):
@@ -106,7 +106,7 @@ def _environment(cache: Path) -> dict[str, str]:
 
 
 class _Cores:
-    """Inside, what this thread starts has only the cores of one slot, where the system can."""
+    """Inside, processes started by this thread have the cores of one slot, where the system can."""
 
     def __init__(self, slot: int, width: int):
         self._slot, self._width = slot, width

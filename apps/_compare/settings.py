@@ -40,7 +40,7 @@ class CompareConfig:
     steps: int = 0
     """Training steps; 0 takes the recipe's."""
     budget: Literal["samples", "flops"] = "samples"
-    """What is equal: training examples, or the operations that the compiler counts."""
+    """The budget that is equal: training examples, or the operations that the compiler counts."""
     reference: str = "imf"
     """Method whose recipe sets the batch and whose --steps set the operations of --budget flops."""
     nfe: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -49,15 +49,15 @@ class CompareConfig:
     """Samples a figure; 0 takes as many as the data, 10,000 at most."""
     teacher: str = "auto"
     """Teacher of the methods that need one: auto trains fm once, in <out>/teacher; exact takes the
-    exact velocity, where the law is known; or a run folder."""
+    exact velocity, where the distribution is known; or a run folder."""
     teacher_steps: int = 0
     """Training steps of that fm; 0 takes the recipe's."""
     jobs: int = 1
     """Runs trained side by side, each on its share of the processor's cores."""
     report_only: bool = False
-    """Train nothing; make table and plots anew from the finished runs."""
+    """Train nothing; make table and plots again from the finished runs."""
     dry_run: bool = False
-    """Say what would be trained."""
+    """Print the runs that would be trained."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
@@ -77,7 +77,8 @@ class CompareConfig:
         return self.out or f"runs/compare-{self.data}"
 
     def entries(self) -> list["Entry"]:
-        """What is compared, each once, in order. Raises `UserError` for an unknown method."""
+        """The methods or variants to compare, in order. Raises `UserError` for an unknown
+        method."""
         if self.variants is not None:
             return _variants(Path(self.variants))
         asked = list(plugins()) if "all" in self.plugins else list(self.plugins)

@@ -20,7 +20,7 @@ _SECONDS_BETWEEN_LINES = 60.0
 
 
 def train_all(settings: CompareConfig, plan: Plan) -> list[str]:
-    """Does all that is not finished. Returns the names of what failed.
+    """Does all jobs that are not finished. Returns the names of those that failed.
 
     Ctrl-C and SIGTERM let the runs save themselves, and end the program.
     """
@@ -59,7 +59,7 @@ class _Work:
 
             run_jobs(todo, self._width, self._cache, self._stop, ended, watch.tick)
         if self._stop.number is not None:
-            console.print("stopped; what was trained is kept, and the same command goes on")
+            console.print("stopped; finished runs are kept, and the same command goes on")
             sys.exit(self._stop.exit_status)
         return len(self.failed) == before
 
@@ -76,7 +76,7 @@ class _Watch:
         self._done, self._finished = self._done + _size(job), self._finished + 1
 
     def tick(self, running: list[Job]) -> None:
-        """Shows what runs, at most once a second on a terminal and once a minute elsewhere."""
+        """Shows the running jobs, at most once a second on a terminal, once a minute elsewhere."""
         pause = 1.0 if console.is_terminal else _SECONDS_BETWEEN_LINES
         if not running or time.monotonic() - self._last < pause:
             return
@@ -92,7 +92,7 @@ def _size(job: Job) -> int:
 
 
 def _line(job: Job, complaint: str | None) -> str:
-    """What a person learns of a job that has ended."""
+    """The line that reports a job that has ended."""
     if complaint is not None:
         return f"{job.name} failed: {complaint} (log: {job.folder}/log.txt)"
     cell = read_cell(Path(job.folder)) if job.what == "run" else None

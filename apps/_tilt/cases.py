@@ -1,4 +1,5 @@
-"""What the self-test runs: rows of methods, specified wrong answers, published figures, a control.
+"""The cases of the self-test: rows of methods, specified wrong answers, published figures, a
+control.
 
 A new method is a row of `EXACT`, or where it is biased by specification a row of `WRONG`.
 """
@@ -32,8 +33,8 @@ class Exact:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A method whose law is known to be another: its specified mean and variance, and how near ours
-    must come (on top of four standard errors of the mean); None is not looked at."""
+    """A method whose distribution is known to be another: its specified mean and variance, and how
+    near ours must come (on top of four standard errors of the mean); None is not looked at."""
 
     label: str
     method: Steering
@@ -135,7 +136,8 @@ PUBLISHED = [
 
 
 def all_fixtures() -> dict[str, Fixture]:
-    """The closed-form cases, one with a weak reward, and chains that have laws of their own."""
+    """The closed-form cases, one with a weak reward, and chains with a distribution of their
+    own."""
     G1 = 0.4, 1.5, 1.2
     chains = {
         f"{kernel}, {steps} steps": chain_linear(kernel, steps, *G1)
@@ -155,7 +157,7 @@ class Forgetful(Looking):
     def cost(self, reward: Reward) -> Evaluations:
         return FK(steps=self.steps).cost(reward)
 
-    def judged(
+    def scored(
         self,
         tilt: Tilt,
         x: Float[Array, "*shape"],
@@ -163,7 +165,7 @@ class Forgetful(Looking):
         key: Key[Array, ""],
         before: Particle | None,
     ) -> Particle:
-        return FK(steps=self.steps).judged(tilt, x, t, key, before)
+        return FK(steps=self.steps).scored(tilt, x, t, key, before)
 
     def resampler(self):
         whole = Resampler(self.threshold)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TiltConfig:
-    """Draws from `p(x) exp(lambda r(x)) / Z`, where p is the law of a run's samples.
+    """Draws from `p(x) exp(lambda r(x)) / Z`, where p is the distribution of a run's samples.
 
     Methods: smc (start here: exact weights from few particles), fk, tds and fmtt (other potentials,
     steps and weights), snis (scored samples), pcn, slice, hmc and waltz (Markov chains); searches
-    without a law: bon (best of N), guide, reno, fmtt-search. --methods lists all with their
+    without weights: bon (best of N), guide, reno, fmtt-search. --methods lists all with their
     settings, --rewards the rewards. Writes samples with their weights (npz), a picture and the
     table under <run>/tilt.
     """

@@ -22,7 +22,7 @@ PUBLISHED_N = 20_000
 
 
 class Case(NamedTuple):
-    """A tilt, what its reward is multiplied by for the figures, and these, by look-ahead: rewards
+    """A tilt, the factor of its reward in the figures, and these, by look-ahead: rewards
     without weights and effective shares."""
 
     tilt: Tilt

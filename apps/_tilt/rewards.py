@@ -21,10 +21,10 @@ assert catalogue
 def print_rewards() -> list[dict[str, Any]]:
     """Prints the table of all rewards and returns its rows."""
     rows = [
-        {"reward": kind.usage, "gradient": kind.gradient, "what": kind.summary}
+        {"reward": kind.usage, "gradient": kind.gradient, "summary": kind.summary}
         for kind in rewards().values()
     ]
-    print_table("rewards (--reward NAME)", ("reward", "gradient", "what"), rows)
+    print_table("rewards (--reward NAME)", ("reward", "gradient", "summary"), rows)
     return rows
 
 
@@ -60,8 +60,9 @@ def wanted_class(reward: Reward) -> int | None:
 def judged(
     judge: Classifier | None, reward: Reward, x: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """The columns `success`, the share of the samples' weight that the judge gives to the class
-    that is asked for, and `classes`, the shares of all classes; none without a judge."""
+    """The columns `success`, the share of the samples' weight that the judge (a second classifier)
+    gives to the class that is asked for, and `classes`, the shares of all classes; none without a
+    judge."""
     if judge is None:
         return {}
     weights = np.full(len(x), 1 / len(x)) if weights is None else weights

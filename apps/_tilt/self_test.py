@@ -104,13 +104,13 @@ def self_test(
 
 def exact_row(case: Exact, run: Runs, name: str, fixture: Fixture) -> dict[str, Any]:
     """The figures of an exact method on a fixture; the control passes where it is caught."""
-    row = judged(case.method, run(case.method, name, case.islands), fixture)
+    row = score_row(case.method, run(case.method, name, case.islands), fixture)
     if case is CONTROL:
         row |= {"control": True, "passed": row["score"] > BOUND}
     return row
 
 
-def judged(method: Steering, steered: Steered, fixture: Fixture) -> dict[str, Any]:
+def score_row(method: Steering, steered: Steered, fixture: Fixture) -> dict[str, Any]:
     """`E[Z_hat] / Z` and the weighted mean, with their errors and the larger score."""
     islands = len(steered.log_z_islands)
     per_island = steered.x.reshape(islands, -1, steered.x.shape[-1])

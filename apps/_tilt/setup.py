@@ -1,4 +1,4 @@
-"""What `apps.tilt` steers: the run's map with its reward, and whether a method can serve it."""
+"""The run's map with its reward, for `apps.tilt`, and whether a method can serve it."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ from core.train.run import Run
 
 
 def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
-    """What is drawn from, and samples of the prior, on which the reward's spread is measured."""
+    """The tilted distribution, and samples of the prior to measure the reward's spread on."""
     dataset, flow_map = run.built.dataset, run.flow_map
     reward = reward_of(run, config.reward, config.weights, config.classifier)
     if SAMPLERS[run.built.method.sampler].needs == "velocity":

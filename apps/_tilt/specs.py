@@ -12,7 +12,7 @@ from apps._table import print_table
 from core.errors import UserError, pick, require
 from core.steering.steering import Steering, find_steering, steerings
 
-COLUMNS = ("method", "law", "what it is", "field", "default", "meaning")
+COLUMNS = ("method", "answer", "what it is", "field", "default", "meaning")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -81,8 +81,8 @@ def print_methods() -> dict[str, Any]:
             for field, meaning in described(kind)
         ]
         what = first_line(kind)
-        distribution = "exact" if kind.exact else "biased"
-        head = {"method": name, "law": distribution, "what it is": what}
+        answer = "exact" if kind.exact else "biased"
+        head = {"method": name, "answer": answer, "what it is": what}
         rows += [
             (head if i == 0 else {}) | field for i, field in enumerate(fields or [{"field": ""}])
         ]

@@ -1,4 +1,4 @@
-"""The rows of `apps.tilt`: what a method reaches, how sure that is, and what it cost."""
+"""The rows of `apps.tilt`: a method's result, its error, and its cost."""
 
 from typing import Any
 

@@ -19,7 +19,7 @@ KEYS = "threefry2x32"
 
 
 class Input(NamedTuple):
-    """What one sample takes: the shape beside the axis of samples, the dtype, and what it is."""
+    """An input of one sample: the shape beside the axis of samples, the dtype, and its meaning."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -31,8 +31,8 @@ class Drawing:
     """How samples are drawn: a map, a sampler, its times.
 
     **Fields:** `times` decreasing, see `core.sampling.GRIDS`; `shape` of one sample; `num_classes`,
-    0 where the map is told no label; `interval`, the unit times between which guidance acts, or
-    None where the map is told no guidance scale.
+    0 where the map has no label; `interval`, the unit times between which guidance acts, or
+    None where the map has no guidance scale.
     """
 
     flow_map: FlowMap
@@ -49,7 +49,7 @@ class Drawing:
 
     @property
     def inputs(self) -> dict[str, Input]:
-        """What is drawn from, by name; each has an axis of samples in front."""
+        """The inputs of a draw by name; each has an axis of samples in front."""
         found = {"noise": Input(self.shape, "float32", "independent standard normal numbers")}
         if self.num_classes:
             last = self.num_classes - 1
@@ -88,9 +88,9 @@ class Drawing:
         times, path = jnp.asarray(self.times, jnp.float32), flow_map.path
 
         def one(z, label, scale, bits):
-            told = None if scale is None else jnp.asarray([scale, *interval], scale.dtype)
-            known = label is not None or told is not None
-            cond = Condition(label, told) if known else None
+            guidance = None if scale is None else jnp.asarray([scale, *interval], scale.dtype)
+            known = label is not None or guidance is not None
+            cond = Condition(label, guidance) if known else None
             key = jr.key(0, impl=KEYS) if bits is None else jr.wrap_key_data(bits, impl=KEYS)
             x = path.sigma(times[0]) * path.noise_std * z
             return self.sampler(flow_map, x, times, cond, key=key).x

@@ -2,7 +2,7 @@
 
 sampler.bin           the program
 weights.safetensors   its weights, by name
-export.json           what goes in and comes out, in which order
+export.json           the inputs and outputs, and their order
 example.py            draws samples with the three files alone
 """
 
@@ -36,7 +36,7 @@ def write(
 ) -> dict[str, int]:
     """Writes the four files and returns their sizes in bytes.
 
-    `about` goes into `export.json` beside what the program says of itself; its `guidance` is the
+    `about` goes into `export.json` beside the description of the program; its `guidance` is the
     scale at which the example draws.
     """
     code = to_bytes(program)
@@ -53,8 +53,8 @@ def write(
 def describe(
     program: export.Exported, weights: dict[str, Array], drawing: Drawing
 ) -> dict[str, Any]:
-    """What a reader without this project must know. `arguments` is the order of the program's flat
-    arguments, for those who run its StableHLO elsewhere."""
+    """The description for a reader without this project. `arguments` is the order of the program's
+    flat arguments, for those who run its StableHLO elsewhere."""
     inputs = drawing.inputs
     return {
         "call": f"sampler.call(weights, {', '.join(f'{name}={name}' for name in inputs)})",

@@ -85,7 +85,7 @@ def _used(program: export.Exported, names: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """What JAX will not export, in one line."""
+    """The refusal of JAX to export, in one line."""
     try:
         yield
     except (NotImplementedError, ValueError) as error:
@@ -95,7 +95,7 @@ def _refusals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_source_places() -> Iterator[None]:
-    """A program is not told which line of which file it comes from: files that are given away name
+    """Programs without the file and line of their source: files that are given away name
     no folder of the machine that made them."""
     option = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, option)

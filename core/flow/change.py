@@ -99,7 +99,7 @@ class MovedMap(FlowMap):
     A condition is handed on as it is, so a guidance interval keeps the times of `flow_map.path`.
 
     **Fields:** `flow_map`, the map to move; `path`, where to. **Raises:** `ValueError` where
-    `path` has times that `flow_map.path` does not cover; `restrict(path, flow_map.path)` mends it.
+    `path` has times that `flow_map.path` does not cover; `restrict(path, flow_map.path)` fixes it.
     """
 
     flow_map: FlowMap

@@ -37,7 +37,7 @@ def convert(
     source: str,
     target: str,
 ) -> Float[Array, "*shape"]:
-    """The prediction `value` at state `x` and time `t`, read as `source`, told as `target`.
+    """The prediction `value` at state `x` and time `t`, read as `source`, converted to `target`.
 
     **Arguments:** `source` and `target` are among `"x_0"`, `"noise"`, `"velocity"`, `"score"`.
     **Returns:** an array of the shape of `x`. It is not finite where the table of this module's

@@ -70,7 +70,7 @@ class FlowMap(eqx.Module):
     def encode(
         self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
     ) -> Any:
-        """What `decode` needs of the source: one encoding serves every target time.
+        """The encoding of the source for `decode`: one serves every target time.
 
         Only a decoupled network (`--net.encoder-depth`) computes anything here.
         """

@@ -78,7 +78,7 @@ class Path(eqx.Module):
     def unit_time(self, t: Time) -> Float[Array, ""]:
         """`sigma / (alpha + sigma)`: the linear path's time at the same noise-to-signal ratio.
 
-        In [0, 1] on every path; networks are told this time.
+        In [0, 1] on every path; networks receive this time.
         """
         return self.sigma(t) / (self.alpha(t) + self.sigma(t))
 

@@ -1,9 +1,9 @@
 """Maps of a posterior: one network for `p(x_0 | x_t)` at every state and time.
 
-A map `X(y, s, u | x, t)` that is told what was seen of the clean example, the noisy state `x` at
-time `t`, is the flow map of the law of `x_0` given that: with `y` of the prior, `X(y, 1, 0 | x, t)`
-is a draw of it. With nothing seen (`t = 1`) it is an ordinary flow map. What was seen is part of
-the condition, so rules, samplers and metrics see nothing new.
+A map `X(y, s, u | x, t)` that is conditioned on an observation of the clean example, the noisy
+state `x` at time `t`, is the flow map of the distribution of `x_0 | x_t`: with `y` of the prior,
+`X(y, 1, 0 | x, t)` is a draw of it. Without an observation (`t = 1`) it is an ordinary flow map.
+The observation is part of the condition, so rules, samplers and metrics need no change.
 
 Source: Meta Flow Maps (arXiv 2601.14430); posterior diamond maps (arXiv 2602.05993).
 """
@@ -25,7 +25,7 @@ class States(eqx.Module):
 
     The state must come from the row's `x_0` and its noise must not be the row's `z`: from another
     example it would teach the network to ignore it. Its time is `1 - U^2`, `least` at least; with
-    the probability `nothing` nothing was seen, which is zeros at time 1.
+    the probability `nothing` there is no observation, which is zeros at time 1.
     """
 
     nothing: float = eqx.field(static=True, default=0.1)

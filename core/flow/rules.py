@@ -129,7 +129,7 @@ def lagrangian(
     cond: Condition | None = None,
     derivative: Derivative = ExactJVP(),
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """`(V, dV_dt)` at `(x_s, s, t)`; hence `dF_dt = V + (t - s) dV_dt`.
+    """`(V, dV_dt)` at `(x_s, s, t)`; then `dF_dt = V + (t - s) dV_dt`.
 
     `x_s` and `s` are closed over, so no zero tangent is carried through the network, and of a
     decoupled one only the decoder is differentiated.

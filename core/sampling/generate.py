@@ -17,7 +17,7 @@ from core.sampling.sampler import Sampler
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples and what they cost.
+    """Samples and their cost.
 
     **Fields:** `x`, one example a row; `counts`, the network evaluations of each.
     """

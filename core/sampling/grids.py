@@ -1,7 +1,7 @@
 """Time grids: `steps + 1` decreasing times of a path, from `t_max` (noise) to `t_min` (data).
 
 A grid is a function `(path, steps) -> times`, computed in float64 and handed over as plain data, so
-that another grid of the same length compiles nothing anew. Every grid starts at `t_max`, where the
+that another grid of the same length needs no compilation. Every grid starts at `t_max`, where the
 prior is, and ends at `t_min`.
 """
 

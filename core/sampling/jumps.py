@@ -48,8 +48,8 @@ class Restart(Sampler):
 
         x_0 = F(x_i, t_i, t_min),      x_{i+1} = alpha x_0 + sigma z   with fresh z at `t_{i+1}`.
 
-    Where `t_min > 0` the jump lands at `t_min`, and the noise added is what is missing to the
-    next time's marginal. Needs jumps to the data only. With a learned map the errors of many
+    Where `t_min > 0` the jump lands at `t_min`, and the noise added is the rest up to the next
+    time's marginal. Needs jumps to the data only. With a learned map the errors of many
     restarts add up: two to four are usual. Source: arXiv 2303.01469, algorithm 1.
     """
 

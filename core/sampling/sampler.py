@@ -1,4 +1,4 @@
-"""What a sampler is, and what it asks of a map."""
+"""The interface of samplers, and their needs of a map."""
 
 import abc
 from collections.abc import Sequence
@@ -69,9 +69,9 @@ _INSTEAD: dict[Need, str] = {"jumps": "pushforward", "ends": "restart", "velocit
 def check_sampler(
     name: str, sampler: Sampler, flow_map: FlowMap, own: Sampler | None = None
 ) -> None:
-    """Raises `UserError` where the map cannot do what the sampler asks.
+    """Raises `UserError` where the map does not serve the sampler.
 
-    **Arguments:** `own`, the sampler for which the map was trained: what that needs was learned,
+    **Arguments:** `own`, the sampler for which the map was trained: its needs were learned,
     and from jumps between any two times everything else follows. Without it only the map's own
     property `two_times` is looked at.
     """

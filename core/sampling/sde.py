@@ -1,4 +1,4 @@
-"""Samplers that stir: noise is added on the way, and the marginals stay what they are."""
+"""Stochastic samplers: noise is added on the way, and the marginals do not change."""
 
 from typing import ClassVar
 

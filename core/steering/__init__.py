@@ -1,4 +1,4 @@
-"""Draws from `p(x) exp(lambda r(x)) / Z`: rewards, look-aheads, weights and what a method is."""
+"""Draws from `p(x) exp(lambda r(x)) / Z`: rewards, look-aheads, weights, methods."""
 
 from core.steering.adapter import AdaptedObjective as AdaptedObjective
 from core.steering.adapter import NoiseAdapter as NoiseAdapter

@@ -1,7 +1,8 @@
-"""Noise that depends on what was seen: `q(z | y) = N(mu(y), diag sigma(y)^2)` of `y = A x + noise`.
+"""Noise that depends on an observation: `q(z | y) = N(mu(y), diag sigma(y)^2)` of
+`y = A x + noise`.
 
 A one-step map that starts from such noise draws from the posterior of the example, as far as a
-diagonal law of the noise can say it. Source: Variational Flow Maps (arXiv 2603.07276).
+diagonal distribution of the noise can express it. Source: Variational Flow Maps (arXiv 2603.07276).
 """
 
 import equinox as eqx
@@ -19,7 +20,7 @@ from core.steering.reward import Reward
 
 
 class Observed(eqx.Module):
-    """What is seen of an example of `shape`: `y = A x + noise n`."""
+    """The observation of an example of `shape`: `y = A x + noise n`."""
 
     A: Operator
     noise: float
@@ -27,21 +28,21 @@ class Observed(eqx.Module):
 
     @classmethod
     def of(cls, reward: Reward, shape: tuple[int, ...]) -> "Observed | None":
-        """What the inverse problem of a reward sees; None where it is no inverse problem."""
+        """The observation of a reward's inverse problem; None where it is no inverse problem."""
         problem = as_inverse(reward)
         return None if problem is None else cls(problem.A, problem.noise, shape)
 
-    def draw(self, x: Float[Array, "*shape"], key: Key[Array, ""]) -> Float[Array, "*seen"]:
+    def draw(self, x: Float[Array, "*shape"], key: Key[Array, ""]) -> Float[Array, "*observed"]:
         """An observation of the example."""
         y = self.A(x)
         return y + self.noise * jr.normal(key, y.shape, y.dtype)
 
-    def misfit(self, y: Float[Array, "*seen"], x: Float[Array, "*shape"]) -> Float[Array, ""]:
+    def misfit(self, y: Float[Array, "*observed"], x: Float[Array, "*shape"]) -> Float[Array, ""]:
         """`|y - A x|^2 / (2 noise^2)`."""
         return jnp.sum((y - self.A(x)) ** 2) / (2 * self.noise**2)
 
-    def told(self, y: Float[Array, "*seen"]) -> Float[Array, "*wider"]:
-        """What an adapter is told of `y`: `A' y` and `A' 1`, both scaled alike, side by side along
+    def conditioning(self, y: Float[Array, "*observed"]) -> Float[Array, "*wider"]:
+        """The input of an adapter: `A' y` and `A' 1`, both scaled alike, side by side along
         the last axis. The scale makes the largest entry of `A' 1` one."""
         like = jnp.zeros(self.shape, y.dtype)
         back = jax.linear_transpose(self.A, like)
@@ -57,24 +58,26 @@ class Observed(eqx.Module):
 class NoiseAdapter(eqx.Module):
     """`mu(y)` and `log sigma(y)` of each coordinate of the noise, in units of the path's noise.
 
-    `net` acts on arrays that are twice as wide in the last axis as an example, see `Observed.told`.
+    `net` acts on arrays that are twice as wide in the last axis as an example, see
+    `Observed.conditioning`.
     """
 
     net: Network
 
     def __call__(
-        self, told: Float[Array, "*wider"], cond: Condition | None = None
+        self, conditioning: Float[Array, "*wider"], cond: Condition | None = None
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        zero = jnp.zeros((), told.dtype)
-        mean, log_std = jnp.split(self.net(told, zero, zero, cond), 2, axis=-1)
+        zero = jnp.zeros((), conditioning.dtype)
+        mean, log_std = jnp.split(self.net(conditioning, zero, zero, cond), 2, axis=-1)
         return mean, log_std
 
 
 def noise_adapter(
     shape: tuple[int, ...], num_classes: int, width: int, depth: int, *, key: Key[Array, ""]
 ) -> NoiseAdapter:
-    """A fresh adapter, whose noise is standard normal whatever was seen: a transformer for images,
-    in patches of 4 pixels where the image has 16 or more, else of 2 or 1; a perceptron for points.
+    """A fresh adapter, whose noise is standard normal for every observation: a transformer for
+    images, in patches of 4 pixels where the image has 16 or more, else of 2 or 1; a perceptron for
+    points.
     """
     wider = (*shape[:-1], 2 * shape[-1])
     if len(shape) != 3:
@@ -112,4 +115,4 @@ class Proposal(eqx.Module):
         """Mean and log standard deviation of the noise, for the observation of the reward."""
         problem = as_inverse(reward)
         assert problem is not None
-        return self.adapter(self.observed.told(problem.y), cond)
+        return self.adapter(self.observed.conditioning(problem.y), cond)

@@ -23,124 +23,124 @@ COLOURS = ("red", "green", "blue")
 
 
 @register_reward("brightness")
-def _brightness(argument: str, scene: RewardContext) -> Reward:
+def _brightness(argument: str, context: RewardContext) -> Reward:
     """Mean of the pixels, from 0 (black) to 1 (white)."""
     del argument
-    scene.image("brightness")
+    context.image("brightness")
     return Brightness()
 
 
 @register_reward("colour", "[NAME]")
-def _colour(argument: str, scene: RewardContext) -> Reward:
+def _colour(argument: str, context: RewardContext) -> Reward:
     """One channel less the mean of the other two: red, green or blue (the default)."""
-    require(scene.image("colour")[2] == 3, "the reward 'colour' is for images of three channels")
+    require(context.image("colour")[2] == 3, "the reward 'colour' is for images of three channels")
     name = argument or "blue"
     require(name in COLOURS, f"--reward colour:{name}: choose from {', '.join(COLOURS)}")
     return Colour(COLOURS.index(name))
 
 
 @register_reward("linear", "[A,B,...]")
-def _linear(argument: str, scene: RewardContext) -> Reward:
+def _linear(argument: str, context: RewardContext) -> Reward:
     """A x_1 + B x_2 + ... of a point; without numbers the mean of all values."""
     size = 1
-    for side in scene.shape:
+    for side in context.shape:
         size *= side
     if not argument:
-        return Linear(jnp.full(scene.shape, 1 / size))
+        return Linear(jnp.full(context.shape, 1 / size))
     given = numbers(argument, (0.0,) * size, "linear")
-    return Linear(jnp.asarray(given).reshape(scene.shape))
+    return Linear(jnp.asarray(given).reshape(context.shape))
 
 
 @register_reward("smoothness")
-def _smoothness(argument: str, scene: RewardContext) -> Reward:
+def _smoothness(argument: str, context: RewardContext) -> Reward:
     """Minus the mean squared difference of neighbouring pixels; --weights -1 asks for edges."""
     del argument
-    scene.image("smoothness")
+    context.image("smoothness")
     return Smoothness()
 
 
 @register_reward("symmetry", "[WIDTH]")
-def _symmetry(argument: str, scene: RewardContext) -> Reward:
+def _symmetry(argument: str, context: RewardContext) -> Reward:
     """-|x - mirror(x)|^2 / (2 WIDTH^2), mirrored left to right."""
-    scene.image("symmetry")
+    context.image("symmetry")
     (width,) = numbers(argument, (1.0,), "symmetry:WIDTH")
     require(width > 0, f"--reward symmetry: the width must be positive, got {width:g}")
     return Symmetry(width)
 
 
 @register_reward("target", "[INDEX]")
-def _target(argument: str, scene: RewardContext) -> Reward:
+def _target(argument: str, context: RewardContext) -> Reward:
     """Closeness to an example of the data: -|x - y|^2 / (2 0.3^2)."""
     (index,) = numbers(argument, (0,), "target:INDEX")
-    example = scene.example(index, "target")
+    example = context.example(index, "target")
     return Observation(example, jnp.ones_like(example))
 
 
 @register_reward("class", "K")
-def _class(argument: str, scene: RewardContext) -> Reward:
+def _class(argument: str, context: RewardContext) -> Reward:
     """Log-probability of class K under the classifier of --classifier."""
-    if scene.classifier is None:
+    if context.classifier is None:
         raise UserError(
             "the reward 'class' needs a classifier: name the run of python -m apps.features "
             "--task classifier by --classifier (in apps.train: --plugin.classifier)"
         )
     (index,) = numbers(argument, (0,), "class:K")
-    classes = scene.classifier.num_classes
+    classes = context.classifier.num_classes
     require(
         index == int(index) and 0 <= index < classes,
         f"--reward class:{argument}: classes go from 0 to {classes - 1}",
     )
-    return ClassProbability(scene.classifier, jnp.asarray(int(index)))
+    return ClassProbability(context.classifier, jnp.asarray(int(index)))
 
 
 @register_reward("mask", "[INDEX,NOISE]")
-def _mask(argument: str, scene: RewardContext) -> Reward:
+def _mask(argument: str, context: RewardContext) -> Reward:
     """Likelihood of the left half of an example (of a point, the first half of its coordinates)."""
-    example, noise = _observed(argument, scene, "mask")
+    example, noise = _observed(argument, context, "mask")
     if example.ndim == 3:
         width = example.shape[1]
         left = (jnp.arange(width) < width // 2)[None, :, None]
-    else:  # of an odd number the middle one is seen
+    else:  # of an odd number the middle one is observed
         left = jnp.arange(example.size) < (example.size + 1) // 2
     return Observation(example, jnp.broadcast_to(left, example.shape) * 1.0, noise)
 
 
 @register_reward("blur", "[INDEX,NOISE]")
-def _blur(argument: str, scene: RewardContext) -> Reward:
-    """Likelihood of an example seen through a Gaussian blur of one pixel: sharpened."""
-    shape = scene.image("blur")
-    example, noise = _observed(argument, scene, "blur")
+def _blur(argument: str, context: RewardContext) -> Reward:
+    """Likelihood of an example behind a Gaussian blur of one pixel: sharpened."""
+    shape = context.image("blur")
+    example, noise = _observed(argument, context, "blur")
     return LinearInverse.of(blur_of(shape, 1.0), example, noise)
 
 
 @register_reward("superres", "[INDEX,NOISE]")
-def _superres(argument: str, scene: RewardContext) -> Reward:
+def _superres(argument: str, context: RewardContext) -> Reward:
     """Likelihood of the means of an example's 2x2 blocks (4x4 from 32 pixels on): enlarged."""
-    shape = scene.image("superres")
+    shape = context.image("superres")
     factor = 4 if min(shape[:2]) >= 32 else 2
     require(
         shape[0] % factor == 0 and shape[1] % factor == 0,
         f"the reward 'superres' needs sides divisible by {factor}, not {shape[0]}x{shape[1]}",
     )
-    example, noise = _observed(argument, scene, "superres")
+    example, noise = _observed(argument, context, "superres")
     return LinearInverse.of(shrinking(shape, factor), example, noise)
 
 
-def _observed(argument: str, scene: RewardContext, name: str):
+def _observed(argument: str, context: RewardContext, name: str):
     index, noise = numbers(argument, (0, NOISE), f"{name}:INDEX,NOISE")
     require(noise > 0, f"--reward {name}: the noise must be positive, got {noise:g}")
-    return scene.example(index, name), noise
+    return context.example(index, name), noise
 
 
 @register_reward("compressibility", gradient=False)
-def _compressibility(argument: str, scene: RewardContext) -> Reward:
+def _compressibility(argument: str, context: RewardContext) -> Reward:
     """Minus the bytes as a JPEG file of quality 95."""
     del argument
-    return Compressibility(scene.image("compressibility"))
+    return Compressibility(context.image("compressibility"))
 
 
 @register_reward("python", "MODULE:FUNCTION")
-def _python(argument: str, scene: RewardContext) -> Reward:
+def _python(argument: str, context: RewardContext) -> Reward:
     """A function of yours on one example, in JAX."""
-    del scene
+    del context
     return load_function(argument)

@@ -22,8 +22,8 @@ def last_of_chain(
 
         x' ~ q(x' | x),     accepted with probability min(1, exp(log_tilt(x') - log_tilt(x)))
 
-    Where `propose(key, x)` is reversible for a law `p`, the chain tends to `p exp(log_tilt) / Z`.
-    A move costs one call of each. BlackJAX's Metropolis-Hastings step.
+    Where `propose(key, x)` is reversible for a distribution `p`, the chain tends to
+    `p exp(log_tilt) / Z`. A move costs one call of each. BlackJAX's Metropolis-Hastings step.
     """
     kernel = blackjax.rmh(log_tilt, propose)
 

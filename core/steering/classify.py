@@ -1,4 +1,4 @@
-"""The reward of a trained classifier, and the count by which a second one judges the samples."""
+"""The reward of a trained classifier, and the class shares of samples by a second one."""
 
 import equinox as eqx
 import jax
@@ -13,8 +13,9 @@ from core.steering.reward import Reward
 class ClassProbability(Reward):
     """`log softmax(f(x))_k`, the log-probability of one class.
 
-    With `lambda = 1` and a classifier that is right, the tilted law is that of the class, and Z its
-    share. Samples can please this classifier without being of the class: judge them by another.
+    With `lambda = 1` and a classifier that is right, the tilted distribution is that of the class,
+    and Z its share. Samples can please this classifier without being of the class: judge them by
+    another.
     """
 
     classifier: Classifier

@@ -1,4 +1,4 @@
-"""Priors and rewards whose tilted law is known in closed form."""
+"""Priors and rewards whose tilted distribution is known in closed form."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from core.steering.steering import Tilt
 class Fixture:
     """A tilt with the exact map of its prior, and the answers.
 
-    **Fields:** `log_z`; `mean` and `covariance` of the tilted law; `left`, the mass of the left
-    mode where the prior has two.
+    **Fields:** `log_z`; `mean` and `covariance` of the tilted distribution; `left`, the mass of the
+    left mode where the prior has two.
     """
 
     problem: Problem
@@ -78,8 +78,8 @@ def rare_mode(x: Float[Array, "1"]) -> Float[Array, ""]:
 def chain_end(kernel: str, steps: int, mean: float, variance: float) -> tuple[float, float]:
     """Mean and variance of the end of an untilted chain on `N(mean, variance)` on the line.
 
-    Kernels of many steps have a law of their own; for Gaussian data every step is linear, and
-    moments follow by recursion. `kernel` is "em" (`eps_t = t`, the last step without noise) or
+    Kernels of many steps have a distribution of their own; for Gaussian data every step is linear,
+    and moments follow by recursion. `kernel` is "em" (`eps_t = t`, the last step without noise) or
     "ancestral"; times are equally spaced on the linear path.
     """
     m, V = 0.0, 1.0
@@ -103,7 +103,7 @@ def chain_end(kernel: str, steps: int, mean: float, variance: float) -> tuple[fl
 
 
 def chain_linear(kernel: str, steps: int, mean: float, variance: float, a: float) -> Fixture:
-    """The tilt by `a x` of that chain's law, with the exact map of `N(mean, variance)`."""
+    """The tilt by `a x` of that chain's distribution, with the exact map of `N(mean, variance)`."""
     prior = gaussian_linear([mean], [[variance]], [a])
     m, V = chain_end(kernel, steps, mean, variance)
     ended = gaussian_linear([m], [[V]], [a])

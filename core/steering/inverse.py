@@ -1,4 +1,4 @@
-"""Linear inverse problems: an example is sought of which only `y = A x + noise` was seen."""
+"""Linear inverse problems: to recover an example from the observation `y = A x + noise`."""
 
 import abc
 
@@ -14,10 +14,10 @@ class Operator(eqx.Module):
     """A linear map `A` of one example."""
 
     @abc.abstractmethod
-    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*seen"]:
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*observed"]:
         """`A x`."""
 
-    def enlarged(self, y: Float[Array, "*seen"]) -> Float[Array, "*shape"] | None:
+    def enlarged(self, y: Float[Array, "*observed"]) -> Float[Array, "*shape"] | None:
         """An observation in the shape of an example, to be drawn; none where it is no image."""
         return None
 
@@ -25,14 +25,14 @@ class Operator(eqx.Module):
 class Matrix(Operator):
     """`A x` of a point."""
 
-    A: Float[Array, "seen dim"]
+    A: Float[Array, "observed dim"]
 
-    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " seen"]:
+    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " observed"]:
         return self.A @ x
 
 
 class Masked(Operator):
-    """`m x`: zero where nothing is seen."""
+    """`m x`: zero where nothing is observed."""
 
     mask: Float[Array, "*shape"]
 
@@ -60,13 +60,13 @@ class Separable(Operator):
 
 
 class LinearInverse(Reward):
-    """`-|y - A x|^2 / (2 noise^2)`: the log-likelihood of what was seen, up to its constant.
+    """`-|y - A x|^2 / (2 noise^2)`: the log-likelihood of the observation, up to its constant.
 
-    With `lambda = 1` the tilted law is the posterior of `x` given `y`.
+    With `lambda = 1` the tilted distribution is the posterior of `x` given `y`.
     """
 
     A: Operator
-    y: Float[Array, "*seen"]
+    y: Float[Array, "*observed"]
     noise: float
 
     @classmethod
@@ -75,7 +75,7 @@ class LinearInverse(Reward):
         return cls(A, A(example), noise)
 
     @property
-    def seen(self) -> Float[Array, "*shape"] | None:
+    def observed(self) -> Float[Array, "*shape"] | None:
         return self.A.enlarged(self.y)
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
@@ -90,8 +90,8 @@ def as_inverse(reward: Reward) -> LinearInverse | None:
 
 
 def blur_of(shape: tuple[int, int, int], width: float) -> Separable:
-    """A Gaussian blur of this standard deviation in pixels; what it would take from beyond the
-    border it takes from within, so that a constant image stays."""
+    """A Gaussian blur of this standard deviation in pixels; the part of a kernel beyond
+    the border is spread over the rest, so that a constant image stays."""
 
     def matrix(size: int) -> Array:
         gap = np.arange(size)[:, None] - np.arange(size)[None]

@@ -32,7 +32,7 @@ class Kernel(eqx.Module):
         u: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
-        """What the step is built on, by one evaluation."""
+        """The prediction that the step is built on, by one evaluation."""
 
     @abc.abstractmethod
     def step(
@@ -47,7 +47,7 @@ class Kernel(eqx.Module):
 
     @abc.abstractmethod
     def cost(self) -> Evaluations:
-        """What a prediction costs."""
+        """The cost of a prediction."""
 
     @abc.abstractmethod
     def known(self, look: Look, last: bool) -> bool:
@@ -161,7 +161,7 @@ class EulerMaruyama(Denoising):
 
         mu = x - h v + h eps score,      tau^2 = 2 eps h,      h = t - u
 
-    The last step is the ODE's. It wants many steps; the chain has its own law.
+    The last step is the ODE's. It wants many steps; the chain has its own distribution.
     """
 
     churn: float = eqx.field(static=True, default=1.0)

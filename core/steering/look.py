@@ -1,4 +1,4 @@
-"""Look-aheads: the clean examples that a noisy state is judged by.
+"""Look-aheads: the clean examples on which a noisy state's reward is evaluated.
 
 The value of a state is `log E[exp(lambda r(x_0)) | x_t]`. A single example is never exact, draws
 from the posterior are as they grow in number. Weights correct for that; gradients without weights
@@ -31,7 +31,7 @@ class LookAhead(eqx.Module):
     """Whether it evaluates the velocity, not the map."""
 
     def cost(self) -> Evaluations:
-        """What the reward of one look-ahead costs."""
+        """The cost of the reward of one look-ahead."""
         if self.of_velocity:
             return Evaluations(0, velocity=self.evaluations)
         return Evaluations(self.evaluations)
@@ -100,8 +100,8 @@ LOOKS: dict[str, LookAhead] = {"map": Jump(), "tweedie": Tweedie(), "naive": Nai
 
 
 def slope_cost(name: str) -> Evaluations:
-    """What a state's velocity, the look-ahead's reward and its gradient cost together; the denoiser
-    has the velocity in it."""
+    """The cost of a state's velocity, the look-ahead's reward and its gradient together; the
+    denoiser has the velocity in it."""
     look = LOOKS[name]
     return look.cost().with_gradient() + Evaluations(
         0, reward=0, velocity=int(not look.of_velocity)
@@ -119,7 +119,7 @@ class Posterior(eqx.Module):
     of_velocity: ClassVar[bool] = True
 
     def cost(self) -> Evaluations:
-        """What the reward of one look-ahead costs."""
+        """The cost of the reward of one look-ahead."""
         return Evaluations(0, velocity=self.draws * self.inner, reward=self.draws)
 
     def __call__(

@@ -20,8 +20,8 @@ from core.steering.reward import Reward, Sum
 
 @dataclass(frozen=True)
 class RewardContext:
-    """What a reward is made for: the shape of an example, and the data and a classifier of it
-    where there are any."""
+    """The context in which a reward is made: the shape of an example, and the data and a classifier
+    of it where there are any."""
 
     shape: tuple[int, ...]
     dataset: Dataset | None = None
@@ -51,8 +51,8 @@ Maker = Callable[[str, RewardContext], Reward]
 
 @dataclass(frozen=True)
 class RewardKind:
-    """A registered reward: `make(argument, scene)`, how the argument is written (empty: none, in
-    brackets: optional), one line that says what it is, and whether it has a gradient."""
+    """A registered reward: `make(argument, context)`, how the argument is written (empty: none, in
+    brackets: optional), one line of description, and whether it has a gradient."""
 
     name: str
     argument: str
@@ -74,8 +74,8 @@ _REWARDS: dict[str, RewardKind] = {}
 def register_reward(
     name: str, argument: str = "", *, gradient: bool = True
 ) -> Callable[[Maker], Maker]:
-    """Decorator of a function `(argument, scene) -> Reward`, whose docstring's first line says what
-    the reward is. A name that another function has raises `ValueError`."""
+    """Decorator of a function `(argument, context) -> Reward`, whose docstring's first line
+    describes the reward. A name that another function has raises `ValueError`."""
 
     def register(make: Maker) -> Maker:
         known = _REWARDS.get(name)
@@ -94,22 +94,24 @@ def rewards() -> dict[str, RewardKind]:
     return dict(sorted(_REWARDS.items()))
 
 
-def make_reward(names: tuple[str, ...], weights: tuple[float, ...], scene: RewardContext) -> Reward:
+def make_reward(
+    names: tuple[str, ...], weights: tuple[float, ...], context: RewardContext
+) -> Reward:
     """The weighted sum of the named rewards. Raises `UserError` for an unknown name or argument."""
     require(len(names) > 0, "name a --reward")
     weights = weights or (1.0,) * len(names)
     require(len(weights) == len(names), f"{len(weights)} --weights for {len(names)} rewards")
-    parts = [_named(name, scene) for name in names]
+    parts = [_named(name, context) for name in names]
     return parts[0] if weights == (1.0,) else Sum(tuple(parts), weights)
 
 
-def _named(name: str, scene: RewardContext) -> Reward:
+def _named(name: str, context: RewardContext) -> Reward:
     head, _, argument = name.partition(":")
     kind = pick(rewards(), head, "reward")
     require(bool(kind.argument) or not argument, f"the reward {head!r} takes no argument")
     needed = kind.argument and not kind.argument.startswith("[")
     require(bool(argument) or not needed, f"--reward {head} needs an argument: {kind.usage}")
-    reward = kind.make(argument, scene)
+    reward = kind.make(argument, context)
     if not isinstance(reward, Reward):
         raise UserError(f"the reward {head!r} made no Reward but a {type(reward).__name__}")
     return reward
@@ -118,7 +120,7 @@ def _named(name: str, scene: RewardContext) -> Reward:
 def numbers(argument: str, defaults: tuple[float, ...], what: str) -> tuple[float, ...]:
     """The numbers of an argument `A,B`; those not given have their defaults.
 
-    Raises `UserError` for what is no number, and for more numbers than defaults.
+    Raises `UserError` for text that is no number, and for more numbers than defaults.
     """
     given = argument.split(",") if argument else []
     try:

@@ -1,4 +1,4 @@
-"""Rewards: what samples are steered towards."""
+"""Rewards: functions that samples are steered by."""
 
 import abc
 import importlib
@@ -22,10 +22,10 @@ class Reward(eqx.Module):
         return True
 
     @property
-    def seen(self) -> Float[Array, "*shape"] | None:
-        """What was observed, in the shape of an example, to be drawn beside the samples; or none.
+    def observed(self) -> Float[Array, "*shape"] | None:
+        """The observation in the shape of an example, to be drawn beside the samples; or None.
 
-        What the observation leaves open is 0, the middle grey of an image.
+        Unobserved entries are 0, the middle grey of an image.
         """
         return None
 
@@ -45,9 +45,9 @@ class Sum(Reward):
         return all(reward.differentiable for reward in self.rewards)
 
     @property
-    def seen(self) -> Float[Array, "*shape"] | None:
-        found = (reward.seen for reward in self.rewards)
-        return next((seen for seen in found if seen is not None), None)
+    def observed(self) -> Float[Array, "*shape"] | None:
+        found = (reward.observed for reward in self.rewards)
+        return next((observed for observed in found if observed is not None), None)
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
         parts = [w * r(x) for w, r in zip(self.weights, self.rewards, strict=True)]
@@ -92,15 +92,15 @@ class Symmetry(Reward):
 
 
 class Observation(Reward):
-    """`-|m (x - y)|^2 / (2 noise^2)`: the log-likelihood of an observation `y` of what the mask `m`
-    shows, up to its constant. With the whole mask, closeness to one example."""
+    """`-|m (x - y)|^2 / (2 noise^2)`: the log-likelihood of an observation `y` under the mask
+    `m`, up to its constant. With the whole mask, closeness to one example."""
 
     y: Float[Array, "*shape"]
     mask: Float[Array, "*shape"]
     noise: float = 0.3
 
     @property
-    def seen(self) -> Float[Array, "*shape"] | None:
+    def observed(self) -> Float[Array, "*shape"] | None:
         return self.mask * self.y
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
@@ -155,5 +155,5 @@ def check_reward(reward: Reward, x: Float[Array, " n *shape"]) -> Float[Array, "
         )
     bad = int(jnp.sum(~jnp.isfinite(values)))
     if bad:
-        raise UserError(f"the reward is not finite for {bad} of {len(x)} samples; mend it first")
+        raise UserError(f"the reward is not finite for {bad} of {len(x)} samples; fix it first")
     return values

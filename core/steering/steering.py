@@ -25,7 +25,7 @@ from core.steering.reward import Reward
 
 
 class Tilt(eqx.Module):
-    """What is drawn from: the law of a map's samples, times `exp(strength r(x))`.
+    """The tilted distribution: that of a map's samples, times `exp(strength r(x))`.
 
     **Fields:** `chunk`, how many particles of an island go through the network at once, or all;
     `proposal`, the noise that the map was trained with for observations, where it was.
@@ -113,7 +113,7 @@ class Evaluations:
         return of_map * (self.forward + 2 * self.backward) + of_velocity
 
     def with_gradient(self) -> "Evaluations":
-        """What the value and its gradient cost together."""
+        """The cost of the value and its gradient together."""
         return dataclasses.replace(self, backward=self.forward, velocity_backward=self.velocity)
 
     def __add__(self, other: "Evaluations") -> "Evaluations":
@@ -128,8 +128,9 @@ class Evaluations:
 class Steering(abc.ABC):
     """A method of steering.
 
-    `exact`: the weighted samples tend to the tilted law as particles or moves grow. `normalises`:
-    `exp(log_z)` of an island has the mean Z, for any number of particles; of `fmtt` as steps grow.
+    `exact`: the weighted samples tend to the tilted distribution as particles or moves grow.
+    `normalises`: `exp(log_z)` of an island has the mean Z, for any number of particles; of `fmtt`
+    as steps grow.
     """
 
     name: ClassVar[str]
@@ -143,7 +144,7 @@ class Steering(abc.ABC):
 
     @abc.abstractmethod
     def cost(self, reward: Reward) -> Evaluations:
-        """What a particle costs, with this reward."""
+        """The cost of a particle, with this reward."""
 
     def needs_gradient(self, reward: Reward) -> bool:
         """Whether it takes the gradient of this reward."""
@@ -169,7 +170,7 @@ JACKKNIFE = 8
 
 @dataclasses.dataclass(frozen=True)
 class Steered:
-    """The islands of a method together, and what they say.
+    """The islands of a method together, and their estimates.
 
     **Fields:** `x`, `weights` (sum 1) of all particles; `log_z` and its standard error, by the
     jackknife over islands, where there are `JACKKNIFE` of them or more, else NaN; `ess`, the

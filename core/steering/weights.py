@@ -36,7 +36,7 @@ class Resampler(eqx.Module):
     def __call__(
         self, key: Key[Array, ""], log_w: Float[Array, " n"]
     ) -> tuple[Int[Array, " n"], Float[Array, " n"], Float[Array, ""], Bool[Array, ""]]:
-        """Indices of the survivors, their log weights, what is added to log Z; whether it did."""
+        """Indices of the survivors, their log weights, the increment of log Z; whether it did."""
         n = len(log_w)
         do = effective(log_w) < self.threshold * n
         drawn = RESAMPLING[self.scheme](key, jax.nn.softmax(log_w), n)

@@ -33,7 +33,7 @@ class OneStep(Steering):
 @register_steering
 @dataclass(frozen=True)
 class SNIS(OneStep):
-    """Self-normalised importance sampling: weights `exp(lambda r)`. Exact for the map's law."""
+    """Self-normalised importance sampling: weights `exp(lambda r)`. Exact for the map."""
 
     name: ClassVar[str] = "snis"
     exact: ClassVar[bool] = True
@@ -48,7 +48,8 @@ class SNIS(OneStep):
 @register_steering
 @dataclass(frozen=True)
 class BestOfN(OneStep):
-    """The best of each island: the baseline at equal cost. Its law is not the tilted one."""
+    """The best of each island: the baseline at equal cost. A search, not the tilted
+    distribution."""
 
     name: ClassVar[str] = "bon"
     exact: ClassVar[bool] = False

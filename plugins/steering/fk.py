@@ -45,7 +45,7 @@ class FK(Looking):
         del reward
         return self.chain_cost()
 
-    def judged(
+    def scored(
         self,
         tilt: Tilt,
         x: Float[Array, "*shape"],

@@ -34,8 +34,8 @@ from core.steering.weights import Resampler, effective, log_mean
 LOOK_AHEADS = {name: LOOKS[name] for name in ("map", "tweedie", "naive")}
 
 
-class Seen(NamedTuple):
-    """What a step needs at a state: the velocity, `lambda r(L)`, and the slopes of `phi`."""
+class AtState(NamedTuple):
+    """The values that a step needs: the velocity, `lambda r(L)`, and the slopes of `phi`."""
 
     v: Float[Array, "*shape"]
     log_tilt: Float[Array, ""]
@@ -53,14 +53,14 @@ def potential(
     return (path.t_max - t) / (path.t_max - path.t_min) * value, (ahead, value)
 
 
-def seen(tilt: Tilt, look: str, x: Float[Array, "*shape"], t: Float[Array, ""]) -> Seen:
+def at_state(tilt: Tilt, look: str, x: Float[Array, "*shape"], t: Float[Array, ""]) -> AtState:
     """All of it from one backward pass; the denoiser gives the velocity, too."""
     both = jax.value_and_grad(
         lambda x, t: potential(tilt, look, x, t), argnums=(0, 1), has_aux=True
     )
     (_, (ahead, log_tilt)), (slope, d_t) = both(x, t)
     v = (x - ahead) / t if look == "tweedie" else tilt.flow_map.velocity(x, t, tilt.cond)
-    return Seen(v, log_tilt, slope, d_t)
+    return AtState(v, log_tilt, slope, d_t)
 
 
 @register_steering
@@ -145,9 +145,9 @@ class FMTT(Steering):
         h: Float[Array, ""],
         key: Key[Array, ""],
     ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
-        """One step, and what it adds to the log weight."""
+        """One step, and the increment of the log weight."""
         key_noise, key_probe = jr.split(key)
-        here = seen(tilt, self.look, x, t)
+        here = at_state(tilt, self.look, x, t)
         if self.look == "map":
             rate = here.log_tilt / (tilt.flow_map.path.t_max - tilt.flow_map.path.t_min)
         else:
@@ -169,7 +169,7 @@ class FMTTSearch(Steering):
     """The same process without weights: the best of particles that are selected on the way.
 
     At some early times the `keep` share with the highest look-ahead rewards is duplicated. It
-    returns the best particle; its law is not the tilted one.
+    returns the best particle; its distribution is not the tilted one.
     """
 
     name: ClassVar[str] = "fmtt-search"
@@ -223,7 +223,7 @@ class FMTTSearch(Steering):
         def step(state, now):
             x, ancestors = state
             t, u, select, key = now
-            here = jax.vmap(lambda x: seen(tilt, self.look, x, t))(x)
+            here = jax.vmap(lambda x: at_state(tilt, self.look, x, t))(x)
             best = jnp.argsort(-here.log_tilt)[jnp.arange(n) % kept]
             index = jnp.where(select, best, jnp.arange(n))
             x, here = jax.tree.map(lambda leaf: leaf[index], (x, here))
@@ -238,7 +238,7 @@ class FMTTSearch(Steering):
     def move(
         self,
         x: Float[Array, "*shape"],
-        here: Seen,
+        here: AtState,
         t: Float[Array, ""],
         h: Float[Array, ""],
         key: Key[Array, ""],

@@ -3,7 +3,8 @@
     dx/dt = v - t/(1-t) grad phi_t,        phi_t(x) = g(t) lambda r(L(x, t))
 
 It would be exact with `phi_t(x) = log E[exp(lambda r(x_0)) | x_t = x]`; no look-ahead is that. The
-denoiser is right for linear rewards of Gaussian data; under curved ones it narrows the law too far.
+denoiser is right for linear rewards of Gaussian data; under curved ones it narrows the distribution
+too far.
 
 - the denoiser, `g = 1`: diffusion posterior sampling (arXiv 2209.14687), with the likelihood's own
   weight in place of the source's step by the size of the misfit;
@@ -41,7 +42,7 @@ RENORM = ("none", "rescale", "clip")
 @register_steering
 @dataclass(frozen=True)
 class Guide(Steering):
-    """Gradient guidance of the probability flow. Biased: a search, not a law."""
+    """Gradient guidance of the probability flow. Biased: a search, not a distribution."""
 
     name: ClassVar[str] = "guide"
     exact: ClassVar[bool] = False

@@ -6,7 +6,7 @@
 Without a reward the Gaussian part is a rotation, which is taken exactly, so that steps may be long.
 The kick `k` is the gradient of `U`, shortened: as it depends on `z` alone, the step keeps volume
 and can be turned back whatever `k` is, and the true energy decides about acceptance. So shortening
-costs no exactness. The angle of a move is random: whole turns of the tilted law would lead nowhere.
+costs no exactness. The angle of a move is random: whole turns would lead nowhere.
 BlackJAX does the rest. Source: the splitting is that of Beskos et al., "Hybrid
 Monte Carlo on Hilbert spaces" (2011).
 """
@@ -41,7 +41,7 @@ class HMC(NoiseChain):
     leaps: int = 4
     """Steps of a move, a gradient each."""
     step: float = 0.4
-    """Mean angle of a step, which is drawn anew for each move, from half of it to one and a half;
+    """Mean angle of a step, which is drawn again for each move, from half of it to one and a half;
     a quarter turn in all forgets the start."""
     most: float = 10.0
     """Longest gradient that kicks."""

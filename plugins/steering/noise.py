@@ -1,6 +1,6 @@
-"""Markov chains on the noise of the one-step map: exact for that map's law in the long run.
+"""Markov chains on the noise of the one-step map: exact for that map in the long run.
 
-    z ~ N(z; 0, I) exp(lambda r(F(z, 1, 0)))      then x = F(z, 1, 0) has the tilted law
+    z ~ N(z; 0, I) exp(lambda r(F(z, 1, 0)))      then x = F(z, 1, 0) has the tilted distribution
 
 No Jacobian is needed. A particle is a chain; its last state is the sample.
 """

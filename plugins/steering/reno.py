@@ -1,4 +1,4 @@
-"""Optimisation of the noise of the one-step map: a search, several starts of which are no law.
+"""Optimisation of the noise of the one-step map: a search; several starts are no distribution.
 
     minimise   -lambda r(F(z, 1, 0)) + c [|z|^2 / 2 - (d - 1) log |z|]
 

@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo with discrete kernels: what `smc`, `fk` and `tds` have in common.
+"""Sequential Monte Carlo with discrete kernels: the common part of `smc`, `fk` and `tds`.
 
 A particle moves from `t` to `u` by a Gaussian kernel `N(mu(x), tau^2)` of the untilted chain,
 shifted by `delta`. A potential `phi` stands for the reward to come, and its gains are weights:
@@ -29,9 +29,9 @@ from core.steering.weights import Resampler, effective, log_mean
 
 
 class Particle(NamedTuple):
-    """A state, the clean example that it is judged by, and its potential.
+    """A state, its look-ahead (a clean example), and its potential.
 
-    **Fields:** `memory`, what a potential keeps of the way; `slope`, the gradient of the potential
+    **Fields:** `memory`, what a potential keeps of the past; `slope`, the gradient of the potential
     at `x`, where the method wants it.
     """
 
@@ -69,7 +69,7 @@ class Sequential(Steering):
         """The kernel of the untilted chain."""
 
     @abc.abstractmethod
-    def judged(
+    def scored(
         self,
         tilt: Tilt,
         x: Float[Array, "*shape"],
@@ -93,7 +93,7 @@ class Sequential(Steering):
         return jnp.zeros_like(mu)
 
     def resampler(self) -> Callable[..., tuple]:
-        """What chooses the survivors: called like a `Resampler`."""
+        """The choice of survivors: called like a `Resampler`."""
         return Resampler(self.threshold)
 
     def needs_velocity(self) -> bool:
@@ -112,8 +112,8 @@ class Sequential(Steering):
         times = jax.vmap(tilt.flow_map.path.time_of_unit)(jnp.linspace(1.0, 0.0, self.steps + 1))
         key_start, key_first, key_steps = jr.split(key, 3)
         resample = self.resampler()
-        judge = tilt.each(lambda y, k: self.judged(tilt, y, times[0], k, None))
-        particles = judge(tilt.noise(key_start, n), jr.split(key_first, n))
+        score = tilt.each(lambda y, k: self.scored(tilt, y, times[0], k, None))
+        particles = score(tilt.noise(key_start, n), jr.split(key_first, n))
         state = particles, particles.phi, jnp.zeros(()), jnp.arange(n)
 
         def step(state, now):
@@ -145,13 +145,13 @@ class Sequential(Steering):
         u: Float[Array, ""],
         key: Key[Array, ""],
     ) -> tuple[Particle, Float[Array, ""]]:
-        """One step from `t` to `u`, and what it adds to the log weight."""
+        """One step from `t` to `u`, and the increment of the log weight."""
         key_noise, key_shift, key_look = jr.split(key, 3)
         predicted = self.predicted(tilt, particle, t, u, last=False)
         mu, tau = self.base.step(tilt.flow_map.path, particle.x, predicted, t, u)
         xi = jr.normal(key_noise, mu.shape)
         shift = self.shift(tilt, particle, mu, tau, u, key_shift)
-        moved = self.judged(tilt, mu + tau * (shift + xi), u, key_look, particle)
+        moved = self.scored(tilt, mu + tau * (shift + xi), u, key_look, particle)
         density = -jnp.sum(shift * xi) - jnp.sum(shift**2) / 2
         return moved, moved.phi - particle.phi + density
 
@@ -164,7 +164,7 @@ class Sequential(Steering):
         *,
         last: bool,
     ) -> Float[Array, "*shape"]:
-        """What the kernel is built on, from the look-ahead where that is the same."""
+        """The kernel's prediction, from the look-ahead where that is the same."""
         if self.base.known(self.look_at, last):
             return particle.ahead
         return self.base.prediction(tilt.flow_map, particle.x, t, u, tilt.cond)
@@ -172,7 +172,7 @@ class Sequential(Steering):
     def finish(
         self, tilt: Tilt, particle: Particle, t: Float[Array, ""], u: Float[Array, ""]
     ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
-        """The sample, and what the last step adds to the log weight."""
+        """The sample, and the last increment of the log weight."""
         predicted = self.predicted(tilt, particle, t, u, last=True)
         x_0 = self.base.finish(tilt.flow_map.path, particle.x, predicted, t, u)
         return x_0, tilt.log_tilt(x_0) - particle.phi

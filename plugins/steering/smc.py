@@ -53,7 +53,7 @@ class SMC(Looking):
         twists = (self.steps - 1) * self.needs_gradient(reward)
         return self.chain_cost() + self.look_at.cost().with_gradient() * twists
 
-    def judged(
+    def scored(
         self,
         tilt: Tilt,
         x: Float[Array, "*shape"],
@@ -76,5 +76,5 @@ class SMC(Looking):
     ) -> Float[Array, "*shape"]:
         if not self.needs_gradient(tilt.reward):
             return jnp.zeros_like(mu)
-        slope = jax.grad(lambda y: self.judged(tilt, y, u, key, particle).phi)(mu)
+        slope = jax.grad(lambda y: self.scored(tilt, y, u, key, particle).phi)(mu)
         return shortened(tau * slope, jnp.sqrt(2 * self.twist_kl))

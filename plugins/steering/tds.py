@@ -62,7 +62,7 @@ class TDS(Sequential):
         del reward
         return self.look_at.cost().with_gradient() * self.steps + Evaluations(0, reward=1)
 
-    def judged(
+    def scored(
         self,
         tilt: Tilt,
         x: Float[Array, "*shape"],

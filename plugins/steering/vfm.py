@@ -4,7 +4,8 @@
 
 The run must be one of `apps.train --plugin vfm`, and the reward the inverse problem of its
 training. Alone (`vfm`) the samples are the variational posterior: fast, and as good as the adapter.
-Weighted (`vfm-snis`) they are exact for the map's own law, with any adapter and any lambda:
+Weighted (`vfm-snis`) they are exact for the map's own distribution, with any adapter and any
+lambda:
 
     log w = lambda r(x) - log[(1 - d) q(z | y) / N(z; 0, I) + d]
 
@@ -85,7 +86,7 @@ class VFM(Adapted):
 @register_steering
 @dataclass(frozen=True)
 class VFMSNIS(Adapted):
-    """The same with weights that make up for the adapter: exact for the map's law."""
+    """The same with weights that make up for the adapter: exact for the map."""
 
     name: ClassVar[str] = "vfm-snis"
     exact: ClassVar[bool] = True

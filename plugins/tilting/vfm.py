@@ -98,7 +98,7 @@ class Variational(AdaptedObjective):
         key_seen, key_own, key_fresh, key_which = jr.split(key, 4)
         path, cond, observed = self.rows.path, condition(label), frozen(self.observed)
         y = observed.draw(x_0, key_seen)
-        mean, log_std = adapter(observed.told(y), cond)
+        mean, log_std = adapter(observed.conditioning(y), cond)
         own = jr.normal(key_own, x_0.shape, x_0.dtype)
         z = path.noise_std * (mean + jnp.exp(log_std) * own)
         start, end = (jnp.asarray(t, x_0.dtype) for t in (path.t_max, path.t_min))

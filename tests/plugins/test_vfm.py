@@ -303,14 +303,14 @@ def test_weights_make_up_for_the_adapter(weighed):
 def test_an_adapter_is_told_the_observation_in_the_shape_of_an_example():
     """What is seen stands where it belongs; blocks of four are told as their mean."""
     image = jr.normal(jr.key(0), (4, 4, 1))
-    scene = RewardContext((4, 4, 1), blank((4, 4, 1)))
+    context = RewardContext((4, 4, 1), blank((4, 4, 1)))
     for name, right, shown in (
         ("mask", image.at[:, 2:].set(0.0), jnp.zeros((4, 4, 1)).at[:, :2].set(1.0)),
         ("superres", jnp.kron(image.reshape(2, 2, 2, 2).mean((1, 3)), jnp.ones((2, 2))), 1.0),
     ):
-        seen = Observed.of(make_reward((name,), (), scene), (4, 4, 1))
+        seen = Observed.of(make_reward((name,), (), context), (4, 4, 1))
         assert seen is not None
-        told = seen.told(seen.A(image))
+        told = seen.conditioning(seen.A(image))
         np.testing.assert_allclose(told[..., 0], right.reshape(4, 4), atol=1e-6)
         np.testing.assert_allclose(told[..., 1:], jnp.broadcast_to(shown, (4, 4, 1)), atol=1e-6)
         assert seen.same(seen) and not seen.same(dataclasses.replace(seen, noise=0.4))

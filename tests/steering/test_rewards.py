@@ -22,36 +22,36 @@ SHAPE = (8, 8, 1)
 
 
 @pytest.fixture(scope="module")
-def scene():
+def context():
     images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype(np.uint8)
     dataset = Dataset(name="own", kind="image", shape=SHAPE, examples=images, levels=255)
     config = EncoderConfig(width=4, levels=1)
     return RewardContext(SHAPE, dataset, config.classifier(SHAPE, 3, key=jax.random.key(0)))
 
 
-def value(name, x, scene, **others):
-    return float(make_reward((name,), (), scene, **others)(x))
+def value(name, x, context, **others):
+    return float(make_reward((name,), (), context, **others)(x))
 
 
-def test_every_reward_is_one_finite_number_and_has_the_gradient_it_says(scene):
-    x = scene.example(1, "test")
+def test_every_reward_is_one_finite_number_and_has_the_gradient_it_says(context):
+    x = context.example(1, "test")
     arguments = {"class": ":2", "python": ":math:isfinite", "colour": None}
     for name, kind in rewards().items():
         argument = arguments.get(name, "")
         if argument is None or name == "python":
             continue
-        reward = make_reward((name + argument,), (), scene)
+        reward = make_reward((name + argument,), (), context)
         assert np.isfinite(float(reward(x))) and reward.differentiable == kind.gradient
         if kind.gradient:
             slope = jax.grad(reward)(x + 0.1)
             assert float(jnp.max(jnp.abs(slope))) > 0
 
 
-def test_a_sum_with_a_reward_without_gradient_has_none(scene):
-    assert not make_reward(("brightness", "compressibility"), (), scene).differentiable
-    assert make_reward(("brightness", "smoothness"), (2.0, 1.0), scene).differentiable
-    negative = make_reward(("smoothness",), (-1.0,), scene)
-    assert isinstance(negative, Sum) and float(negative(scene.example(0, "test"))) > 0
+def test_a_sum_with_a_reward_without_gradient_has_none(context):
+    assert not make_reward(("brightness", "compressibility"), (), context).differentiable
+    assert make_reward(("brightness", "smoothness"), (2.0, 1.0), context).differentiable
+    negative = make_reward(("smoothness",), (-1.0,), context)
+    assert isinstance(negative, Sum) and float(negative(context.example(0, "test"))) > 0
 
 
 def test_a_linear_inverse_problem_is_the_quadratic_reward_of_its_observation(x64):
@@ -72,21 +72,21 @@ def test_operators_are_what_they_are_called():
     np.testing.assert_allclose(constant, 1.0, atol=1e-6)
 
 
-def test_an_inverse_problem_is_likeliest_at_the_example_and_blind_to_what_was_not_seen(scene):
-    x = scene.example(2, "test")
+def test_an_inverse_problem_is_likeliest_at_the_example_and_blind_to_what_was_not_seen(context):
+    x = context.example(2, "test")
     for name in ("mask:2", "superres:2", "blur:2"):
-        assert value(name, x, scene) == 0 > value(name, x + 0.1, scene)
+        assert value(name, x, context) == 0 > value(name, x + 0.1, context)
     checks = jnp.asarray(np.indices((8, 8)).sum(0) % 2 * 2.0 - 1)[..., None]
-    assert value("superres:2", x + checks, scene) == pytest.approx(0, abs=1e-6)
-    assert value("mask:2", x.at[:, 5].set(3.0), scene) == 0
-    wide, narrow = (value(f"superres:2,{noise}", x + 0.1, scene) for noise in (0.2, 0.1))
+    assert value("superres:2", x + checks, context) == pytest.approx(0, abs=1e-6)
+    assert value("mask:2", x.at[:, 5].set(3.0), context) == 0
+    wide, narrow = (value(f"superres:2,{noise}", x + 0.1, context) for noise in (0.2, 0.1))
     assert narrow == pytest.approx(4 * wide, rel=1e-5)
 
 
-def test_what_was_seen_is_shown_in_the_shape_of_an_example(scene):
-    x = np.asarray(scene.example(2, "test"))
+def test_what_was_seen_is_shown_in_the_shape_of_an_example(context):
+    x = np.asarray(context.example(2, "test"))
     mask, small, both = (
-        np.asarray(make_reward((name,), (), scene).seen)
+        np.asarray(make_reward((name,), (), context).observed)
         for name in ("mask:2", "superres:2", "blur:2")
     )
     np.testing.assert_array_equal(mask[:, :4], x[:, :4])
@@ -95,14 +95,14 @@ def test_what_was_seen_is_shown_in_the_shape_of_an_example(scene):
     np.testing.assert_allclose(small, np.kron(means[..., 0], np.ones((2, 2)))[..., None], atol=1e-6)
     assert both.shape == x.shape
     bright = Brightness()
-    assert bright.seen is None and Sum((bright, bright), (1.0, 1.0)).seen is None
-    np.testing.assert_array_equal(make_reward(("brightness", "mask:2"), (), scene).seen, mask)
+    assert bright.observed is None and Sum((bright, bright), (1.0, 1.0)).observed is None
+    np.testing.assert_array_equal(make_reward(("brightness", "mask:2"), (), context).observed, mask)
 
 
-def test_smoothness_and_linear_have_their_closed_forms(scene):
+def test_smoothness_and_linear_have_their_closed_forms(context):
     slope = jnp.broadcast_to(jnp.arange(8.0)[:, None, None], SHAPE)
-    assert value("smoothness", slope, scene) == pytest.approx(-56 / 64)  # 56 steps of 1
-    assert value("linear", slope, scene) == pytest.approx(3.5)
+    assert value("smoothness", slope, context) == pytest.approx(-56 / 64)  # 56 steps of 1
+    assert value("linear", slope, context) == pytest.approx(3.5)
     point = RewardContext((2,))
     assert value("linear:2,-1", jnp.array([3.0, 5.0]), point) == 1
     blue = jnp.stack([jnp.full((4, 4), c) for c in (-1.0, 0.0, 1.0)], axis=-1)
@@ -110,14 +110,14 @@ def test_smoothness_and_linear_have_their_closed_forms(scene):
     assert value("colour:red", blue, RewardContext((4, 4, 3))) == pytest.approx(0 - (0.5 + 1) / 2)
 
 
-def test_class_probabilities_sum_to_one_and_shares_go_by_weight(scene):
-    x = jnp.stack([scene.example(i, "test") for i in range(5)])
-    parts = [ClassProbability(scene.classifier, jnp.asarray(k)) for k in range(3)]
+def test_class_probabilities_sum_to_one_and_shares_go_by_weight(context):
+    x = jnp.stack([context.example(i, "test") for i in range(5)])
+    parts = [ClassProbability(context.classifier, jnp.asarray(k)) for k in range(3)]
     total = sum(jnp.exp(jax.vmap(part)(x)) for part in parts)
     np.testing.assert_allclose(total, 1, rtol=1e-5)
-    votes = np.asarray(jnp.argmax(jax.vmap(scene.classifier)(x), axis=1))
+    votes = np.asarray(jnp.argmax(jax.vmap(context.classifier)(x), axis=1))
     weights = np.array([0.4, 0.3, 0.1, 0.1, 0.1])
-    shares = class_shares(scene.classifier, np.asarray(x), weights, together=2)
+    shares = class_shares(context.classifier, np.asarray(x), weights, together=2)
     np.testing.assert_allclose(shares, [weights[votes == k].sum() for k in range(3)])
 
 
@@ -136,13 +136,13 @@ def test_class_probabilities_sum_to_one_and_shares_go_by_weight(scene):
         ("class:3", "classes go from 0 to 2"),
     ],
 )
-def test_a_name_that_does_not_serve_is_one_line(name, message, scene):
+def test_a_name_that_does_not_serve_is_one_line(name, message, context):
     with pytest.raises(UserError, match=message) as raised:
-        make_reward((name,), (), scene)
+        make_reward((name,), (), context)
     assert "\n" not in str(raised.value)
 
 
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="taken"):
-        register_reward("brightness")(lambda argument, scene: Brightness())
+        register_reward("brightness")(lambda argument, context: Brightness())
     register_reward("brightness")(catalogue._brightness)

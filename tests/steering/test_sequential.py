@@ -109,7 +109,7 @@ def test_potentials_put_the_rewards_so_far_together(potential, expected, cases, 
     method, particle, found = FK(potential=potential, look="naive"), None, []
     for x in (1.0, -2.0, 3.0):
         state, t = jnp.array([x]), jnp.asarray(0.5)
-        particle = method.judged(cases["weak"].tilt(), state, t, jr.key(0), particle)
+        particle = method.scored(cases["weak"].tilt(), state, t, jr.key(0), particle)
         found.append(float(particle.phi))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -117,7 +117,7 @@ def test_potentials_put_the_rewards_so_far_together(potential, expected, cases, 
 def test_twisted_diffusion_shifts_by_the_slope_at_the_old_state(cases, x64):
     """For a Gaussian the denoiser's reward has the slope `a (1 - t) C / A_t` everywhere."""
     tilt, t = cases["G1"].tilt(), jnp.asarray(0.6)
-    judge = jax.jit(lambda x: TDS().judged(tilt, x, t, jr.key(0), None))
+    judge = jax.jit(lambda x: TDS().scored(tilt, x, t, jr.key(0), None))
     slope = 1.2 * 0.4 * 1.5 / (0.16 * 1.5 + 0.36)
     particle, tau = judge(jnp.array([0.7])), jnp.asarray(0.2)
     for most, expected in ((float("inf"), 0.2 * slope), (0.005, 0.1)):
@@ -129,7 +129,7 @@ def test_twisted_diffusion_shifts_by_the_slope_at_the_old_state(cases, x64):
 def test_the_schedule_weighs_the_look_ahead(cases, x64):
     tilt, x = cases["G1"].tilt(), jnp.array([0.5])
     phi = [
-        float(SMC(g=g, look="naive").judged(tilt, x, jnp.asarray(0.75), jr.key(0), None).phi)
+        float(SMC(g=g, look="naive").scored(tilt, x, jnp.asarray(0.75), jr.key(0), None).phi)
         for g in ("1", "1-t")
     ]
     np.testing.assert_allclose(phi, [0.6, 0.15], rtol=1e-12)
