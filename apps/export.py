@@ -88,7 +88,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.check:
         result |= compare(folder, drawing, run, scale, config)
     if result.get("equal") is False:
-        print(f"failed: {folder} does not draw the samples that the run draws", file=sys.stderr)
+        print(f"failed: {folder} does not draw what the run draws", file=sys.stderr)
         if config.json:
             print_json(result)
         sys.exit(1)

@@ -92,5 +92,5 @@ def _settled(player: Any, model: FlowMap, psi: Float[Array, " count"]) -> Any:
     if isinstance(player, Discriminator):
         rest = player.output.weight.shape[1] - NUM_BUMPS
         weight = jnp.pad(psi, (0, rest))[None].astype(player.output.weight.dtype)
-        return eqx.tree_at(lambda judge: judge.output.weight, player, weight)
+        return eqx.tree_at(lambda net: net.output.weight, player, weight)
     return player

@@ -60,7 +60,7 @@ class Flipped(FlowMap):
     """Where `flip` is 1, the map with the sign of `t - s` flipped; the exact map where it is 0.
 
     Flipped: `2 v - V` off the diagonal, `-v` on it. To first order `V = v + (t - s)/2 Dv`, so this
-    is what a sign error learns. `flip` is an array, so that one program serves both.
+    is the map that a sign error learns. `flip` is an array, so that one program serves both.
     """
 
     exact: FlowMap

@@ -1,7 +1,7 @@
-"""The oracle checks that every plugin must pass, ours or a stranger's.
+"""The oracle checks that every plugin must pass, ours or another package's.
 
-Where the data's law is known, so is the exact flow map. Put in the place of the network, it must be
-a fixed point of a correct objective:
+Where the data's distribution is known, so is the exact flow map. Put in the place of the network,
+it must be a fixed point of a correct objective:
 
 - **P0**: with the marginal velocity for supervision, every residual is zero, row by row. The
   marginal velocity is supplied through the data: the pair `(E[x_0 | x_s], E[z | x_s])` lies on the
@@ -15,14 +15,14 @@ a fixed point of a correct objective:
   when that is halved twice. The value is by how much the measured power falls short of `k`.
 
 Each check has a negative control: the same with `Flipped`, the map that a rule with the wrong sign
-before `(t - s)` would learn. It must fail. Where only the law of samples counts, a map whose
-velocity is off by a constant serves too: flipped, a Gaussian's map has the same law. Everything is
-computed in float64.
+before `(t - s)` would learn. It must fail. Where only the distribution of samples counts, a map
+whose velocity is off by a constant serves too: flipped, a Gaussian's map has the same distribution.
+Everything is computed in float64.
 
 Where the rows of a batch have weights, the gradients are multiplied by them, and where a method
-learns another law than that of the data, a tilted one, the exact map is that law's. Where rows are
-told a noisy state of their clean example, exact map and marginal velocity are those of the
-posterior.
+learns another distribution than that of the data, a tilted one, the exact map is that of the tilted
+one. Where rows are conditioned on a noisy state of their clean example, exact map and marginal
+velocity are those of the posterior.
 
 Where a method learns guidance, the data have two classes and the exact map is that of the guided
 velocity, integrated by Diffrax; the pair's velocity goes through the method's guidance first.
@@ -68,7 +68,7 @@ STEPS = (0.04, 0.02, 0.01)
 
 
 def problems() -> dict[str, Problem]:
-    """The laws of the data that are checked: one curved and skewed, one in two dimensions."""
+    """The distributions of the data in the checks: one curved and skewed, one in two dimensions."""
     mixture = ProductMixture(
         weights=jnp.array([[0.3, 0.7]]),
         means=jnp.array([[-1.2, 0.8]]),
@@ -81,7 +81,7 @@ def problems() -> dict[str, Problem]:
 
 
 def classes() -> ClassMixture:
-    """Two classes on the line that overlap: the law on which guidance is checked."""
+    """Two classes on the line that overlap: the distribution on which guidance is checked."""
     mixture = ProductMixture(
         weights=jnp.array([[0.3, 0.3, 0.4]]),
         means=jnp.array([[-1.2, 0.2, 0.9]]),

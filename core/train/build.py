@@ -23,7 +23,7 @@ from core.train.state import TargetParameters
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What the loop trains: networks, their learning rates where not 1, what a step minimises, the
+    """The object that the loop trains: networks, their learning rates where not 1, the loss, the
     parameters that targets use, and the data of training."""
 
     @property
@@ -42,7 +42,7 @@ class Trainable(Protocol):
 class Built:
     """A data set, the path, and the method with freshly initialised networks.
 
-    `training` is what the method trains on: the data set, or the pairs that its teacher made.
+    `training` has the examples of the method: the data set, or the pairs that its teacher made.
     """
 
     dataset: Dataset
@@ -58,7 +58,7 @@ class Built:
 
     @property
     def objective(self) -> Objective:
-        """What a training step minimises."""
+        """The losses of a training step."""
         return self.method.objective
 
     @property
@@ -90,8 +90,8 @@ def build(
 
     `start` gives its weights to the map; without it the seed fixes the initialisation, or the
     teacher's weights are taken where the method starts from them. Without `train` no pairs are made
-    by a teacher, since nothing will be trained; `progress` is told how many are. Raises `UserError`
-    for what does not fit together.
+    by a teacher, since nothing will be trained; `progress` receives their number.
+    Raises `UserError` for settings that do not fit together.
     """
     dataset = config.data_flags.load() if data is None else data
     task = Task(dataset.shape, dataset.kind, dataset.num_classes, config.steps, dataset)

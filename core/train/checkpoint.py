@@ -56,13 +56,13 @@ class Checkpoints:
             raise UserError(
                 f"checkpoint {self.folder / str(step)} is damaged or belongs to another network "
                 f"({type(error).__name__}); delete that folder to go on from an earlier one, "
-                "or train anew with --restart"
+                "or train again with --restart"
             ) from error
         arrays = [loaded["state"][name] for name in _by_name(like)]
         return jax.tree.unflatten(jax.tree.structure(like), arrays), loaded["meta"]
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits until all is written."""
         self._manager.close()
 
 
@@ -73,7 +73,7 @@ def _by_name(state: Any) -> dict[str, Any]:
 
 
 def delete_run(folder: Path) -> None:
-    """Deletes what a run left in its folder, and nothing else that lies there."""
+    """Deletes the files of a run in its folder, and nothing else that lies there."""
     for name in ("checkpoints", "samples"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("config.toml", "metrics.jsonl", "summary.json"):

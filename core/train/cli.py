@@ -28,7 +28,7 @@ Flags = TypeVar("Flags")
 
 @dataclass(frozen=True)
 class Selection:
-    """What the selectors chose, and all flags with those of the config file in front."""
+    """The choices of the selectors, and all flags with those of the config file in front."""
 
     plugin: str
     data: str
@@ -96,7 +96,7 @@ def parse_flags(
 
 
 def _one_line(box: str) -> str:
-    """The message of tyro's error box on one line: what stands before the first rule in it."""
+    """The message of tyro's error box on one line: the text before the first rule in it."""
     lines = [re.sub(r"^[│|]\s*|\s*[│|]$", "", line).strip() for line in box.splitlines()]
     message: list[str] = []
     for line in lines:

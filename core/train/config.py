@@ -91,7 +91,7 @@ class TeachingConfig:
 
 @runtime_checkable
 class RunConfig(Protocol):
-    """What the configuration of any run has, whatever is trained: the loop asks for no more."""
+    """The fields that the loop needs of the configuration of any run."""
 
     @property
     def folder(self) -> str: ...
@@ -131,7 +131,8 @@ class RunConfig(Protocol):
 class TrainConfig:
     """Trains one method on one data set and leaves a run folder.
 
-    The flags --plugin, --data and --net choose what is trained; each has flags of its own below.
+    The flags --plugin, --data and --net select method, data and network; each has flags of its own
+    below.
     """
 
     plugin: Annotated[str, tyro.conf.arg(name="plugin", metavar="NAME")] = "imf"
@@ -146,7 +147,7 @@ class TrainConfig:
     config: str | None = None
     """TOML file of flags, such as a run's config.toml; flags given beside it override it."""
     teacher: str | None = None
-    """Run folder of a trained model that teaches, or `exact` where the law of the data is known."""
+    """Run folder of a trained model that teaches, or `exact` where the distribution is known."""
     init: str | None = None
     """Run folder whose weights training starts from: the same network, another method."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
@@ -178,7 +179,7 @@ class TrainConfig:
     wandb: Literal["off", "offline", "online"] = "off"
     """Log to Weights & Biases as well; offline needs no account."""
     restart: bool = False
-    """Delete what the run folder holds and start anew."""
+    """Delete the run that the folder holds and start again."""
     dry_run: bool = False
     """Print the resolved config, parameters, operations a step and memory; run nothing."""
     json: bool = False

@@ -35,12 +35,12 @@ HELD_OUT = 10
 class FeaturesConfig:
     """Trains an encoder of images, whose features methods and metrics can look at.
 
-    --task mae fills in hidden patches and needs no labels; --task classifier tells classes apart.
+    --task mae fills in hidden patches and needs no labels; --task classifier learns the classes.
     Open it with --plugin.features DIR in drift, --features DIR in apps.eval.
     """
 
     task: Literal["mae", "classifier"] = "mae"
-    """What it learns from: hidden patches of the images, or their labels."""
+    """The target of training: hidden patches of the images, or their labels."""
     data: Annotated[str, tyro.conf.arg(name="data", metavar="NAME")] = "digits"
     """Data set: digits, idx, cifar10, arrays, images."""
     run: str | None = None
@@ -74,7 +74,7 @@ class FeaturesConfig:
     wandb: Literal["off", "offline", "online"] = "off"
     """Log to Weights & Biases as well; offline needs no account."""
     restart: bool = False
-    """Delete what the run folder holds and start anew."""
+    """Delete the run that the folder holds and start again."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
     data_flags: Annotated[Any, tyro.conf.arg(name="data")] = None
@@ -105,7 +105,7 @@ class FeaturesConfig:
 
 @dataclass(frozen=True)
 class FeaturesBuilt:
-    """The data, those that are trained on and those left out, and what is trained."""
+    """The data, the training part and the held-out part, and the networks."""
 
     dataset: Dataset
     training: Dataset
@@ -138,7 +138,7 @@ def parse_features(argv: list[str]) -> FeaturesConfig:
 
 
 def build_features(config: FeaturesConfig) -> FeaturesBuilt:
-    """Loads the data and builds what is trained. Raises `UserError` for what does not fit."""
+    """Loads the data and builds the networks. Raises `UserError` for settings that do not fit."""
     dataset = config.data_flags.load()
     key = jr.fold_in(jr.key(config.seed), 0)
     if config.task == "mae":

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics as JSON lines, and Weights & Biases where asked."""
+"""The log of a run: metrics as JSON lines, and Weights & Biases where asked."""
 
 import json
 import math
@@ -12,7 +12,7 @@ class Journal:
 
     On opening, lines of steps after `start` are dropped: an interrupted run had written them
     after its last checkpoint, and will write them again. A number that is not finite is written as
-    null, which is what JSON has for it.
+    null, since JSON has no NaN.
     """
 
     def __init__(self, folder: Path, start: int, wandb: str = "off", config: Any = None):

@@ -42,7 +42,7 @@ def join(config: ClusterConfig) -> None:
 
 
 def first() -> bool:
-    """Whether this is the process that writes what is written once."""
+    """Whether this is the process that writes the files of which there is one."""
     return jax.process_index() == 0
 
 

@@ -1,4 +1,4 @@
-"""Default settings by data: what `--data NAME` alone trains with.
+"""Default settings by data: those that `--data NAME` alone trains with.
 
 Each recipe is a `TrainConfig`; a flag overrides any value of it.
 """
@@ -35,7 +35,8 @@ def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
 
 
 def _tuning(base: dict[str, Any]) -> dict[str, Any]:
-    """What differs where a trained map is tuned: an eighth of the steps at a 75th of the rate.
+    """The settings that differ where a trained map is tuned: an eighth of the steps at a 75th of
+    the rate.
 
     The average forgets the start, and the warm-up fits the fewer steps. The rate stays, so that a
     second player keeps its pace.

@@ -153,8 +153,8 @@ def takes_guidance(config: TrainConfig) -> bool:
 
 
 def build_run(config: TrainConfig, progress: Progress | None = None) -> Built:
-    """The objects of a run that is to be trained, its teacher and its start opened; `progress` is
-    told what a teacher makes beforehand."""
+    """The objects of a run that is to be trained, its teacher and its start opened; `progress`
+    receives the number of examples that a teacher has made beforehand."""
     return build(config, open_teacher(config), start=open_start(config), progress=progress)
 
 

@@ -109,7 +109,7 @@ def many_steps(
     """`(state, frozen, raw) -> (state, metrics)` for a stack of batches: one scan, state donated.
 
     `frozen` holds the arrays of the objective, whose static half is `static`, and the resident
-    data; `raw` is what the data iterator gives with a leading axis of steps; `gather(store, one)`
+    data; `raw` is the item of the data iterator with a leading axis of steps; `gather(store, one)`
     turns one of its batches into a `Batch` on the device. Metrics come back with a leading axis of
     steps. `shardings` are those of the arguments and of the results, as `jax.jit` has them.
     """

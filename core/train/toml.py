@@ -33,7 +33,7 @@ NOT_SHAPING = (
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """The resolved configuration as nested plain values; what does not shape the run is left out.
+    """The resolved configuration as nested plain values, without fields that do not shape the run.
 
     A field that is None is left out too: TOML has no null.
     """

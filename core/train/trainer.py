@@ -36,7 +36,7 @@ class NonFinite(Exception):
 
 @dataclass(frozen=True)
 class Dispatch:
-    """What one call of the compiled program did: steps `start + 1` to `step`.
+    """The result of one call of the compiled program: steps `start + 1` to `step`.
 
     `metrics` are means over its steps; `seconds` its wall time, the data included.
     """
@@ -99,7 +99,7 @@ class Trainer(Generic[Config, Work]):
         return eqx.combine(self._place.whole(self.state.ema), self._static)
 
     def flow_map(self) -> FlowMap:
-        """The trained map with the averaged weights: what one samples from."""
+        """The trained map with the averaged weights, for sampling."""
         return self.averaged()["model"]
 
     def run(self) -> Iterator[Dispatch]:
