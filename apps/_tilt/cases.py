@@ -14,7 +14,19 @@ from core.steering.fixtures import Fixture, chain_linear, fixtures, gaussian_lin
 from core.steering.reward import Reward
 from core.steering.steering import Evaluations, Steering, Tilt
 from core.steering.weights import Resampler
-from plugins.steering import FK, FMTT, HMC, PCN, SMC, SNIS, TDS, BestOfN, Guide, Slice, Waltz
+from plugins.steering import (
+    FK,
+    FMTT,
+    HMC,
+    PCN,
+    SMC,
+    SNIS,
+    TDS,
+    BestOfN,
+    GradientGuide,
+    Slice,
+    Waltz,
+)
 from plugins.steering.sequential import Looking, Particle
 
 ALL = "G1", "G1q", "G2", "G2 inpainting", "M1", "M2"
@@ -87,7 +99,7 @@ EXACT = [
 
 BEST = 0.4 + 1.5**0.5 * 2.3437
 """The mean of the largest of 64 draws of N(0.4, 1.5)."""
-FINE = Guide(steps=1000, start=0.9999)
+FINE = GradientGuide(steps=1000, start=0.9999)
 WRONG = [
     Wrong("bon, 64", BestOfN(), "G1", BEST, None, 0.0, 400),
     Wrong("guide, tweedie", FINE, "G1", 2.1997, 1.5003, 0.01),  # right on this one

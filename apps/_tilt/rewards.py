@@ -21,10 +21,10 @@ assert catalogue
 def print_rewards() -> list[dict[str, Any]]:
     """Prints the table of all rewards and returns its rows."""
     rows = [
-        {"reward": kind.usage, "gradient": kind.gradient, "summary": kind.summary}
+        {"reward": kind.usage, "gradient": kind.gradient, "what": kind.summary}
         for kind in rewards().values()
     ]
-    print_table("rewards (--reward NAME)", ("reward", "gradient", "summary"), rows)
+    print_table("rewards (--reward NAME)", ("reward", "gradient", "what"), rows)
     return rows
 
 

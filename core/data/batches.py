@@ -16,7 +16,7 @@ _NUM_BATCHES = 2**48
 _READ_THREADS = 8
 _PREFETCHED_BATCHES = 8
 
-Batch = dict[str, Shaped[np.ndarray, "batch ..."]]
+RawBatch = dict[str, Shaped[np.ndarray, "batch ..."]]
 
 
 @functools.lru_cache(maxsize=2)
@@ -60,24 +60,24 @@ class ShuffledIndices:
 class _ReadBatch:
     dataset: Dataset
 
-    def __call__(self, index: Int32[np.ndarray, " batch"]) -> Batch:
+    def __call__(self, index: Int32[np.ndarray, " batch"]) -> RawBatch:
         labels = self.dataset.labels
-        batch: Batch = {"x": self.dataset.take(index)}
+        batch: RawBatch = {"x": self.dataset.take(index)}
         return batch if labels is None else batch | {"label": labels[index]}
 
 
-def _named_index(index: Int32[np.ndarray, " batch"]) -> Batch:
+def _named_index(index: Int32[np.ndarray, " batch"]) -> RawBatch:
     return {"index": index}
 
 
-class Batches(Iterator[Batch]):
+class Batches(Iterator[RawBatch]):
     """An endless iterator over batches whose state can be kept and put back."""
 
     def __init__(self, iterator: Any) -> None:
         """Wraps a Grain `DatasetIterator`."""
         self._iterator = iterator
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> RawBatch:
         """The next batch."""
         return next(self._iterator)
 

@@ -15,7 +15,7 @@ from core.metrics.precision_recall import precision_recall
 from core.metrics.wasserstein import sliced_w2, subset_w2
 
 Kind = Literal["points", "image"]
-Metrics = dict[str, int | float]
+Scores = dict[str, int | float]
 
 _FEWEST = 4
 _MOST_PAIRED = 5000
@@ -32,7 +32,7 @@ def evaluate(
     features: str | FeatureExtractor = "pixels",
     seed: int = 0,
     quick: bool = False,
-) -> Metrics:
+) -> Scores:
     """Compares samples with reference data, in the named features.
 
     **Arguments:**
@@ -62,7 +62,7 @@ def evaluate(
     """
     _check(samples, reference, kind)
     x, y = extract(features, samples), extract(features, reference)
-    metrics: Metrics = {"n": len(x), "n_reference": len(y), "frechet": frechet(x, y)}
+    metrics: Scores = {"n": len(x), "n_reference": len(y), "frechet": frechet(x, y)}
     if labels is not None and reference_labels is not None:
         metrics["accuracy"] = nearest_accuracy(x, labels, y, reference_labels)
     if not quick or kind == "points":
@@ -87,7 +87,7 @@ def reference_floor(
     size: int | None = None,
     seed: int = 0,
     quick: bool = False,
-) -> Metrics:
+) -> Scores:
     """`evaluate` between two disjoint random halves of the data: the values of a perfect sampler.
 
     Most metrics are biased upward at a finite size, so that no sampler can be expected below the
@@ -114,7 +114,7 @@ def reference_floor(
 
 def _neighbour_metrics(
     x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, "m dim"], seed: int
-) -> Metrics:
+) -> Scores:
     rng = np.random.default_rng(seed)
     size = min(len(x), len(y), _MOST_PAIRED)
     x = x[rng.choice(len(x), size, replace=False)]

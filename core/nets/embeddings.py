@@ -14,14 +14,14 @@ from core.flow.condition import Condition
 from core.nets.initial import Normal
 from core.nets.layers import Dense, at_least_float32
 
-Times = Literal["s,s-t", "s,t", "s-t"]
+TimeInputs = Literal["s,s-t", "s,t", "s-t"]
 
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
     """Flags of the embedding of times, labels and guidance."""
 
-    times: Times = "s,s-t"
+    times: TimeInputs = "s,s-t"
     """Which times the network sees: source and step, source and target, or the step alone."""
     frequencies: int = 16
     """Number of angular frequencies of each embedded time."""
@@ -76,7 +76,7 @@ class Embedding(eqx.Module):
     inputs: tuple[Dense, ...]
     output: Dense
     labels: Float[Array, "rows width"] | None
-    times: Times = eqx.field(static=True)
+    times: TimeInputs = eqx.field(static=True)
     frequencies: int = eqx.field(static=True)
     max_frequency: float = eqx.field(static=True)
     guidance: bool = eqx.field(static=True)

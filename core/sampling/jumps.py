@@ -13,7 +13,7 @@ from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
 from core.flow.solve import Solution
-from core.sampling.sampler import Need, Sampler, Times
+from core.sampling.sampler import Need, Nodes, Sampler
 
 
 class Pushforward(Sampler):
@@ -25,7 +25,7 @@ class Pushforward(Sampler):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
@@ -59,7 +59,7 @@ class Restart(Sampler):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
@@ -102,7 +102,7 @@ class Gamma(Sampler):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],

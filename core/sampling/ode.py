@@ -14,7 +14,7 @@ from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap
 from core.flow.path import Time
 from core.flow.solve import AdaptiveSteps, Solution, solve, solve_grid
-from core.sampling.sampler import Need, Sampler, Times
+from core.sampling.sampler import Need, Nodes, Sampler
 
 _EVALUATIONS = {"euler": 1, "heun": 2}
 
@@ -35,7 +35,7 @@ class Ode(Sampler):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
@@ -77,7 +77,7 @@ class AdaptiveOde(Sampler):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
@@ -123,7 +123,7 @@ class Ddim(Sampler):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
@@ -165,7 +165,7 @@ class DpmPlusPlus(Sampler):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],

@@ -12,7 +12,7 @@ from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.solve import Solution
 
-Times = Float[Array, " nodes"]
+Nodes = Float[Array, " nodes"]
 
 Need = Literal["jumps", "ends", "velocity"]
 """Of a map: jumps between any two times, jumps that end at the data, its diagonal."""
@@ -34,7 +34,7 @@ class Sampler(eqx.Module):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],

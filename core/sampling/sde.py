@@ -14,7 +14,7 @@ from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap
 from core.flow.solve import Solution
 from core.sampling.jumps import renoise
-from core.sampling.sampler import Need, Sampler, Times
+from core.sampling.sampler import Need, Nodes, Sampler
 
 
 class HeunChurn(Sampler):
@@ -48,7 +48,7 @@ class HeunChurn(Sampler):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
@@ -121,7 +121,7 @@ class EulerMaruyama(Sampler):
         self,
         flow_map: FlowMap,
         x: Float[Array, "*shape"],
-        times: Times,
+        times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],

@@ -30,8 +30,8 @@ from core.steering.inverse import as_inverse as as_inverse
 from core.steering.inverse import blur_of as blur_of
 from core.steering.inverse import shrinking as shrinking
 from core.steering.kernels import Ancestral as Ancestral
-from core.steering.kernels import Denoising as Denoising
-from core.steering.kernels import EulerMaruyama as EulerMaruyama
+from core.steering.kernels import DenoisingKernel as DenoisingKernel
+from core.steering.kernels import EulerMaruyamaKernel as EulerMaruyamaKernel
 from core.steering.kernels import Kernel as Kernel
 from core.steering.kernels import Move as Move
 from core.steering.kernels import Renoise as Renoise

@@ -20,7 +20,7 @@ from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
 from core.sampling import SAMPLERS
-from core.sampling.sampler import Times
+from core.sampling.sampler import Nodes
 
 
 class PosteriorVelocity(FlowMap):
@@ -79,7 +79,7 @@ def posterior_draw(
     """
     path = flow_map.path
     key_start, key_steps = jr.split(key)
-    times: Times = jax.vmap(path.time_of_unit)(jnp.linspace(1.0, 0.0, steps + 1, dtype=x.dtype))
+    times: Nodes = jax.vmap(path.time_of_unit)(jnp.linspace(1.0, 0.0, steps + 1, dtype=x.dtype))
     inner = PosteriorVelocity(flow_map=flow_map, path=path, x=x, t=t)
     y = path.prior(key_start, x.shape)
     return SAMPLERS["dpmpp-2m"](inner, y, times, cond, key=key_steps).x

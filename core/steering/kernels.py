@@ -112,7 +112,7 @@ class Renoise(Kernel):
         return path.time_of_unit(self.rho * path.unit_time(u)).astype(u.dtype)
 
 
-class Denoising(Kernel):
+class DenoisingKernel(Kernel):
     """Kernels built on the denoiser `D = E[x_0 | x_t = x]`."""
 
     def prediction(
@@ -134,7 +134,7 @@ class Denoising(Kernel):
         return isinstance(look, Tweedie)
 
 
-class Ancestral(Denoising):
+class Ancestral(DenoisingKernel):
     """The bridge `p(x_u | x_t, x_0 = D)`, as DDPM takes it: right in the limit of small steps.
 
     a = alpha_t / alpha_u,   b = sigma_t^2 - a^2 sigma_u^2
@@ -155,7 +155,7 @@ class Ancestral(Denoising):
         return mu, path.noise_std * path.sigma(u) * jnp.sqrt(share)
 
 
-class EulerMaruyama(Denoising):
+class EulerMaruyamaKernel(DenoisingKernel):
     """An Euler step of the reverse SDE with `eps_t = churn t`, on any path
     `churn noise_std^2 sigma determinant`:
 
@@ -198,5 +198,5 @@ class EulerMaruyama(Denoising):
 def make_kernel(name: str, *, rho: float = 0.0, churn: float = 1.0) -> Kernel:
     """The kernel "renoise", "ancestral" or "em" with its settings. Raises `UserError` for another
     name or setting."""
-    kernels = {"renoise": Renoise(rho), "ancestral": Ancestral(), "em": EulerMaruyama(churn)}
+    kernels = {"renoise": Renoise(rho), "ancestral": Ancestral(), "em": EulerMaruyamaKernel(churn)}
     return pick(kernels, name, "kernel")

@@ -11,12 +11,11 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float
 
-from core.objectives.objective import Batch, Objective, Players
+from core.objectives.objective import Batch, Metrics, Objective, Players
 from core.objectives.rows import RowObjective
 from core.train.accumulate import divided, mean_over
 from core.train.state import TargetParameters, TrainState, target_players
 
-Metrics = dict[str, Float[Array, ""]]
 Step = Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
 
 

@@ -19,7 +19,7 @@ from core.flow.teacher import Teacher
 from core.methods.plugin import Method, Plugin, Task
 from core.methods.registry import register
 from core.train.features import open_perception
-from plugins.drifting.field import Kernel
+from plugins.drifting.field import FieldKernel
 from plugins.drifting.objective import (
     MOST_UNCONDITIONAL,
     DriftObjective,
@@ -109,7 +109,7 @@ class Drift(Plugin):
             path,
             task.shape,
             task.num_classes,
-            Kernel(self.temperatures, self.rows, self.columns),
+            FieldKernel(self.temperatures, self.rows, self.columns),
             Sizes(self.group, self.positives, self.unconditional, self.queue),
             Guidance(self.guidance, self.kappa),
             open_perception(self.features, task.shape),

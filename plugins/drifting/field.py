@@ -49,7 +49,7 @@ def mean_shift_field(
 
 
 @dataclass(frozen=True)
-class Kernel:
+class FieldKernel:
     """The kernel of a batch: its ranges, and over what it is normalised.
 
     **Fields:** `temperatures` in units of the mean distance; `rows`: over the targets of a sample;
@@ -74,7 +74,7 @@ def joint_field(
     weight: Float[Array, "n m"],
     distance: Float[Array, "n m"],
     temperature: float,
-    kernel: Kernel = Kernel(),
+    kernel: FieldKernel = FieldKernel(),
 ) -> Float[Array, "n dim"]:
     """The field of a batch, with one kernel for all that acts on a sample.
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from core.nets.perception import Perception
 from core.objectives.objective import Metrics
-from plugins.drifting.field import Kernel, distances, joint_field
+from plugins.drifting.field import FieldKernel, distances, joint_field
 
 stop = jax.lax.stop_gradient
 
@@ -35,7 +35,10 @@ class Targets(eqx.Module):
 
 
 def drift_loss(
-    x: Float[Array, " groups n *shape"], targets: Targets, kernel: Kernel, perception: Perception
+    x: Float[Array, " groups n *shape"],
+    targets: Targets,
+    kernel: FieldKernel,
+    perception: Perception,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The sum over all features of the samples, and each feature's spread and energies."""
     look = jax.vmap(jax.vmap(lambda one: features(perception, one)))
@@ -72,7 +75,7 @@ def feature_loss(
     y: Float[Array, "groups places m dim"],
     attracts: Bool[Array, " all"],
     weight: Float[Array, "groups n all"],
-    kernel: Kernel,
+    kernel: FieldKernel,
 ) -> tuple[Float[Array, ""], dict[tuple[str, str], Float[Array, ""]]]:
     """The loss of one feature, the samples' own for targets first (`all = n + m`).
 
@@ -102,7 +105,7 @@ def fields(
     weight: Float[Array, "groups n all"],
     apart: Float[Array, "groups places n all"],
     temperature: float,
-    kernel: Kernel,
+    kernel: FieldKernel,
 ) -> Float[Array, "groups places n dim"]:
     """The field of every group at every place."""
 

@@ -14,7 +14,7 @@ from core.flow.path import Path
 from core.nets.perception import Identity, Perception
 from core.objectives.guidance import power_law
 from core.objectives.objective import Batch, Metrics, Objective, Players
-from plugins.drifting.field import Kernel
+from plugins.drifting.field import FieldKernel
 from plugins.drifting.loss import Targets, drift_loss
 from plugins.drifting.queue import Queue, draw, empty, push
 
@@ -66,7 +66,7 @@ class DriftObjective(Objective):
     path: Path
     shape: tuple[int, ...] = eqx.field(static=True)
     num_classes: int = eqx.field(static=True, default=0)
-    kernel: Kernel = eqx.field(static=True, default=Kernel())
+    kernel: FieldKernel = eqx.field(static=True, default=FieldKernel())
     sizes: Sizes = eqx.field(static=True, default=Sizes())
     guidance: Guidance = eqx.field(static=True, default=Guidance())
     perception: Perception = Identity()

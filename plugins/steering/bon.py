@@ -13,7 +13,7 @@ from core.steering.weights import effective, log_mean
 
 
 @dataclass(frozen=True)
-class OneStep(Steering):
+class OneStepDraws(Steering):
     """Samples in one jump from noise."""
 
     def cost(self, reward: Reward) -> Evaluations:
@@ -32,7 +32,7 @@ class OneStep(Steering):
 
 @register_steering
 @dataclass(frozen=True)
-class SNIS(OneStep):
+class SNIS(OneStepDraws):
     """Self-normalised importance sampling: weights `exp(lambda r)`. Exact for the map."""
 
     name: ClassVar[str] = "snis"
@@ -47,7 +47,7 @@ class SNIS(OneStep):
 
 @register_steering
 @dataclass(frozen=True)
-class BestOfN(OneStep):
+class BestOfN(OneStepDraws):
     """The best of each island: the baseline at equal cost. A search, not the tilted
     distribution."""
 

@@ -41,7 +41,7 @@ RENORM = ("none", "rescale", "clip")
 
 @register_steering
 @dataclass(frozen=True)
-class Guide(Steering):
+class GradientGuide(Steering):
     """Gradient guidance of the probability flow. Biased: a search, not a distribution."""
 
     name: ClassVar[str] = "guide"

@@ -72,7 +72,7 @@ class Adapted(Steering):
 
 @register_steering
 @dataclass(frozen=True)
-class VFM(Adapted):
+class VFMDraws(Adapted):
     """Draws of the variational posterior of an observation, by a run of vfm. As good as its
     adapter, and for lambda = 1 alone."""
 

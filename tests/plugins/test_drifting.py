@@ -15,7 +15,7 @@ from core.nets.perception import Identity, Perception
 from core.objectives.objective import Batch
 from plugins.drifting.field import (
     LEAST,
-    Kernel,
+    FieldKernel,
     distances,
     gaussian,
     joint_field,
@@ -29,10 +29,10 @@ from plugins.drifting.queue import draw, empty, push
 X = jr.normal(jr.key(0), (7, 2))
 P, Q = jr.normal(jr.key(1), (12, 2)) + 1.0, jr.normal(jr.key(2), (9, 2))
 KERNELS = {
-    "both": Kernel(),
-    "rows": Kernel(columns=False),
-    "columns": Kernel(rows=False),
-    "none": Kernel(rows=False, columns=False),
+    "both": FieldKernel(),
+    "rows": FieldKernel(columns=False),
+    "columns": FieldKernel(rows=False),
+    "none": FieldKernel(rows=False, columns=False),
 }
 
 
@@ -125,7 +125,7 @@ def everything(data):
 
 def loss_step(x, data):
     """A step of the loss, its mean over points undone."""
-    kernel = Kernel((0.05, 0.2))
+    kernel = FieldKernel((0.05, 0.2))
     pull = jax.grad(lambda x: drift_loss(x[None], everything(data), kernel, Identity())[0])
     return -len(x) * pull(x), 0.05, 0.8  # the damping by the masses leaves points in between
 
@@ -157,7 +157,7 @@ def test_a_cloud_of_free_points_drifts_onto_eight_gaussians(drift):
 
 def test_a_sample_is_no_target_of_itself():
     """The weights that the field gets are those of the spread: all pairs but a sample's own."""
-    metrics = drift_loss(X[None], everything(P), Kernel(), Identity())[1]
+    metrics = drift_loss(X[None], everything(P), FieldKernel(), Identity())[1]
     others = cdist(X, X)[~np.eye(7, dtype=bool)]
     expected = np.concatenate([others, cdist(X, P).ravel()]).mean()
     np.testing.assert_allclose(metrics["spread/raw"], expected, rtol=1e-5)
@@ -174,20 +174,20 @@ class Scaled(Perception):
 
 
 def test_every_map_of_a_perception_adds_its_places_mean_and_deviation():
-    loss, metrics = drift_loss(X[None], everything(P), Kernel((0.1, 0.5)), Scaled())
+    loss, metrics = drift_loss(X[None], everything(P), FieldKernel((0.1, 0.5)), Scaled())
     names = {"raw", "map1", "mean1", "std1", "map2", "mean2", "std2"}
     assert {name.split("/")[1] for name in metrics} == names
     assert {name for name in metrics if "raw" in name} == {
         "spread/raw", "energy/raw/0.1", "energy/raw/0.5",
     }  # fmt: skip
-    alone = drift_loss(X[None], everything(P), Kernel((0.1, 0.5)), Identity())[0]
+    alone = drift_loss(X[None], everything(P), FieldKernel((0.1, 0.5)), Identity())[0]
     assert float(alone) < 4.01 and float(loss) > 5 * float(alone)  # 2 to 4 a feature
 
 
 def test_the_loss_is_the_number_of_temperatures_at_least_and_its_square_at_most():
     for temperatures in ((0.1,), (0.05, 0.2), (0.02, 0.05, 0.2)):
         count = len(temperatures)
-        loss, _ = drift_loss(X[None], everything(P), Kernel(temperatures), Identity())
+        loss, _ = drift_loss(X[None], everything(P), FieldKernel(temperatures), Identity())
         assert count - 0.01 <= float(loss) <= count**2 + 0.01
 
 
@@ -197,7 +197,9 @@ def test_no_gradient_passes_through_the_scale():
 
     def pull(factor):
         targets = everything(factor * P)
-        return jax.grad(lambda x: drift_loss(x[None], targets, Kernel(), Identity())[0])(factor * X)
+        return jax.grad(lambda x: drift_loss(x[None], targets, FieldKernel(), Identity())[0])(
+            factor * X
+        )
 
     np.testing.assert_allclose(pull(1.0), 3.0 * pull(3.0), rtol=1e-3, atol=1e-5)
 
@@ -264,7 +266,7 @@ def test_guidance_pushes_a_class_away_from_the_others():
     @partial(jax.jit, static_argnums=0)
     def pull(scale, key):
         objective = DriftObjective(
-            LinearPath(), (1,), 2, Kernel((0.5,)), Sizes(64, 64, 64, 64), Guidance(scale)
+            LinearPath(), (1,), 2, FieldKernel((0.5,)), Sizes(64, 64, 64, 64), Guidance(scale)
         )
         keys = jr.split(key, 4)
         label = jr.randint(keys[0], (128,), 0, 2)

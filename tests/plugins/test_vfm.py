@@ -28,8 +28,8 @@ from core.steering.steering import Tilt, steer
 from core.train.state import Observation as Targets
 from core.train.state import init_state
 from core.train.step import make_step
-from plugins.steering import VFM as Draws
 from plugins.steering import VFMSNIS
+from plugins.steering import VFMDraws as Draws
 from plugins.tilting import VFM
 from plugins.tilting.vfm import Variational, blank
 from tests.objectives.terms import STEP, TinyNet

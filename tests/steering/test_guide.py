@@ -15,7 +15,7 @@ from core.oracle import GaussianProblem, OracleMap
 from core.steering.fixtures import fixtures
 from core.steering.reward import Observation
 from core.steering.steering import Tilt, steer
-from plugins.steering import Guide
+from plugins.steering import GradientGuide
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ PUBLISHED = [
 
 @pytest.mark.parametrize("fixture, look, published", PUBLISHED)
 def test_the_published_laws_come_out_also_the_wrong_ones(fixture, look, published, cases, x64):
-    method = Guide(steps=2000, look=look, start=0.9999)
+    method = GradientGuide(steps=2000, look=look, start=0.9999)
     mean, variance = mean_and_variance(method, cases[fixture].tilt())
     digits = 5e-3 if look == "map" else 5e-4
     assert mean == pytest.approx(published[0], abs=digits)
@@ -55,7 +55,9 @@ def test_the_maps_guidance_without_fading_diverges_with_the_start(cases, x64):
     tilt = cases["G1"].tilt()
     steps = {0.99: 1000, 0.999: 8000}
     means = [
-        mean_and_variance(Guide(steps=steps[start], look="map", fade=False, start=start), tilt)[0]
+        mean_and_variance(
+            GradientGuide(steps=steps[start], look="map", fade=False, start=start), tilt
+        )[0]
         for start in steps
     ]
     np.testing.assert_allclose(means, [8.3, 12.5], atol=0.1)
@@ -73,7 +75,7 @@ def test_counting_the_spread_is_exact_for_unit_variance(x64):
     ends = jnp.array([[-1.0, -1.0], [1.0, 1.0]])
     results = {}
     for covariance in (True, False):
-        method = Guide(steps=1000, covariance=covariance)
+        method = GradientGuide(steps=1000, covariance=covariance)
         low, high = jax.vmap(lambda z: method.last(tilt, z, jr.key(0)))(ends)
         results[covariance] = np.asarray((low + high) / 2), np.asarray((high - low) / 2) ** 2
     np.testing.assert_allclose(results[True][0], mean, atol=2e-3)
@@ -85,23 +87,26 @@ def test_the_length_of_guidance_is_that_of_the_velocity_or_less(cases, x64):
     tilt = cases["G2 inpainting"].tilt()
     x, t = jnp.array([0.3, -1.2]), jnp.asarray(0.6)
     v = tilt.flow_map.velocity(x, t)
-    bent = {renorm: Guide(renorm=renorm).velocity(tilt, x, t) - v for renorm in ("none", "rescale")}
+    bent = {
+        renorm: GradientGuide(renorm=renorm).velocity(tilt, x, t) - v
+        for renorm in ("none", "rescale")
+    }
     assert np.linalg.norm(bent["rescale"]) == pytest.approx(np.linalg.norm(v))
     cosine = bent["none"] @ bent["rescale"] / np.linalg.norm(bent["none"]) / np.linalg.norm(v)
     assert float(cosine) == pytest.approx(1)
     assert np.linalg.norm(bent["none"]) > 2 * np.linalg.norm(v)
-    clipped = Guide(renorm="clip").velocity(tilt, x, t) - v
+    clipped = GradientGuide(renorm="clip").velocity(tilt, x, t) - v
     np.testing.assert_allclose(clipped, bent["rescale"], rtol=1e-6)
     weak = dataclasses.replace(tilt, strength=jnp.asarray(1e-3))
     np.testing.assert_allclose(
-        Guide(renorm="clip").velocity(weak, x, t) - v, bent["none"] / 1e3, rtol=1e-6
+        GradientGuide(renorm="clip").velocity(weak, x, t) - v, bent["none"] / 1e3, rtol=1e-6
     )
 
 
 def test_backward_steps_move_the_clean_example_up_the_reward(cases, x64):
     tilt = cases["G1q"].tilt()
     x, t = jnp.array([0.7]), jnp.asarray(0.5)
-    v, climbed = (Guide(backward=k, rate=0.1).velocity(tilt, x, t) for k in (0, 2))
+    v, climbed = (GradientGuide(backward=k, rate=0.1).velocity(tilt, x, t) for k in (0, 2))
     x_0 = x - t * v
     # lambda r = -(x - 1.2)^2, so a step of 0.1 takes a fifth of the way: two leave 0.64
     np.testing.assert_allclose(x - t * climbed, 1.2 + 0.64 * (x_0 - 1.2), rtol=1e-6)
@@ -110,7 +115,7 @@ def test_backward_steps_move_the_clean_example_up_the_reward(cases, x64):
 def test_repeated_steps_keep_the_prior_without_a_reward(cases, x64):
     tilt = dataclasses.replace(cases["M1"].tilt(), strength=jnp.zeros(()))
     key = jr.key(0)
-    x = steer(Guide(steps=25, repeats=3), tilt, n=1000, islands=1, key=key).x[:, 0]
+    x = steer(GradientGuide(steps=25, repeats=3), tilt, n=1000, islands=1, key=key).x[:, 0]
     assert abs(x.mean() - 0.1) < 4 * 1.441 / np.sqrt(1000)
     assert abs((x < -0.5).mean() - 0.3) < 4 * np.sqrt(0.21 / 1000)
     noise = tilt.noise(jr.split(jr.split(key, 1)[0])[0], 1000)[:, 0]
@@ -119,7 +124,7 @@ def test_repeated_steps_keep_the_prior_without_a_reward(cases, x64):
 
 def test_what_cannot_work_is_refused(cases, x64):
     with pytest.raises(UserError, match="target and mask"):
-        Guide(covariance=True).island(cases["G1"].tilt(), 2, jr.key(0))
+        GradientGuide(covariance=True).island(cases["G1"].tilt(), 2, jr.key(0))
     with pytest.raises(UserError, match="renorm"):
-        Guide(renorm="half")
-    assert not Guide.exact
+        GradientGuide(renorm="half")
+    assert not GradientGuide.exact
