@@ -128,6 +128,8 @@ def _check_method(
 ) -> list[Check]:
     objective = method.objective
     models = [Flipped(exact=exact, flip=jnp.asarray(flip), path=exact.path) for flip in (0.0, 1.0)]
+    # Every further player is a velocity field that should equal the map's, so the map takes its
+    # place.
     players = list(method.players)
     if not isinstance(objective, RowObjective):
         probes = shifted(models[0], 0.0), shifted(models[1], 0.0), shifted(models[0])
@@ -137,15 +139,21 @@ def _check_method(
     for index, kind in enumerate(objective.kinds):
         if kind.share == 0:
             continue
+        # At the end of training, where curricula have their smallest steps and all stages have
+        # begun.
         last = jnp.asarray(objective.steps)
         made = objective.rows(kind, batch, jr.fold_in(key, index + 1), last)
         term = kind.term
         if isinstance(term, GroupTerm):
             checks += _check_group(name, kind, term, models, exact, made)
             term = term.single()
+        # A finite step leaves a residual at the exact map, so P0 and E0 would fail; its order is
+        # checked.
         if term.order is not None:
             checks += _check_order(f"{name}: {kind.name}", term, problem, models, players, made)
             continue
+        # Guidance comes after the exchange of the pair: its targets contain the pair's velocity
+        # too.
         marginal = jax.vmap(lambda row: _marginal_row(problem, objective.path, row))(made)
         guided = _guided if objective.guide is not None else RowObjective.guided
         (p0, e0), (p0_flipped, e0_flipped) = (

@@ -136,6 +136,7 @@ class Guide(eqx.Module):
         share = 1 - 1 / w if self.config.own is None else jnp.asarray(self.config.own, w.dtype)
         share = jnp.where(w > 1, share, 0.0)
         v = (1 - share) * (w * row.v + (1 - w) * v_null)
+        # The guided target grows like `w`, its squared residual like `w^2`.
         factor = row.factor / w**2 if self.config.even else row.factor
         if self.config.own == 0 or diagonal:
             own, own_share = None, share if diagonal else None

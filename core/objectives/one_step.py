@@ -42,6 +42,7 @@ class OneStep(eqx.Module):
         count = round(self.middle * n)
         if not count:
             return Starts(x_s, s, label)
+        # Child `n`: children 0 to `n - 1` have drawn the noise above.
         key_time, key_noise = jr.split(jr.fold_in(key, n))
         unit = jr.uniform(key_time, (count,), x_s.dtype)
         between = jax.vmap(self.path.time_of_unit)(unit)

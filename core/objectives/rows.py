@@ -82,6 +82,7 @@ class RowObjective(Objective):
         """The rows of the batch by kind; kinds without a row are left out.
 
         Examples that have weights come from `weighed`."""
+        # Counts are static, so that each kind is compiled for, and pays for, its own rows only.
         counts = split_counts(len(batch.x_0), tuple(kind.share for kind in self.kinds))
         drawn, start = {}, 0
         for kind, n, kind_key in zip(self.kinds, counts, jr.split(key, len(counts))):
@@ -120,6 +121,8 @@ class RowObjective(Objective):
         n = len(batch.x_0)
         progress = jnp.clip(step / self.steps, 0.0, 1.0)
         key_times, key_noise, key_drop, key_rows = jr.split(key, 4)
+        # Times are drawn for all rows at once, since mixtures divide the `n` rows by fixed counts.
+        # All in unit time, which every path shares; the row gets the path's own times.
         s, t = kind.times(key_times, n, progress)
         u = t if kind.step is None else kind.step(s, t, progress)
         s, u, t = (jax.vmap(self.path.time_of_unit)(time) for time in (s, u, t))
@@ -128,6 +131,7 @@ class RowObjective(Objective):
             z = jax.vmap(lambda k: self.path.noise(k, batch.x_0.shape[1:]))(jr.split(key_noise, n))
         cond = self._conditions(batch.label, s == t, key_drop)
         if self.states is not None:
+            # A fifth child of the key, so that objectives without states keep their random numbers.
             see, keys = partial(self.states, self.path), jr.split(jr.fold_in(key, 4), n)
             cond = jax.vmap(see)(batch.x_0, cond, keys)
         build = jax.vmap(
@@ -136,6 +140,8 @@ class RowObjective(Objective):
         rows = build(u, batch.x_0, z, s, t, cond, jr.split(key_rows, n))
         if batch.weight is None:
             return rows
+        # Weights multiply the loss, not the residual, so that the oracle checks see residuals as
+        # they are.
         return jax.vmap(lambda row, w: dataclasses.replace(row, factor=w))(rows, batch.weight)
 
     def _conditions(
@@ -147,6 +153,7 @@ class RowObjective(Objective):
         n = len(label)
         drop = jr.bernoulli(key, self.label_drop, (n,))
         if self.guide is not None:
+            # A fixed number instead of coin tosses: the slice in `guided` then has a static shape.
             drop = jnp.arange(n) < self.num_dropped(n)
         label = jnp.where(drop, self.num_classes, label)
         if self.guide is None:
@@ -165,6 +172,7 @@ class RowObjective(Objective):
         """
         if self.guide is None or not self.guide.targets:
             return rows
+        # Rows without a label need no velocity of the null class, so only the others evaluate it.
         guide, first = self.guide, self.num_dropped(len(rows.s))
         labelled = jax.tree.map(lambda leaf: leaf[first:], rows)
         v_null = jax.vmap(lambda row: guide.null_velocity(target, row))(labelled)

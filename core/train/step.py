@@ -43,6 +43,8 @@ def make_step(
 
         def gradient(losses_of: Callable[[Players], Any]) -> tuple[Players, Any]:
             def total(arrays: Players):
+                # One backward pass for all players: each loss depends on the parameters of its own
+                # player only.
                 losses, *rest = losses_of(eqx.combine(arrays, static))
                 return sum(losses.values(), start=jnp.zeros(())), (losses, *rest)
 
@@ -62,6 +64,8 @@ def make_step(
                 lambda rows: gradient(lambda players: of_rows(players, stopped, rows)),
                 state.players,
             )
+        # An optimiser state for each player: clipping by the norm of one must not depend on
+        # another.
         players, opt = dict(state.players), dict(state.opt)
         for name in losses:
             updates, opt[name] = optimizer.update(grads[name], opt[name], players[name])

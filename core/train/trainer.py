@@ -65,15 +65,19 @@ class Trainer(Generic[Config, Work]):
         self.config, self.built = config, built
         self._place = place = Placement(config.mesh, config.batch, config.accumulate)
         self._optimizer = optimizer(config.optim, config.steps)
+        # Child 0 of the seed has initialised the networks (see `build`), so training takes child 1.
         key = jr.fold_in(jr.key(config.seed), 1)
         objective, target = built.objective, built.target
         check(objective, config.batch, config.accumulate)
         players = place.shard(built.players)  # before the optimiser: nothing else is ever whole
         state, self._static = init_state(players, objective, self._optimizer, key, target)
         self.state = place.shard(state)
+        # The arrays of the objective (a teacher's weights) are an argument of the program. As
+        # constants they would be compiled into it, once more for every program.
         arrays, static = eqx.partition(objective, eqx.is_array)
         self._frozen = place.shard(arrays), place.replicate(_device_store(built.training))
         share = config.batch // jax.process_count(), config.seed
+        # Each process reads its own share of every batch; the mesh joins them.
         shard = jax.process_index(), jax.process_count()
         self._data = batches(built.training, *share, *shard)
         self.drawn = 0
@@ -82,6 +86,7 @@ class Trainer(Generic[Config, Work]):
             self._static, self._optimizer, config.ema, target, built.rates, config.accumulate
         )
         shardings = place.shardings(self.state)
+        # Stated for results too: the state that a call returns must fit the next call as it is.
         inside = shardings, (place.shardings(self._frozen[0]), place.everywhere), place.divided
         outside = shardings, place.everywhere
         self._program = many_steps(step, _gather(built.training), static, (inside, outside))
