@@ -15,7 +15,6 @@ from apps._sampling import Sampling, check, guided_map
 from apps._table import console, print_table
 from core.errors import UserError
 from core.report.evaluation import evaluate_map, floor_row
-from core.report.pictures import guidance_curves
 from core.sampling import SAMPLERS, Sampler, usable
 from core.train.cli import parse_flags
 from core.train.features import open_features
@@ -111,6 +110,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     save(result, out)
     if len(scales) > 1:
         place = out.with_name(f"{out.stem}_guidance.png")
+        from core.report.pictures import guidance_curves  # with Matplotlib
+
         picture = guidance_curves(rows, reference, place, config.run)
         console.print(f"wrote {picture}")
     return result if config.json else None

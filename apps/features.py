@@ -16,7 +16,6 @@ from apps._table import console, print_table
 from core.nets.encoder import Autoencoder
 from core.objectives.objective import Batch
 from core.objectives.pretext import MaskedReconstruction
-from core.report.pictures import image_grid
 from core.train import processes
 from core.train.checkpoint import Checkpoints
 from core.train.features import FeaturesBuilt, FeaturesConfig, build_features, parse_features
@@ -109,6 +108,8 @@ def picture(trainer: Training, path: Path) -> None:
     filled = jnp.where(masks, jax.vmap(model)(hidden), x)
     rows = [np.asarray(part) for part in (x, hidden, filled)]
     path.parent.mkdir(parents=True, exist_ok=True)
+    from core.report.pictures import image_grid  # with Matplotlib
+
     image_grid(
         data.encode(np.concatenate(rows)),
         len(rows),

@@ -21,7 +21,6 @@ from apps._tilt.specs import file_name, methods_of, print_methods
 from apps._tilt.table import COLUMNS, method_row, prior_row
 from core.errors import UserError, require
 from core.report.gallery import MOST_COLUMNS, draw_blocks
-from core.report.pictures import reward_plot
 from core.steering.reward import check_reward
 from core.steering.steering import JACKKNIFE, Steered, Steering, Tilt, steer
 from core.train.cli import parse_flags
@@ -82,6 +81,8 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
         best.append(blocks[-1])
     draw_blocks(dataset, blocks, folder / "samples.png", title, names)
     draw_blocks(dataset, best, folder / "best.png", f"{title}: highest rewards", names)
+    from core.report.pictures import reward_plot  # with Matplotlib
+
     reward_plot(rows, folder / "reward.png", title)
     print_table(title, COLUMNS, rows)
     print_classes(rows, run.built.dataset.class_names)

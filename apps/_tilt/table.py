@@ -4,7 +4,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.spatial.distance import pdist
 
 from core.steering.reward import check_reward
 from core.steering.steering import Steered, Steering, Tilt
@@ -54,4 +53,6 @@ def method_row(name: str, method: Steering, steered: Steered, tilt: Tilt) -> dic
 
 def diversity(samples: np.ndarray) -> float:
     """The mean distance between two samples."""
+    from scipy.spatial.distance import pdist
+
     return float(pdist(samples.reshape(len(samples), -1)).mean())

@@ -6,24 +6,28 @@ of the numerical solution itself.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from core.flow.path import Time
 
+if TYPE_CHECKING:
+    import diffrax
+
 Velocity = Callable[[Float[Array, "*shape"], Float[Array, ""]], Float[Array, "*shape"]]
 
-SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
-    "euler": diffrax.Euler,
-    "heun": diffrax.Heun,
-    "midpoint": diffrax.Midpoint,
-    "dopri5": diffrax.Dopri5,
-    "tsit5": diffrax.Tsit5,
-    "dopri8": diffrax.Dopri8,
+SOLVERS = {
+    "euler": "Euler",
+    "heun": "Heun",
+    "midpoint": "Midpoint",
+    "dopri5": "Dopri5",
+    "tsit5": "Tsit5",
+    "dopri8": "Dopri8",
 }
+"""Names of solvers, and of their classes in Diffrax, which is imported by the first solve only."""
 
 
 def _check_solver(name: str) -> None:
@@ -85,7 +89,7 @@ def solve(
     t: Time,
     *,
     method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
-    adjoint: diffrax.AbstractAdjoint = diffrax.ForwardMode(),
+    adjoint: "diffrax.AbstractAdjoint | None" = None,
 ) -> Solution:
     """Moves `x` from time `s` to time `t` along `dx/dt = velocity(x, t)`; `t < s` and `t = s` too.
 
@@ -93,8 +97,8 @@ def solve(
     its own `nfe`, and takes as long as its slowest example.
 
     **Arguments:** `velocity(x, t)` of one example; `method`, how to step; `adjoint`, how to
-    differentiate: the default allows `jax.jvp` and refuses reverse mode, for which pass
-    `diffrax.RecursiveCheckpointAdjoint()`, which refuses `jax.jvp`.
+    differentiate: the default, `diffrax.ForwardMode()`, allows `jax.jvp` and refuses reverse
+    mode, for which pass `diffrax.RecursiveCheckpointAdjoint()`, which refuses `jax.jvp`.
     """
     s, t = jnp.asarray(s, x.dtype), jnp.asarray(t, x.dtype)
 
@@ -112,7 +116,7 @@ def solve_average_velocity(
     t: Time,
     *,
     method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
-    adjoint: diffrax.AbstractAdjoint = diffrax.ForwardMode(),
+    adjoint: "diffrax.AbstractAdjoint | None" = None,
 ) -> Solution:
     """`V(x_s, s, t)`, the mean velocity along the trajectory from `s` to `t`, in the field `x`.
 
@@ -135,7 +139,7 @@ def solve_grid(
     times: Float[Array, " nodes"],
     *,
     solver: str = "heun",
-    adjoint: diffrax.AbstractAdjoint = diffrax.ForwardMode(),
+    adjoint: "diffrax.AbstractAdjoint | None" = None,
 ) -> Solution:
     """Moves `x` from `times[0]` to `times[-1]` with one step between each two neighbours.
 
@@ -143,6 +147,8 @@ def solve_grid(
     two; `solver`, a name in `SOLVERS`. A sampler's grid may differ from these steps: EDM's Heun
     takes its last step to `sigma = 0` with Euler, this function does not.
     """
+    import diffrax
+
     _check_solver(solver)
 
     def rate(u: Array, y: Array, args: None) -> Array:
@@ -151,15 +157,20 @@ def solve_grid(
 
     controller = diffrax.StepTo(ts=times)
     ends = times[0], times[-1]
-    return _run(rate, x, SOLVERS[solver](), controller, ends, None, times.shape[0], adjoint)
+    return _run(rate, x, _solver(solver), controller, ends, None, times.shape[0], adjoint)
 
 
 def _integrate(
-    rate: Callable, y: Array, method: FixedSteps | AdaptiveSteps, adjoint: diffrax.AbstractAdjoint
+    rate: Callable,
+    y: Array,
+    method: FixedSteps | AdaptiveSteps,
+    adjoint: "diffrax.AbstractAdjoint | None",
 ) -> Solution:
     """Integrates `rate` over the fraction of the way, from 0 to 1."""
+    import diffrax
+
     ends = jnp.zeros((), y.dtype), jnp.ones((), y.dtype)
-    solver = SOLVERS[method.solver]()
+    solver = _solver(method.solver)
     if isinstance(method, AdaptiveSteps):
         controller = diffrax.PIDController(rtol=method.rtol, atol=method.atol)
         first, max_steps = 0.01, method.max_steps
@@ -173,13 +184,15 @@ def _integrate(
 def _run(
     rate: Callable,
     y: Array,
-    solver: diffrax.AbstractSolver,
-    controller: diffrax.AbstractStepSizeController,
+    solver: "diffrax.AbstractSolver",
+    controller: "diffrax.AbstractStepSizeController",
     ends: tuple[Array, Array],
     dt0: Array | None,
     max_steps: int,
-    adjoint: diffrax.AbstractAdjoint,
+    adjoint: "diffrax.AbstractAdjoint | None",
 ) -> Solution:
+    import diffrax
+
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(rate),
         solver,
@@ -190,14 +203,20 @@ def _run(
         stepsize_controller=controller,
         saveat=diffrax.SaveAt(t1=True),
         max_steps=max_steps,
-        adjoint=adjoint,
+        adjoint=adjoint or diffrax.ForwardMode(),
     )
     assert solution.ys is not None
     per_step, once = _evaluations(solver)
     return Solution(solution.ys[0], per_step * solution.stats["num_steps"] + once)
 
 
-def _evaluations(solver: diffrax.AbstractSolver) -> tuple[int, int]:
+def _solver(name: str) -> "diffrax.AbstractSolver":
+    import diffrax
+
+    return getattr(diffrax, SOLVERS[name])()
+
+
+def _evaluations(solver: "diffrax.AbstractSolver") -> tuple[int, int]:
     """Evaluations of the velocity for each tried step, and once a solve.
 
     A first-same-as-last solver hands its last stage on to the next step (also after a rejected

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.distance import cdist
 
 _DIRECT_DIM = 64
 _RELATIVE_ROUNDING = 1e-12
@@ -22,6 +21,8 @@ def squared_distances(
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.shape[1] <= _DIRECT_DIM:
+        from scipy.spatial.distance import cdist
+
         return cdist(x, y, "sqeuclidean")
     norms = np.sum(x * x, axis=1)[:, None] + np.sum(y * y, axis=1)[None, :]
     distances = norms - 2 * (x @ y.T)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 
 from core.metrics._distances import check_sets, squared_distances, tiles
 
@@ -18,6 +17,8 @@ def exact_w2(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, "m dim"]) -> fl
 
     **Raises:** `ValueError` if the sizes or the dimensions differ, or a set is empty.
     """
+    from scipy.optimize import linear_sum_assignment
+
     check_sets(x, y, at_least=1)
     if len(x) != len(y):
         raise ValueError(

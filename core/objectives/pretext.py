@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from core.objectives.objective import Batch, Metrics, Objective, Players
@@ -77,6 +76,8 @@ class Classification(Objective):
         key: Key[Array, ""],
         step: Int[Array, ""],
     ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
+        import optax
+
         del target, key, step
         assert batch.label is not None
         logits = jax.vmap(players["model"])(batch.x_0)

@@ -9,7 +9,6 @@ from jaxtyping import Int
 
 from core.data.dataset import Dataset
 from core.flow.flow_map import FlowMap
-from core.report import pictures
 from core.sampling import SAMPLERS, generate, uniform_grid
 
 MOST_COLUMNS = 10
@@ -50,6 +49,8 @@ def sample_picture(
 
 def draw(dataset: Dataset, samples: np.ndarray, path: Path, rows: int, title: str) -> None:
     """Writes samples (network values) as a picture that suits the data."""
+    from core.report import pictures  # with Matplotlib
+
     path.parent.mkdir(parents=True, exist_ok=True)
     if dataset.kind == "points":
         data = np.asarray(dataset.decode(dataset.take(np.arange(min(len(dataset), 2000)))))
@@ -68,6 +69,8 @@ def draw_blocks(
     `names`, if any, has one for each block. The first block says how many images a row has; images
     that do not fill a row of a block are left out.
     """
+    from core.report import pictures  # with Matplotlib
+
     if dataset.kind == "points":
         if not names:
             draw(dataset, blocks[0], path, 1, title)

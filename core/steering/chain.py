@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import blackjax
 import jax
 import jax.random as jr
 from jaxtyping import Array, Float, Key
@@ -25,6 +24,9 @@ def last_of_chain(
     Where `propose(key, x)` is reversible for a distribution `p`, the chain tends to
     `p exp(log_tilt) / Z`. A move costs one call of each. BlackJAX's Metropolis-Hastings step.
     """
+    with jax.ensure_compile_time_eval():  # BlackJAX makes an array while it is imported
+        import blackjax
+
     kernel = blackjax.rmh(log_tilt, propose)
 
     def move(state: Any, key: Key[Array, ""]) -> tuple[Any, None]:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from PIL import Image
 
 from core.steering.reward import Reward
 
@@ -35,6 +34,8 @@ def _minus_bytes(x: Array) -> np.ndarray:
 
 
 def _jpeg(image: np.ndarray) -> bytes:
+    from PIL import Image
+
     buffer = io.BytesIO()
     mode = image[..., 0] if image.shape[-1] == 1 else image
     Image.fromarray(mode).save(buffer, "JPEG", quality=95)

@@ -1,6 +1,5 @@
 """The map that is steered: a run's own, or the end of its probability flow."""
 
-import diffrax
 import equinox as eqx
 from jaxtyping import Array, Float
 
@@ -28,6 +27,8 @@ class OdeMap(FlowMap):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
+        import diffrax
+
         def velocity(y: Float[Array, "*shape"], u: Float[Array, ""]) -> Float[Array, "*shape"]:
             return self.flow_map.velocity(y, u, cond)
 

@@ -3,15 +3,10 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from blackjax.smc import resampling
 from jaxtyping import Array, Bool, Float, Int, Key
 
-RESAMPLING = {
-    "systematic": resampling.systematic,
-    "stratified": resampling.stratified,
-    "residual": resampling.residual,
-    "multinomial": resampling.multinomial,
-}
+RESAMPLING = ("systematic", "stratified", "residual", "multinomial")
+"""Schemes of resampling, by the names that BlackJAX gives them."""
 
 
 def effective(log_w: Float[Array, " n"]) -> Float[Array, ""]:
@@ -37,9 +32,12 @@ class Resampler(eqx.Module):
         self, key: Key[Array, ""], log_w: Float[Array, " n"]
     ) -> tuple[Int[Array, " n"], Float[Array, " n"], Float[Array, ""], Bool[Array, ""]]:
         """Indices of the survivors, their log weights, the increment of log Z; whether it did."""
+        with jax.ensure_compile_time_eval():  # BlackJAX makes an array while it is imported
+            from blackjax.smc import resampling
+
         n = len(log_w)
         do = effective(log_w) < self.threshold * n
-        drawn = RESAMPLING[self.scheme](key, jax.nn.softmax(log_w), n)
+        drawn = getattr(resampling, self.scheme)(key, jax.nn.softmax(log_w), n)
         index = jnp.where(do, drawn, jnp.arange(n))
         kept = jnp.where(do, jnp.zeros_like(log_w), log_w)
         return index, kept, jnp.where(do, log_mean(log_w), 0.0), do

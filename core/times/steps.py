@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.optimize import brentq
 
 Unit = Float[Array, "*n"]
 Progress = Float[Array, ""]
@@ -224,6 +223,7 @@ def mean_gap(step: Step) -> float:
 
 def with_mean_gap(step: Sized, mean: float) -> Sized:
     """The same shape with the `size` at which its mean gap is `mean`, in (0, 0.3)."""
+    from scipy.optimize import brentq
 
     def excess(log_size: float) -> float:
         return mean_gap(dataclasses.replace(step, size=math.exp(log_size))) - mean

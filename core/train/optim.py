@@ -1,13 +1,22 @@
 """Optimisers and schedules, by Optax."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import jax.numpy as jnp
-import optax
 
 from core.train.config import OptimConfig
 
+if TYPE_CHECKING:
+    import optax
 
-def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
+Schedule = Callable[[Any], Any]
+
+
+def schedule(config: OptimConfig, steps: int) -> Schedule:
     """The learning rate as a function of the step."""
+    import optax
+
     warmup = min(config.warmup, max(steps - 1, 0))
     if config.schedule == "cosine":
         main = optax.cosine_decay_schedule(config.rate, max(steps - warmup, 1))
@@ -19,7 +28,7 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([ramp, main], [warmup]) if warmup else main
 
 
-def _inverse_root(rate: float, decay: int, offset: int) -> optax.Schedule:
+def _inverse_root(rate: float, decay: int, offset: int) -> Schedule:
     """`rate sqrt(decay / step)` from step `decay` on, of steps counted from `offset`."""
 
     def value(step):
@@ -28,8 +37,10 @@ def _inverse_root(rate: float, decay: int, offset: int) -> optax.Schedule:
     return value
 
 
-def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+def optimizer(config: OptimConfig, steps: int) -> "optax.GradientTransformation":
     """Clipping, then Adam, AdamW or RAdam with the schedule."""
+    import optax
+
     rate = schedule(config, steps)
     if config.name == "adamw":
         rule = optax.adamw(rate, config.b1, config.b2, weight_decay=config.weight_decay)

@@ -1,16 +1,18 @@
 """The state of a run: everything a checkpoint holds, as arrays."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Int, Key
 
 from core.flow.teacher import frozen
 from core.objectives.objective import Objective, Players
+
+if TYPE_CHECKING:
+    import optax
 
 
 class TrainState(eqx.Module):
@@ -49,7 +51,7 @@ class TargetParameters:
 def init_state(
     players: Players,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
+    optimizer: "optax.GradientTransformation",
     key: Key[Array, ""],
     target: TargetParameters = TargetParameters(),
 ) -> tuple[TrainState, Players]:

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import optax
 from jaxtyping import Array, Float
 
 from core.objectives.objective import Batch, Metrics, Objective, Players
@@ -16,12 +15,15 @@ from core.objectives.rows import RowObjective
 from core.train.accumulate import divided, mean_over
 from core.train.state import TargetParameters, TrainState, target_players
 
+if TYPE_CHECKING:
+    import optax
+
 Step = Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
 
 
 def make_step(
     static: Players,
-    optimizer: optax.GradientTransformation,
+    optimizer: "optax.GradientTransformation",
     ema_decay: float,
     target: TargetParameters = TargetParameters(),
     rates: Mapping[str, float] = MappingProxyType({}),
@@ -36,6 +38,7 @@ def make_step(
     name. The batch is taken in `pieces`, for which `accumulate.check` has to pass. Metrics gain
     `grad_norm` and `finite`.
     """
+    import optax
 
     def step(state: TrainState, batch: Batch, objective: Objective) -> tuple[TrainState, Metrics]:
         key = jr.fold_in(jr.fold_in(state.key, state.rollbacks), state.step)
@@ -91,6 +94,8 @@ def make_step(
 
 def _average(new: Players, old: Players, decay: float) -> Any:
     """`decay old + (1 - decay) new`."""
+    import optax
+
     return optax.incremental_update(new, old, 1 - decay)
 
 

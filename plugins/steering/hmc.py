@@ -13,13 +13,11 @@ Monte Carlo on Hilbert spaces" (2011).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import blackjax
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from blackjax.mcmc.integrators import IntegratorState
 from jaxtyping import Array, Float, Key
 
 from core.errors import require
@@ -27,6 +25,9 @@ from core.steering.cap import shortened
 from core.steering.reward import Reward
 from core.steering.steering import Evaluations, Tilt, register_steering
 from plugins.steering.noise import NoiseChain
+
+if TYPE_CHECKING:
+    import blackjax.mcmc.integrators
 
 
 @register_steering
@@ -64,6 +65,9 @@ class HMC(NoiseChain):
     def last(
         self, tilt: Tilt, z: Float[Array, "*shape"], key: Key[Array, ""]
     ) -> Float[Array, "*shape"]:
+        with jax.ensure_compile_time_eval():  # BlackJAX makes an array while it is imported
+            import blackjax
+
         def log_density(flat: Float[Array, " dim"]) -> Float[Array, ""]:
             return self.log_tilt(tilt, flat.reshape(z.shape)) - 0.5 * jnp.sum(flat**2)
 
@@ -80,7 +84,7 @@ class HMC(NoiseChain):
         return end.position.reshape(z.shape)
 
 
-def rotations(most: float) -> Callable[..., Callable[..., IntegratorState]]:
+def rotations(most: float) -> Callable[..., Callable]:
     """An integrator for BlackJAX: half a kick, the exact rotation, half a kick."""
 
     def integrator(log_density: Callable, kinetic_energy: Callable) -> Callable:
@@ -89,13 +93,15 @@ def rotations(most: float) -> Callable[..., Callable[..., IntegratorState]]:
         def kick(position: Array, gradient: Array) -> Array:
             return shortened(gradient + position, most)  # without the Gaussian part
 
-        def one_step(state: IntegratorState, step_size: Any) -> IntegratorState:
+        def one_step(
+            state: "blackjax.mcmc.integrators.IntegratorState", step_size: Any
+        ) -> "blackjax.mcmc.integrators.IntegratorState":
             z: Any = state.position
             p = state.momentum + step_size / 2 * kick(z, state.logdensity_grad)  # pyright: ignore
             cos, sin = jnp.cos(step_size), jnp.sin(step_size)
             z, p = cos * z + sin * p, cos * p - sin * z
             value, gradient = jax.value_and_grad(log_density)(z)
-            return IntegratorState(z, p + step_size / 2 * kick(z, gradient), value, gradient)
+            return type(state)(z, p + step_size / 2 * kick(z, gradient), value, gradient)
 
         return one_step
 

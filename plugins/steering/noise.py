@@ -9,7 +9,6 @@ import abc
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import blackjax
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -110,6 +109,9 @@ class Slice(NoiseChain):
     def last(
         self, tilt: Tilt, z: Float[Array, "*shape"], key: Key[Array, ""]
     ) -> Float[Array, "*shape"]:
+        with jax.ensure_compile_time_eval():  # BlackJAX makes an array while it is imported
+            import blackjax
+
         size = z.size
         kernel = blackjax.elliptical_slice(
             lambda flat: self.log_tilt(tilt, flat.reshape(z.shape)),

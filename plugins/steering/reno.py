@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Key
 
 from core.errors import require
@@ -69,6 +68,8 @@ class ReNO(Steering):
 
     def best(self, tilt: Tilt, noise: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The sample of the iterate with the smallest loss."""
+        import optax
+
         path = tilt.flow_map.path
         start = path.time_of_unit(1.0)
         scale = path.sigma(start) * path.noise_std

@@ -11,9 +11,10 @@ import pytest
 
 from core.errors import UserError
 from core.nets import DiTConfig
-from core.nets.attention import AUTO_TOKENS, PALLAS, attention, kernels, scan
+from core.nets.attention import AUTO_TOKENS, attention, kernels, scan
 from core.nets.attention.flash import Kernels, flash
 from core.nets.attention.naive import naive
+from core.nets.attention.primitive import PALLAS
 from tests.nets import attention_forms as forms
 from tests.nets.randomised import jit, mean_flow_loss
 

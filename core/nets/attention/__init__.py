@@ -6,8 +6,7 @@ from typing import Literal
 from jaxtyping import Array, Float
 
 from core.errors import require
-from core.nets.attention import kernels, primitive
-from core.nets.attention.flash import Kernels, flash
+from core.nets.attention.flash import flash
 from core.nets.attention.naive import naive
 
 Implementation = Literal["xla", "blockwise", "pallas", "auto"]
@@ -17,8 +16,6 @@ AUTO_TOKENS = 1024
 takes a fifth of the formula's memory and, on a CPU, half of its time (18 MiB against 100,
 `python -m benchmarks.attention`); at 256 keys it saves a quarter of the one and nothing of the
 other, little beside the rest of a network."""
-
-PALLAS = Kernels(kernels.value, primitive.tangent)
 
 
 def attention(
@@ -44,6 +41,8 @@ def attention(
 
 
 def _pallas(q, k, v):
+    from core.nets.attention.primitive import PALLAS  # and with it Pallas
+
     return flash(q, k, v, PALLAS)
 
 

@@ -12,6 +12,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from core.nets.attention import kernels, scan
+from core.nets.attention.flash import Kernels
 
 LINEAR = 3  # the last operands, in which the tangent is linear
 
@@ -75,3 +76,5 @@ mlir.register_lowering(_tangent, mlir.lower_fun(kernels.tangent, multiple_result
 ad.primitive_jvps[_tangent] = _derivative
 ad.primitive_transposes[_tangent] = _transpose
 batching.primitive_batchers[_tangent] = _batched
+
+PALLAS = Kernels(kernels.value, tangent)
