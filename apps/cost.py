@@ -82,7 +82,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     bench, rows = bench_of(config), []
     with Meter("measuring", len(chosen)) as meter:
         for done, plugin in enumerate(chosen.values()):
-            meter.to(done, plugin.name)
+            meter.to(done, plugin.card.name)
             rows.append(guided(plugin, bench) if config.guidance else measured(plugin, bench))
         meter.to(len(chosen), "")
     table = title(config), COLUMNS, [shown(row) for row in rows]
@@ -121,24 +121,34 @@ def guided(plugin: type[Plugin], bench: Bench) -> dict[str, Any]:
     """One row of the table for a method that learns guidance, without a count to hold it to."""
     preset = plugin.preset("image")
     if not isinstance(preset, RowPlugin):
-        raise UserError(f"{plugin.name} does not learn guidance as an input; leave out --guidance")
+        raise UserError(
+            f"{plugin.card.name} does not learn guidance as an input; leave out --guidance"
+        )
     split = bench.flags(replace(preset, guidance=GuidanceConfig(most=8.0)))
     figures = {"whole": None, "split": _figures(split), "above": False}
-    return {"plugin": plugin.name, "survey": None, "count": None, "split_count": None, **figures}
+    return {
+        "plugin": plugin.card.name,
+        "survey": None,
+        "count": None,
+        "split_count": None,
+        **figures,
+    }
 
 
 def measured(plugin: type[Plugin], bench: Bench) -> dict[str, Any]:
     """One row of the table, as JSON."""
     whole, split = bench.whole(plugin), bench.split(plugin)
-    over_whole = plugin.whole_cost is not None and whole.flops > MARGIN * plugin.whole_cost
+    over_whole = (
+        plugin.card.whole_cost is not None and whole.flops > MARGIN * plugin.card.whole_cost
+    )
     return {
-        "plugin": plugin.name,
-        "survey": plugin.seed_cost,
-        "count": plugin.whole_cost,
-        "split_count": plugin.cost,
+        "plugin": plugin.card.name,
+        "survey": plugin.card.seed_cost,
+        "count": plugin.card.whole_cost,
+        "split_count": plugin.card.cost,
         "whole": _figures(whole),
         "split": _figures(split),
-        "above": bool(over_whole or split.flops > MARGIN * plugin.cost),
+        "above": bool(over_whole or split.flops > MARGIN * plugin.card.cost),
     }
 
 

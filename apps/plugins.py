@@ -25,7 +25,7 @@ class PluginsConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Prints the table."""
     config = parse_flags(PluginsConfig, argv)
-    rows = [{key: getattr(plugin, key) for key in COLUMNS} for plugin in plugins().values()]
+    rows = [{key: getattr(plugin.card, key) for key in COLUMNS} for plugin in plugins().values()]
     print_table("methods (--plugin NAME)", COLUMNS, rows)
     return {"plugins": rows} if config.json else None
 

@@ -93,11 +93,11 @@ def method(name: str) -> tuple[Plugin, float]:
     """A method with its flags, and its forward-pass equivalents by count."""
     if name in ("exact", "difference"):
         kind = find_plugin("gcm-vu")
-        return replace(kind.preset("image"), derivative=name), kind.cost  # pyright: ignore
+        return replace(kind.preset("image"), derivative=name), kind.card.cost  # pyright: ignore
     kind = find_plugin(name.split("-")[0])
     if name.endswith("-whole"):
-        return kind.whole(), kind.whole_cost or math.nan
-    return kind.preset("image"), kind.cost
+        return kind.whole(), kind.card.whole_cost or math.nan
+    return kind.preset("image"), kind.card.cost
 
 
 def step(sizes: Sizes, net: str, name: str) -> Line:

@@ -177,7 +177,7 @@ def chosen(names: tuple[str, ...]) -> list[str]:
 
 def from_scratch(plugin: type[Plugin]) -> bool:
     """Whether a method trains fresh networks from data alone."""
-    return plugin.kind == "method" and not plugin.needs_teacher and not plugin.tunes
+    return plugin.card.kind == "method" and not plugin.needs_teacher and not plugin.tunes
 
 
 def setting_of(config: StepConfig, net: Net) -> Setting:

@@ -81,7 +81,7 @@ def _run(job: Job) -> None:
     flops, loop = step_flops(config, built)
     cell = Cell(
         plugin=job.label,
-        family=find_plugin(config.plugin).family,
+        family=find_plugin(config.plugin).card.family,
         sampler=name,
         seed=config.seed,
         config=job.config,

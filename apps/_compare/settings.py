@@ -84,7 +84,7 @@ class CompareConfig:
         asked = list(plugins()) if "all" in self.plugins else list(self.plugins)
         if not asked:
             raise UserError("--plugins needs at least one method; `apps.plugins` lists them")
-        return [Entry(find_plugin(name).name) for name in dict.fromkeys(asked)]
+        return [Entry(find_plugin(name).card.name) for name in dict.fromkeys(asked)]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _variants(path: Path) -> list[Entry]:
             )
         own = {key: value for key, value in tree["plugin"].items() if key != "name"}
         flags = toml.to_flags(tree | {"plugin": own})
-        entries.append(Entry(label, find_plugin(name).name, tuple(flags)))
+        entries.append(Entry(label, find_plugin(name).card.name, tuple(flags)))
     if not entries:
         raise UserError(f"{path} holds no variant; give it one table for each")
     return entries

@@ -1,5 +1,6 @@
 """What a method is, the registry, what most methods share, and what a step costs."""
 
+from core.methods.card import Card as Card
 from core.methods.cost import Bench as Bench
 from core.methods.cost import Cost as Cost
 from core.methods.cost import Program as Program

@@ -11,6 +11,7 @@ from core.data.dataset import Dataset
 from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.objectives.guidance import Guide
 from core.objectives.objective import Objective, RowKind
 from core.objectives.rows import RowObjective
@@ -76,29 +77,18 @@ class Method:
 class Plugin(abc.ABC):
     """A training method. A subclass is a frozen dataclass: its fields are its flags.
 
-    The class variables say what it is; `apps.plugins` prints them. `cost` is the cost of one
-    training example in forward-pass equivalents, with the method's own row split; `whole_cost` the
-    count where every row pays for every term, `seed_cost` the survey's estimate of that.
+    `card` says what it is. The other class variables say how it is trained and used:
     `from_teacher`: training starts from the teacher's weights. `tunes`: it goes on from a trained
     map, so that recipes are short and slow. `most_nfe`: the evaluations beyond
     which sampling means nothing, 1 for a map that starts at noise only. `presets`: the flags in
     which the recipes differ.
     """
 
-    name: ClassVar[str]
-    family: ClassVar[str]
-    rule: ClassVar[str]
-    supervision: ClassVar[str]
-    source: ClassVar[str]
-    cost: ClassVar[float]
-    kind: ClassVar[str] = "method"
-    parameterisation: ClassVar[str] = "V"
+    card: ClassVar[Card]
     needs_teacher: ClassVar[bool] = False
     from_teacher: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
     most_nfe: ClassVar[int | None] = None
-    whole_cost: ClassVar[float | None] = None
-    seed_cost: ClassVar[float | None] = None
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @classmethod

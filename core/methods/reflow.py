@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -26,8 +26,8 @@ CHUNK = 1024
 class PairsPlugin(RowPlugin):
     """A method that trains on a teacher's pairs, made by Diffrax before the training."""
 
-    needs_teacher: ClassVar[bool] = True
-    guidable: ClassVar[bool] = False
+    needs_teacher = True
+    guidable = False
 
     pairs: int = 32_768
     """Pairs that the teacher makes before the training."""
@@ -44,7 +44,7 @@ class PairsPlugin(RowPlugin):
 
     def dataset(self, data: Dataset, making: DataContext) -> Dataset:
         method = FixedSteps(self.solver, self.solver_steps)
-        teacher, key = needed(making.teacher, self.name), making.key
+        teacher, key = needed(making.teacher, self.card.name), making.key
         pairs = teacher_pairs(data, teacher, self.pairs, method, key=key, progress=making.progress)
         return nearest_pairs(pairs, 1 - self.discard)
 

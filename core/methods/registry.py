@@ -5,25 +5,38 @@ a module; importing the module runs its `@register`.
 """
 
 import importlib
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import TypeVar, dataclass_transform
 
 from core.errors import UserError, pick
+from core.methods.card import Card
 from core.methods.plugin import Plugin
 
 GROUP = "portolan.plugins"
 
-Registered = TypeVar("Registered", bound=type[Plugin])
+Registered = TypeVar("Registered", bound=Plugin)
 _REGISTRY: dict[str, type[Plugin]] = {}
 _LOADED: set[str] = set()
 
 
-def register(cls: Registered) -> Registered:
-    """Class decorator: makes a plugin known by its `name`. A name taken by another class raises."""
-    known = _REGISTRY.get(cls.name)
+@dataclass_transform(frozen_default=True)
+def register(cls: type[Registered]) -> type[Registered]:
+    """Class decorator: makes a frozen dataclass of a plugin, and makes it known by its card's name.
+
+    A card without a family gets that of the plugin's folder. Raises `ValueError` for a class
+    without a card of its own, or with a name that another class has.
+    """
+    card = vars(cls).get("card")
+    if not isinstance(card, Card):
+        raise ValueError(f"the plugin {cls.__qualname__} has no card of its own")
+    known = _REGISTRY.get(card.name)
     if known is not None and known.__qualname__ != cls.__qualname__:
-        raise ValueError(f"plugin name {cls.name!r} is taken by {known.__module__}")
-    _REGISTRY[cls.name] = cls
+        raise ValueError(f"plugin name {card.name!r} is taken by {known.__module__}")
+    cls.card = card.within(cls.__module__)
+    if "__dataclass_params__" not in vars(cls):
+        cls = dataclass(frozen=True)(cls)
+    _REGISTRY[card.name] = cls
     return cls
 
 

@@ -114,7 +114,9 @@ class RowPlugin(Plugin):
         """Guidance that is learned. Raises `UserError` where it cannot be."""
         if not self.guidance.on:
             return None
-        require(self.guidable, f"{self.name} cannot learn guidance; leave out --plugin.guidance")
+        require(
+            self.guidable, f"{self.card.name} cannot learn guidance; leave out --plugin.guidance"
+        )
         require(task.num_classes > 0, "--plugin.guidance needs data with labels")
         require(
             not self.needs_teacher or self.guidance.most is not None,

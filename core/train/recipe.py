@@ -26,7 +26,7 @@ def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
     if plugin.most_nfe is not None:
         base["evals"] = tuple(n for n in TrainConfig.evals if n <= plugin.most_nfe)
     return TrainConfig(
-        plugin=plugin.name,
+        plugin=plugin.card.name,
         data=data,
         plugin_flags=plugin.preset(kind),
         data_flags=DATA[data](),

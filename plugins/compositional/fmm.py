@@ -7,14 +7,14 @@ Both orders of `s` and `t`; no gradient is stopped. The gap grows during trainin
 is known to work for limited gaps only.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import FlowMatching, Term
@@ -36,18 +36,18 @@ class InverseMatching(Term):
 
 
 @register
-@dataclass(frozen=True)
 class FMM(RowPlugin):
     """Flow map matching (arXiv 2406.07507): the two-way map from data, for limited gaps."""
 
-    name: ClassVar[str] = "fmm"
-    family: ClassVar[str] = "compositional"
-    rule: ClassVar[str] = "compositional, inverse"
-    supervision: ClassVar[str] = "sampled pair"
-    source: ClassVar[str] = "arXiv 2406.07507"
-    cost: ClassVar[float] = 6
-    whole_cost: ClassVar[float | None] = 9
-    seed_cost: ClassVar[float | None] = 9
+    card = Card(
+        "fmm",
+        rule="compositional, inverse",
+        supervision="sampled pair",
+        source="arXiv 2406.07507",
+        cost=6,
+        whole_cost=9,
+        seed_cost=9,
+    )
 
     diagonal: float = 0.5
     uniform: float = 1.0

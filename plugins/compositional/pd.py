@@ -6,23 +6,24 @@ At the end of each stage the student becomes `V_pre` and the jump doubles. Half 
 the newest jump, the others all that came before, so that one network serves every number of steps.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
+from core.methods.card import Card
 from core.methods.registry import register
 from core.times.pairs import DyadicJumps, TimeSampler
 from plugins.compositional.staged import StagedPlugin
 
 
 @register
-@dataclass(frozen=True)
 class PD(StagedPlugin):
     """Progressive distillation (arXiv 2202.00512): halves the number of steps, stage by stage."""
 
-    name: ClassVar[str] = "pd"
-    rule: ClassVar[str] = "compositional, midpoint"
-    supervision: ClassVar[str] = "teacher, then the last stage"
-    source: ClassVar[str] = "arXiv 2202.00512"
+    card = Card(
+        "pd",
+        rule="compositional, midpoint",
+        supervision="teacher, then the last stage",
+        source="arXiv 2202.00512",
+        cost=5,
+        whole_cost=5,
+    )
 
     def jump_times(self) -> TimeSampler:
         return DyadicJumps(self.stages, climb=True)

@@ -5,24 +5,25 @@
 for gaps `s - t` inside a window. As progressive distillation, with any times instead of a grid.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
+from core.methods.card import Card
 from core.methods.registry import register
 from core.times.pairs import GrowingWindow, TimeSampler
 from plugins.compositional.staged import StagedPlugin
 
 
 @register
-@dataclass(frozen=True)
 class PFMM(StagedPlugin):
     """Progressive flow map matching (arXiv 2406.07507): doubles the window, stage by stage."""
 
-    name: ClassVar[str] = "pfmm"
-    rule: ClassVar[str] = "compositional, midpoint"
-    supervision: ClassVar[str] = "flow-map teacher"
-    source: ClassVar[str] = "arXiv 2406.07507"
-    seed_cost: ClassVar[float | None] = 5
+    card = Card(
+        "pfmm",
+        rule="compositional, midpoint",
+        supervision="flow-map teacher",
+        source="arXiv 2406.07507",
+        cost=5,
+        whole_cost=5,
+        seed_cost=5,
+    )
 
     def jump_times(self) -> TimeSampler:
         return GrowingWindow(self.stages)

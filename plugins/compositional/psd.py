@@ -7,8 +7,7 @@
 `g` is uniform (PSD-U) or 1/2 (PSD-M). The targets use the current parameters.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from jaxtyping import Array, Float
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.objective import FlowMatching, Term
@@ -44,18 +44,18 @@ class SplitJump(Term):
 
 
 @register
-@dataclass(frozen=True)
 class PSD(RowPlugin):
     """Progressive self-distillation (arXiv 2505.18825): from data, no teacher, no derivative."""
 
-    name: ClassVar[str] = "psd"
-    family: ClassVar[str] = "compositional"
-    rule: ClassVar[str] = "compositional"
-    supervision: ClassVar[str] = "own two jumps"
-    source: ClassVar[str] = "arXiv 2505.18825"
-    cost: ClassVar[float] = 3.5
-    whole_cost: ClassVar[float | None] = 8
-    seed_cost: ClassVar[float | None] = 8
+    card = Card(
+        "psd",
+        rule="compositional",
+        supervision="own two jumps",
+        source="arXiv 2505.18825",
+        cost=3.5,
+        whole_cost=8,
+        seed_cost=8,
+    )
     presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
     diagonal: float = 0.75

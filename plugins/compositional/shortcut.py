@@ -7,10 +7,10 @@ The halves of the smallest jump are Euler steps along the diagonal, which ground
 official code trains a smallest size in the diagonal's place instead.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
@@ -20,18 +20,18 @@ from plugins.compositional.halves import TwoHalves
 
 
 @register
-@dataclass(frozen=True)
 class Shortcut(RowPlugin):
     """Shortcut models (arXiv 2410.12557): dyadic self-consistency from data, no teacher."""
 
-    name: ClassVar[str] = "shortcut"
-    family: ClassVar[str] = "compositional"
-    rule: ClassVar[str] = "compositional, midpoint"
-    supervision: ClassVar[str] = "own two half jumps (EMA)"
-    source: ClassVar[str] = "arXiv 2410.12557"
-    cost: ClassVar[float] = 3.25
-    whole_cost: ClassVar[float | None] = 8
-    seed_cost: ClassVar[float | None] = 8
+    card = Card(
+        "shortcut",
+        rule="compositional, midpoint",
+        supervision="own two half jumps (EMA)",
+        source="arXiv 2410.12557",
+        cost=3.25,
+        whole_cost=8,
+        seed_cost=8,
+    )
     presets = presets(
         {"uniform": 0.0, "time_std": 0.0, "diagonal": 0.5, "target_decay": 0.95},
         {"uniform": 0.0, "full": 0.0, "diagonal": 0.5, "target_decay": 0.95},

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from core.flow.teacher import Teacher
 from core.methods.plugin import Task
@@ -20,18 +20,15 @@ class StagedPlugin(RowPlugin):
     along the teacher's diagonal.
     """
 
-    family: ClassVar[str] = "compositional"
-    cost: ClassVar[float] = 5
-    whole_cost: ClassVar[float | None] = 5
-    needs_teacher: ClassVar[bool] = True
-    from_teacher: ClassVar[bool] = True
+    needs_teacher = True
+    from_teacher = True
     presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     stages: int = 7
     """Stages of the training: 7 start from 128 Euler steps of the teacher."""
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        return TeacherMatching(needed(teacher, self.name)), TwoHalves(stages=self.stages)
+        return TeacherMatching(needed(teacher, self.card.name)), TwoHalves(stages=self.stages)
 
     @abc.abstractmethod
     def jump_times(self) -> TimeSampler:

@@ -19,11 +19,8 @@ from core.times.weights import Even, PerGap, TimeWeight
 class ConsistencyPlugin(RowPlugin):
     """Jumps to the data end: neither the velocity nor a jump to another time is learned."""
 
-    family: ClassVar[str] = "consistency"
-    rule: ClassVar[str] = "Eulerian, t = 0"
-    parameterisation: ClassVar[str] = "F"
-    sampler: ClassVar[str] = "restart"
-    guidable: ClassVar[bool] = False
+    sampler = "restart"
+    guidable = False
     to_data: ClassVar[bool] = True
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
@@ -56,7 +53,6 @@ def check_intervals(first: int, last: int) -> None:
 class GridPlugin(ConsistencyPlugin):
     """A consistency model on the nodes of a grid that is refined during training."""
 
-    source: ClassVar[str] = "arXiv 2303.01469"
     presets = {
         "points": {
             "power": 0.5, "constant": 1e-3, "gap_power": 2.0, "first": 10, "last": 40, "rho": 0.0,

@@ -5,10 +5,10 @@
 `(s, u)` are neighbours of a fixed grid.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import needed, presets
 from core.objectives.objective import TeacherMatching, Term
@@ -17,17 +17,21 @@ from plugins.consistency.jump import ConsistencyJump, TeacherStep
 
 
 @register
-@dataclass(frozen=True)
 class CD(GridPlugin):
     """Consistency distillation (arXiv 2303.01469): jumps to the data end, from a teacher."""
 
-    name: ClassVar[str] = "cd"
-    supervision: ClassVar[str] = "teacher"
-    cost: ClassVar[float] = 5
-    whole_cost: ClassVar[float | None] = 5
-    seed_cost: ClassVar[float | None] = 5
-    needs_teacher: ClassVar[bool] = True
-    guidable: ClassVar[bool] = True
+    card = Card(
+        "cd",
+        rule="Eulerian, t = 0",
+        supervision="teacher",
+        source="arXiv 2303.01469",
+        cost=5,
+        whole_cost=5,
+        seed_cost=5,
+        parameterisation="F",
+    )
+    needs_teacher = True
+    guidable = True
     presets = presets(
         {"uniform": 0.0, "gap_power": 1.0, "solver": "heun", "first": 20, "last": 20, "rho": 0.0},
         {"uniform": 0.0, "full": 0.0, "gap_power": 1.0, "solver": "heun", "rho": 0.0},
@@ -39,6 +43,6 @@ class CD(GridPlugin):
     """One-step solver of the teacher; the papers take heun, which costs one evaluation more."""
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         step = TeacherStep(teacher, self.solver)
         return TeacherMatching(teacher), ConsistencyJump(step)

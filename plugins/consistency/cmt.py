@@ -8,14 +8,14 @@ from it with `--init runs/cmt-...`. The paper takes both ends from one cached tr
 at noise; here `x_s` is a noised example and the solution is made for it.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
 from core.flow.solve import FixedSteps, solve_average_velocity
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, needed, presets
 from core.objectives.objective import TeacherMatching, Term
@@ -55,18 +55,18 @@ class TrajectoryMatching(Term):
 
 
 @register
-@dataclass(frozen=True)
 class CMT(RowPlugin):
     """Consistency mid-training (arXiv 2509.24526): regress the jumps of a teacher's solver."""
 
-    name: ClassVar[str] = "cmt"
-    family: ClassVar[str] = "consistency"
-    rule: ClassVar[str] = "none (regression)"
-    supervision: ClassVar[str] = "teacher's solutions"
-    source: ClassVar[str] = "arXiv 2509.24526"
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 19
-    needs_teacher: ClassVar[bool] = True
+    card = Card(
+        "cmt",
+        rule="none (regression)",
+        supervision="teacher's solutions",
+        source="arXiv 2509.24526",
+        cost=4,
+        whole_cost=19,
+    )
+    needs_teacher = True
     presets = presets()
 
     to_data: bool = False
@@ -77,7 +77,7 @@ class CMT(RowPlugin):
     """Its steps for each jump."""
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         jump = TrajectoryMatching(teacher, self.solver, self.substeps)
         return TeacherMatching(teacher), jump
 

@@ -7,10 +7,8 @@ pair's, so the fixed point has a bias that vanishes with the step. The targets u
 parameters: with an EMA the limit of fine grids is wrong.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.objectives.objective import FlowMatching, Term
 from plugins.consistency.base import GridPlugin
@@ -18,15 +16,19 @@ from plugins.consistency.jump import ConsistencyJump, SameNoise
 
 
 @register
-@dataclass(frozen=True)
 class CT(GridPlugin):
     """Consistency training (arXiv 2303.01469): jumps to the data end, no teacher."""
 
-    name: ClassVar[str] = "ct"
-    supervision: ClassVar[str] = "sampled pair, vanishing bias"
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 4
-    seed_cost: ClassVar[float | None] = 4
+    card = Card(
+        "ct",
+        rule="Eulerian, t = 0",
+        supervision="sampled pair, vanishing bias",
+        source="arXiv 2303.01469",
+        cost=4,
+        whole_cost=4,
+        seed_cost=4,
+        parameterisation="F",
+    )
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         del teacher

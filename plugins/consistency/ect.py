@@ -7,11 +7,11 @@ While `u = 0` the target is the clean example itself, so the first stage is diff
 goes on from a trained run with `--init runs/fm-...`, or starts from scratch.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from core.errors import require
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
 from core.objectives.objective import FlowMatching, Term
@@ -23,15 +23,18 @@ from plugins.consistency.jump import ConsistencyJump, SameNoise
 
 
 @register
-@dataclass(frozen=True)
 class ECT(ConsistencyPlugin):
     """Easy consistency tuning (arXiv 2406.14548): from a diffusion model to a consistency model."""
 
-    name: ClassVar[str] = "ect"
-    supervision: ClassVar[str] = "sampled pair, vanishing bias"
-    source: ClassVar[str] = "arXiv 2406.14548"
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 4
+    card = Card(
+        "ect",
+        rule="Eulerian, t = 0",
+        supervision="sampled pair, vanishing bias",
+        source="arXiv 2406.14548",
+        cost=4,
+        whole_cost=4,
+        parameterisation="F",
+    )
     presets = presets({"uniform": 0.0, "stages": 6}, {"uniform": 0.0, "full": 0.0, "stages": 6})
 
     base: float = 2.0

@@ -10,12 +10,13 @@
 
 import abc
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from core.errors import pick, require
 from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
 from core.nets.warped import WarpedTimes
@@ -37,10 +38,6 @@ DISTRIBUTIONS: dict[str, TimeDistribution] = {"uniform": Uniform(), "sine": Sine
 class GCMPlugin(ConsistencyPlugin):
     """A Guide to Training Consistency Models: every part a flag."""
 
-    supervision: ClassVar[str] = "sampled pair, vanishing bias"
-    parameterisation: ClassVar[str] = "V"
-    source: ClassVar[str] = "A Guide to Training Consistency Models"
-    whole_cost: ClassVar[float | None] = 4
     presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     shape: str = "exponential"
@@ -117,27 +114,36 @@ class GCMPlugin(ConsistencyPlugin):
 
 
 @register
-@dataclass(frozen=True)
 class GCMConstant(GCMPlugin):
     """GCM with a constant upper limit: all jumps end at the data."""
 
-    name: ClassVar[str] = "gcm-cu"
-    cost: ClassVar[float] = 4
+    card = Card(
+        "gcm-cu",
+        rule="Eulerian, t = 0",
+        supervision="sampled pair, vanishing bias",
+        source="A Guide to Training Consistency Models",
+        cost=4,
+        whole_cost=4,
+    )
 
     def target_law(self) -> TimeDistribution:
         return Point(0.0)
 
 
 @register
-@dataclass(frozen=True)
 class GCMVariable(GCMPlugin):
     """GCM with a variable upper limit: jumps to any time, mostly near the data."""
 
-    name: ClassVar[str] = "gcm-vu"
-    rule: ClassVar[str] = "Eulerian"
-    sampler: ClassVar[str] = "pushforward"
-    to_data: ClassVar[bool] = False
-    cost: ClassVar[float] = 4
+    card = Card(
+        "gcm-vu",
+        rule="Eulerian",
+        supervision="sampled pair, vanishing bias",
+        source="A Guide to Training Consistency Models",
+        cost=4,
+        whole_cost=4,
+    )
+    sampler = "pushforward"
+    to_data = False
 
     target_power: int = 4
     """Power of the law of the target time: the higher, the nearer to the data."""

@@ -7,10 +7,8 @@
 `x_s`, `x_u` lie on the line of one pair. The targets use the current parameters.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
 from core.objectives.objective import FlowMatching, Term
@@ -23,15 +21,18 @@ from plugins.consistency.jump import ConsistencyJump, SameNoise
 
 
 @register
-@dataclass(frozen=True)
 class ICT(ConsistencyPlugin):
     """Improved consistency training (arXiv 2310.14189): no teacher, no EMA target."""
 
-    name: ClassVar[str] = "ict"
-    supervision: ClassVar[str] = "sampled pair, vanishing bias"
-    source: ClassVar[str] = "arXiv 2310.14189"
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 4
+    card = Card(
+        "ict",
+        rule="Eulerian, t = 0",
+        supervision="sampled pair, vanishing bias",
+        source="arXiv 2310.14189",
+        cost=4,
+        whole_cost=4,
+        parameterisation="F",
+    )
     presets = presets({"uniform": 0.0, "last": 80}, {"uniform": 0.0, "full": 0.0, "last": 80})
 
     first: int = 10

@@ -8,11 +8,9 @@ pair. Equality holds in law only, so the expected update of the exact map vanish
 and, at a fixed step, as groups grow.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from core.errors import require
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
 from core.objectives.objective import FlowMatching, GroupTerm, Term
@@ -26,18 +24,20 @@ from plugins.consistency.moments import JumpMoments, Laplace
 
 
 @register
-@dataclass(frozen=True)
 class IMM(ConsistencyPlugin):
     """Inductive moment matching (arXiv 2503.07565): jumps to any time, no teacher."""
 
-    name: ClassVar[str] = "imm"
-    rule: ClassVar[str] = "Eulerian, in law"
-    supervision: ClassVar[str] = "sampled pair, vanishing bias"
-    source: ClassVar[str] = "arXiv 2503.07565"
-    sampler: ClassVar[str] = "pushforward"
-    to_data: ClassVar[bool] = False
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 4
+    card = Card(
+        "imm",
+        rule="Eulerian, in law",
+        supervision="sampled pair, vanishing bias",
+        source="arXiv 2503.07565",
+        cost=4,
+        whole_cost=4,
+        parameterisation="F",
+    )
+    sampler = "pushforward"
+    to_data = False
     presets = presets(
         {"uniform": 0.0, "exponent": 10}, {"uniform": 0.0, "full": 0.0, "exponent": 10}
     )

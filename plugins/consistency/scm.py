@@ -10,7 +10,6 @@ data, so the same loss trains a map on any path: a state is divided by the lengt
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -19,6 +18,7 @@ from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap, Form
 from core.flow.path import Path
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import needed, presets
 from core.objectives.objective import FlowMatching, TeacherMatching, Term
@@ -69,7 +69,6 @@ class StabilisedTangent(Term):
 class SCMPlugin(ConsistencyPlugin):
     """Simplified, stabilised continuous-time consistency."""
 
-    source: ClassVar[str] = "arXiv 2410.11081"
     presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     form: Form = "rotation"
@@ -94,14 +93,18 @@ class SCMPlugin(ConsistencyPlugin):
 
 
 @register
-@dataclass(frozen=True)
 class SCT(SCMPlugin):
     """sCM from pairs (arXiv 2410.11081); best started from a trained run: --init runs/fm-..."""
 
-    name: ClassVar[str] = "sct"
-    supervision: ClassVar[str] = "sampled pair"
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 4
+    card = Card(
+        "sct",
+        rule="Eulerian, t = 0",
+        supervision="sampled pair",
+        source="arXiv 2410.11081",
+        cost=4,
+        whole_cost=4,
+        parameterisation="F",
+    )
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         del teacher
@@ -109,17 +112,21 @@ class SCT(SCMPlugin):
 
 
 @register
-@dataclass(frozen=True)
 class SCD(SCMPlugin):
     """sCM distilled (arXiv 2410.11081): the tangent along the teacher's flow."""
 
-    name: ClassVar[str] = "scd"
-    supervision: ClassVar[str] = "teacher"
-    cost: ClassVar[float] = 5
-    whole_cost: ClassVar[float | None] = 5
-    needs_teacher: ClassVar[bool] = True
-    guidable: ClassVar[bool] = True
+    card = Card(
+        "scd",
+        rule="Eulerian, t = 0",
+        supervision="teacher",
+        source="arXiv 2410.11081",
+        cost=5,
+        whole_cost=5,
+        parameterisation="F",
+    )
+    needs_teacher = True
+    guidable = True
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return TeacherMatching(teacher), self.term(teacher)

@@ -8,13 +8,13 @@ the value. It is the limit of the finite-step loss divided by its step.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import needed, presets
 from core.objectives.objective import FlowMatching, TeacherMatching, Term
@@ -63,19 +63,22 @@ class VelocityTangent(Term):
 class TangentPlugin(ConsistencyPlugin):
     """Continuous-time consistency, without a step."""
 
-    source: ClassVar[str] = "arXiv 2303.01469"
-    whole_cost: ClassVar[float | None] = 4
     presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
 
 @register
-@dataclass(frozen=True)
 class CCT(TangentPlugin):
     """Continuous-time consistency training: no teacher, no step, unbiased."""
 
-    name: ClassVar[str] = "cct"
-    supervision: ClassVar[str] = "sampled pair"
-    cost: ClassVar[float] = 4
+    card = Card(
+        "cct",
+        rule="Eulerian, t = 0",
+        supervision="sampled pair",
+        source="arXiv 2303.01469",
+        cost=4,
+        whole_cost=4,
+        parameterisation="F",
+    )
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
         del teacher
@@ -83,17 +86,21 @@ class CCT(TangentPlugin):
 
 
 @register
-@dataclass(frozen=True)
 class CCD(TangentPlugin):
     """Continuous-time consistency distillation: the tangent along the teacher's flow."""
 
-    name: ClassVar[str] = "ccd"
-    supervision: ClassVar[str] = "teacher"
-    cost: ClassVar[float] = 5
-    whole_cost: ClassVar[float | None] = 5
-    needs_teacher: ClassVar[bool] = True
-    guidable: ClassVar[bool] = True
+    card = Card(
+        "ccd",
+        rule="Eulerian, t = 0",
+        supervision="teacher",
+        source="arXiv 2303.01469",
+        cost=5,
+        whole_cost=5,
+        parameterisation="F",
+    )
+    needs_teacher = True
+    guidable = True
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return TeacherMatching(teacher), TangentJump(teacher)

@@ -7,8 +7,7 @@ The discriminator reads the examples themselves or perceptual features of them.
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,6 +18,7 @@ from core.errors import require
 from core.flow.flow_map import Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher, frozen
+from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.registry import register
 from core.nets.discriminator import discriminator
@@ -76,15 +76,18 @@ class Game(Objective):
 
 
 @register
-@dataclass(frozen=True)
 class Adversarial(DistributionPlugin):
     """Adversarial fine-tuning of a trained map, with a discriminator of its own."""
 
-    name: ClassVar[str] = "adversarial"
-    supervision: ClassVar[str] = "data, discriminator"
-    source: ClassVar[str] = "arXiv 2311.17042, 1705.02894, 1801.04406"
-    cost: ClassVar[float] = 4.4
-    whole_cost: ClassVar[float | None] = 4.4
+    card = Card(
+        "adversarial",
+        rule="none (laws of samples)",
+        supervision="data, discriminator",
+        source="arXiv 2311.17042, 1705.02894, 1801.04406",
+        cost=4.4,
+        whole_cost=4.4,
+        parameterisation="F(z, 1, 0)",
+    )
 
     wait: float = 0.3
     """Fraction of the training in which the discriminator learns alone."""

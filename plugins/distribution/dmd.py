@@ -10,7 +10,6 @@ scores of the two noised laws, the gradient of their Kullback-Leibler divergence
 """
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -24,6 +23,7 @@ from core.flow.conversions import convert
 from core.flow.flow_map import FORMS, AverageVelocityMap, FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher, frozen
+from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.registry import register
 from core.methods.row_plugin import needed
@@ -155,16 +155,19 @@ def fake_of(teacher: Teacher, net: Network, path: Path) -> FlowMap:
 
 
 @register
-@dataclass(frozen=True)
 class DMD(DistributionPlugin):
     """Distribution matching distillation (DMD2, arXiv 2405.14867), without its adversarial part."""
 
-    name: ClassVar[str] = "dmd"
-    supervision: ClassVar[str] = "teacher, law of the samples"
-    source: ClassVar[str] = "arXiv 2311.18828, 2405.14867"
-    cost: ClassVar[float] = 7
-    whole_cost: ClassVar[float | None] = 7
-    needs_teacher: ClassVar[bool] = True
+    card = Card(
+        "dmd",
+        rule="none (laws of samples)",
+        supervision="teacher, law of the samples",
+        source="arXiv 2311.18828, 2405.14867",
+        cost=7,
+        whole_cost=7,
+        parameterisation="F(z, 1, 0)",
+    )
+    needs_teacher = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {"points": {"rate": 50.0, "wait": 0.3}}
 
     every: int = 5
@@ -188,7 +191,7 @@ class DMD(DistributionPlugin):
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
         del key
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         objective = Matching(
             self.generator(path, task),
             teacher,

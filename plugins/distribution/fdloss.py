@@ -8,8 +8,7 @@ through the current samples alone. `FC` compares the means of each class.
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,6 +19,7 @@ from core.errors import require
 from core.flow.flow_map import Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher, frozen
+from core.methods.card import Card
 from core.methods.plugin import Method, Plugin, Task
 from core.methods.registry import register
 from core.nets.perception import Identity, Perception
@@ -116,15 +116,18 @@ class MatchMoments(Objective):
 
 
 @register
-@dataclass(frozen=True)
 class FDLoss(DistributionPlugin):
     """FD-loss (Yang et al., "Representation Frechet Loss for Visual Generation", 2026)."""
 
-    name: ClassVar[str] = "fdloss"
-    supervision: ClassVar[str] = "moments of the data"
-    source: ClassVar[str] = "Yang et al., 2026"
-    cost: ClassVar[float] = 3
-    whole_cost: ClassVar[float | None] = 3
+    card = Card(
+        "fdloss",
+        rule="none (laws of samples)",
+        supervision="moments of the data",
+        source="Yang et al., 2026",
+        cost=3,
+        whole_cost=3,
+        parameterisation="F(z, 1, 0)",
+    )
 
     decay: float = 0.9
     """Decay of the moments of the samples; the population is about batch / (1 - decay). Slower

@@ -20,11 +20,8 @@ class DistributionPlugin(Plugin):
     nothing holds them.
     """
 
-    family: ClassVar[str] = "distribution"
-    rule: ClassVar[str] = "none (laws of samples)"
-    parameterisation: ClassVar[str] = "F(z, 1, 0)"
-    most_nfe: ClassVar[int | None] = 1
-    tunes: ClassVar[bool] = True
+    most_nfe = 1
+    tunes = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     form: Form = "average"

@@ -7,7 +7,7 @@ which sample is up to it. `V` is the field of `field.py` between features `f`, b
 themselves.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from jaxtyping import Array, Key
@@ -16,6 +16,7 @@ from core.errors import require
 from core.flow.flow_map import AverageVelocityMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.plugin import Method, Plugin, Task
 from core.methods.registry import register
 from core.train.features import open_perception
@@ -29,19 +30,19 @@ from plugins.drifting.objective import (
 
 
 @register
-@dataclass(frozen=True)
 class Drift(Plugin):
     """Drifting models (Deng et al., 2026): one step from noise, no teacher, no time."""
 
-    name: ClassVar[str] = "drift"
-    family: ClassVar[str] = "drifting"
-    rule: ClassVar[str] = "none (a field between laws)"
-    supervision: ClassVar[str] = "data"
-    parameterisation: ClassVar[str] = "F(z, 1, 0)"
-    source: ClassVar[str] = "Deng et al., 2026"
-    cost: ClassVar[float] = 3
-    whole_cost: ClassVar[float | None] = 3
-    most_nfe: ClassVar[int | None] = 1
+    card = Card(
+        "drift",
+        rule="none (a field between laws)",
+        supervision="data",
+        source="Deng et al., 2026",
+        cost=3,
+        whole_cost=3,
+        parameterisation="F(z, 1, 0)",
+    )
+    most_nfe = 1
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "points": {"group": 64, "positives": 512, "queue": 2048},
         "small-image": {"positives": 128},

@@ -6,8 +6,7 @@ with `r` warmed up from 0 to `--plugin.warm-to`; `r < 1` adds `(1 - r)(v_teacher
 the straight path. At `t = s` it is flow matching, at `t = 0` a continuous consistency model.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, needed
 from core.objectives.objective import TeacherMatching, Term
@@ -41,19 +41,20 @@ class AlignedTangent(Term):
 
 
 @register
-@dataclass(frozen=True)
 class AYFEMD(RowPlugin):
     """Align Your Flow (arXiv 2506.14603): stopped Eulerian distillation with a warm-up."""
 
-    name: ClassVar[str] = "ayf-emd"
-    family: ClassVar[str] = "Eulerian"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "teacher"
-    source: ClassVar[str] = "arXiv 2506.14603"
-    cost: ClassVar[float] = 5
-    whole_cost: ClassVar[float | None] = 5
-    seed_cost: ClassVar[float | None] = 6
-    needs_teacher: ClassVar[bool] = True
+    card = Card(
+        "ayf-emd",
+        family="Eulerian",
+        rule="Eulerian",
+        supervision="teacher",
+        source="arXiv 2506.14603",
+        cost=5,
+        whole_cost=5,
+        seed_cost=6,
+    )
+    needs_teacher = True
 
     time_mean: float = -0.8
     """Mean of the logit-normal gap s - t."""
@@ -70,7 +71,7 @@ class AYFEMD(RowPlugin):
         return {"": cls(uniform=1.0, warm_to=1.0)}
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return TeacherMatching(teacher), AlignedTangent(teacher, self.warm_to, self.warm_until)
 
     def weight(self) -> Weight:

@@ -5,15 +5,13 @@
 No gradient is stopped: it flows through both derivatives.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import jax
 from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, needed
 from core.objectives.objective import TeacherMatching, Term
@@ -33,22 +31,23 @@ class EulerianDistillation(Term):
 
 
 @register
-@dataclass(frozen=True)
 class EMD(RowPlugin):
     """Eulerian map distillation (arXiv 2406.07507): the exact gradient, from a teacher."""
 
-    name: ClassVar[str] = "emd"
-    family: ClassVar[str] = "Eulerian"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "teacher"
-    source: ClassVar[str] = "arXiv 2406.07507"
-    cost: ClassVar[float] = 7
-    whole_cost: ClassVar[float | None] = 7
-    seed_cost: ClassVar[float | None] = 7
-    needs_teacher: ClassVar[bool] = True
+    card = Card(
+        "emd",
+        family="Eulerian",
+        rule="Eulerian",
+        supervision="teacher",
+        source="arXiv 2406.07507",
+        cost=7,
+        whole_cost=7,
+        seed_cost=7,
+    )
+    needs_teacher = True
 
     uniform: float = 1.0
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return TeacherMatching(teacher), EulerianDistillation(teacher)

@@ -5,8 +5,7 @@
 The spatial derivative and the velocity are stopped; the gradient flows through `dF/ds`.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import jax
 from jaxtyping import Array, Float
@@ -14,6 +13,7 @@ from jaxtyping import Array, Float
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
@@ -43,18 +43,19 @@ class EulerianJump(Term):
 
 
 @register
-@dataclass(frozen=True)
 class ESD(RowPlugin):
     """Eulerian self-distillation (arXiv 2505.18825): from data, no teacher."""
 
-    name: ClassVar[str] = "esd"
-    family: ClassVar[str] = "Eulerian"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "own diagonal"
-    source: ClassVar[str] = "arXiv 2505.18825"
-    cost: ClassVar[float] = 4.25
-    whole_cost: ClassVar[float | None] = 10
-    seed_cost: ClassVar[float | None] = 10
+    card = Card(
+        "esd",
+        family="Eulerian",
+        rule="Eulerian",
+        supervision="own diagonal",
+        source="arXiv 2505.18825",
+        cost=4.25,
+        whole_cost=10,
+        seed_cost=10,
+    )
     presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
     diagonal: float = 0.75

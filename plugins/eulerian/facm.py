@@ -7,8 +7,7 @@ with `e = mean |V(x_s, s, 0) - T|^2`, `b = sin(pi s / 2)` and `v` the teacher's 
 two terms anchor the diagonal, on a share of the rows.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from jaxtyping import Array, Float
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, needed, presets
@@ -60,20 +60,21 @@ def _direction(v: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 @register
-@dataclass(frozen=True)
 class FACM(RowPlugin):
     """Flow-anchored consistency (arXiv 2507.03738): jumps to the data end, from a teacher."""
 
-    name: ClassVar[str] = "facm"
-    family: ClassVar[str] = "Eulerian"
-    rule: ClassVar[str] = "Eulerian, t = 0"
-    supervision: ClassVar[str] = "teacher"
-    source: ClassVar[str] = "arXiv 2507.03738"
-    cost: ClassVar[float] = 6.5
-    whole_cost: ClassVar[float | None] = 8
-    seed_cost: ClassVar[float | None] = 8
-    needs_teacher: ClassVar[bool] = True
-    sampler: ClassVar[str] = "restart"
+    card = Card(
+        "facm",
+        family="Eulerian",
+        rule="Eulerian, t = 0",
+        supervision="teacher",
+        source="arXiv 2507.03738",
+        cost=6.5,
+        whole_cost=8,
+        seed_cost=8,
+    )
+    needs_teacher = True
+    sampler = "restart"
     presets = presets({"uniform": 0.0}, {"uniform": 0.0})
 
     anchored: float = 0.5
@@ -91,7 +92,7 @@ class FACM(RowPlugin):
         return cls(anchored=1.0)
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return AnchoredConsistency(teacher), AnchoredConsistency(teacher, anchored=False)
 
     def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:

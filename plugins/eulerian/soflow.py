@@ -8,14 +8,13 @@ with two times. The gradient is that of the inner product `-<V, sg[Q]>` of the p
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.objective import FlowMatching, Term
@@ -52,18 +51,19 @@ class SolutionJump(Term):
 
 
 @register
-@dataclass(frozen=True)
 class SoFlow(RowPlugin):
     """Solution flow models (arXiv 2512.15657): from data, without derivatives."""
 
-    name: ClassVar[str] = "soflow"
-    family: ClassVar[str] = "Eulerian"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "sampled pair"
-    source: ClassVar[str] = "arXiv 2512.15657"
-    cost: ClassVar[float] = 3.25
-    whole_cost: ClassVar[float | None] = 7
-    seed_cost: ClassVar[float | None] = 7
+    card = Card(
+        "soflow",
+        family="Eulerian",
+        rule="Eulerian",
+        supervision="sampled pair",
+        source="arXiv 2512.15657",
+        cost=3.25,
+        whole_cost=7,
+        seed_cost=7,
+    )
     presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
     diagonal: float = 0.75

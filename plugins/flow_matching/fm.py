@@ -7,10 +7,10 @@ Not a flow map: it trains the diagonal of one, so it is sampled with an ODE solv
 
 import abc
 from dataclasses import dataclass
-from typing import ClassVar
 
 from core.data.dataset import Dataset
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.plugin import DataContext
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
@@ -21,11 +21,7 @@ from core.objectives.objective import FlowMatching, Term
 class VelocityPlugin(RowPlugin):
     """Flow matching on all rows, sampled with an ODE solver."""
 
-    family: ClassVar[str] = "flow matching"
-    rule: ClassVar[str] = "diagonal"
-    cost: ClassVar[float] = 3
-    whole_cost: ClassVar[float | None] = 3
-    sampler: ClassVar[str] = "euler"
+    sampler = "euler"
     presets = presets(small_image={"full": 0.0, "uniform": 0.0})
 
     diagonal: float = 1.0
@@ -41,13 +37,17 @@ class VelocityPlugin(RowPlugin):
 
 
 @register
-@dataclass(frozen=True)
 class FM(VelocityPlugin):
     """Flow matching (arXiv 2210.02747): learns the velocity; sampled by an ODE solver."""
 
-    name: ClassVar[str] = "fm"
-    supervision: ClassVar[str] = "sampled pair"
-    source: ClassVar[str] = "arXiv 2210.02747"
+    card = Card(
+        "fm",
+        rule="diagonal",
+        supervision="sampled pair",
+        source="arXiv 2210.02747",
+        cost=3,
+        whole_cost=3,
+    )
 
     def dataset(self, data: Dataset, making: DataContext) -> Dataset:
         del making

@@ -6,10 +6,8 @@
 matching of `w v + (1 - w) V(null)` with the weight `1 / w^2`, which is the same square.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from core.data.dataset import Dataset
+from core.methods.card import Card
 from core.methods.plugin import DataContext
 from core.methods.registry import register
 from core.objectives.guidance import GuidanceConfig
@@ -17,15 +15,17 @@ from plugins.flow_matching.fm import VelocityPlugin
 
 
 @register
-@dataclass(frozen=True)
 class GFT(VelocityPlugin):
     """Guidance-free training (arXiv 2501.15420): a guided velocity for one evaluation."""
 
-    name: ClassVar[str] = "gft"
-    supervision: ClassVar[str] = "sampled pair, own unconditional velocity"
-    source: ClassVar[str] = "arXiv 2501.15420"
-    cost: ClassVar[float] = 3.9
-    whole_cost: ClassVar[float | None] = 3.9
+    card = Card(
+        "gft",
+        rule="diagonal",
+        supervision="sampled pair, own unconditional velocity",
+        source="arXiv 2501.15420",
+        cost=3.9,
+        whole_cost=3.9,
+    )
 
     guidance: GuidanceConfig = GuidanceConfig(most=20.0, tilt=2.0, own=0.0, even=True)
 

@@ -6,20 +6,22 @@ Trajectories of the pairs hardly cross, so paths straighten and few Euler steps 
 are made once, by Diffrax, before the training.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
+from core.methods.card import Card
 from core.methods.reflow import PairsPlugin
 from core.methods.registry import register
 from plugins.flow_matching.fm import VelocityPlugin
 
 
 @register
-@dataclass(frozen=True)
 class Reflow(PairsPlugin, VelocityPlugin):
     """Rectified flow (arXiv 2209.03003): straightens a teacher's paths."""
 
-    name: ClassVar[str] = "reflow"
-    supervision: ClassVar[str] = "teacher's pairs"
-    source: ClassVar[str] = "arXiv 2209.03003"
+    card = Card(
+        "reflow",
+        rule="diagonal",
+        supervision="teacher's pairs",
+        source="arXiv 2209.03003",
+        cost=3,
+        whole_cost=3,
+    )
     presets = VelocityPlugin.presets

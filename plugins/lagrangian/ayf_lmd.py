@@ -6,15 +6,13 @@ the limit of one Euler step of the teacher at the end of the jump. A semigradien
 pass through the value alone.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import jax
 from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, needed
 from core.objectives.objective import TeacherMatching, Term
@@ -38,25 +36,26 @@ class StoppedLagrangian(Term):
 
 
 @register
-@dataclass(frozen=True)
 class AYFLMD(RowPlugin):
     """Lagrangian form of Align Your Flow (arXiv 2506.14603): stopped derivative, from a teacher."""
 
-    name: ClassVar[str] = "ayf-lmd"
-    family: ClassVar[str] = "Lagrangian"
-    rule: ClassVar[str] = "Lagrangian"
-    supervision: ClassVar[str] = "teacher"
-    source: ClassVar[str] = "arXiv 2506.14603"
-    cost: ClassVar[float] = 5
-    whole_cost: ClassVar[float | None] = 5
-    seed_cost: ClassVar[float | None] = 6
-    needs_teacher: ClassVar[bool] = True
+    card = Card(
+        "ayf-lmd",
+        family="Lagrangian",
+        rule="Lagrangian",
+        supervision="teacher",
+        source="arXiv 2506.14603",
+        cost=5,
+        whole_cost=5,
+        seed_cost=6,
+    )
+    needs_teacher = True
 
     time_mean: float = -0.8
     """Mean of the logit-normal gap s - t."""
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return TeacherMatching(teacher), StoppedLagrangian(teacher)
 
     def jump_times(self) -> TimeSampler:

@@ -6,15 +6,13 @@ an Euler step of the teacher at the end of the jump, in terms of the average vel
 reads `V(z, 1, 1 - d) <- v_teacher(z, 1)`, so the start of the trajectory is built in.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import needed
 from core.objectives.objective import TeacherMatching, Term
@@ -46,15 +44,18 @@ class BootstrapStep(Term):
 
 
 @register
-@dataclass(frozen=True)
 class BOOT(NoisePlugin):
     """BOOT (arXiv 2306.05544): data-free bootstrapping of a teacher's trajectories from noise."""
 
-    name: ClassVar[str] = "boot"
-    supervision: ClassVar[str] = "teacher, own earlier value"
-    source: ClassVar[str] = "arXiv 2306.05544"
-    cost: ClassVar[float] = 4.9
-    whole_cost: ClassVar[float | None] = 9
+    card = Card(
+        "boot",
+        family="Lagrangian",
+        rule="Lagrangian, s = 1",
+        supervision="teacher, own earlier value",
+        source="arXiv 2306.05544",
+        cost=4.9,
+        whole_cost=9,
+    )
 
     diagonal: float = 0.1
     """Share of rows at s = t = 1, which hold the start of the trajectory."""
@@ -62,7 +63,7 @@ class BOOT(NoisePlugin):
     """Bootstrap step in unit time."""
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return TeacherMatching(teacher), BootstrapStep(teacher, self.step)
 
     def diagonal_distribution(self) -> TimeDistribution:

@@ -8,8 +8,7 @@
 second network, the player "auxiliary".
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from core.flow import rules
 from core.flow.flow_map import AverageVelocityMap, FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import needed
@@ -54,16 +54,19 @@ class Prediction(Term):
 
 
 @register
-@dataclass(frozen=True)
 class FreeFlow(NoisePlugin):
     """FreeFlow (arXiv 2511.19428): one-step student from noise, a teacher and an auxiliary."""
 
-    name: ClassVar[str] = "freeflow"
-    supervision: ClassVar[str] = "teacher, law of the samples"
-    source: ClassVar[str] = "arXiv 2511.19428"
-    cost: ClassVar[float] = 5.5
-    whole_cost: ClassVar[float | None] = 12
-    seed_cost: ClassVar[float | None] = 12
+    card = Card(
+        "freeflow",
+        family="Lagrangian",
+        rule="Lagrangian, s = 1",
+        supervision="teacher, law of the samples",
+        source="arXiv 2511.19428",
+        cost=5.5,
+        whole_cost=12,
+        seed_cost=12,
+    )
 
     correction: float = 0.25
     """Share of correction rows."""
@@ -77,7 +80,7 @@ class FreeFlow(NoisePlugin):
     """Mean of the logit-normal noise level r of the correction; 1.4 is near r = 0.8."""
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return Correction(teacher, self.strength), Prediction(teacher, self.step)
 
     def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:

@@ -6,15 +6,13 @@ No gradient is stopped: it flows through the derivative and, unless `--plugin.st
 the teacher's dependence on its input.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import jax
 from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, needed
 from core.objectives.objective import TeacherMatching, Term
@@ -37,24 +35,25 @@ class LagrangianDistillation(Term):
 
 
 @register
-@dataclass(frozen=True)
 class LMD(RowPlugin):
     """Lagrangian map distillation (arXiv 2406.07507): the exact gradient, from a teacher."""
 
-    name: ClassVar[str] = "lmd"
-    family: ClassVar[str] = "Lagrangian"
-    rule: ClassVar[str] = "Lagrangian"
-    supervision: ClassVar[str] = "teacher"
-    source: ClassVar[str] = "arXiv 2406.07507"
-    cost: ClassVar[float] = 8
-    whole_cost: ClassVar[float | None] = 8
-    seed_cost: ClassVar[float | None] = 9
-    needs_teacher: ClassVar[bool] = True
+    card = Card(
+        "lmd",
+        family="Lagrangian",
+        rule="Lagrangian",
+        supervision="teacher",
+        source="arXiv 2406.07507",
+        cost=8,
+        whole_cost=8,
+        seed_cost=9,
+    )
+    needs_teacher = True
 
     uniform: float = 1.0
     stop_input: bool = False
     """Stop the gradient at the teacher's input: one forward-pass equivalent less."""
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return TeacherMatching(teacher), LagrangianDistillation(teacher, self.stop_input)

@@ -5,15 +5,13 @@
 The gradient flows through the derivative `dF/dt`, not into the target.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import jax
 from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.objective import FlowMatching, Term
@@ -31,18 +29,19 @@ class LagrangianJump(Term):
 
 
 @register
-@dataclass(frozen=True)
 class LSD(RowPlugin):
     """Lagrangian self-distillation (arXiv 2505.18825): from data, no teacher."""
 
-    name: ClassVar[str] = "lsd"
-    family: ClassVar[str] = "Lagrangian"
-    rule: ClassVar[str] = "Lagrangian"
-    supervision: ClassVar[str] = "own diagonal"
-    source: ClassVar[str] = "arXiv 2505.18825"
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 10
-    seed_cost: ClassVar[float | None] = 10
+    card = Card(
+        "lsd",
+        family="Lagrangian",
+        rule="Lagrangian",
+        supervision="own diagonal",
+        source="arXiv 2505.18825",
+        cost=4,
+        whole_cost=10,
+        seed_cost=10,
+    )
     presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
     diagonal: float = 0.75

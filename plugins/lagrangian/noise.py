@@ -2,7 +2,6 @@
 
 import abc
 from dataclasses import dataclass
-from typing import ClassVar
 
 from core.flow.teacher import Teacher
 from core.methods.row_plugin import RowPlugin, presets
@@ -15,10 +14,8 @@ from core.times.pairs import OrderedPair, TimeSampler
 class NoisePlugin(RowPlugin):
     """A method whose jumps start at `s = 1`: its map serves one evaluation."""
 
-    family: ClassVar[str] = "Lagrangian"
-    rule: ClassVar[str] = "Lagrangian, s = 1"
-    needs_teacher: ClassVar[bool] = True
-    most_nfe: ClassVar[int | None] = 1
+    needs_teacher = True
+    most_nfe = 1
     presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     @abc.abstractmethod

@@ -6,15 +6,13 @@ from noise alone. The derivative is a difference quotient over `step`, whose gra
 both evaluations.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import needed
 from core.objectives.objective import TeacherMatching, Term
@@ -47,21 +45,24 @@ class PhysicsInformed(Term):
 
 
 @register
-@dataclass(frozen=True)
 class PID(NoisePlugin):
     """Physics-informed distillation (arXiv 2411.08378): one-step student, noise and a teacher."""
 
-    name: ClassVar[str] = "pid"
-    supervision: ClassVar[str] = "teacher"
-    parameterisation: ClassVar[str] = "F"
-    source: ClassVar[str] = "arXiv 2411.08378"
-    cost: ClassVar[float] = 7
-    whole_cost: ClassVar[float | None] = 7
-    seed_cost: ClassVar[float | None] = 7
+    card = Card(
+        "pid",
+        family="Lagrangian",
+        rule="Lagrangian, s = 1",
+        supervision="teacher",
+        source="arXiv 2411.08378",
+        cost=7,
+        whole_cost=7,
+        seed_cost=7,
+        parameterisation="F",
+    )
 
     step: float = 0.004
     """Step of the difference quotient in unit time."""
 
     def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.name)
+        teacher = needed(teacher, self.card.name)
         return TeacherMatching(teacher), PhysicsInformed(teacher, self.step)

@@ -5,10 +5,10 @@
 The gradient flows through `dF/dt`. The second term has its own times; half of the rows each.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
@@ -20,18 +20,19 @@ from plugins.lagrangian.lsd import LagrangianJump
 
 
 @register
-@dataclass(frozen=True)
 class TVM(RowPlugin):
     """Terminal velocity matching (arXiv 2511.19797): from data, with an EMA target."""
 
-    name: ClassVar[str] = "tvm"
-    family: ClassVar[str] = "Lagrangian"
-    rule: ClassVar[str] = "Lagrangian"
-    supervision: ClassVar[str] = "EMA of the own diagonal"
-    source: ClassVar[str] = "arXiv 2511.19797"
-    cost: ClassVar[float] = 5
-    whole_cost: ClassVar[float | None] = 10
-    seed_cost: ClassVar[float | None] = 10
+    card = Card(
+        "tvm",
+        family="Lagrangian",
+        rule="Lagrangian",
+        supervision="EMA of the own diagonal",
+        source="arXiv 2511.19797",
+        cost=5,
+        whole_cost=10,
+        seed_cost=10,
+    )
     presets = presets()
 
     diagonal: float = 0.5

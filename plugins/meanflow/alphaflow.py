@@ -8,9 +8,6 @@ residual is `V - v`; as `alpha -> 0` it tends to MeanFlow's, with an error of O(
 derivative is taken, so that one program serves the whole training.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,6 +15,7 @@ from jaxtyping import Array, Float
 from core.errors import require
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.objective import FlowMatching, Term
@@ -59,17 +57,17 @@ class AlphaJump(Term):
 
 
 @register
-@dataclass(frozen=True)
 class AlphaFlow(RowPlugin):
     """AlphaFlow (arXiv 2510.20771): a curriculum from flow matching to MeanFlow."""
 
-    name: ClassVar[str] = "alphaflow"
-    family: ClassVar[str] = "meanflow"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "sampled pair, vanishing bias"
-    source: ClassVar[str] = "arXiv 2510.20771"
-    cost: ClassVar[float] = 3.5
-    whole_cost: ClassVar[float | None] = 4
+    card = Card(
+        "alphaflow",
+        rule="Eulerian",
+        supervision="sampled pair, vanishing bias",
+        source="arXiv 2510.20771",
+        cost=3.5,
+        whole_cost=4,
+    )
     presets = presets()
 
     diagonal: float = 0.5

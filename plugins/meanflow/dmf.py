@@ -11,10 +11,8 @@ the one embedding of a time that it has. On the diagonal it is the velocity netw
 Without the encoder it is MeanFlow under the Cauchy distance. Both parts have rows of their own.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.objective import FlowMatching, Term
@@ -25,17 +23,17 @@ from plugins.meanflow.mf import MeanFlowJump
 
 
 @register
-@dataclass(frozen=True)
 class DMF(RowPlugin):
     """Decoupled MeanFlow (arXiv 2510.24474), best started from a trained fm run: --init."""
 
-    name: ClassVar[str] = "dmf"
-    family: ClassVar[str] = "meanflow"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "sampled pair"
-    source: ClassVar[str] = "arXiv 2510.24474"
-    cost: ClassVar[float] = 3.5
-    whole_cost: ClassVar[float | None] = 4
+    card = Card(
+        "dmf",
+        rule="Eulerian",
+        supervision="sampled pair",
+        source="arXiv 2510.24474",
+        cost=3.5,
+        whole_cost=4,
+    )
     presets = presets()
 
     diagonal: float = 0.5

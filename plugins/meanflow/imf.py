@@ -9,8 +9,7 @@ is trained beside it by flow matching. The sign before `(t - s)` is minus: at th
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import jax
 from jaxtyping import Array, Float
@@ -20,6 +19,7 @@ from core.flow import rules
 from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.guidance import GuidanceConfig
@@ -42,18 +42,18 @@ class BoundaryJump(Term):
 
 
 @register
-@dataclass(frozen=True)
 class IMF(RowPlugin):
     """Improved MeanFlow (arXiv 2512.02012): one-step generation from data, no teacher."""
 
-    name: ClassVar[str] = "imf"
-    family: ClassVar[str] = "meanflow"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "sampled pair, own velocity in the tangent"
-    source: ClassVar[str] = "arXiv 2512.02012"
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 5
-    seed_cost: ClassVar[float | None] = 5
+    card = Card(
+        "imf",
+        rule="Eulerian",
+        supervision="sampled pair, own velocity in the tangent",
+        source="arXiv 2512.02012",
+        cost=4,
+        whole_cost=5,
+        seed_cost=5,
+    )
     presets = presets()
 
     diagonal: float = 0.5

@@ -7,8 +7,7 @@ One `jvp` with tangent `(v, 1, 0)`, stopped. At the true map the residual is `gr
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import jax
 from jaxtyping import Array, Float
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.guidance import GuidanceConfig
@@ -33,18 +33,18 @@ class MeanFlowJump(Term):
 
 
 @register
-@dataclass(frozen=True)
 class MF(RowPlugin):
     """MeanFlow (arXiv 2505.13447): average velocity from data, one network, no teacher."""
 
-    name: ClassVar[str] = "mf"
-    family: ClassVar[str] = "meanflow"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "sampled pair"
-    source: ClassVar[str] = "arXiv 2505.13447"
-    cost: ClassVar[float] = 3.25
-    whole_cost: ClassVar[float | None] = 4
-    seed_cost: ClassVar[float | None] = 4
+    card = Card(
+        "mf",
+        rule="Eulerian",
+        supervision="sampled pair",
+        source="arXiv 2505.13447",
+        cost=3.25,
+        whole_cost=4,
+        seed_cost=4,
+    )
     presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
     diagonal: float = 0.75

@@ -6,13 +6,13 @@ which on the linear path is `(x_s - g) / s`. Residuals are those of iMF; below `
 multiplied by `s / floor`, which is the division by `max(s, floor)` of the paper.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from core.errors import require
 from core.flow.flow_map import EndpointMap, FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.objective import FlowMatching, Term
@@ -22,18 +22,18 @@ from plugins.meanflow.imf import BoundaryJump
 
 
 @register
-@dataclass(frozen=True)
 class PMF(RowPlugin):
     """Pixel MeanFlow (arXiv 2601.22158): the network is the denoised image."""
 
-    name: ClassVar[str] = "pmf"
-    family: ClassVar[str] = "meanflow"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "sampled pair, own velocity in the tangent"
-    parameterisation: ClassVar[str] = "g"
-    source: ClassVar[str] = "arXiv 2601.22158"
-    cost: ClassVar[float] = 4
-    whole_cost: ClassVar[float | None] = 5
+    card = Card(
+        "pmf",
+        rule="Eulerian",
+        supervision="sampled pair, own velocity in the tangent",
+        source="arXiv 2601.22158",
+        cost=4,
+        whole_cost=5,
+        parameterisation="g",
+    )
     presets = presets()
 
     diagonal: float = 0.5

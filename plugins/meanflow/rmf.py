@@ -6,10 +6,10 @@ Trajectories of the pairs hardly cross, so the pair's velocity is nearly the mar
 target has little variance. The data end is the teacher's law, not the data's.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.reflow import PairsPlugin
 from core.methods.registry import register
 from core.methods.row_plugin import presets
@@ -18,17 +18,17 @@ from plugins.meanflow.mf import MeanFlowJump
 
 
 @register
-@dataclass(frozen=True)
 class RMF(PairsPlugin):
     """Rectified MeanFlow (arXiv 2511.23342): one round of reflow, then MeanFlow on its pairs."""
 
-    name: ClassVar[str] = "rmf"
-    family: ClassVar[str] = "meanflow"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "teacher's pairs"
-    source: ClassVar[str] = "arXiv 2511.23342"
-    cost: ClassVar[float] = 3.75
-    whole_cost: ClassVar[float | None] = 4
+    card = Card(
+        "rmf",
+        rule="Eulerian",
+        supervision="teacher's pairs",
+        source="arXiv 2511.23342",
+        cost=3.75,
+        whole_cost=4,
+    )
     presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
     diagonal: float = 0.25

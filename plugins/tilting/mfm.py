@@ -13,8 +13,7 @@ learns from data alone, and the weight is the plain one of this project's recipe
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxtyping import Array, Key
 
@@ -23,6 +22,7 @@ from core.flow.flow_map import Network
 from core.flow.path import Path
 from core.flow.posterior import States
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
@@ -31,18 +31,18 @@ from plugins.tilting.jump import OwnTangentJump
 
 
 @register
-@dataclass(frozen=True)
 class MFM(RowPlugin):
     """Meta flow maps (arXiv 2601.14430): one-step draws of every posterior, from data."""
 
-    name: ClassVar[str] = "mfm"
-    family: ClassVar[str] = "tilting"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "sampled pair and a second noising of its example"
-    parameterisation: ClassVar[str] = "V given a state"
-    source: ClassVar[str] = "arXiv 2601.14430"
-    cost: ClassVar[float] = 4
-    guidable: ClassVar[bool] = False
+    card = Card(
+        "mfm",
+        rule="Eulerian",
+        supervision="sampled pair and a second noising of its example",
+        source="arXiv 2601.14430",
+        cost=4,
+        parameterisation="V given a state",
+    )
+    guidable = False
     presets = presets()
 
     diagonal: float = 0.5

@@ -7,10 +7,8 @@ The minimiser is exactly `v^lambda = E[w v | x_t] / E[w | x_t]`, the marginal ve
 learned, and weights accumulate over no rounds. Like flow matching it is sampled by an ODE solver.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
 from core.objectives.objective import FlowMatching, Term
@@ -18,16 +16,18 @@ from plugins.tilting.weighted import RewardWeighted
 
 
 @register
-@dataclass(frozen=True)
 class RWFM(RewardWeighted):
     """Reward-weighted flow matching (cf. arXiv 2502.06061): a velocity that is tilted."""
 
-    name: ClassVar[str] = "rwfm"
-    rule: ClassVar[str] = "diagonal"
-    source: ClassVar[str] = "cf. arXiv 2502.06061"
-    cost: ClassVar[float] = 3
-    whole_cost: ClassVar[float | None] = 3
-    sampler: ClassVar[str] = "euler"
+    card = Card(
+        "rwfm",
+        rule="diagonal",
+        supervision="sampled pair, weighted by a reward",
+        source="cf. arXiv 2502.06061",
+        cost=3,
+        whole_cost=3,
+    )
+    sampler = "euler"
     presets = presets(small_image={"full": 0.0, "uniform": 0.0})
 
     diagonal: float = 1.0

@@ -4,10 +4,8 @@ The weights of `rwfm` on the rows of improved MeanFlow. Its residual is linear i
 velocity, so that weighted pairs teach the flow map of the tilted law, jumps and diagonal alike.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
 from core.objectives.objective import FlowMatching, Term
@@ -16,14 +14,16 @@ from plugins.tilting.weighted import RewardWeighted
 
 
 @register
-@dataclass(frozen=True)
 class RWMF(RewardWeighted):
     """Reward-weighted mean flow: one-step samples of the tilted law, no teacher."""
 
-    name: ClassVar[str] = "rwmf"
-    rule: ClassVar[str] = "Eulerian"
-    source: ClassVar[str] = "weights: cf. arXiv 2502.06061; rule: arXiv 2512.02012"
-    cost: ClassVar[float] = 4
+    card = Card(
+        "rwmf",
+        rule="Eulerian",
+        supervision="sampled pair, weighted by a reward",
+        source="weights: cf. arXiv 2502.06061; rule: arXiv 2512.02012",
+        cost=4,
+    )
     presets = presets()
 
     diagonal: float = 0.5

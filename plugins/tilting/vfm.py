@@ -17,8 +17,7 @@ adaptive weight is that of the map's rows; the adapter's loss is plain.
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -33,6 +32,7 @@ from core.errors import UserError, require
 from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher, frozen
+from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
@@ -126,17 +126,17 @@ def squares(model: FlowMap, rows: Row) -> Float[Array, " n"]:
 
 
 @register
-@dataclass(frozen=True)
 class VFM(RowPlugin):
     """Variational flow maps (arXiv 2603.07276): one-step draws given an observation."""
 
-    name: ClassVar[str] = "vfm"
-    family: ClassVar[str] = "tilting"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "sampled pair, noise of an adapter, observation"
-    source: ClassVar[str] = "arXiv 2603.07276"
-    cost: ClassVar[float] = 8
-    guidable: ClassVar[bool] = False
+    card = Card(
+        "vfm",
+        rule="Eulerian",
+        supervision="sampled pair, noise of an adapter, observation",
+        source="arXiv 2603.07276",
+        cost=8,
+    )
+    guidable = False
     presets = presets(small_image={"label_drop": 0.5})
 
     diagonal: float = 0.5

@@ -10,7 +10,7 @@ error of the order 1 / (n share) with `share` the effective share of the batch, 
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -52,10 +52,8 @@ class RewardWeighted(RowPlugin):
     It has no teacher: the data say what is likely, the weights what is wanted.
     """
 
-    family: ClassVar[str] = "tilting"
-    supervision: ClassVar[str] = "sampled pair, weighted by a reward"
-    tunes: ClassVar[bool] = True
-    guidable: ClassVar[bool] = False
+    tunes = True
+    guidable = False
 
     reward: str = "linear"
     """The reward, NAME or NAME:ARGUMENT; python -m apps.tilt --rewards lists them. linear is the

@@ -17,17 +17,13 @@ stranger = "stranger_method"
 
 METHOD = '''
 """A method of one's own: MeanFlow with another name."""
-from dataclasses import dataclass
-from typing import ClassVar
-
 import jax
 
 from core.flow import rules
 from core.flow.flow_map import AverageVelocityMap
-from core.objectives.objective import FlowMatching, Rows, Term
+from core.objectives.objective import FlowMatching, RowKind, Term
 from core.objectives.rows import RowObjective
-from core.methods.plugin import Method, Plugin
-from core.methods.registry import register
+from core.methods import Card, Method, Plugin, register
 from core.times.distributions import Uniform
 from core.times.pairs import Diagonal, OrderedPair
 
@@ -39,16 +35,12 @@ class Jump(Term):
 
 
 @register
-@dataclass(frozen=True)
 class Stranger(Plugin):
     """Somebody else's method."""
 
-    name: ClassVar[str] = "stranger"
-    family: ClassVar[str] = "elsewhere"
-    rule: ClassVar[str] = "Eulerian"
-    supervision: ClassVar[str] = "sampled pair"
-    source: ClassVar[str] = "a stranger"
-    cost: ClassVar[float] = 3.5
+    card = Card(
+        "stranger", rule="Eulerian", supervision="sampled pair", source="a stranger", cost=3.5
+    )
 
     diagonal: float = 0.5
     """Share of rows with s = t."""
@@ -56,8 +48,8 @@ class Stranger(Plugin):
     def method(self, net, path, teacher, task, *, key):
         uniform = Uniform()
         kinds = (
-            Rows("diagonal", self.diagonal, Diagonal(uniform), FlowMatching()),
-            Rows("jump", 1 - self.diagonal, OrderedPair(uniform, uniform), Jump()),
+            RowKind("diagonal", self.diagonal, Diagonal(uniform), FlowMatching()),
+            RowKind("jump", 1 - self.diagonal, OrderedPair(uniform, uniform), Jump()),
         )
         return Method(AverageVelocityMap(net, path), RowObjective(path, kinds, task.num_classes))
 '''

@@ -180,7 +180,7 @@ def test_presets_of_all_recipes_build_and_their_costs_are_those_of_their_rows(na
             objective: Any = method.objective  # of vfm it is a part
             rows = objective if isinstance(objective, RowObjective) else objective.rows
             assert sum(kind.share for kind in rows.kinds) == pytest.approx(1)
-    assert cls.cost > 0 and cls.source
+    assert cls.card.cost > 0 and cls.card.source
 
 
 def exact():

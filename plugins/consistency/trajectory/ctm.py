@@ -6,10 +6,10 @@ What is done with it, and the further parts of the loss, stand in `plugin`.
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import needed
 from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
@@ -17,15 +17,21 @@ from plugins.consistency.trajectory.segment import Segment, Solved
 
 
 @register
-@dataclass(frozen=True)
 class CTM(TrajectoryPlugin):
     """Consistency trajectory models (arXiv 2310.02279), distilled from a teacher."""
 
-    name: ClassVar[str] = "ctm"
-    supervision: ClassVar[str] = "teacher"
-    cost: ClassVar[float] = 6.75
-    seed_cost: ClassVar[float | None] = 7
-    needs_teacher: ClassVar[bool] = True
+    card = Card(
+        "ctm",
+        family="consistency",
+        rule="Eulerian",
+        supervision="teacher",
+        source="arXiv 2310.02279",
+        cost=6.75,
+        whole_cost=8,
+        seed_cost=7,
+        parameterisation="F",
+    )
+    needs_teacher = True
     presets = ctm_presets(solver="heun", substeps=2)
 
     diagonal: float = 0.25
@@ -34,7 +40,7 @@ class CTM(TrajectoryPlugin):
     """Solver of the teacher's segment; the paper takes heun."""
 
     def segment(self, teacher: Teacher | None) -> Segment:
-        return Solved(needed(teacher, self.name), self.solver, self.substeps)
+        return Solved(needed(teacher, self.card.name), self.solver, self.substeps)
 
     @classmethod
     def variants(cls):

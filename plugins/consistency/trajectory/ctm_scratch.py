@@ -8,24 +8,30 @@ starts, the consistency loss has no gradient, and the official ratio would stay 
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from core.flow.teacher import Teacher
+from core.methods.card import Card
 from core.methods.registry import register
 from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
 from plugins.consistency.trajectory.segment import Jumped, Segment, Solved
 
 
 @register
-@dataclass(frozen=True)
 class CTMScratch(TrajectoryPlugin):
     """Consistency trajectory models (arXiv 2310.02279) from scratch: their own velocity teaches."""
 
-    name: ClassVar[str] = "ctm-scratch"
-    supervision: ClassVar[str] = "own velocity"
-    cost: ClassVar[float] = 5.5
-    least: ClassVar[float] = 1.0
+    card = Card(
+        "ctm-scratch",
+        family="consistency",
+        rule="Eulerian",
+        supervision="own velocity",
+        source="arXiv 2310.02279",
+        cost=5.5,
+        whole_cost=8,
+        parameterisation="F",
+    )
+    least = 1.0
     presets = ctm_presets(solver="heun", target_decay=0.99)
 
     diagonal: float = 0.5

@@ -42,12 +42,7 @@ def ctm_presets(**both: Any) -> dict[str, dict[str, Any]]:
 class TrajectoryPlugin(RowPlugin):
     """Jumps to any time, compared with a segment and a jump; denoising on the diagonal."""
 
-    family: ClassVar[str] = "consistency"
-    rule: ClassVar[str] = "Eulerian"
-    parameterisation: ClassVar[str] = "F"
-    source: ClassVar[str] = "arXiv 2310.02279"
-    whole_cost: ClassVar[float | None] = 8
-    guidable: ClassVar[bool] = False
+    guidable = False
     least: ClassVar[float] = 0.0
     """Least adaptive weight of the denoising loss."""
 
