@@ -10,8 +10,8 @@ from apps._table import console
 from core.report.compare import has_loop
 from core.train.build import Built, build
 from core.train.config import TrainConfig
-from core.train.run import open_teacher
 from core.train.sharding import describe_mesh
+from core.train.teachers import open_teacher
 from core.train.toml import to_dict
 from core.train.trainer import Trainer
 
@@ -66,7 +66,7 @@ def step_flops(config: TrainConfig, built: Built) -> tuple[float, bool]:
     if hasattr(config.net_flags, "unroll"):
         net = dataclasses.replace(config.net_flags, unroll=config.net_flags.depth)
         config = dataclasses.replace(config, net_flags=net)
-    fresh = build(config, open_teacher(config), data=built.dataset, train=False)
+    fresh = build(config, open_teacher(config, built.dataset.spec), data=built.dataset, train=False)
     fresh = dataclasses.replace(fresh, training=built.training)  # training consumed the old one
     program = Trainer(config, fresh).program()
     analysis = program.lower().compile().cost_analysis() or {}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.data.dataset import Dataset
 from core.errors import UserError, pick, require
 from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
@@ -17,7 +18,8 @@ from core.sampling import (
     check_sampler,
     shifted,
 )
-from core.train.run import Run, takes_guidance
+from core.train.run import Run
+from core.train.teachers import takes_guidance
 
 _COMMON = ("grid", "shift", "guidance", "interval")
 """Settings that are not one sampler's own."""
@@ -102,7 +104,7 @@ def guided_map(run: Run, sampling: Sampling, samplers: Sequence[Sampler]) -> Flo
     has learned none. Raises `UserError` where guidance is impossible."""
     if not sampling.guidance or takes_guidance(run.config):
         return run.flow_map
-    classes = run.built.task.num_classes
+    classes = run.num_classes
     require(classes > 0, "--guidance goes by labels, and this run has none")
     require(
         all(sampler.needs == "velocity" for sampler in samplers),
@@ -112,17 +114,27 @@ def guided_map(run: Run, sampling: Sampling, samplers: Sequence[Sampler]) -> Flo
     return ClassifierFree(flow_map=run.flow_map, path=run.flow_map.path, null_label=classes)
 
 
+def beside(run: Run) -> Dataset | None:
+    """The data that a picture shows beside samples that are points; None where they do not open."""
+    if run.kind != "points":
+        return None
+    try:
+        return run.data()
+    except UserError:
+        return None
+
+
 def check(run: Run, name: str, sampler: Sampler) -> int | None:
     """Raises `UserError` where the run's method does not serve the sampler.
 
     Returns the most evaluations that mean something, for a method that starts at noise only.
     """
-    own = SAMPLERS[run.built.method.sampler]
+    own = SAMPLERS[run.sampler]
     check_sampler(name, sampler, run.flow_map, own)
     most = find_plugin(run.config.plugin).most_nfe
     if most is not None and sampler.needs == "velocity":
         raise UserError(
             f"{run.config.plugin} has learned jumps that start at noise, which the sampler "
-            f"{name!r} does not use; use --sampler {run.built.method.sampler}"
+            f"{name!r} does not use; use --sampler {run.sampler}"
         )
     return most

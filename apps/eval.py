@@ -79,7 +79,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config.sampling.samplers(config.sampler or tuple(SAMPLERS))
     grid = config.sampling.times()
     run = open_run(config.run)
-    dataset = run.built.dataset
+    dataset = run.data()
     features = open_features(config.features, dataset.shape)
     n = config.n or min(len(dataset), 10_000)
     plan, scales = rows_to_measure(run, config), config.sampling.scales()
@@ -122,7 +122,7 @@ def rows_to_measure(run: Run, config: EvalConfig) -> dict[str, tuple[Sampler, li
 
     Raises `UserError` for a sampler that the run does not allow, and where nothing is left.
     """
-    names = config.sampler or (run.built.method.sampler,)
+    names = config.sampler or (run.sampler,)
     plan, reasons = {}, []
     for name, sampler in config.sampling.samplers(names).items():
         most = check(run, name, sampler)

@@ -25,7 +25,8 @@ from core.report.versions import versions
 from core.sampling import Sampler, at_units, usable
 from core.train import toml
 from core.train.cli import parse_flags
-from core.train.run import Run, open_run, takes_guidance
+from core.train.run import Run, open_run
+from core.train.teachers import takes_guidance
 
 BOUND = {"float32": 1e-3, "bfloat16": 0.05}
 """Largest difference from the run's own samples that counts as equal, over their largest value or
@@ -97,14 +98,14 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 def drawing_of(run: Run, config: ExportConfig) -> tuple[Drawing, str]:
     """The sampler to export, and its name. Raises `UserError` where flags do not fit."""
-    name = config.sampler or run.built.method.sampler
+    name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
     most = check(run, name, sampler)
     check_exportable(name, sampler)
     times = _times(run, config, name, sampler, most)
     flow_map = guided_map(run, config.sampling, [sampler])
     guided = bool(config.sampling.guidance) or takes_guidance(run.config)
-    data = run.built.dataset
+    data = run.spec
     interval = config.sampling.interval if guided else None
     return Drawing(flow_map, sampler, times, data.shape, data.num_classes, interval), name
 
@@ -145,7 +146,7 @@ def describe(
     run: Run, plain: Run, config: ExportConfig, drawing: Drawing, name: str, scale: float | None
 ) -> dict[str, Any]:
     """The entries of `export.json` on the run and the sampler."""
-    data = run.built.dataset
+    data = run.spec
     values = "points" if data.kind == "points" else "images; bytes are round(127.5 (x + 1))"
     about: dict[str, Any] = {"samples": values, "sampler": name, "steps": drawing.steps}
     about |= {"settings": config.sampling.given, "times": drawing.times.tolist()}

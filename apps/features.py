@@ -35,7 +35,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     join(config.cluster)
     built = build_features(config)
     trainer = Trainer(config, built)
-    folder = claim(config)
+    folder = claim(config, built.dataset.spec)
     checkpoints = Checkpoints(folder, config.keep)
     loop = Loop("features", trainer, checkpoints, folder, lambda path: picture(trainer, path))
     seconds, rate = loop.run(describe(config, built, trainer))

@@ -11,7 +11,7 @@ import tyro
 
 from apps._main import launch
 from apps._progress import Meter
-from apps._sampling import Sampling, check, guided_map
+from apps._sampling import Sampling, beside, check, guided_map
 from apps._table import console
 from core.errors import UserError
 from core.report.gallery import draw_blocks, grid_labels
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = parse_flags(SampleConfig, argv)
     steps, grid = number_of_steps(config), config.sampling.times()
     run = open_run(config.run)
-    name = config.sampler or run.built.method.sampler
+    name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
     most = check(run, name, sampler)
     if most is not None and steps > most:
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
                 flow_map,
                 sampler,
                 times,
-                run.built.dataset.shape,
+                run.shape,
                 labels,
                 key=jr.key(config.seed),
                 guidance=guidance,
@@ -104,7 +104,7 @@ def number_of_steps(config: SampleConfig) -> int:
 
 def choose_labels(run: Run, config: SampleConfig) -> np.ndarray | int:
     """The labels asked for; a number of samples where the data have none."""
-    classes = run.built.dataset.num_classes
+    classes = run.num_classes
     if config.label is None:
         if not classes:
             return config.n
@@ -138,10 +138,9 @@ def write(
         raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
     picture = out.with_name(f"{out.name}.png")
     single = not isinstance(labels, int) and len(set(labels.tolist())) == 1
-    dataset = run.built.dataset
-    shown = dataclasses.replace(dataset, num_classes=0) if single else dataset
+    shown = dataclasses.replace(run.spec, num_classes=0) if single else run.spec
     names = [f"guidance {w:g}" for w in sampling.guidance]
-    draw_blocks(shown, samples, picture, title, names)
+    draw_blocks(shown, samples, picture, title, names, beside(run))
     return picture, values
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from apps._main import launch
 from apps._progress import Meter
+from apps._sampling import beside
 from apps._table import console, markdown, print_table, save
 from apps._tilt.config import TiltConfig
 from apps._tilt.rewards import judged, open_judge, print_classes, print_rewards
@@ -74,18 +75,19 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
         path = folder / f"{file_name(name)}.npz"
         np.savez_compressed(path, samples=found.x, weights=found.weights)
     title = f"{config.run} tilted by {' + '.join(config.reward)}, lambda {float(tilt.strength):.4g}"
-    dataset, names = dataclasses.replace(run.built.dataset, num_classes=0), ["prior", *methods]
-    if dataset.kind != "points" and tilt.reward.observed is not None:
+    spec, names = dataclasses.replace(run.spec, num_classes=0), ["prior", *methods]
+    data = beside(run)
+    if spec.kind != "points" and tilt.reward.observed is not None:
         names.append("observation")
         blocks.append(alone(np.asarray(tilt.reward.observed), config.show))
         best.append(blocks[-1])
-    draw_blocks(dataset, blocks, folder / "samples.png", title, names)
-    draw_blocks(dataset, best, folder / "best.png", f"{title}: highest rewards", names)
+    draw_blocks(spec, blocks, folder / "samples.png", title, names, data)
+    draw_blocks(spec, best, folder / "best.png", f"{title}: highest rewards", names, data)
     from core.report.pictures import reward_plot  # with Matplotlib
 
     reward_plot(rows, folder / "reward.png", title)
     print_table(title, COLUMNS, rows)
-    print_classes(rows, run.built.dataset.class_names)
+    print_classes(rows, run.class_names)
     console.print(
         f"wrote samples.png (drawn by weight), best.png, reward.png, table.json and the weighted "
         f"samples to {folder}"

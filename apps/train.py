@@ -18,7 +18,8 @@ from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
 from core.train.config import TrainConfig
-from core.train.run import build_run, claim
+from core.train.run import claim
+from core.train.teachers import build_run
 from core.train.trainer import Trainer
 
 COLUMNS = ("data", "sampler", "nfe", "n", "frechet", "accuracy", "w2", "sliced_w2", "map_error")
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         return dry_run(config, built)
     preflight(config, built)
     trainer = Trainer(config, built)
-    folder = claim(config)
+    folder = claim(config, built.dataset.spec)
     checkpoints = Checkpoints(folder, config.keep)
     seconds, rate = train(trainer, checkpoints, folder)
     checkpoints.close()

@@ -16,14 +16,16 @@ import numpy as np
 from apps._main import launch
 from apps._table import console, markdown, print_table, save
 from benchmarks._timing import interleaved
+from core.data.spec import DataSpec
 from core.errors import pick, require
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.report.versions import caption, versions
 from core.sampling import SAMPLERS, Sampler, uniform_grid, usable
-from core.train.build import Built, build
+from core.train.build import build
 from core.train.cli import parse, parse_flags
-from core.train.run import open_run, open_teacher
+from core.train.run import open_run
+from core.train.teachers import open_teacher
 
 LATENCY = ("program", "p50 ms", "p90 ms")
 THROUGHPUT = ("evaluations", "batch", "ms a batch", "samples/s")
@@ -69,12 +71,11 @@ class SampleConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Measures, prints the tables and writes them."""
     config = parse_flags(SampleConfig, argv)
-    what, built, flow_map, most = opened(config)
-    name = config.sampler or built.method.sampler
+    what, own, spec, flow_map, most = opened(config)
+    name = config.sampler or own
     sampler = pick(SAMPLERS, name, "sampler")
     counts = usable(name, sampler, config.evaluations, most)
-    dataset = built.dataset
-    shape, classes = dataset.shape, dataset.num_classes
+    shape, classes = spec.shape, spec.num_classes
     delays = latency(flow_map, shape, classes, config.calls)
     speeds = throughput(flow_map, shape, classes, sampler, counts, config.batch, config.rounds)
     result: dict[str, Any] = {
@@ -97,17 +98,20 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def opened(config: SampleConfig) -> tuple[str, Built, FlowMap, int | None]:
-    """The source of the samples: its name, how it was built, its map, its most evaluations."""
+def opened(config: SampleConfig) -> tuple[str, str, DataSpec, FlowMap, int | None]:
+    """The source of the samples: its name, its own sampler, the spec of its data, its map, its most
+    evaluations."""
     if config.run is not None:
         require(not config.train, "--run names a trained network; leave out --train")
         run = open_run(config.run)
-        return config.run, run.built, run.flow_map, type(run.config.plugin_flags).most_nfe
+        most = type(run.config.plugin_flags).most_nfe
+        return config.run, run.sampler, run.spec, run.flow_map, most
     flags = parse(shlex.split(config.train))
     built = build(flags, open_teacher(flags), train=False)
     console.print(f"a fresh network: {flags.plugin} on {flags.data}")
     name = f"{flags.plugin} on {flags.data}, fresh"
-    return name, built, built.method.flow_map, type(flags.plugin_flags).most_nfe
+    method, most = built.method, type(flags.plugin_flags).most_nfe
+    return name, method.sampler, built.dataset.spec, method.flow_map, most
 
 
 def latency(

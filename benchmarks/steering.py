@@ -60,7 +60,7 @@ class SteeringConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Steers towards each class in turn and prints the mean of their tables."""
     config = parse_flags(SteeringConfig, argv)
-    dataset = open_run(config.run).built.dataset
+    dataset = open_run(config.run).spec
     tables = [towards(config, index) for index in range(dataset.num_classes)]
     rows = [averaged([table["rows"][i] for table in tables]) for i in range(len(tables[0]["rows"]))]
     title = f"steering {config.run} towards each class, {config.budget:,} evaluations"

@@ -35,7 +35,8 @@ from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
 from core.train.config import TrainConfig
-from core.train.run import build_run, claim, read_config
+from core.train.run import claim, read_config
+from core.train.teachers import build_run
 from core.train.trainer import Trainer
 
 MOST_SAMPLES = 10_000
@@ -69,7 +70,7 @@ def _run(job: Job) -> None:
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     nfe = usable(name, SAMPLERS[name], job.nfe, find_plugin(config.plugin).most_nfe)
     trainer = Trainer(config, built)
-    folder = claim(config)
+    folder = claim(config, built.dataset.spec)
     checkpoints = Checkpoints(folder, config.keep)
     train(trainer, checkpoints, folder)
     checkpoints.close()

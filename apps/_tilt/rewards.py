@@ -32,9 +32,8 @@ def reward_of(
     run: Run, names: tuple[str, ...], weights: tuple[float, ...], classifier: str | None
 ) -> Reward:
     """The reward that the flags name, for this run. Raises `UserError`."""
-    dataset = run.built.dataset
-    opened = None if classifier is None else open_classifier(classifier, dataset)
-    return make_reward(names, weights, RewardContext(dataset.shape, dataset, opened))
+    opened = None if classifier is None else open_classifier(classifier, run.spec)
+    return make_reward(names, weights, RewardContext(run.shape, run.data, opened))
 
 
 def open_judge(run: Run, judge: str | None, classifier: str | None) -> Classifier | None:
@@ -47,7 +46,7 @@ def open_judge(run: Run, judge: str | None, classifier: str | None) -> Classifie
         "--judge must be another classifier than --classifier, or it confirms itself: train a "
         "second one with another --seed and --run",
     )
-    return open_classifier(judge, run.built.dataset)
+    return open_classifier(judge, run.spec)
 
 
 def wanted_class(reward: Reward) -> int | None:

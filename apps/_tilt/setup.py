@@ -22,11 +22,11 @@ from core.train.run import Run
 
 def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
     """The tilted distribution, and samples of the prior to measure the reward's spread on."""
-    dataset, flow_map = run.built.dataset, run.flow_map
+    flow_map = run.flow_map
     reward = reward_of(run, config.reward, config.weights, config.classifier)
-    if SAMPLERS[run.built.method.sampler].needs == "velocity":
+    if SAMPLERS[run.sampler].needs == "velocity":
         flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
-    classes, label = dataset.num_classes, config.label
+    classes, label = run.num_classes, config.label
     require(label is None or 0 <= label < classes, f"--label {label}: classes 0 to {classes - 1}")
     require(
         not classes or label is not None or knows_all(run),
@@ -35,7 +35,7 @@ def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
     )
     chosen = classes if label is None else label
     cond = Condition(label=jnp.asarray(chosen)) if classes else None
-    tilt = Tilt(flow_map, reward, jnp.asarray(1.0), tuple(dataset.shape), cond)
+    tilt = Tilt(flow_map, reward, jnp.asarray(1.0), run.shape, cond)
     start = flow_map.path.time_of_unit(1.0)
     end = flow_map.path.time_of_unit(0.0)
     noise = tilt.noise(jr.key(config.seed + 1), 512)
@@ -50,8 +50,10 @@ def tilt_of(run: Run, config: TiltConfig) -> tuple[Tilt, np.ndarray]:
 
 def proposal_of(run: Run) -> Proposal | None:
     """The noise that the run's map was trained with for observations, or None."""
-    objective = run.built.objective
-    if not isinstance(objective, AdaptedObjective) or "adapter" not in run.players:
+    if "adapter" not in run.names:
+        return None
+    objective = run.method.objective
+    if not isinstance(objective, AdaptedObjective):
         return None
     return Proposal(run.players["adapter"], objective.observed)
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32, Shaped
 
+from core.data.spec import DataSpec
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -75,13 +77,13 @@ class Dataset:
         values = jnp.asarray(x, jnp.float32)
         return values if self.levels is None else values / (self.levels / 2) - 1
 
-    def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """Network values to values that can be displayed, in NumPy.
+    @property
+    def spec(self) -> DataSpec:
+        """What is known of the examples without having them."""
+        return DataSpec(
+            self.name, self.kind, self.shape, self.num_classes, self.class_names, self.levels
+        )
 
-        Images become bytes, `round(127.5 (x + 1))` clipped to 0..255, whatever `levels` is;
-        points stay float32.
-        """
-        values = np.asarray(x, np.float32)
-        if self.kind == "points":
-            return values
-        return np.clip(np.rint(127.5 * (values + 1)), 0, 255).astype(np.uint8)
+    def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """Network values to values that can be displayed, in NumPy: `DataSpec.encode`."""
+        return self.spec.encode(x)

@@ -85,6 +85,7 @@ class Plugin(abc.ABC):
     """
 
     card: ClassVar[Card]
+    sampler: ClassVar[str] = "pushforward"
     needs_teacher: ClassVar[bool] = False
     from_teacher: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
@@ -130,6 +131,13 @@ class Plugin(abc.ABC):
     def variants(cls) -> dict[str, Self]:
         """The versions of the method that the oracle checks are run on, by name."""
         return {"": cls.preset("points")}
+
+    def flow_map(self, net: Network, path: Path) -> FlowMap | None:
+        """The map that `method` trains, around this network: what a run is opened with, without
+        its data, its teacher or other runs. None: it is taken from `method`, which is then given a
+        teacher that cannot be asked, and no data."""
+        del net, path
+        return None
 
     @abc.abstractmethod
     def method(

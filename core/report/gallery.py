@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from core.data.dataset import Dataset
+from core.data.spec import DataSpec
 from core.flow.flow_map import FlowMap
 from core.sampling import SAMPLERS, generate, uniform_grid
 
@@ -43,42 +44,50 @@ def sample_picture(
         labels = dataset.labels[:2000]
     samples = generate(flow_map, SAMPLERS[sampler], grid, dataset.shape, labels, key=jr.key(seed))
     plural = "evaluation" if samples.nfe == 1 else "evaluations"
-    draw(dataset, samples.x, path, rows, title or f"{sampler}, {samples.nfe} {plural}")
-    return samples.x
-
-
-def draw(dataset: Dataset, samples: np.ndarray, path: Path, rows: int, title: str) -> None:
-    """Writes samples (network values) as a picture that suits the data."""
+    title = title or f"{sampler}, {samples.nfe} {plural}"
+    if dataset.kind == "points":
+        draw_points({title: samples.x}, path, dataset)
+        return samples.x
     from core.report import pictures  # with Matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    if dataset.kind == "points":
-        data = np.asarray(dataset.decode(dataset.take(np.arange(min(len(dataset), 2000)))))
-        pictures.points_plot({"data": data, title: samples}, path)
-        return
-    cols = len(samples) // rows
+    cols = len(samples.x) // rows
     names = list(dataset.class_names[:cols]) if dataset.num_classes else None
-    pictures.image_grid(dataset.encode(samples), rows, cols, path, names, title=title)
+    pictures.image_grid(dataset.encode(samples.x), rows, cols, path, names, title=title)
+    return samples.x
+
+
+def draw_points(panels: dict[str, np.ndarray], path: Path, dataset: Dataset | None) -> None:
+    """Writes panels of points, after one of the data where there are any."""
+    from core.report import pictures  # with Matplotlib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if dataset is not None:
+        real = dataset.decode(dataset.take(np.arange(min(len(dataset), 2000))))
+        panels = {"data": np.asarray(real), **panels}
+    pictures.points_plot(panels, path)
 
 
 def draw_blocks(
-    dataset: Dataset, blocks: Sequence[np.ndarray], path: Path, title: str, names: Sequence[str]
+    spec: DataSpec,
+    blocks: Sequence[np.ndarray],
+    path: Path,
+    title: str,
+    names: Sequence[str],
+    dataset: Dataset | None = None,
 ) -> None:
     """Writes one picture of several sets of samples: blocks of rows, or panels of points.
 
     `names`, if any, has one for each block. The first block says how many images a row has; images
-    that do not fill a row of a block are left out.
+    that do not fill a row of a block are left out. `dataset` is shown beside points.
     """
+    if spec.kind == "points":
+        panels = dict(zip(names or [title], blocks, strict=True))
+        draw_points(panels, path, dataset)
+        return
     from core.report import pictures  # with Matplotlib
 
-    if dataset.kind == "points":
-        if not names:
-            draw(dataset, blocks[0], path, 1, title)
-            return
-        data = np.asarray(dataset.decode(dataset.take(np.arange(min(len(dataset), 2000)))))
-        pictures.points_plot({"data": data, **dict(zip(names, blocks, strict=True))}, path)
-        return
-    cols = min(dataset.num_classes or MOST_COLUMNS, MOST_COLUMNS, len(blocks[0]))
+    cols = min(spec.num_classes or MOST_COLUMNS, MOST_COLUMNS, len(blocks[0]))
     rows = [len(block) // cols for block in blocks]
     sides = None
     if names:
@@ -87,6 +96,6 @@ def draw_blocks(
             for name, count in zip(names, rows, strict=True)
             for row in range(count)
         ]
-    heads = list(dataset.class_names[:cols]) if dataset.num_classes else None
-    shown = [dataset.encode(block[: count * cols]) for block, count in zip(blocks, rows)]
+    heads = list(spec.class_names[:cols]) if spec.num_classes else None
+    shown = [spec.encode(block[: count * cols]) for block, count in zip(blocks, rows)]
     pictures.image_grid(np.concatenate(shown), sum(rows), cols, path, heads, sides, title=title)

@@ -20,12 +20,18 @@ from core.steering.reward import Reward, Sum
 
 @dataclass(frozen=True)
 class RewardContext:
-    """The context in which a reward is made: the shape of an example, and the data and a classifier
-    of it where there are any."""
+    """The context in which a reward is made: the shape of an example, and the data and a classifier of it
+    where there are any. `data` may be a function that opens them: it is called when a reward asks
+    for `dataset`, so that other rewards do without."""
 
     shape: tuple[int, ...]
-    dataset: Dataset | None = None
+    data: Dataset | Callable[[], Dataset] | None = None
     classifier: Classifier | None = None
+
+    @property
+    def dataset(self) -> Dataset | None:
+        """The data, opened where they were not yet."""
+        return self.data() if callable(self.data) else self.data
 
     def image(self, name: str) -> tuple[int, int, int]:
         """The shape of an image. Raises `UserError` for points."""
@@ -35,15 +41,16 @@ class RewardContext:
 
     def example(self, index: float, name: str) -> Float[Array, "*shape"]:
         """An example of the data, as network values. Raises `UserError` where there is none."""
-        if self.dataset is None:
+        dataset = self.dataset
+        if dataset is None:
             raise UserError(f"the reward {name!r} looks at an example, and there are no data here")
-        count = len(self.dataset)
+        count = len(dataset)
         require(
             index == int(index) and 0 <= index < count,
             f"--reward {name}: examples go from 0 to {count - 1}, got {index:g}",
         )
-        stored = self.dataset.take(np.array([int(index)]))
-        return jnp.asarray(self.dataset.decode(stored))[0]
+        stored = dataset.take(np.array([int(index)]))
+        return jnp.asarray(dataset.decode(stored))[0]
 
 
 Maker = Callable[[str, RewardContext], Reward]

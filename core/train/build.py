@@ -95,10 +95,8 @@ def build(
     """
     dataset = config.data_flags.load() if data is None else data
     task = Task(dataset.shape, dataset.kind, dataset.num_classes, config.steps, dataset)
-    key_net, key_method = jr.split(jr.fold_in(jr.key(config.seed), 0))
-    net = config.net_flags.build(dataset.shape, dataset.num_classes, key=key_net)
     path = PATHS[config.path]()
-    method = config.plugin_flags.method(net, path, teacher, task, key=key_method)
+    method = method_of(config, path, teacher, task)
     if train:
         flow_map = _started(method.flow_map, config, teacher, start)
         method = dataclasses.replace(method, flow_map=flow_map)
@@ -107,6 +105,13 @@ def build(
         key_pairs = jr.fold_in(jr.key(config.seed), 2)
         training = config.plugin_flags.dataset(dataset, DataContext(teacher, key_pairs, progress))
     return Built(dataset, training, path, task, method)
+
+
+def method_of(config: TrainConfig, path: Path, teacher: Teacher | None, task: Task) -> Method:
+    """The method of a configuration around a fresh network."""
+    key_net, key_method = jr.split(jr.fold_in(jr.key(config.seed), 0))
+    net = config.net_flags.build(task.shape, task.num_classes, key=key_net)
+    return config.plugin_flags.method(net, path, teacher, task, key=key_method)
 
 
 def _started(

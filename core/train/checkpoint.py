@@ -47,19 +47,37 @@ class Checkpoints:
 
         Raises `UserError` where the files are damaged or belong to another network.
         """
-        abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), _by_name(like)
-        )
+        loaded = self._load(step, {"state": _by_name(like), "meta": None})
+        return _in_place_of(like, loaded["state"]), loaded["meta"]
+
+    def restore_part(self, step: int, like: Any) -> Any:
+        """A part of the state of a step: the arrays that `like` names, and no others are read.
+
+        `like` has arrays or their shapes, which then go to this process's first device. Raises
+        `UserError` as `restore`.
+        """
+        from orbax.checkpoint import v1 as ocp
+
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:
+            loaded = self._load(step, {"state": _by_name(like)})
+        return _in_place_of(like, loaded["state"])
+
+    def names(self, step: int) -> tuple[str, ...]:
+        """The names of the arrays of a step's state."""
+        return tuple(self._manager.checkpointables_metadata(step).metadata["state"])
+
+    def _load(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """What the checkpoint holds of `like`."""
         try:
-            loaded = self._manager.load_checkpointables(step, {"state": abstract, "meta": None})
+            return self._manager.load_checkpointables(step, jax.tree.map(_abstract, like))
         except Exception as error:
             raise UserError(
                 f"checkpoint {self.folder / str(step)} is damaged or belongs to another network "
                 f"({type(error).__name__}); delete that folder to go on from an earlier one, "
                 "or train again with --restart"
             ) from error
-        arrays = [loaded["state"][name] for name in _by_name(like)]
-        return jax.tree.unflatten(jax.tree.structure(like), arrays), loaded["meta"]
 
     def close(self) -> None:
         """Waits until all is written."""
@@ -72,9 +90,21 @@ def _by_name(state: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """The shape of an array and where it is to be placed."""
+    place = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+
+def _in_place_of(like: Any, arrays: dict[str, Any]) -> Any:
+    """The arrays in the structure of `like`."""
+    found = [arrays[name] for name in _by_name(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), found)
+
+
 def delete_run(folder: Path) -> None:
     """Deletes the files of a run in its folder, and nothing else that lies there."""
     for name in ("checkpoints", "samples"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("config.toml", "metrics.jsonl", "summary.json"):
+    for name in ("config.toml", "data.toml", "metrics.jsonl", "summary.json"):
         (folder / name).unlink(missing_ok=True)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import equinox as eqx
 import jax.random as jr
 import numpy as np
 import tyro
 
 from core.data import DATA
 from core.data.dataset import Dataset
+from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
 from core.metrics.features import FEATURES, FeatureExtractor, Perceived
 from core.nets.encoder import Autoencoder, Classifier, Encoder, EncoderConfig
@@ -21,11 +23,10 @@ from core.nets.perception import Identity, Perception
 from core.objectives.objective import Objective, Players
 from core.objectives.pretext import Classification, MaskedReconstruction
 from core.train import toml
-from core.train.checkpoint import Checkpoints
 from core.train.cli import parse_flags, select
 from core.train.config import ClusterConfig, MeshConfig, OptimConfig, at_least, fraction
+from core.train.run import averaged, newest, read_spec
 from core.train.state import TargetParameters
-from core.train.trainer import restored
 
 HELD_OUT = 10
 """Every tenth example is left out of training, to measure on."""
@@ -140,15 +141,20 @@ def parse_features(argv: list[str]) -> FeaturesConfig:
 def build_features(config: FeaturesConfig) -> FeaturesBuilt:
     """Loads the data and builds the networks. Raises `UserError` for settings that do not fit."""
     dataset = config.data_flags.load()
-    key = jr.fold_in(jr.key(config.seed), 0)
+    objective: Objective = Classification()
     if config.task == "mae":
-        model = config.encoder.autoencoder(dataset.shape, key=key)
-        objective: Objective = MaskedReconstruction(config.patch, config.hidden)
+        objective = MaskedReconstruction(config.patch, config.hidden)
     else:
         require(dataset.num_classes > 0, "--task classifier needs data with labels; use --task mae")
-        model = config.encoder.classifier(dataset.shape, dataset.num_classes, key=key)
-        objective = Classification()
-    return FeaturesBuilt(dataset, *_split(dataset), model, objective)
+    return FeaturesBuilt(dataset, *_split(dataset), _model(config, dataset.spec), objective)
+
+
+def _model(config: FeaturesConfig, spec: DataSpec) -> Autoencoder | Classifier:
+    """The encoder and its head, freshly initialised."""
+    key = jr.fold_in(jr.key(config.seed), 0)
+    if config.task == "mae":
+        return config.encoder.autoencoder(spec.shape, key=key)
+    return config.encoder.classifier(spec.shape, spec.num_classes, key=key)
 
 
 def _split(dataset: Dataset) -> tuple[Dataset, Dataset]:
@@ -172,8 +178,8 @@ def open_encoder(folder: str | Path) -> Encoder:
     return _open(folder)[1].encoder
 
 
-def open_classifier(folder: str | Path, dataset: Dataset) -> Classifier:
-    """The classifier in a run folder, for examples of this data set.
+def open_classifier(folder: str | Path, spec: DataSpec) -> Classifier:
+    """The classifier in a run folder, for examples of these data.
 
     Raises `UserError` where there is none, or one of other data.
     """
@@ -182,11 +188,11 @@ def open_classifier(folder: str | Path, dataset: Dataset) -> Classifier:
     if not isinstance(model, Classifier):
         raise UserError(f"{folder} holds features but no classifier (--task mae); {train}")
     shape, classes = model.encoder.shape, model.num_classes
-    if (config.data, shape, classes) != (dataset.name, dataset.shape, dataset.num_classes):
+    if (config.data, shape, classes) != (spec.name, spec.shape, spec.num_classes):
         raise UserError(
             f"the classifier in {folder} is for {config.data} ({classes} classes, shape {shape}), "
-            f"not for {dataset.name} ({dataset.num_classes} classes, shape {dataset.shape}); "
-            f"{train} --data {dataset.name}"
+            f"not for {spec.name} ({spec.num_classes} classes, shape {spec.shape}); "
+            f"{train} --data {spec.name}"
         )
     return model
 
@@ -197,14 +203,19 @@ def _open(folder: str | Path) -> tuple[FeaturesConfig, Autoencoder | Classifier]
     make = "make one with python -m apps.features --data NAME"
     if not written.exists():
         raise UserError(f"no features in {folder} (no config.toml); {make}")
-    if "task" not in toml.read(written):
+    tree = toml.read(written)
+    if "task" not in tree:
         raise UserError(f"{folder} is a run of apps.train and holds no features; {make}")
-    config = parse_features(["--config", str(written), "--run", str(folder)])
-    checkpoints = Checkpoints(folder, config.keep) if (folder / "checkpoints").is_dir() else None
-    step = None if checkpoints is None else checkpoints.latest()
-    if checkpoints is None or step is None:
+    data = toml.selected(tree, "data") or FeaturesConfig.data
+    default = FeaturesConfig(data=data, data_flags=pick(DATA, data, "data set")())
+    config = toml.filled(default, tree, str(written))
+    found = newest(folder, config.keep)
+    if found is None:
         raise UserError(f"the features in {folder} have no checkpoint yet; train them to the end")
-    players = restored(config, build_features(config), checkpoints, step)
+    checkpoints, step = found
+    spec = read_spec(folder, config.data_flags)
+    like = eqx.filter_eval_shape(lambda: _model(config, spec))
+    players = averaged({"model": like}, checkpoints, step)
     checkpoints.close()
     return config, players["model"]
 

@@ -1,6 +1,7 @@
 """A run is a folder: claimed once, opened by every command that uses a trained model.
 
 config.toml     resolved; repeats the run
+data.toml       what the data are, without them: shape, kind, classes
 metrics.jsonl   one line every --log-every steps
 samples/        pictures
 checkpoints/    the last few
@@ -10,28 +11,37 @@ summary.json    the closing table
 import dataclasses
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from core.errors import UserError, require
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from core.data import DATA
+from core.data.dataset import Dataset
+from core.data.spec import DataSpec
+from core.errors import UserError, pick
 from core.flow.flow_map import FlowMap
 from core.flow.path import PATHS
-from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher
-from core.methods.plugin import Progress
+from core.flow.path import Path as ProbabilityPath
+from core.methods.plugin import Method, Task
 from core.methods.registry import find_plugin
 from core.objectives.objective import Players
-from core.oracle import OracleMap
-from core.report.evaluation import KNOWN_DISTRIBUTIONS
 from core.train import processes, toml
-from core.train.build import Built, build
+from core.train.absent import AbsentTeacher
+from core.train.build import method_of
 from core.train.checkpoint import Checkpoints, delete_run
-from core.train.cli import parse
-from core.train.config import RunConfig, TeachingConfig, TrainConfig
-from core.train.trainer import restored
+from core.train.config import RunConfig, TrainConfig
+from core.train.recipe import recipe
 
 
-def claim(config: RunConfig) -> Path:
-    """Makes the run folder, or finds the same run there, and writes `config.toml`.
+def claim(config: RunConfig, spec: DataSpec | None = None) -> Path:
+    """Makes the run folder, or finds the same run there, and writes `config.toml` and `data.toml`.
 
+    `spec` says what the data are; without it, the run opens only where its data do.
     Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's. Raises
     `UserError` where the folder cannot be written or holds a run of another configuration; nothing
     is changed then. Of several processes the first writes, once all have looked.
@@ -48,13 +58,13 @@ def claim(config: RunConfig) -> Path:
             )
     processes.wait("looked at the run folder")
     if processes.first():
-        _write(config, folder)
+        _write(config, spec, folder)
     processes.wait("claimed the run folder")
     return folder
 
 
-def _write(config: RunConfig, folder: Path) -> None:
-    """Makes the folder, empties it with --restart, and writes `config.toml`."""
+def _write(config: RunConfig, spec: DataSpec | None, folder: Path) -> None:
+    """Makes the folder, empties it with --restart, and writes what it holds from the start."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -62,6 +72,8 @@ def _write(config: RunConfig, folder: Path) -> None:
         if config.restart:
             delete_run(folder)
         toml.write(config, folder / "config.toml")
+        if spec is not None:
+            toml.write_record(spec, folder / "data.toml")
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
@@ -69,130 +81,122 @@ def _write(config: RunConfig, folder: Path) -> None:
         ) from None
 
 
-@dataclass(frozen=True)
-class Run:
-    """A trained run: its configuration, its data and method, and the averaged networks of a step,
-    `players`, by name."""
-
-    folder: Path
-    config: TrainConfig
-    built: Built
-    step: int
-    players: Players
-
-    @property
-    def flow_map(self) -> FlowMap:
-        """The averaged map."""
-        return self.players["model"]
-
-
 def read_config(folder: Path) -> TrainConfig:
     """The configuration of a run folder. Raises `UserError` where it holds no run."""
     written = folder / "config.toml"
     if not written.exists():
         raise UserError(f"{folder} is not a run folder (no config.toml); train one with apps.train")
-    return parse(["--config", str(written), "--run", str(folder)])
+    tree = toml.read(written)
+    plugin, data, net = (toml.selected(tree, name) for name in toml.SELECTORS)
+    data = data or TrainConfig.data
+    pick(DATA, data, "data set")
+    default = recipe(find_plugin(plugin or TrainConfig.plugin), data, net)
+    config = toml.filled(default, tree, str(written))
+    flags = config.plugin_flags.net_flags(config.net_flags)
+    return dataclasses.replace(config, net_flags=flags, run=str(folder))
 
 
-def open_teacher(config: TrainConfig) -> Teacher | None:
-    """The teacher that --teacher and --teaching name, or None where none is named.
+def read_spec(folder: Path, data_flags: Any) -> DataSpec:
+    """What is known of a run's data. A run of an older version has not written it: its data are
+    loaded."""
+    written = folder / "data.toml"
+    if not written.exists():
+        return data_flags.load().spec
+    return toml.filled(DataSpec("", "points", ()), toml.read(written), str(written))
 
-    Raises `UserError` where the method needs one, or the named one does not exist.
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained run, opened from its folder alone.
+
+    **Fields:** `config` as it was trained; `spec` what its samples are; `step` of the checkpoint;
+    `flow_map` with the averaged weights; `sampler` the name of the method's own sampler. Data, the
+    whole method and further networks are opened when they are asked for.
     """
-    if config.teacher is None:
-        if find_plugin(config.plugin).needs_teacher:
+
+    folder: Path
+    config: TrainConfig
+    spec: DataSpec
+    step: int
+    flow_map: FlowMap
+    sampler: str
+
+    @property
+    def path(self) -> ProbabilityPath:
+        """The probability path of the map."""
+        return self.flow_map.path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.spec.shape
+
+    @property
+    def kind(self) -> str:
+        """`"points"` or `"image"`."""
+        return self.spec.kind
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 if there are none."""
+        return self.spec.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name a class."""
+        return self.spec.class_names
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return self.config.data_flags.load()
+
+    def data(self) -> Dataset:
+        """The data that it was trained on. Raises `UserError` where they do not open, or are others
+        by now."""
+        try:
+            found = self._dataset
+        except UserError as error:
             raise UserError(
-                f"{config.plugin} needs a teacher: train one with python -m apps.train --plugin fm "
-                f"--data {config.data}, then give --teacher runs/fm-{config.data}"
+                f"this needs the data that {self.folder} was trained on ({self.config.data}), "
+                f"which do not open: {error}"
+            ) from None
+        there = found.spec
+        if (there.shape, there.num_classes) != (self.shape, self.num_classes):
+            raise UserError(
+                f"{self.folder} was trained on {self.config.data} of shape {self.shape} with "
+                f"{self.num_classes} classes; by now they have shape {there.shape} and "
+                f"{there.num_classes} classes"
             )
-        return None
-    if config.teacher == "exact":
-        if config.teaching != TeachingConfig():
-            raise UserError("--teaching guides a trained run; leave it out with --teacher exact")
-        return MapTeacher(_exact_map(config))
-    run = open_run(config.teacher)
-    _check_path(run, config)
-    if not run.flow_map.two_times:
-        raise UserError(
-            f"teacher {run.folder} is a consistency model ({run.config.plugin}) and has no "
-            "velocity; name a run of fm or of a flow map"
-        )
-    return _guided(config, run, MapTeacher(run.flow_map))
+        return found
 
+    @cached_property
+    def method(self) -> Method:
+        """The method before training, built without data; its teacher cannot be asked."""
+        return _method(self.config, self.spec)
 
-def _guided(config: TrainConfig, run: "Run", teacher: Teacher) -> Teacher:
-    """The teacher as --teaching and --plugin.guidance have it guided."""
-    flags, drawn = config.teaching, takes_guidance(config)
-    if flags.weak is not None:
-        weak = open_run(flags.weak)
-        _check_path(weak, config)
-        scale = None if drawn else flags.weak_scale
-        teacher = AutoguidedTeacher(teacher, MapTeacher(weak.flow_map), scale)
-        drawn = False
-    elif drawn and takes_guidance(run.config):
-        return teacher  # it was trained with the same input
-    if flags.scale == 1 and not drawn:
-        return teacher
-    classes = run.built.task.num_classes
-    if not classes or config.data_flags.load().num_classes != classes:
-        raise UserError(
-            "guidance goes by labels: teacher and data need the same classes; leave out "
-            "--teaching.scale and --plugin.guidance"
-        )
-    if drawn:
-        require(flags.scale == 1, "--plugin.guidance.most draws the scale: no --teaching.scale")
-        return GuidedTeacher(teacher, None, classes)
-    time_of_unit = run.built.path.time_of_unit
-    interval = float(time_of_unit(flags.interval[0])), float(time_of_unit(flags.interval[1]))
-    return GuidedTeacher(teacher, flags.scale, classes, interval)
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the trained networks."""
+        opened = newest(self.folder, self.config.keep)
+        if opened is None:
+            return frozenset(["model"])
+        checkpoints, _ = opened
+        names = checkpoints.names(self.step)
+        checkpoints.close()
+        return frozenset(name.split(".")[1] for name in names if name.startswith("ema."))
 
-
-def takes_guidance(config: TrainConfig) -> bool:
-    """Whether the network takes guidance `(w, a, b)` as an input."""
-    return bool(getattr(config.net_flags, "guidance", False))
-
-
-def build_run(config: TrainConfig, progress: Progress | None = None) -> Built:
-    """The objects of a run that is to be trained, its teacher and its start opened; `progress`
-    receives the number of examples that a teacher has made beforehand."""
-    return build(config, open_teacher(config), start=open_start(config), progress=progress)
-
-
-def open_start(config: TrainConfig) -> FlowMap | None:
-    """The map that --init names, or None. Raises `UserError` where there is none or on a path or
-    data of another kind."""
-    if config.init is None:
-        return None
-    run = open_run(config.init)
-    _check_path(run, config, "--init")
-    return run.flow_map
-
-
-def _exact_map(config: TrainConfig) -> FlowMap:
-    distribution = KNOWN_DISTRIBUTIONS.get(config.data)
-    if distribution is None:
-        raise UserError(
-            "--teacher exact needs data of known distribution "
-            f"({', '.join(KNOWN_DISTRIBUTIONS)}), not {config.data}; name a run folder instead"
-        )
-    return OracleMap(problem=distribution(), path=PATHS[config.path]())
-
-
-def _check_path(run: "Run", config: TrainConfig, what: str = "teacher") -> None:
-    if run.config.path != config.path:
-        raise UserError(
-            f"{what} {run.folder} was trained on the {run.config.path} path; "
-            f"train this one there too: --path {run.config.path}"
-        )
-    if run.built.task.shape != config.data_flags.load().shape:
-        raise UserError(
-            f"{what} {run.folder} was trained on {run.config.data}, whose examples have another "
-            f"shape than those of {config.data}; name a run of the same data"
-        )
+    @cached_property
+    def players(self) -> Players:
+        """All trained networks by name, with averaged weights; the map is "model"."""
+        like = {"model": self.method.flow_map, **self.method.players}
+        checkpoints = Checkpoints(self.folder, self.config.keep)
+        players = averaged(like, checkpoints, self.step)
+        checkpoints.close()
+        return {**players, "model": self.flow_map}
 
 
 def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
-    """Opens a run at its newest checkpoint, with the teacher that its configuration names.
+    """Opens a run at its newest checkpoint. Neither its data nor its teacher need be there.
 
     `attention` names another implementation than the run's own, for networks that have a choice.
     Raises `UserError` where the folder holds no run, no checkpoint, or a damaged one.
@@ -202,14 +206,70 @@ def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
     if attention is not None:
         flags = dataclasses.replace(config.net_flags, attention=attention)
         config = dataclasses.replace(config, net_flags=flags)
-    checkpoints = Checkpoints(folder, config.keep) if (folder / "checkpoints").is_dir() else None
-    step = None if checkpoints is None else checkpoints.latest()
-    if checkpoints is None or step is None:
+    opened = newest(folder, config.keep)
+    if opened is None:
         raise UserError(
             f"run {folder} has no checkpoint yet; train it with "
             f"python -m apps.train --config {folder}/config.toml --run {folder}"
         )
-    built = build(config, open_teacher(config), train=False)
-    players = restored(config, built, checkpoints, step)
+    checkpoints, step = opened
+    spec = read_spec(folder, config.data_flags)
+    like, sampler = _map_like(config, spec)
+    players = averaged({"model": like}, checkpoints, step)
     checkpoints.close()
-    return Run(folder, config, built, step, players)
+    return Run(folder, config, spec, step, players["model"], sampler)
+
+
+def newest(folder: Path, keep: int) -> tuple[Checkpoints, int] | None:
+    """The checkpoints of a run folder and the step of the newest, or None where there is none."""
+    if not (folder / "checkpoints").is_dir():
+        return None
+    checkpoints = Checkpoints(folder, keep)
+    step = checkpoints.latest()
+    if step is None:
+        checkpoints.close()
+        return None
+    return checkpoints, step
+
+
+def averaged(like: Players, checkpoints: Checkpoints, step: int) -> Players:
+    """These networks with the averaged weights of a checkpoint; `like` may have shapes alone."""
+    arrays, static = eqx.partition(like, _is_trained)
+    return eqx.combine(checkpoints.restore_part(step, {"ema": arrays})["ema"], static)
+
+
+def _is_trained(leaf: Any) -> bool:
+    """Whether a leaf is among the parameters, as an array or as the shape of one."""
+    return _is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+
+
+def _map_like(config: TrainConfig, spec: DataSpec) -> tuple[FlowMap, str]:
+    """The run's map before its weights are read, and the name of its sampler.
+
+    Nothing is computed for a plugin that gives its map: the weights are shapes, unless there are
+    arrays that are not trained and so are in no checkpoint.
+    """
+    flags, path = config.plugin_flags, PATHS[config.path]()
+
+    def make() -> Any:
+        net = config.net_flags.build(spec.shape, spec.num_classes, key=jr.key(config.seed))
+        return flags.flow_map(net, path)
+
+    like = eqx.filter_eval_shape(make)
+    if like is None:
+        method = _method(config, spec)
+        return method.flow_map, method.sampler
+    arrays = filter(_is_array, jax.tree.leaves(like))
+    return like if all(map(_is_trained, arrays)) else make(), flags.sampler
+
+
+def _method(config: TrainConfig, spec: DataSpec) -> Method:
+    """The method without data and teacher."""
+    path = PATHS[config.path]()
+    teacher = AbsentTeacher(path) if config.plugin_flags.needs_teacher else None
+    task = Task(spec.shape, spec.kind, spec.num_classes, config.steps)
+    return method_of(config, path, teacher, task)

@@ -1,19 +1,23 @@
-"""A configuration as TOML, and TOML as command-line flags.
+"""A configuration as TOML, and TOML as a configuration or as command-line flags.
 
 The file has the shape of the flags: `[plugin] name = "imf"`, `diagonal = 0.5` says
-`--plugin imf --plugin.diagonal 0.5`. Reading a file means putting its flags before the user's, so
-there is one parser, and flags override the file.
+`--plugin imf --plugin.diagonal 0.5`. A command given a file puts its flags before the user's, so
+that those override the file. The configuration of a run that is only opened is read directly.
 """
 
+import contextlib
 import dataclasses
 import tomllib
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tomli_w
 
 from core.errors import UserError
 from core.train.config import RunConfig
+
+Filled = TypeVar("Filled")
 
 SELECTORS = ("plugin", "data", "net")
 NOT_KEPT = ("config", "run", "restart", "dry_run", "json", "cluster")
@@ -49,7 +53,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
             result[item.name] = dataclasses.asdict(value)  # pyright: ignore[reportArgumentType]
         else:
             result[item.name] = value
-    return _without_none(result)
+    return plain(result)
 
 
 def shaping(tree: dict[str, Any]) -> dict[str, Any]:
@@ -57,9 +61,10 @@ def shaping(tree: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key not in NOT_SHAPING}
 
 
-def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
+def plain(tree: dict[str, Any]) -> dict[str, Any]:
+    """Nested values as TOML has them: lists for tuples, and nothing for None."""
     return {
-        key: _without_none(value)
+        key: plain(value)
         if isinstance(value, dict)
         else list(value)
         if isinstance(value, tuple)
@@ -74,6 +79,11 @@ def write(config: RunConfig, path: Path) -> None:
     path.write_text(tomli_w.dumps(to_dict(config)))
 
 
+def write_record(record: Any, path: Path) -> None:
+    """Writes a dataclass of plain values as TOML."""
+    path.write_text(tomli_w.dumps(plain(dataclasses.asdict(record))))
+
+
 def read(path: Path) -> dict[str, Any]:
     """Reads a TOML file. Raises `UserError` where it is missing or is not TOML."""
     try:
@@ -82,6 +92,57 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"no config file {path}; name one with --config FILE") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"config file {path} is not readable TOML: {error}") from None
+
+
+def selected(tree: dict[str, Any], selector: str) -> str | None:
+    """The name that a file gives for a selector, or None."""
+    chosen = tree.get(selector)
+    return chosen.get("name") if isinstance(chosen, dict) else chosen
+
+
+def filled(default: Filled, tree: dict[str, Any], where: str, prefix: str = "--") -> Filled:
+    """`default`, a dataclass, with the values of `tree`: `to_dict` the other way round.
+
+    Raises `UserError` for a value that the dataclass has no field for, or of another type; `where`
+    names the file.
+    """
+    hints = get_type_hints(type(default))
+    changes: dict[str, Any] = {}
+    for key, value in tree.items():
+        flag, field = f"{prefix}{key}".replace("_", "-"), key
+        if key in SELECTORS and isinstance(value, dict):
+            changes[key] = value.get("name", getattr(default, key))
+            value = {name: item for name, item in value.items() if name != "name"}
+            field = f"{key}_flags"
+        if field not in hints:
+            raise UserError(f"{where}: {flag} is no setting of this version; remove it there")
+        old = getattr(default, field)
+        if dataclasses.is_dataclass(old) and isinstance(value, dict):
+            changes[field] = filled(old, value, where, f"{flag}.")
+        else:
+            changes[field] = _typed(value, hints[field], f"{where}: {flag}")
+    return dataclasses.replace(default, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def _typed(value: Any, hint: Any, what: str) -> Any:
+    """A TOML value as a field of this type has it. Raises `UserError` where it is of another."""
+    options = get_args(hint)
+    if get_origin(hint) is tuple and isinstance(value, list):
+        hints = options[:1] * len(value) if options[1:] == (...,) else options
+        if len(hints) == len(value):
+            return tuple(_typed(item, one, what) for item, one in zip(value, hints))
+    elif get_origin(hint) in (Union, UnionType):
+        for one in options:
+            with contextlib.suppress(UserError):
+                return _typed(value, one, what)
+    elif get_origin(hint) is Literal:
+        if value in options:
+            return value
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif hint is Any or type(value) is hint:
+        return value
+    raise UserError(f"{what} {value!r} is not of the type {getattr(hint, '__name__', hint)}")
 
 
 def to_flags(tree: dict[str, Any], prefix: str = "") -> list[str]:

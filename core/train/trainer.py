@@ -22,7 +22,7 @@ from core.train.checkpoint import Checkpoints
 from core.train.config import RunConfig
 from core.train.optim import optimizer
 from core.train.sharding import Placement
-from core.train.state import TrainState, init_state
+from core.train.state import init_state
 from core.train.step import make_step, many_steps
 
 
@@ -198,16 +198,3 @@ def _gather(dataset: Dataset):
         return Batch(dataset.decode(raw["x"]), raw.get("label"))
 
     return from_store if dataset.resident else direct
-
-
-def restored(config: RunConfig, built: Trainable, checkpoints: Checkpoints, step: int) -> Players:
-    """The averaged networks of a checkpoint."""
-    state, static = init_state(
-        built.players,
-        built.objective,
-        optimizer(config.optim, config.steps),
-        jr.key(0),
-        built.target,
-    )
-    loaded: TrainState = checkpoints.restore(step, state)[0]
-    return eqx.combine(loaded.ema, static)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 from jaxtyping import Array, Key
 
 from core.errors import require
-from core.flow.flow_map import AverageVelocityMap, Network
+from core.flow.flow_map import AverageVelocityMap, FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.card import Card
@@ -115,4 +115,7 @@ class Drift(Plugin):
             Guidance(self.guidance, self.kappa),
             open_perception(self.features, task.shape),
         )
-        return Method(AverageVelocityMap(net=net, path=path), objective)
+        return Method(self.flow_map(net, path), objective)
+
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
+        return AverageVelocityMap(net=net, path=path)

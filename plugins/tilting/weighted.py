@@ -76,7 +76,7 @@ class RewardWeighted(RowPlugin):
         if self.classifier is not None:
             require(task.data is not None, "--plugin.classifier needs the data of a run")
             assert task.data is not None
-            opened = open_classifier(self.classifier, task.data)
+            opened = open_classifier(self.classifier, task.data.spec)
         return make_reward((self.reward,), (), RewardContext(task.shape, task.data, opened))
 
     def lambda_of(self, reward: Reward, task: Task) -> float:

@@ -25,7 +25,8 @@ from core.nets.unet import UNetConfig
 from core.sampling import SAMPLERS, generate, uniform_grid
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
-from core.train.run import build_run, claim, open_run
+from core.train.run import claim, open_run
+from core.train.teachers import build_run
 from core.train.trainer import Trainer
 from tests.apps.conftest import POINTS, ROOT
 from tests.apps.test_apps import run
@@ -45,10 +46,11 @@ TWICE = ["--nfe", "2", "--json", "--platforms"]
 def make_run(folder, *flags):
     """A run whose averaged weights are noise, so that everything that is asked for matters."""
     config = parse([*flags, "--run", str(folder)])
-    trainer = Trainer(config, build_run(config))
+    built = build_run(config)
+    trainer = Trainer(config, built)
     drawn = noise(trainer.state.ema, jr.key(0), 0.3)
     trainer.state = eqx.tree_at(lambda state: state.ema, trainer.state, drawn)
-    claim(config)
+    claim(config, built.dataset.spec)
     checkpoints = Checkpoints(folder, config.keep)
     trainer.save(checkpoints)
     checkpoints.close()
@@ -77,7 +79,7 @@ def exported(folder, sampler, guidance, *flags):
     status, _, result = run("export", "--run", folder, "--sampler", sampler, *flags)
     assert status == 0
     opened, n = open_run(folder), 6
-    shape, classes = opened.built.dataset.shape, opened.built.dataset.num_classes
+    shape, classes = opened.shape, opened.num_classes
     labels = np.asarray([3, 1, 4, 1, 5, 9]) if classes else n
     asked = None if guidance is None else (guidance, 0.0, 1.0)
     path, key = opened.flow_map.path, jr.key(7, impl=KEYS)

@@ -41,7 +41,7 @@ def untrained():
     """An untrained map of digits in the place of an opened run."""
     config = parse(MAP)
     whole = build(config)
-    return Run(Path("map"), config, whole, 0, {"model": whole.method.flow_map})
+    return Run(Path("map"), config, whole.dataset.spec, 0, whole.method.flow_map, "pushforward")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from core.errors import UserError
 from core.train.build import build
 from core.train.cli import parse
-from core.train.run import open_start, open_teacher
+from core.train.teachers import open_start, open_teacher
 from tests.train.test_teachers import TINY, train
 
 importlib.import_module("plugins")

@@ -11,7 +11,8 @@ from core.oracle import checkerboard
 from core.train.build import build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
-from core.train.run import claim, open_teacher
+from core.train.run import claim
+from core.train.teachers import open_teacher
 from core.train.trainer import Trainer
 
 importlib.import_module("plugins")
@@ -22,7 +23,7 @@ def train(folder, *flags):
     config = parse([*TINY, "--plugin", "fm", "--run", str(folder), *flags])
     built = build(config, None)
     trainer = Trainer(config, built)
-    checkpoints = Checkpoints(claim(config), 1)
+    checkpoints = Checkpoints(claim(config, built.dataset.spec), 1)
     for _ in trainer.run():
         pass
     trainer.save(checkpoints)

@@ -1,0 +1,33 @@
+"""What is known of examples without having them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What samples of a data set are: enough to build a network for it and to show its samples.
+
+    **Fields:** as those of `core.data.dataset.Dataset` of the same names.
+    """
+
+    name: str
+    kind: Literal["points", "image"]
+    shape: tuple[int, ...]
+    num_classes: int = 0
+    class_names: tuple[str, ...] = ()
+    levels: int | None = None
+
+    def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """Network values to values that can be displayed, in NumPy.
+
+        Images become bytes, `round(127.5 (x + 1))` clipped to 0..255, whatever `levels` is;
+        points stay float32.
+        """
+        values = np.asarray(x, np.float32)
+        if self.kind == "points":
+            return values
+        return np.clip(np.rint(127.5 * (values + 1)), 0, 255).astype(np.uint8)
