@@ -20,9 +20,9 @@ from core.steering.reward import Reward, Sum
 
 @dataclass(frozen=True)
 class RewardContext:
-    """The context in which a reward is made: the shape of an example, and the data and a classifier of it
-    where there are any. `data` may be a function that opens them: it is called when a reward asks
-    for `dataset`, so that other rewards do without."""
+    """The context in which a reward is made: the shape of an example, and the data and a classifier
+    of it where there are any. `data` may be a function that opens them: it is called when a reward
+    asks for `dataset`, so that other rewards do without."""
 
     shape: tuple[int, ...]
     data: Dataset | Callable[[], Dataset] | None = None

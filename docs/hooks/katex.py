@@ -19,7 +19,11 @@ def on_files(files: Files, *, config: Any) -> Files:
     """Adds the files of KaTeX that a browser reads."""
     if not DIST.is_dir():
         raise PluginError(f"no KaTeX in {DIST}; build the site with `make docs`, which installs it")
-    wanted = ["katex.min.js", "katex.min.css", *(f"fonts/{p.name}" for p in DIST.glob("fonts/*.woff2"))]
+    wanted = [
+        "katex.min.js",
+        "katex.min.css",
+        *(f"fonts/{p.name}" for p in DIST.glob("fonts/*.woff2")),
+    ]
     for name in wanted:
         files.append(File.generated(config, f"katex/{name}", abs_src_path=str(DIST / name)))
     return files
