@@ -43,7 +43,7 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` as one compiled program for each shape of its arguments; results are NumPy arrays.
 
     Arrays in the arguments, in modules too, are traced; all else, plain numbers too, is constant.
-    A new `once` of a new function compiles anew: outside a loop it costs one program.
+    A new `once` of a new function compiles again: outside a loop it costs one program.
     """
     compiled = eqx.filter_jit(function)
     return lambda *args, **kwargs: on_host(compiled(*args, **kwargs))

@@ -34,7 +34,7 @@ from core.flow.path import Time as Time
 from core.flow.path import TrigPath as TrigPath
 from core.flow.path import VPPath as VPPath
 from core.flow.posterior import States as States
-from core.flow.posterior import having_seen as having_seen
+from core.flow.posterior import conditioned_on as conditioned_on
 from core.flow.posterior import posterior_jump as posterior_jump
 from core.flow.rules import Derivative as Derivative
 from core.flow.rules import ExactJVP as ExactJVP

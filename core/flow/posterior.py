@@ -46,7 +46,7 @@ class States(eqx.Module):
         )
 
 
-def having_seen(
+def conditioned_on(
     path: Path, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
 ) -> Condition:
     """The condition that says that the state at path time `t` was `x`."""
@@ -67,4 +67,4 @@ def posterior_jump(
     The map must have been trained as one of a posterior (`--plugin mfm`); others ignore `x`.
     """
     start, end = (flow_map.path.time_of_unit(unit).astype(y.dtype) for unit in (1.0, 0.0))
-    return flow_map(y, start, end, having_seen(flow_map.path, x, t, cond))
+    return flow_map(y, start, end, conditioned_on(flow_map.path, x, t, cond))

@@ -1,4 +1,4 @@
-"""`apps.compare`: cells that go on, tables that grow, failures that are told."""
+"""`apps.compare`: cells that go on, tables that grow, failures that are reported."""
 
 import json
 import os
@@ -52,14 +52,14 @@ def half(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(half):
-    """The same after a second call that mends it: exit status, folder, what was there before."""
+    """The same after a second call that fixes it: exit status, folder, what was there before."""
     _, out = half
     before = (out / "fm-0" / "cell.json").stat().st_mtime_ns
     (out / "mf-0" / "metrics.jsonl").rmdir()
     return run(*flags(out, "mf")), out, before
 
 
-def test_a_cell_that_fails_is_told_and_the_others_go_on(half):
+def test_a_cell_that_fails_is_reported_and_the_others_go_on(half):
     status, out = half
     assert status == 1
     assert "IsADirectoryError" in (out / "mf-0" / "log.txt").read_text()

@@ -54,7 +54,7 @@ def test_a_run_of_drift_is_measured_on_features(tmp_path, monkeypatch):
         eval_app.main([*flags, "--guidance", "0.5"])
 
 
-def test_features_that_are_not_there_are_told_in_one_line_before_training(run_app, tmp_path):
+def test_features_that_are_not_there_are_refused_in_one_line_before_training(run_app, tmp_path):
     done = run_app("train", "--plugin", "drift", "--data", "digits", "--plugin.features", "nowhere")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "no features in nowhere" in done.stderr

@@ -51,7 +51,7 @@ def test_settings_go_to_the_samplers_that_have_them():
     assert chosen["euler"] == SAMPLERS["euler"]
 
 
-def test_rows_that_a_sampler_cannot_have_are_left_out_and_told(capsys):
+def test_rows_that_a_sampler_cannot_have_are_left_out_and_reported(capsys):
     names = ("euler", "heun", "adaptive", "churn")
     plan = rows_to_measure(run_of("imf"), EvalConfig(sampler=names, nfe=(2, 4, 8)))
     rows = {name: nfe for name, (_, nfe) in plan.items()}

@@ -98,7 +98,7 @@ def _with(x: np.ndarray, index: int, value: float) -> np.ndarray:
         ({"x": POINTS, "y": np.eye(6, dtype=int)}, r"labels of shape \(6, 6\)"),
     ],
 )
-def test_unusable_arrays_are_told_in_one_line(tmp_path, arrays, message):
+def test_unusable_arrays_are_refused_in_one_line(tmp_path, arrays, message):
     file = tmp_path / "a.npz"
     np.savez(file, **arrays, allow_pickle=True)
     with pytest.raises(UserError, match=message) as caught:
@@ -106,14 +106,14 @@ def test_unusable_arrays_are_told_in_one_line(tmp_path, arrays, message):
     assert "\n" not in str(caught.value) and str(file) in str(caught.value)
 
 
-def test_labels_beyond_the_number_of_classes_are_told(tmp_path):
+def test_labels_beyond_the_number_of_classes_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=POINTS, y=LABELS)
     with pytest.raises(UserError, match="label 4 of example 3 is outside 0..3"):
         ArraysData(str(tmp_path / "a.npz"), num_classes=4).load()
 
 
 @pytest.mark.parametrize("suffix", ["npz", "npy"])
-def test_truncated_files_are_told(tmp_path, suffix):
+def test_truncated_files_are_refused(tmp_path, suffix):
     file = tmp_path / f"a.{suffix}"
     np.savez(file, x=POINTS) if suffix == "npz" else np.save(file, POINTS)
     file.write_bytes(file.read_bytes()[:-40])
@@ -121,7 +121,7 @@ def test_truncated_files_are_told(tmp_path, suffix):
         ArraysData(str(file)).load()
 
 
-def test_a_damaged_member_is_told(tmp_path):
+def test_a_damaged_member_is_refused(tmp_path):
     file = tmp_path / "a.npz"
     np.savez_compressed(file, x=BYTES)
     content = bytearray(file.read_bytes())
@@ -132,20 +132,20 @@ def test_a_damaged_member_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\x80\x04\x95", b"\x1f\x8b\x08"])
-def test_files_of_another_format_are_told(tmp_path, content):
+def test_files_of_another_format_are_refused(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(UserError, match="not an .npz or .npy file"):
         ArraysData(str(tmp_path / "a.npz")).load()
 
 
-def test_a_label_file_without_labels_is_told(tmp_path):
+def test_a_label_file_without_labels_is_refused(tmp_path):
     np.save(tmp_path / "x.npy", POINTS)
     np.savez(tmp_path / "y.npz", other=LABELS)
     with pytest.raises(UserError, match="no array named labels or y"):
         ArraysData(str(tmp_path / "x.npy"), str(tmp_path / "y.npz")).load()
 
 
-def test_a_missing_label_file_is_told(tmp_path):
+def test_a_missing_label_file_is_refused(tmp_path):
     np.save(tmp_path / "x.npy", POINTS)
     with pytest.raises(UserError, match="--data.labels FILE"):
         ArraysData(str(tmp_path / "x.npy"), str(tmp_path / "y.npy")).load()

@@ -186,7 +186,7 @@ def test_impossible_batches_are_refused_in_one_line(n, batch_size, seed, message
     assert "\n" not in str(caught.value)
 
 
-def test_missing_grain_is_told(monkeypatch):
+def test_missing_grain_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(UserError, match="pip install grain"):
         batches(_resident(10), 4, 0)

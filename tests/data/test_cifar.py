@@ -58,7 +58,7 @@ def _cut(folder: Path) -> None:
         ),
     ],
 )
-def test_spoilt_files_are_told_in_one_line(tmp_path, spoil, message):
+def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, message):
     spoil(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
         Cifar10Data(str(tmp_path)).load()

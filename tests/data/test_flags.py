@@ -49,11 +49,11 @@ def test_unusable_array_files_are_named(tmp_path):
         ("images", {"size": -8}, "--data.size -8: too small; give 0 or more"),
     ],
 )
-def test_values_out_of_range_are_told(name, flags, message):
+def test_values_out_of_range_are_refused(name, flags, message):
     assert _message(name, **flags) == message
 
 
-def test_an_unknown_choice_is_told_with_the_known_ones():
+def test_an_unknown_choice_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match="^--data.split val: unknown; choose one of train, test$"):
         one_of("val", ("train", "test"), "--data.split")
 

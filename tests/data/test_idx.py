@@ -100,7 +100,7 @@ def _lengthen(folder: Path) -> None:
         (lambda folder: write(folder, IMAGES[:0], LABELS[:0]), "holds no images"),
     ],
 )
-def test_spoilt_files_are_told_in_one_line(tmp_path, spoil, message):
+def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, message):
     spoil(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
         IdxData(str(tmp_path)).load()

@@ -146,7 +146,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("spoil, message", CASES)
-def test_unusable_folders_are_told_in_one_line(tmp_path, spoil, message):
+def test_unusable_folders_are_refused_in_one_line(tmp_path, spoil, message):
     spoil(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
         ImagesData(str(tmp_path)).load()
@@ -154,7 +154,7 @@ def test_unusable_folders_are_told_in_one_line(tmp_path, spoil, message):
 
 
 @pytest.mark.parametrize("spoil, message", CASES[:2])
-def test_files_read_on_demand_are_told_in_the_same_way(tmp_path, spoil, message):
+def test_files_read_on_demand_are_refused_in_the_same_way(tmp_path, spoil, message):
     spoil(tmp_path)
     stream = batches(ImagesData(str(tmp_path), resident_mb=0).load(), 2, 0)
     with pytest.raises(UserError, match=message):

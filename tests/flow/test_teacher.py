@@ -72,7 +72,7 @@ def test_guidance_extrapolates_from_the_null_class_inside_its_interval(scale, x6
         assert jnp.allclose(teacher.velocity(x, t, at(NULL)), v_null)
 
 
-def test_guidance_acts_at_all_times_unless_told_otherwise(x64, getkey):
+def test_guidance_acts_at_all_times_by_default(x64, getkey):
     teacher, x, t = (
         GuidedTeacher(ByClass(), 2.0, NULL),
         jr.normal(getkey(), (4,)),

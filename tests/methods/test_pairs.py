@@ -47,12 +47,12 @@ def test_reflow_trains_on_as_many_pairs_as_asked_for():
 
 
 def test_the_making_of_pairs_tells_how_far_it_is():
-    told = []
+    calls = []
     data = DATA["checkerboard"](n=64).load()
     teacher = MapTeacher(OracleMap(problem=PROBLEM, path=TrigPath()))
     flags = Reflow(pairs=1100, solver="euler", solver_steps=1)
-    flags.dataset(data, DataContext(teacher, jr.key(0), lambda *given: told.append(given)))
-    assert told == [(1024, 1100), (1100, 1100)]
+    flags.dataset(data, DataContext(teacher, jr.key(0), lambda *given: calls.append(given)))
+    assert calls == [(1024, 1100), (1100, 1100)]
 
 
 def test_the_farthest_pairs_are_left_out():

@@ -1,4 +1,4 @@
-"""Precision and recall: identical sets, lost modes, strangers."""
+"""Precision and recall: identical sets, lost modes, unrelated sets."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Decoupled networks: an encoder that is told s, a decoder that is told t."""
+"""Decoupled networks: an encoder that receives s, a decoder that receives t."""
 
 import dataclasses
 
@@ -32,13 +32,13 @@ def slope(function, time):
 
 
 def silenced(net, layers, *, readout):
-    """The network whose `layers` (and readout) are told no time, label or guidance."""
+    """The network whose `layers` (and readout) receive no time, label or guidance."""
     if not hasattr(net, "blocks"):
         weights = [added.weight for added in net.added[layers]]
         where = lambda n: [added.weight for added in n.added[layers]]  # noqa: E731
         return eqx.tree_at(where, net, [0 * w for w in weights])
-    told = lambda n: n.blocks.modulation.weight  # noqa: E731
-    net = eqx.tree_at(told, net, told(net).at[layers].set(0))
+    weights = lambda n: n.blocks.modulation.weight  # noqa: E731
+    net = eqx.tree_at(weights, net, weights(net).at[layers].set(0))
     last = lambda n: n.readout.modulation.weight  # noqa: E731
     return eqx.tree_at(last, net, 0 * last(net)) if readout else net
 
@@ -64,7 +64,7 @@ def test_one_encoding_serves_every_target_time(name, getkey):
 
 @pytest.mark.parametrize("name", CASES)
 def test_on_the_diagonal_it_is_the_ordinary_network_bit_for_bit(name, getkey):
-    """All blocks are then told (s, cond): a velocity network becomes a flow map as it stands."""
+    """All blocks then receive (s, cond): a velocity network becomes a flow map as it stands."""
     net, x, s, t = made(name, getkey)
     ordinary = with_config(net, x.shape, 10, CASES[name][0], encoder_depth=0)
     assert not ordinary.decoupled
@@ -75,7 +75,7 @@ def test_on_the_diagonal_it_is_the_ordinary_network_bit_for_bit(name, getkey):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_encoder_is_told_s_and_the_rest_t(name, getkey, x64):
+def test_encoder_depends_on_s_and_the_rest_on_t(name, getkey, x64):
     """Without the conditioning of the first layers s is nowhere, without that of the others t.
 
     And d/dt is the decoder's; d/ds is the decoder's along d/ds of the encoding.
@@ -157,10 +157,10 @@ def test_derivative_in_the_target_time_costs_the_decoder_alone(getkey):
         (MLPConfig(encoder_depth=1, conditioning="concat"), (2,), "--net.conditioning add"),
     ],
 )
-def test_impossible_encoders_are_told_in_one_line(config, shape, message, getkey):
-    with pytest.raises(UserError, match=message) as told:
+def test_impossible_encoders_are_refused_in_one_line(config, shape, message, getkey):
+    with pytest.raises(UserError, match=message) as error:
         config.build(shape, 0, key=getkey())
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", CASES)

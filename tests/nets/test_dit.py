@@ -168,28 +168,28 @@ def test_sincos_positions_differ_and_are_constant_in_size():
 
 
 def test_conditions_as_tokens_reach_the_image(getkey):
-    """Through attention alone: the modulations are told nothing."""
+    """Through attention alone: the modulations receive nothing."""
     net = make(getkey, context=3, guidance=True)
     x, s, t = jr.normal(getkey(), SHAPE), jnp.asarray(0.7), jnp.asarray(0.2)
 
     def cond(label, w):
         return Condition(jnp.asarray(label), jnp.array([w, 0.0, 1.0]))
 
-    told = eqx.filter_jit(lambda network, *args: network(*args))
-    base = told(net, x, s, t, cond(1, 2.0))
+    conditioned = eqx.filter_jit(lambda network, *args: network(*args))
+    base = conditioned(net, x, s, t, cond(1, 2.0))
     assert base.shape == SHAPE
     for changed in (
-        told(net, x, jnp.asarray(0.6), t, cond(1, 2.0)),
-        told(net, x, s, jnp.asarray(0.1), cond(1, 2.0)),
-        told(net, x, s, t, cond(2, 2.0)),
-        told(net, x, s, t, cond(1, 3.0)),
+        conditioned(net, x, jnp.asarray(0.6), t, cond(1, 2.0)),
+        conditioned(net, x, s, jnp.asarray(0.1), cond(1, 2.0)),
+        conditioned(net, x, s, t, cond(2, 2.0)),
+        conditioned(net, x, s, t, cond(1, 3.0)),
     ):
         assert float(jnp.abs(changed - base).max()) > 1e-6
     silent = eqx.tree_at(
         lambda n: (n.context.weight, n.context.bias), net, replace_fn=jnp.zeros_like
     )
     np.testing.assert_array_equal(
-        told(silent, x, s, t, cond(1, 2.0)), told(silent, x, s, t, cond(2, 2.0))
+        conditioned(silent, x, s, t, cond(1, 2.0)), conditioned(silent, x, s, t, cond(2, 2.0))
     )
     with pytest.raises(UserError, match="encoder-depth"):
         make(getkey, context=3, encoder_depth=1)

@@ -59,7 +59,7 @@ def test_only_the_chosen_times_enter(times, same, other, getkey):
     assert close and not apart
 
 
-def test_forward_and_backward_steps_are_told_apart(getkey):
+def test_forward_and_backward_steps_are_distinguished(getkey):
     embed = embedding(16, 0, EmbeddingConfig(times="s-t"), key=getkey())
     ahead, back = jnp.asarray(0.3), jnp.asarray(0.8)
     assert jnp.isfinite(embed(ahead, back)).all()
@@ -86,9 +86,11 @@ def test_guidance_derivative_stays_bounded_for_any_scale(getkey):
     embed = embedding(16, 0, EmbeddingConfig(guidance=True), key=getkey())
     s, t = jnp.asarray(0.5), jnp.asarray(0.2)
     w = jnp.asarray([1.0, 2.0, 10.0, 1e3, 1e6])
-    told = jax.vmap(lambda w: embed(s, t, Condition(None, jnp.stack([w, 0 * w, 0 * w + 1]))))(w)
-    assert jnp.isfinite(told).all()
-    assert jnp.linalg.norm(told[4] - told[3]) < 0.05 * jnp.linalg.norm(told[1] - told[0])
+    embedded = jax.vmap(lambda w: embed(s, t, Condition(None, jnp.stack([w, 0 * w, 0 * w + 1]))))(w)
+    assert jnp.isfinite(embedded).all()
+    assert jnp.linalg.norm(embedded[4] - embedded[3]) < 0.05 * jnp.linalg.norm(
+        embedded[1] - embedded[0]
+    )
 
 
 def test_embeddings_are_smooth_functions_of_batched_keys(getkey):

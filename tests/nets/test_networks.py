@@ -147,11 +147,11 @@ def test_guidance_matters_only_with_the_flag(name, getkey):
     given = Condition(None, jnp.asarray([2.5, 0.1, 0.9]))
     none = Condition(None, jnp.asarray([1.0, 0.0, 1.0]))
     blind, x = built(name, getkey)
-    told, _ = built(name, getkey, guidance=True)
+    guided, _ = built(name, getkey, guidance=True)
     call = jit(lambda net, cond: net(x, s, t, cond))
     np.testing.assert_allclose(call(blind, given), call(blind, None), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(call(told, none), call(told, None), rtol=1e-5, atol=1e-5)
-    assert jnp.abs(call(told, given) - call(told, None)).max() > 1e-2
+    np.testing.assert_allclose(call(guided, none), call(guided, None), rtol=1e-5, atol=1e-5)
+    assert jnp.abs(call(guided, given) - call(guided, None)).max() > 1e-2
 
 
 def size_and_slope(net, x):
@@ -241,10 +241,10 @@ def test_mlp_learns_a_simple_field(getkey):
         (MLPConfig(), (8, 8, 1), r"mlp is for points.* use --net dit"),
     ],
 )
-def test_impossible_shapes_are_told_in_one_line(config, shape, message, getkey):
-    with pytest.raises(UserError, match=message) as told:
+def test_impossible_shapes_are_refused_in_one_line(config, shape, message, getkey):
+    with pytest.raises(UserError, match=message) as error:
         config.build(shape, 0, key=getkey())
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_parameters_start_at_the_scale_of_their_layer(getkey):

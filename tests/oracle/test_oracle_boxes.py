@@ -219,7 +219,7 @@ def cells(points, a_side):
     return counts[dark], len(points) - counts[dark].sum()
 
 
-def test_checkerboard_is_the_law_of_the_data_set(getkey):
+def test_checkerboard_is_the_distribution_of_the_data_set(getkey):
     """Cell by cell, four a square: draws and data are equally likely to lie in each."""
     draws = np.asarray(jax.jit(jax.vmap(checkerboard().sample))(jr.split(getkey(), 65_536)))
     for points in (draws, CheckerboardData().load().examples):

@@ -160,7 +160,8 @@ class Offset(FlowMap):
 
 @pytest.mark.slow
 def test_the_update_of_moment_matching_fades_as_groups_grow(x64):
-    """On pairs, equality holds in law only: at a fixed step the bias falls with the group."""
+    """On pairs, equality holds in distribution only: at a fixed step the bias falls with the
+    group."""
     exact = OracleMap(problem=conformance.problems()["mixture"], path=PATH)
     s, u, t = (jnp.asarray(value) for value in (0.8, 0.5, 0.0))
 

@@ -31,8 +31,8 @@ DATA = {"mean": (0.5, -0.3), "covariance": ((0.8, 0.0), (0.0, 0.5))}
 STUDENT = {"mean": (-1.0, 0.9), "covariance": ((0.4, 0.1), (0.1, 0.9))}
 
 
-def gaussian(law):
-    return GaussianProblem(**{name: jnp.array(value) for name, value in law.items()})
+def gaussian(problem):
+    return GaussianProblem(**{name: jnp.array(value) for name, value in problem.items()})
 
 
 def tiny(seed=0):
@@ -50,9 +50,9 @@ def test_jumps_start_at_noise_or_in_the_middle_and_end_at_the_data(middle):
     count = round(8 * middle)
     assert (starts.s[count:] == TrigPath().t_max).all() and (starts.s[:count] < 1.57).all()
     assert (jnp.abs(starts.x_s[count:]) < 10).all() and (jnp.abs(starts.x_s[:count]) > 10).all()
-    told = generate(lambda x, s, t, cond: jnp.stack([s, t]) + cond.label, starts)
+    ends = generate(lambda x, s, t, cond: jnp.stack([s, t]) + cond.label, starts)
     expected = jnp.stack([starts.s, jnp.zeros(8)], 1) + jnp.arange(8)[:, None]
-    np.testing.assert_allclose(told, expected, rtol=1e-6)
+    np.testing.assert_allclose(ends, expected, rtol=1e-6)
 
 
 # --- Distribution matching ---
@@ -63,9 +63,11 @@ def test_the_direction_is_the_difference_of_scores(path, x64):
     """`(D_f - D_r) = sigma^2 / alpha (score_f - score_r)`, the scores by differentiation."""
     student, data = gaussian(STUDENT), gaussian(DATA)
     x, x_tau, tau = jnp.array([0.2, -0.4]), jnp.array([0.6, 0.1]), jnp.asarray(0.4)
-    v_fake, v_real = (law.velocity(path, x_tau, tau) for law in (student, data))
+    v_fake, v_real = (problem.velocity(path, x_tau, tau) for problem in (student, data))
     delta = direction(path, x, x_tau, tau, v_fake, v_real)
-    score = [jax.grad(lambda y: law.log_prob(path, y, tau))(x_tau) for law in (student, data)]
+    score = [
+        jax.grad(lambda y: problem.log_prob(path, y, tau))(x_tau) for problem in (student, data)
+    ]
     gap = path.sigma(tau) ** 2 / path.alpha(tau) * (score[0] - score[1])
     scale = jnp.mean(jnp.abs(x - data.x_0_mean(path, x_tau, tau)))
     np.testing.assert_allclose(delta, gap / scale, rtol=1e-9)
@@ -82,8 +84,9 @@ def matching(fake, teacher, every=1, wait=0, levels=(0.02, 0.98)):
 
 
 def pushed(student, data, n=256):
-    """The directions at samples of the student's law, with both denoisers exact; the samples."""
-    fake, teacher = (OracleMap(problem=law, path=LINEAR) for law in (student, data))
+    """The directions at samples of the student's distribution, with both denoisers exact; the
+    samples."""
+    fake, teacher = (OracleMap(problem=problem, path=LINEAR) for problem in (student, data))
     objective, _ = matching(fake, teacher)
     x = jax.vmap(student.sample)(jr.split(jr.key(1), n))
     x_tau, tau, _ = objective.noised(x, jr.key(2))
@@ -91,8 +94,8 @@ def pushed(student, data, n=256):
     return objective.directions(x, x_tau, tau, v_fake, v_real), x
 
 
-def test_a_student_with_the_law_of_the_data_is_left_alone(x64):
-    """Sample by sample, with the same law from the code of another problem."""
+def test_a_student_with_the_distribution_of_the_data_is_left_alone(x64):
+    """Sample by sample, with the same distribution from the code of another problem."""
     same = ProductMixture(
         weights=jnp.ones((2, 1)),
         means=jnp.array([[0.5], [-0.3]]),
@@ -102,7 +105,7 @@ def test_a_student_with_the_law_of_the_data_is_left_alone(x64):
     np.testing.assert_allclose(delta, 0.0, atol=1e-9)
 
 
-def test_samples_of_another_law_are_moved_towards_the_data(x64):
+def test_samples_of_another_distribution_are_moved_towards_the_data(x64):
     data = gaussian(DATA)
     delta, x = pushed(gaussian(STUDENT), data)
     towards = data.mean - jnp.mean(x, axis=0)
@@ -143,7 +146,7 @@ class OneTime(eqx.Module):
         return jnp.where((s == 1) & (t == 0), self.scale * x, jnp.nan)
 
 
-def test_the_map_is_never_told_the_noise_level():
+def test_the_map_is_independent_of_the_noise_level():
     objective, players = matching(tiny(1), tiny(2))
     players["model"] = AverageVelocityMap(OneTime(jnp.asarray(0.7)), LINEAR)
     sizes = gradients(objective, players, 0)

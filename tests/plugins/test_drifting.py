@@ -68,8 +68,8 @@ def test_the_field_turns_and_moves_with_the_points(name, x64):
     np.testing.assert_allclose(moved, field(x, p, q) @ turn.T, atol=1e-12)
 
 
-def test_with_a_gaussian_kernel_it_is_the_score_of_the_ratio_of_the_blurred_laws(x64):
-    """`V = h^2 grad log(p_h / q_h)`, for the laws that put equal mass on the points."""
+def test_with_a_gaussian_kernel_it_is_the_score_of_the_ratio_of_the_blurred_distributions(x64):
+    """`V = h^2 grad log(p_h / q_h)`, for the distributions that put equal mass on the points."""
     x, p, q = (a.astype(jnp.float64) for a in (X, P, Q))
     width = 0.7
 
@@ -297,7 +297,7 @@ def test_scales_are_drawn_with_their_density(kappa):
         assert abs((drawn < a).mean() - share) < 0.015
 
 
-def test_drawn_scales_are_told_to_the_network():
+def test_drawn_scales_are_inputs_of_the_network():
     seen = []
 
     def model(x, s, t, cond):

@@ -15,7 +15,7 @@ from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.path import LinearPath, TrigPath
-from core.flow.posterior import States, having_seen, posterior_jump
+from core.flow.posterior import States, conditioned_on, posterior_jump
 from core.methods.plugin import Task
 from core.nets import DiTConfig, MLPConfig, UNetConfig
 from core.objectives.objective import Batch
@@ -61,7 +61,7 @@ def test_a_state_of_another_example_is_no_posterior(x64, only_gaussian, monkeypa
     assert all(check.value > check.bound for check in updates(MFM.preset("points")))
 
 
-def test_tilted_laws_are_the_published_ones(x64):
+def test_tilted_distributions_are_the_published_ones(x64):
     tilted = gaussian().tilted(jnp.array([1.0, -0.7]))
     np.testing.assert_allclose(tilted.mean, [1.52, -0.127], atol=1e-12)
     prior = mixture_1d(jnp.array([0.3, 0.7]), jnp.array([-2.0, 1.0]), jnp.array([0.5, 0.4]))
@@ -104,10 +104,10 @@ def test_states_are_noised_from_their_own_example_and_some_see_nothing(x64):
     noise = (seen - (1 - t) * np.asarray(x_0)[~blind]) / t
     assert noise.std() == pytest.approx(1, abs=0.05)
     assert abs(np.corrcoef(noise[:, 0], np.asarray(x_0)[~blind, 0])[0, 1]) < 4 / np.sqrt(3000)
-    told = having_seen(TrigPath(), jnp.ones(2), jnp.asarray(np.pi / 4))
-    assert told.state is not None and told.state_time is not None
-    np.testing.assert_allclose(told.state, np.full(2, np.sqrt(0.5)))  # on the linear path
-    np.testing.assert_allclose(told.state_time, 0.5)
+    cond = conditioned_on(TrigPath(), jnp.ones(2), jnp.asarray(np.pi / 4))
+    assert cond.state is not None and cond.state_time is not None
+    np.testing.assert_allclose(cond.state, np.full(2, np.sqrt(0.5)))  # on the linear path
+    np.testing.assert_allclose(cond.state_time, 0.5)
 
 
 NETS = {
@@ -121,7 +121,7 @@ NETS = {
 @pytest.mark.parametrize("name", NETS)
 def test_networks_see_the_state_and_its_time_where_they_are_built_for_it(name):
     config, shape = NETS[name]
-    told = dataclasses.replace(config, state=True).build(shape, 0, key=jr.key(0))
+    takes = dataclasses.replace(config, state=True).build(shape, 0, key=jr.key(0))
     deaf = config.build(shape, 0, key=jr.key(0))
 
     def busy(net):
@@ -140,7 +140,7 @@ def test_networks_see_the_state_and_its_time_where_they_are_built_for_it(name):
         given = jax.tree.map(lambda *leaves: jnp.stack(leaves), nothing, some, other)
         return net(x, s, t), *jax.vmap(lambda cond: net(x, s, t, cond))(given)
 
-    blind, zeros, seen, earlier = outputs(busy(told))
+    blind, zeros, seen, earlier = outputs(busy(takes))
     np.testing.assert_allclose(blind, zeros, rtol=1e-4, atol=1e-5)
     assert float(jnp.max(jnp.abs(seen - zeros))) > 1e-3 < float(jnp.max(jnp.abs(earlier - seen)))
     alike = outputs(busy(deaf))

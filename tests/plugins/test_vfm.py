@@ -53,8 +53,8 @@ class Affine(eqx.Module):
     b: jax.Array
     log_std: jax.Array
 
-    def __call__(self, told, s, t, cond=None):
-        return jnp.concatenate([self.w * told[0] + self.b, self.log_std])
+    def __call__(self, given, s, t, cond=None):
+        return jnp.concatenate([self.w * given[0] + self.b, self.log_std])
 
 
 class LinearVelocity(eqx.Module):
@@ -300,8 +300,8 @@ def test_weights_make_up_for_the_adapter(weighed):
     assert weighed.ess[-1] > 0.3
 
 
-def test_an_adapter_is_told_the_observation_in_the_shape_of_an_example():
-    """What is seen stands where it belongs; blocks of four are told as their mean."""
+def test_an_adapter_receives_the_observation_in_the_shape_of_an_example():
+    """Observed values stay in their places; blocks of four become their mean."""
     image = jr.normal(jr.key(0), (4, 4, 1))
     context = RewardContext((4, 4, 1), blank((4, 4, 1)))
     for name, right, shown in (
@@ -310,9 +310,9 @@ def test_an_adapter_is_told_the_observation_in_the_shape_of_an_example():
     ):
         seen = Observed.of(make_reward((name,), (), context), (4, 4, 1))
         assert seen is not None
-        told = seen.conditioning(seen.A(image))
-        np.testing.assert_allclose(told[..., 0], right.reshape(4, 4), atol=1e-6)
-        np.testing.assert_allclose(told[..., 1:], jnp.broadcast_to(shown, (4, 4, 1)), atol=1e-6)
+        given = seen.conditioning(seen.A(image))
+        np.testing.assert_allclose(given[..., 0], right.reshape(4, 4), atol=1e-6)
+        np.testing.assert_allclose(given[..., 1:], jnp.broadcast_to(shown, (4, 4, 1)), atol=1e-6)
         assert seen.same(seen) and not seen.same(dataclasses.replace(seen, noise=0.4))
     assert Observed.of(Brightness(), (4, 4, 1)) is None
 
@@ -325,7 +325,7 @@ def test_a_fresh_adapter_gives_standard_normal_noise(shape):
     assert not np.any(mean) and not np.any(log_std)
 
 
-def test_map_and_adapter_are_told_the_same_label():
+def test_map_and_adapter_receive_the_same_label():
     plugin = VFM(label_drop=0.25)
     net = TinyNet((2,), key=jr.key(0))
     method = plugin.method(net, TrigPath(), None, Task((2,), num_classes=3), key=jr.key(1))
@@ -357,9 +357,9 @@ def test_what_does_not_serve_is_one_line():
     run: Any = SimpleNamespace(config=config)
     proposal = Proposal(adapter_of(np.ones(2), np.ones(2), np.ones(2)), observed())
     bare = Tilt(exact_map(), reward_of(1.0), jnp.ones(()), (2,))
-    told = dataclasses.replace(bare, proposal=proposal)
-    strong = dataclasses.replace(told, strength=jnp.asarray(2.0))
-    other = dataclasses.replace(told, reward=Brightness())
+    adapted = dataclasses.replace(bare, proposal=proposal)
+    strong = dataclasses.replace(adapted, strength=jnp.asarray(2.0))
+    other = dataclasses.replace(adapted, reward=Brightness())
     for method, tilt, message in (
         (Draws(), bare, "imf has trained none"),
         (VFMSNIS(), other, "write mask:INDEX,0.3"),
@@ -368,5 +368,5 @@ def test_what_does_not_serve_is_one_line():
         with pytest.raises(UserError, match=message) as raised:
             check_proposal(method.name, method, tilt, run)
         assert "\n" not in str(raised.value)
-    check_proposal("vfm", Draws(), told, run)
+    check_proposal("vfm", Draws(), adapted, run)
     check_proposal("vfm-snis", VFMSNIS(), strong, run)

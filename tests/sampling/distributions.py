@@ -1,4 +1,4 @@
-"""Laws of known samples, and how far samples are from them."""
+"""Distributions of known samples, and how far samples are from them."""
 
 import equinox as eqx
 import jax

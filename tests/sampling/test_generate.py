@@ -87,7 +87,7 @@ def test_one_program_serves_any_number_of_samples_and_any_grid_of_a_length():
     assert first == draw(40, 1.0, 0.2, 0.0) == draw(32, 0.9, 0.2, 0.1)
 
 
-def test_adaptive_samples_cost_each_their_own_and_the_mean_is_told():
+def test_adaptive_samples_cost_each_their_own_and_the_mean_is_reported():
     def net(x, s, t, cond):
         return x**3 - 2 * x
 

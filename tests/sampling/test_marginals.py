@@ -1,4 +1,5 @@
-"""Samplers that add noise keep the law: two-sample tests against exact samples of a mixture."""
+"""Samplers that add noise keep the distribution: two-sample tests against exact samples of a
+mixture."""
 
 import jax
 import jax.random as jr
@@ -43,7 +44,8 @@ class OtherNoise(FlowMap):
 
 
 def p_value(name, flow_map):
-    """Of the sampler's ends and exact samples being of one law (Kolmogorov and Smirnov)."""
+    """Of the sampler's ends and exact samples being of one distribution (Kolmogorov and
+    Smirnov)."""
     key_start, key_data = jr.split(jr.key(7))
     starts = PATH.sigma(PATH.t_max) * PATH.noise(key_start, (N, 1))
     found = ends(CASES[name][0], flow_map, starts, CASES[name][1])
@@ -52,7 +54,7 @@ def p_value(name, flow_map):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_samples_are_of_the_exact_law(name):
+def test_samples_are_of_the_exact_distribution(name):
     assert p_value(name, EXACT) > 0.01
 
 

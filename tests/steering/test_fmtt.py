@@ -1,4 +1,4 @@
-"""Trajectory tilting against the exact law of its own chain."""
+"""Trajectory tilting against the exact distribution of its own chain."""
 
 import dataclasses
 
@@ -101,7 +101,7 @@ def test_the_map_of_any_path_is_taken_to_the_linear_one(cases, x64):
     assert on_linear(tilt, "fmtt") is tilt
 
 
-def test_the_search_keeps_the_best_and_says_that_it_is_no_law(cases, x64):
+def test_the_search_keeps_the_best_and_says_that_it_is_no_distribution(cases, x64):
     tilt = cases["M2"].tilt()
     method = FMTTSearch(steps=12, look="tweedie", keep=0.25, selections=3)
     island = jax.jit(lambda: method.island(tilt, 16, jr.key(0)))()

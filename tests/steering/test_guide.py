@@ -27,7 +27,8 @@ def cases():
 
 
 def mean_and_variance(method, tilt):
-    """Of the guided law: for a Gaussian and at most quadratic reward the whole map is affine."""
+    """Of the guided distribution: for a Gaussian and at most quadratic reward the whole map is
+    affine."""
     ends = jax.jit(jax.vmap(lambda z: method.last(tilt, z, jr.key(0))))(jnp.array([[-1.0], [1.0]]))
     low, high = ends[:, 0]
     return float(low + high) / 2, float((high - low) / 2) ** 2
@@ -35,14 +36,14 @@ def mean_and_variance(method, tilt):
 
 PUBLISHED = [
     ("G1", "tweedie", (2.1997, 1.5003)),  # exact: 2.2, 1.5
-    ("G1q", "tweedie", (1.383, 0.0747)),  # wrong: the tilted law has 1, 0.375
+    ("G1q", "tweedie", (1.383, 0.0747)),  # wrong: the tilted distribution has 1, 0.375
     ("G1", "map", (1.64, 1.5)),  # wrong
     ("G1q", "map", (1.10, 0.024)),  # wrong
 ]
 
 
 @pytest.mark.parametrize("fixture, look, published", PUBLISHED)
-def test_the_published_laws_come_out_also_the_wrong_ones(fixture, look, published, cases, x64):
+def test_the_published_distributions_come_out(fixture, look, published, cases, x64):
     method = GradientGuide(steps=2000, look=look, start=0.9999)
     mean, variance = mean_and_variance(method, cases[fixture].tilt())
     digits = 5e-3 if look == "map" else 5e-4
@@ -80,7 +81,7 @@ def test_counting_the_spread_is_exact_for_unit_variance(x64):
         results[covariance] = np.asarray((low + high) / 2), np.asarray((high - low) / 2) ** 2
     np.testing.assert_allclose(results[True][0], mean, atol=2e-3)
     np.testing.assert_allclose(results[True][1], 1 / precision, rtol=0.02)
-    assert results[False][1][0] < 0.2 / precision[0]  # without it the law is far too narrow
+    assert results[False][1][0] < 0.2 / precision[0]  # without it the variance is far too small
 
 
 def test_the_length_of_guidance_is_that_of_the_velocity_or_less(cases, x64):

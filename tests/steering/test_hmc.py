@@ -22,7 +22,7 @@ def cases():
 
 
 @pytest.mark.parametrize("most", [10.0, 0.3], ids=["free", "capped"])
-def test_chains_reach_the_tilted_law_whatever_the_cap(most, cases, x64):
+def test_chains_reach_the_tilted_distribution_whatever_the_cap(most, cases, x64):
     fixture = cases["G1q"]
     method = HMC(moves=24, most=most)
     x = steer(method, fixture.tilt(), n=200, islands=20, key=jr.key(0), together=20).x[:, 0]

@@ -188,7 +188,7 @@ def test_costs_are_what_is_evaluated():
     assert FK(steps=3, kernel="em").cost(reward) == Evaluations(3, 0, 4, 3)
     posterior = FK(steps=3, look="posterior", draws=2, inner=5)
     assert posterior.cost(reward) == Evaluations(3, 0, 3 * 2 + 1, 3 * 10)
-    # a solve of 16 evaluations makes only the map dearer
+    # a solve of 16 evaluations makes only the map more expensive
     assert posterior.cost(reward).evaluations(16) == 3 * 16 + 30
     assert TDS(steps=3).cost(reward).total == 3 + 2 * 3
 

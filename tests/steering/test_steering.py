@@ -1,4 +1,4 @@
-"""Steering against tilted laws that are known in closed form."""
+"""Steering against tilted distributions that are known in closed form."""
 
 import dataclasses
 
@@ -63,7 +63,7 @@ def test_the_mean_of_z_is_z_for_few_particles(name, cases, x64):
 
 
 @pytest.mark.parametrize("method", [PCN(moves=64), Slice(moves=12)], ids=["pcn", "slice"])
-def test_chains_in_the_noise_reach_the_tilted_law(method, cases, x64):
+def test_chains_in_the_noise_reach_the_tilted_distribution(method, cases, x64):
     fixture = cases["G2"]
     x = steer(method, fixture.tilt(), n=64, islands=60, key=jr.key(2), together=60).x
     error = x.std(axis=0) / np.sqrt(len(x))
@@ -81,7 +81,7 @@ def test_without_strength_the_prior_stays(cases, x64):
     assert steered.x.var() == pytest.approx(1.5, rel=0.1)
 
 
-def test_best_of_n_is_the_best_and_says_that_it_is_no_law(cases, x64):
+def test_best_of_n_is_the_best_and_says_that_it_is_no_distribution(cases, x64):
     fixture = cases["G1"]
     steered = steer(BestOfN(), fixture.tilt(), n=16, islands=400, key=jr.key(0), together=400)
     best = (steered.x.reshape(400, 16).max(axis=1) - 0.4) / np.sqrt(1.5)

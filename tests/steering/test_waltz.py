@@ -22,7 +22,7 @@ def cases():
         return fixtures()
 
 
-def test_the_draw_has_the_posteriors_law(cases, x64):
+def test_the_draw_has_the_posteriors_distribution(cases, x64):
     problem, tilt = cases["M1"].problem, cases["M1"].tilt()
     x, t, n = jnp.array([-0.2]), jnp.asarray(0.6), 6000
     draw = jax.jit(jax.vmap(lambda k: posterior_draw(tilt.flow_map, x, t, k, None, 32)))
@@ -36,7 +36,7 @@ def test_the_draw_has_the_posteriors_law(cases, x64):
 
 
 @pytest.mark.parametrize("time", [0.4, 0.7])
-def test_chains_reach_the_tilted_law(time, cases, x64):
+def test_chains_reach_the_tilted_distribution(time, cases, x64):
     method = Waltz(moves=20, time=time, inner=12)
     x = steer(method, cases["G1q"].tilt(), n=2000, islands=1, key=jr.key(0)).x[:, 0]
     assert abs(x.mean() - 1) < 4 * np.sqrt(0.375 / len(x))

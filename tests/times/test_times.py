@@ -6,28 +6,30 @@ import numpy as np
 import pytest
 
 from core.flow.path import PATHS
-from core.times import distributions as laws
+from core.times import distributions
 from core.times import pairs as times
 
 DISTRIBUTIONS = {
-    "uniform": laws.Uniform(),
-    "part": laws.Uniform(0.2, 0.7),
-    "logit-normal": laws.LogitNormal(-0.4, 1.0),
-    "arctan": laws.ArctanLogNormal(-0.8, 1.6),
-    "sine": laws.Sine(),
-    "cosh": laws.Cosh(),
-    "uniform-power": laws.UniformPower(4),
+    "uniform": distributions.Uniform(),
+    "part": distributions.Uniform(0.2, 0.7),
+    "logit-normal": distributions.LogitNormal(-0.4, 1.0),
+    "arctan": distributions.ArctanLogNormal(-0.8, 1.6),
+    "sine": distributions.Sine(),
+    "cosh": distributions.Cosh(),
+    "uniform-power": distributions.UniformPower(4),
 }
 SAMPLERS = {
     "diagonal": times.Diagonal(),
-    "triangle": times.OrderedPair(laws.Uniform(), laws.Uniform()),
-    "pair": times.OrderedPair(laws.LogitNormal(), laws.LogitNormal(0.4, 1.0)),
+    "triangle": times.OrderedPair(distributions.Uniform(), distributions.Uniform()),
+    "pair": times.OrderedPair(distributions.LogitNormal(), distributions.LogitNormal(0.4, 1.0)),
     "capped": times.Capped(),
     "gap": times.Gap(),
     "truncated": times.TruncatedGap(),
-    "scaled": times.TargetThenSource(laws.UniformPower(4), laws.Sine(), 0.006, 0.994),
-    "below": times.SourceThenTarget(laws.Uniform(0.1, 0.9), 0.1),
-    "full": times.OrderedPair(laws.Point(1.0), laws.Point(0.0)),
+    "scaled": times.TargetThenSource(
+        distributions.UniformPower(4), distributions.Sine(), 0.006, 0.994
+    ),
+    "below": times.SourceThenTarget(distributions.Uniform(0.1, 0.9), 0.1),
+    "full": times.OrderedPair(distributions.Point(1.0), distributions.Point(0.0)),
     "mixture": times.Mixture((times.Diagonal(), times.Gap()), (0.25, 0.75)),
 }
 STEP = jnp.zeros((), jnp.int32)
@@ -48,7 +50,7 @@ def test_density_integrates_to_one_and_matches_the_draws(name, getkey):
 
 def test_a_point_mass_has_no_density():
     with pytest.raises(ValueError, match="point mass"):
-        laws.Point(0.5).density(jnp.ones(3))
+        distributions.Point(0.5).density(jnp.ones(3))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -64,11 +66,11 @@ def test_diagonal_rows_have_equal_times(getkey):
     assert (s == t).all()
 
 
-def test_truncated_gap_follows_the_truncated_law(getkey):
-    sampler = times.TruncatedGap(laws.Uniform(0.4, 0.4 + 1e-6), -0.4, 1.0)
+def test_truncated_gap_follows_the_truncated_distribution(getkey):
+    sampler = times.TruncatedGap(distributions.Uniform(0.4, 0.4 + 1e-6), -0.4, 1.0)
     _, t = sampler(getkey(), 40_000, STEP)
     nodes = np.linspace(1e-4, 0.6, 4001)
-    density = np.asarray(laws.LogitNormal(-0.4, 1.0).density(jnp.asarray(nodes)))
+    density = np.asarray(distributions.LogitNormal(-0.4, 1.0).density(jnp.asarray(nodes)))
     mean = np.trapezoid(density * nodes, nodes) / np.trapezoid(density, nodes)
     assert float(t.mean()) == pytest.approx(mean, abs=0.003)
 
@@ -80,9 +82,9 @@ def test_mixture_splits_statically(getkey):
 
 @pytest.mark.parametrize("n", [1, 7, 128])
 def test_split_counts_cover_the_batch(n):
-    assert sum(laws.split_counts(n, (0.3, 0.3, 0.4))) == n
+    assert sum(distributions.split_counts(n, (0.3, 0.3, 0.4))) == n
     with pytest.raises(ValueError, match="sum to 1"):
-        laws.split_counts(n, (0.5, 0.6))
+        distributions.split_counts(n, (0.5, 0.6))
 
 
 @pytest.mark.parametrize("name", sorted(PATHS))
@@ -133,16 +135,22 @@ def test_rows_of_a_group_share_their_times(getkey):
 
 
 def test_pairs_in_either_order_have_a_window_that_grows():
-    sampler = times.EitherOrder(times.OrderedPair(laws.Uniform(), laws.Uniform()), 0.1)
+    sampler = times.EitherOrder(
+        times.OrderedPair(distributions.Uniform(), distributions.Uniform()), 0.1
+    )
     for progress, widest in ((0.0, 0.1), (0.5, 0.1**0.5), (1.0, 1.0)):
         s, t = sampler(jr.key(0), 4000, jnp.asarray(progress))
         assert jnp.mean(s > t) == 0.5
         assert widest >= jnp.max(jnp.abs(s - t)) > 0.9 * widest
 
 
-def test_a_mixed_law_has_the_mixed_density():
-    distribution = laws.MixedDistribution((laws.Uniform(), laws.LogitNormal()), (0.3, 0.7))
+def test_a_mixed_distribution_has_the_mixed_density():
+    distribution = distributions.MixedDistribution(
+        (distributions.Uniform(), distributions.LogitNormal()), (0.3, 0.7)
+    )
     grid = jnp.linspace(0.05, 0.95, 7)
-    expected = 0.3 * laws.Uniform().density(grid) + 0.7 * laws.LogitNormal().density(grid)
+    expected = 0.3 * distributions.Uniform().density(
+        grid
+    ) + 0.7 * distributions.LogitNormal().density(grid)
     assert jnp.allclose(distribution.density(grid), expected)
     assert len(distribution.sample(jr.key(0), 11)) == 11
