@@ -25,7 +25,7 @@ from core.steering.inverse import Masked
 from core.steering.registry import RewardContext, make_reward
 from core.steering.reward import Brightness, Observation
 from core.steering.steering import Tilt, steer
-from core.train.state import Observation as Targets
+from core.train.state import TargetParameters as Targets
 from core.train.state import init_state
 from core.train.step import make_step
 from plugins.steering import VFMSNIS
