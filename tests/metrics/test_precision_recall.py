@@ -50,7 +50,7 @@ def test_a_subset_of_the_data_from_one_mode_has_precision_exactly_one():
     assert found.precision == 1 and found.recall < 0.4
 
 
-def test_strangers_have_neither():
+def test_unrelated_sets_have_neither():
     x = np.random.default_rng(3).normal(size=(50, 2))
     assert precision_recall(x, x + 100) == (0, 0)
 

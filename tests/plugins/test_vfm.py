@@ -228,7 +228,7 @@ def trained():
     return functools.cache(lambda alpha: eqx.combine(train(jnp.asarray(alpha)), static))
 
 
-def law_of(players):
+def moments_of(players):
     """`(gain, offset, covariance)`: given `y` the samples are `N(gain y + offset, covariance)`."""
     c, L = affine_of(players["model"])
     net = players["adapter"].net
@@ -244,7 +244,7 @@ SPREADS = {0.0: 0.015, 0.5: 0.01, 0.8: 0.0025}
 def test_a_map_that_is_trained_with_the_adapter_turns_its_noise(alpha, trained):
     """The samples are as far from the posterior as covariances foretell: 0.347 nats where no pair
     has the adapter's noise, 0.03 where four in five have."""
-    gain, offset, covariance = law_of(trained(alpha))
+    gain, offset, covariance = moments_of(trained(alpha))
     values = MEAN[0] + np.sqrt(OF_Y) * np.array([-1.0, 1.0])  # of unit variance: the mean over y
     right = [MEAN + GAIN * (y - MEAN[0]) for y in values]
     found = np.mean(
