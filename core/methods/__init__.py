@@ -1,4 +1,4 @@
-"""What a method is, the registry, what most methods share, and what a step costs."""
+"""Methods of training: their interface, the registry, their common base, the cost of a step."""
 
 from core.methods.card import Card as Card
 from core.methods.cost import Bench as Bench
@@ -23,4 +23,4 @@ from core.methods.registry import register as register
 from core.methods.row_plugin import RowPlugin as RowPlugin
 from core.methods.row_plugin import needed as needed
 from core.methods.row_plugin import presets as presets
-from core.methods.warm_start import transplanted as transplanted
+from core.methods.warm_start import warm_started as warm_started

@@ -1,4 +1,4 @@
-"""What a method is, in one record."""
+"""The description of a method, in one record."""
 
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Self
@@ -6,13 +6,13 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Card:
-    """What a method is; `apps.plugins` prints it.
+    """The description of a method; `apps.plugins` prints it.
 
     **Fields:** `name`, by which commands find the method; `rule`, the identity of flow maps that it
     trains; `supervision`, where its velocities come from; `source`, the paper. `cost` is the cost
     of one training example in forward-pass equivalents, with the method's own row split;
     `whole_cost` the count where every row pays for every term, `seed_cost` the survey's estimate of
-    that. `parameterisation`, what the network predicts. `family` is by default the folder that the
+    that. `parameterisation`, the network's prediction. `family` is by default the folder that the
     method's file lies in.
     """
 

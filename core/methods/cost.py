@@ -1,4 +1,4 @@
-"""What a method costs: operations, time and memory of its loss and gradient, over one forward pass.
+"""The cost of a method: operations, time and memory of loss and gradient, over one forward pass.
 
 The unit is the forward-pass equivalent (FPE): the operations that the compiler counts for one
 evaluation of the network on the batch. A loop's body is counted once, so the network must be

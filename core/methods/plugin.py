@@ -18,13 +18,13 @@ from core.objectives.rows import RowObjective
 from core.oracle.problem import Problem
 
 Progress = Callable[[int, int], None]
-"""Is told `(done, of)` while something long is made."""
+"""Called with `(done, of)` while something long is made."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DataContext:
-    """What a method's own data are made with: a teacher, where there is one, and a key; `progress`
-    is told how many examples are done."""
+    """The context in which a method's own data are made: a teacher, where there is one, and a key;
+    `progress` receives the number of examples that are done."""
 
     teacher: Teacher | None
     key: Key[Array, ""]
@@ -33,8 +33,8 @@ class DataContext:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a method is built for: `shape` of one example, `kind`, the number of classes, the number
-    of training steps, over which curricula run, and the data where they are at hand."""
+    """The task of a method: `shape` of one example, `kind`, the number of classes, the number
+    of training steps, over which curricula run, and the data where they are available."""
 
     shape: tuple[int, ...]
     kind: str = "points"
@@ -55,7 +55,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What a plugin hands to the loop: the map, what trains it, and how to sample from it.
+    """The result of a plugin for the loop: the map, its training, and its sampling.
 
     **Fields:** `flow_map` the player "model"; `objective`; `players` further trained networks by
     name; `rates` their learning rates, in units of --optim.rate, where they are not 1; `sampler`
@@ -77,7 +77,7 @@ class Method:
 class Plugin(abc.ABC):
     """A training method. A subclass is a frozen dataclass: its fields are its flags.
 
-    `card` says what it is. The other class variables say how it is trained and used:
+    `card` describes it. The other class variables say how it is trained and used:
     `from_teacher`: training starts from the teacher's weights. `tunes`: it goes on from a trained
     map, so that recipes are short and slow. `most_nfe`: the evaluations beyond
     which sampling means nothing, 1 for a map that starts at noise only. `presets`: the flags in
@@ -111,7 +111,8 @@ class Plugin(abc.ABC):
         return None
 
     def learns(self, problem: Problem) -> Problem:
-        """The law whose flow map the method learns where the data have the law `problem`."""
+        """The distribution whose flow map the method converges to when the data follow `problem`;
+        another one where it is tilted."""
         return problem
 
     def starts_from(self, teacher: Teacher | None) -> bool:
@@ -119,11 +120,11 @@ class Plugin(abc.ABC):
         return teacher is not None and self.from_teacher
 
     def net_flags(self, flags: Any) -> Any:
-        """The network's flags with what the method needs of them, guidance as an input for one."""
+        """The network's flags with the method's needs, such as guidance as an input."""
         return flags
 
     def dataset(self, data: Dataset, making: DataContext) -> Dataset:
-        """What the method trains on: the data, or what a teacher makes of them beforehand."""
+        """The training data of the method: the data set, or pairs that a teacher makes first."""
         del making
         return data
 

@@ -1,4 +1,4 @@
-"""Pairs of noise and its end under a teacher's ODE: what reflow trains on."""
+"""Pairs of noise and its end under a teacher's ODE: the training data of reflow."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ def _load(entry: EntryPoint) -> None:
     except Exception as error:
         raise UserError(
             f"plugin package {entry.name!r} does not import ({type(error).__name__}: {error}); "
-            "mend or uninstall it"
+            "fix or uninstall it"
         ) from error
 
 

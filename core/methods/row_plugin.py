@@ -1,7 +1,7 @@
 """The plugin that most methods are: diagonal rows, jump rows, and flags for both.
 
 A method of this kind names its two residuals in `terms` and, where its times differ from the
-common ones, overrides `jump_times`. Everything else here is what the methods share.
+common ones, overrides `jump_times`. Everything else here is common to the methods.
 """
 
 import abc
@@ -73,7 +73,7 @@ class RowPlugin(Plugin):
     learned_weight: bool = False
     """Learn a weight of each pair of times, so that all count alike (EDM2, sCM)."""
     form: Form = "average"
-    """What the network is: the average velocity, or the rotation of Simple-EDM and TrigFlow."""
+    """The network's output: the average velocity, or the rotation of Simple-EDM and TrigFlow."""
     warm_start: bool = True
     """Start from the teacher's weights where it is a plain run of the same network."""
     label_drop: float = 0.1
@@ -175,11 +175,11 @@ class RowPlugin(Plugin):
         return Adaptive(self.power, self.constant, self.reduce)
 
     def distribution(self) -> TimeDistribution:
-        """The law of a single time that the flags name."""
+        """The distribution of a single time that the flags name."""
         return LogitNormal(self.time_mean, self.time_std) if self.time_std > 0 else Uniform()
 
     def diagonal_distribution(self) -> TimeDistribution:
-        """The law of the diagonal's times: the method's own and the uniform one, mixed."""
+        """The distribution of the diagonal's times: the method's own and the uniform one, mixed."""
         return MixedDistribution((Uniform(), self.distribution()), (self.uniform, 1 - self.uniform))
 
     def step_function(self) -> Step | None:

@@ -13,7 +13,7 @@ COMPUTATION = ("encoder_depth", "dtype", "remat", "unroll", "attention", "implem
 """Options of a network under which the same weights may be used."""
 
 
-def transplanted(source: FlowMap, student: FlowMap) -> FlowMap | None:
+def warm_started(source: FlowMap, student: FlowMap) -> FlowMap | None:
     """The student with the weights of `source`; None where network or form are not the same.
 
     They may differ in how the network computes, and in how deep its encoder is: a velocity network
@@ -22,7 +22,7 @@ def transplanted(source: FlowMap, student: FlowMap) -> FlowMap | None:
     if isinstance(source, DataEndMap):
         source = source.flow_map
     if isinstance(student, DataEndMap):
-        inner = transplanted(source, student.flow_map)
+        inner = warm_started(source, student.flow_map)
         return None if inner is None else DataEndMap.of(inner)
     if _meaning(source) != _meaning(student):
         return None
@@ -32,7 +32,7 @@ def transplanted(source: FlowMap, student: FlowMap) -> FlowMap | None:
 
 
 def _meaning(node: Any) -> Any:
-    """What gives weights their meaning: classes, options and shapes, as plain values."""
+    """The structure of a network: classes, options and shapes, as plain values."""
     if eqx.is_array(node):
         return node.shape
     if dataclasses.is_dataclass(node) and not isinstance(node, type):

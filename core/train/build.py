@@ -15,7 +15,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.path import PATHS, Path
 from core.flow.teacher import MapTeacher, Teacher
 from core.methods.plugin import DataContext, Method, Progress, Task
-from core.methods.warm_start import transplanted
+from core.methods.warm_start import warm_started
 from core.objectives.objective import Objective, Players
 from core.train.config import TrainConfig
 from core.train.state import TargetParameters
@@ -119,7 +119,7 @@ def _started(
 ) -> FlowMap:
     """The map with the weights that training starts from."""
     if start is not None:
-        found = transplanted(start, fresh)
+        found = warm_started(start, fresh)
         if found is None:
             raise UserError(
                 f"--init {config.init} is a run of another network or form of the map; give this "
@@ -129,7 +129,7 @@ def _started(
     if not config.plugin_flags.starts_from(teacher):
         return fresh
     source = teacher.flow_map if isinstance(teacher, MapTeacher) else None
-    found = None if source is None else transplanted(source, fresh)
+    found = None if source is None else warm_started(source, fresh)
     if found is None and config.plugin_flags.from_teacher:
         raise UserError(
             "this method goes on from its teacher's weights and needs an unguided run of the same "

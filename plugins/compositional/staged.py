@@ -1,4 +1,4 @@
-"""What progressive distillation and progressive flow map matching share: stages."""
+"""Stages, shared by progressive distillation and progressive flow map matching."""
 
 import abc
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ class ConsistencyPlugin(RowPlugin):
         return Timed(self.factor(), self.distance())
 
     def distance(self) -> Weight:
-        """What a residual costs; the adaptive square of the flags."""
+        """The weight of a residual; the adaptive square of the flags."""
         return super().weight()
 
     def factor(self) -> TimeWeight:

@@ -38,7 +38,8 @@ class ECT(ConsistencyPlugin):
     presets = presets({"uniform": 0.0, "stages": 6}, {"uniform": 0.0, "full": 0.0, "stages": 6})
 
     base: float = 2.0
-    """By what each stage divides the gap; 256 with one stage is the paper's one-hour recipe."""
+    """Factor by which each stage divides the gap; 256 with one stage: the paper's one-hour
+    recipe."""
     stages: int = 8
     """Stages, equally long."""
     weighting: Literal["gap", "edm"] = "gap"

@@ -3,9 +3,10 @@
     R = V(x_s, s, t) - sg[v + (t - u) (V(x_s, s, t) - V(x_u, u, t)) / (s - u)],
     L = E w(s) / p(s | t) |R|,   u = s - h(s),   h(s) = 0.005 e^(-3.5 s),   w(s) = s e^(-6 s)
 
-`t = 0` (CU, `gcm-cu`), or from a law that favours the data end (VU, `gcm-vu`). The network is told
-`c(s) = (e^(3.5 s) - 1) / (e^3.5 - 1)`, for which neighbours are equally far apart everywhere. With
-`--plugin.group 2` or more the loss is moment matching over groups of rows (`moments.py`).
+`t = 0` (CU, `gcm-cu`), or from a distribution that favours the data end (VU, `gcm-vu`). The network
+receives `c(s) = (e^(3.5 s) - 1) / (e^3.5 - 1)`, for which neighbours are equally far apart
+everywhere. With `--plugin.group 2` or more the loss is moment matching over groups of rows
+(`moments.py`).
 """
 
 import abc
@@ -48,11 +49,11 @@ class GCMPlugin(ConsistencyPlugin):
     derivative: Literal["difference", "exact"] = "difference"
     """The quotient over the step, or its limit by a Jacobian-vector product."""
     conditioning: float = 3.5
-    """Rate of the time that the network is told; 0 tells it the time as it is."""
+    """Rate of the time that the network receives; 0 gives it the time as it is."""
     weighting: Literal["gamma", "one"] = "gamma"
     """Weight in time: s e^(-6 s), or none."""
     source_law: Literal["uniform", "sine", "cosh"] = "sine"
-    """Law of s between t and 1; its density is divided out of the weight."""
+    """Distribution of s between t and 1; its density is divided out of the weight."""
     metric: Literal["norm", "squared"] = "norm"
     """Distance of the residual."""
     group: int = 1
@@ -97,11 +98,11 @@ class GCMPlugin(ConsistencyPlugin):
         return with_mean_gap(pick(STEPS, self.shape, "step"), self.mean_gap)
 
     @abc.abstractmethod
-    def target_law(self) -> TimeDistribution:
-        """The law of the target time."""
+    def target_distribution(self) -> TimeDistribution:
+        """The distribution of the target time."""
 
     def jump_times(self) -> TimeSampler:
-        return TargetThenSource(self.target_law(), DISTRIBUTIONS[self.source_law])
+        return TargetThenSource(self.target_distribution(), DISTRIBUTIONS[self.source_law])
 
     def factor(self) -> TimeWeight:
         shape = GammaWeight() if self.weighting == "gamma" else Even()
@@ -126,7 +127,7 @@ class GCMConstant(GCMPlugin):
         whole_cost=4,
     )
 
-    def target_law(self) -> TimeDistribution:
+    def target_distribution(self) -> TimeDistribution:
         return Point(0.0)
 
 
@@ -146,7 +147,7 @@ class GCMVariable(GCMPlugin):
     to_data = False
 
     target_power: int = 4
-    """Power of the law of the target time: the higher, the nearer to the data."""
+    """Power of the distribution of the target time: the higher, the nearer to the data."""
 
-    def target_law(self) -> TimeDistribution:
+    def target_distribution(self) -> TimeDistribution:
         return UniformPower(self.target_power)

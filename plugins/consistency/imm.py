@@ -1,11 +1,11 @@
-"""Inductive moment matching: groups of jumps agree in law with those from a neighbouring time.
+"""Inductive moment matching: groups of jumps match in distribution those from a neighbouring time.
 
     L = E w(s) mean_jk [k(A_j, A_k) + k(B_j, B_k) - 2 k(A_j, B_k)],
     A = F(x_s, s, t),   B = sg[F(x_u, u, t)],   k(x, y) = exp(-|x - y| / (d |s - t|))
 
 The rows of a group share `s`, `u` and `t`; `x_s` and `x_u` of a row lie on the line of its own
-pair. Equality holds in law only, so the expected update of the exact map vanishes with the step
-and, at a fixed step, as groups grow.
+pair. Equality holds in distribution only, so the expected update of the exact map vanishes with the
+step and, at a fixed step, as groups grow.
 """
 
 from core.errors import require
@@ -29,7 +29,7 @@ class IMM(ConsistencyPlugin):
 
     card = Card(
         "imm",
-        rule="Eulerian, in law",
+        rule="Eulerian, in distribution",
         supervision="sampled pair, vanishing bias",
         source="arXiv 2503.07565",
         cost=4,

@@ -1,8 +1,8 @@
-"""What consistency models share: a jump is compared with the one from a neighbour.
+"""The residual of consistency models: a jump is compared with the one from a neighbour.
 
 The parts combine freely: a `Neighbour` says how the state at the neighbouring time is found, a
-`Step` (`core.times.steps`) how far that time lies, a `Weight` (`core.objectives.weights`) what a
-difference costs.
+`Step` (`core.times.steps`) how far that time lies, a `Weight` (`core.objectives.weights`) the loss
+of a difference costs.
 """
 
 import abc

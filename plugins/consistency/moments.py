@@ -1,4 +1,4 @@
-"""Moment matching: the particles of a group are compared as two samples of one law.
+"""Moment matching: the particles of a group are compared as two samples of one distribution.
 
     L = mean_jk w_jk [k(A_j, A_k) + k(B_j, B_k) - 2 k(A_j, B_k)]
 

@@ -1,4 +1,4 @@
-"""Distributional fine-tuning: a one-step generator, judged by the law of its samples alone."""
+"""Distributional fine-tuning of a one-step generator, by the distribution of its samples alone."""
 
 from plugins.distribution.adversarial import Adversarial as Adversarial
 from plugins.distribution.dmd import DMD as DMD

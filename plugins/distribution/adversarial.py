@@ -1,4 +1,4 @@
-"""Adversarial fine-tuning: a discriminator tells samples from data, and the map learns from it.
+"""Adversarial fine-tuning: a discriminator separates samples from data, and the map learns from it.
 
     L   = -E D(x) + a E |x - sg[F_start(z, 1, 0)]|^2,       x = F(z, 1, 0)
     L_D = E (1 - D(x_0))_+ + E (1 + D(x))_+ + r / 2 E |grad D(x_0)|^2
@@ -36,7 +36,7 @@ class Game(Objective):
 
     Before step `wait` the discriminator learns alone. `perception` turns examples into the vectors
     that it reads; without one it reads the examples, an image as an image. The anchor holds the
-    map; a small discriminator alone lets it forget what it does not look at.
+    map; a small discriminator alone lets it forget all else.
     """
 
     generate: OneStep
@@ -59,19 +59,19 @@ class Game(Objective):
         step: Int[Array, ""],
     ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
         del target
-        model, judge = players["model"], players["discriminator"]
+        model, net = players["model"], players["discriminator"]
         starts = self.generate.starts(batch, key)
         x = self.generate(model, starts)
-        fake, real = self.seen(x), self.seen(batch.x_0)
-        fooled = jnp.mean(generator_loss(judge, fake, starts.label))
-        judged = jnp.mean(discriminator_loss(judge, real, fake, starts.label, self.penalty))
+        fake, real = self.inputs(x), self.inputs(batch.x_0)
+        fooled = jnp.mean(generator_loss(net, fake, starts.label))
+        game = jnp.mean(discriminator_loss(net, real, fake, starts.label, self.penalty))
         anchored = self.anchor(model, carry, starts, x)
         loss = (step >= self.wait) * (self.strength * fooled + anchored)
-        metrics = {"loss": judged, "generator": fooled, "anchor": anchored}
-        return {"model": loss, "discriminator": judged}, carry, metrics
+        metrics = {"loss": game, "generator": fooled, "anchor": anchored}
+        return {"model": loss, "discriminator": game}, carry, metrics
 
-    def seen(self, x: Float[Array, " n *shape"]) -> Float[Array, "n ..."]:
-        """What the discriminator reads of these examples."""
+    def inputs(self, x: Float[Array, " n *shape"]) -> Float[Array, "n ..."]:
+        """The inputs of the discriminator for these examples."""
         return x if self.perception is None else jax.vmap(frozen(self.perception).vector)(x)
 
 
@@ -81,7 +81,7 @@ class Adversarial(DistributionPlugin):
 
     card = Card(
         "adversarial",
-        rule="none (laws of samples)",
+        rule="none (distributions of samples)",
         supervision="data, discriminator",
         source="arXiv 2311.17042, 1705.02894, 1801.04406",
         cost=4.4,
@@ -102,7 +102,7 @@ class Adversarial(DistributionPlugin):
     width: int = 64
     """Width of the discriminator."""
     features: str = "identity"
-    """What the discriminator sees: the examples themselves, or a run folder of apps.features."""
+    """Input of the discriminator: the examples themselves, or a run folder of apps.features."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -111,7 +111,7 @@ class Adversarial(DistributionPlugin):
         require(self.width >= 1, f"--plugin.width must be at least 1, got {self.width}")
 
     def perception(self, task: Task) -> Perception | None:
-        """What the discriminator looks through; None for the examples themselves."""
+        """The features that the discriminator uses; None for the examples themselves."""
         plain = self.features == "identity"
         return None if plain else open_perception(self.features, task.shape)
 
@@ -119,23 +119,23 @@ class Adversarial(DistributionPlugin):
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
         del teacher
-        seen, shape = self.perception(task), task.shape
-        if seen is not None:
-            shape = jax.eval_shape(seen.vector, jnp.zeros(shape)).shape
+        perception, shape = self.perception(task), task.shape
+        if perception is not None:
+            shape = jax.eval_shape(perception.vector, jnp.zeros(shape)).shape
         objective = Game(
             self.generator(path, task),
             self.anchored(path, task),
-            seen,
+            perception,
             self.strength,
             self.penalty,
             self.waiting(task),
         )
-        judge = discriminator(shape, task.num_classes, self.width, key=key)
-        players, rates = {"discriminator": judge}, {"discriminator": self.rate}
+        net = discriminator(shape, task.num_classes, self.width, key=key)
+        players, rates = {"discriminator": net}, {"discriminator": self.rate}
         return Method(self.flow_map(net, path), objective, players, rates)
 
     @classmethod
     def variants(cls):
-        """The map trains from the first step on, and there is no anchor: what is checked is the
+        """The map trains from the first step on, and there is no anchor: the check is of the
         game. The anchor is zero at the start, whatever the map."""
         return {"": dataclasses.replace(cls.preset("points"), wait=0.0, anchor=0.0)}

@@ -6,7 +6,7 @@
 
 `D_r` is the frozen teacher's denoiser, `D_f` that of a second velocity field, the player "fake",
 trained by flow matching on the samples themselves. Up to a factor `delta` is the difference of the
-scores of the two noised laws, the gradient of their Kullback-Leibler divergence.
+scores of the two noised distributions, the gradient of their Kullback-Leibler divergence.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.registry import register
 from core.methods.row_plugin import needed
-from core.methods.warm_start import transplanted
+from core.methods.warm_start import warm_started
 from core.objectives.objective import Batch, Metrics, Objective, Players
 from core.objectives.one_step import OneStep, condition
 from core.times.distributions import Uniform
@@ -69,7 +69,7 @@ class Matching(Objective):
     momentum spreads one gradient over the steps until the next. Both players look at the same
     samples and noise levels `tau`, so that one evaluation of the fake serves both.
 
-    Only the denoisers are told `tau`; the map is not. Guidance is the teacher's alone.
+    Only the denoisers receive `tau`; the map does not. Guidance is the teacher's alone.
     """
 
     generate: OneStep
@@ -148,7 +148,7 @@ def fake_of(teacher: Teacher, net: Network, path: Path) -> FlowMap:
     net = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, net)
     if isinstance(teacher, MapTeacher):
         for form in FORMS.values():
-            found = transplanted(teacher.flow_map, form(net=net, path=path))
+            found = warm_started(teacher.flow_map, form(net=net, path=path))
             if found is not None:
                 return found
     return AverageVelocityMap(net=net, path=path)
@@ -160,8 +160,8 @@ class DMD(DistributionPlugin):
 
     card = Card(
         "dmd",
-        rule="none (laws of samples)",
-        supervision="teacher, law of the samples",
+        rule="none (distributions of samples)",
+        supervision="teacher, distribution of the samples",
         source="arXiv 2311.18828, 2405.14867",
         cost=7,
         whole_cost=7,
@@ -175,9 +175,9 @@ class DMD(DistributionPlugin):
     rate: float = 4.0
     """Learning rate of the fake, in units of the map's."""
     levels: tuple[float, float] = (0.02, 0.98)
-    """Least and greatest noise level at which the two laws are compared, in unit time."""
+    """Least and greatest noise level at which the two distributions are compared, in unit time."""
     normalise: bool = True
-    """Divide a sample's push by its mean distance from what the teacher makes of it; for examples
+    """Divide a sample's push by its mean distance from the teacher's answer; for examples
     of a few numbers, where that may be close to zero, rather not."""
 
     def __post_init__(self):

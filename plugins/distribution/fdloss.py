@@ -32,11 +32,12 @@ from plugins.distribution.plugin import DistributionPlugin
 
 stop = jax.lax.stop_gradient
 OFFSET = 0.01
-"""What the stopped distance in the denominator has added, so that the loss fades at the goal."""
+"""The constant that is added to the stopped distance in the denominator, so that the loss fades at
+the goal."""
 
 
 class Populations(eqx.Module):
-    """Moments of the samples and of the data, and how many batches they have seen."""
+    """Moments of the samples and of the data, and the number of batches in them."""
 
     samples: Moments
     data: Moments
@@ -44,7 +45,7 @@ class Populations(eqx.Module):
 
 
 class MatchMoments(Objective):
-    """The Frechet loss at the moments of the population that was seen before this step.
+    """The Frechet loss at the moments of the population before this step.
 
         M = M_population + (M_batch(x) - sg M_batch(x))
 
@@ -82,16 +83,16 @@ class MatchMoments(Objective):
         step: Int[Array, ""],
     ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
         del target
-        (seen, start), model = carry, players["model"]
+        (past, start), model = carry, players["model"]
         starts = self.generate.starts(batch, key)
         x = self.generate(model, starts)
         new, real = (self.moments(values, starts.label) for values in (x, batch.x_0))
-        here = jax.tree.map(lambda old, now: stop(old) + (now - stop(now)), seen.samples, new)
-        loss, metrics = self.loss(here, seen.data)
+        here = jax.tree.map(lambda old, now: stop(old) + (now - stop(now)), past.samples, new)
+        loss, metrics = self.loss(here, past.data)
         anchored = self.anchor(model, start, starts, x)
-        ready = (step >= self.wait) & (seen.count > 0)
+        ready = (step >= self.wait) & (past.count > 0)
         metrics["anchor"] = anchored
-        return {"model": ready * (loss + anchored)}, (self.after(seen, new, real), start), metrics
+        return {"model": ready * (loss + anchored)}, (self.after(past, new, real), start), metrics
 
     def moments(self, x: Float[Array, " n *shape"], label: Int[Array, " n"] | None) -> Moments:
         """The moments of the features of these examples."""
@@ -108,11 +109,11 @@ class MatchMoments(Objective):
             metrics["classes"] = centres
         return loss, metrics
 
-    def after(self, seen: Populations, new: Moments, real: Moments) -> Populations:
+    def after(self, past: Populations, new: Moments, real: Moments) -> Populations:
         """The populations with one more batch."""
-        even = 1.0 / (seen.count + 1)
-        samples = mixed(seen.samples, new, jnp.maximum(even, 1 - self.decay))
-        return stop(Populations(samples, mixed(seen.data, real, even), seen.count + 1))
+        even = 1.0 / (past.count + 1)
+        samples = mixed(past.samples, new, jnp.maximum(even, 1 - self.decay))
+        return stop(Populations(samples, mixed(past.data, real, even), past.count + 1))
 
 
 @register
@@ -121,7 +122,7 @@ class FDLoss(DistributionPlugin):
 
     card = Card(
         "fdloss",
-        rule="none (laws of samples)",
+        rule="none (distributions of samples)",
         supervision="moments of the data",
         source="Yang et al., 2026",
         cost=3,

@@ -65,9 +65,9 @@ def frechet(a: Moments, b: Moments) -> Float[Array, ""]:
     """`|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_b^(1/2) S_a S_b^(1/2))^(1/2))`, differentiable in `a`.
 
     The last trace is the sum of the roots of the eigenvalues, whose gradient needs no gaps between
-    them. Directions in which either law has no spread have neither root nor slope of one. `b` is
-    the reference and has no gradient. Source: Heusel et al. (arXiv 1706.08500); eigenvalues of this
-    symmetric matrix as in FD-loss.
+    them. Directions in which either Gaussian has no spread have neither root nor slope of one. `b`
+    is the reference and has no gradient. Source: Heusel et al. (arXiv 1706.08500); eigenvalues of
+    this symmetric matrix as in FD-loss.
     """
     b = jax.lax.stop_gradient(b)
     variances, axes = jnp.linalg.eigh(b.covariance)

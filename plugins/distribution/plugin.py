@@ -1,4 +1,4 @@
-"""What the methods of this family share: flags, and how the samples are made."""
+"""Flags of this family of methods, and how the samples are made."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from plugins.distribution.anchor import Anchor
 
 @dataclass(frozen=True)
 class DistributionPlugin(Plugin):
-    """A method that judges samples `F(x_s, s, 0)` by their law. Give it a trained map: --init.
+    """A method on the distribution of samples `F(x_s, s, 0)`. Give it a trained map: --init.
 
     It is one network evaluation of the map that is trained; its other jumps drift with it, and
     nothing holds them.
@@ -25,7 +25,7 @@ class DistributionPlugin(Plugin):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     form: Form = "average"
-    """What the network is: that of the run that --init names."""
+    """The network's output: that of the run that --init names."""
     wait: float = 0.1
     """Fraction of the training in which the samples are only looked at, and the map stays."""
     anchor: float = 0.0

@@ -35,7 +35,7 @@ class Drift(Plugin):
 
     card = Card(
         "drift",
-        rule="none (a field between laws)",
+        rule="none (a field between distributions)",
         supervision="data",
         source="Deng et al., 2026",
         cost=3,
@@ -51,11 +51,11 @@ class Drift(Plugin):
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
     """Ranges of the kernel, in units of the mean distance; a field for each."""
     rows: bool = True
-    """Normalise the kernel over what acts on a sample."""
+    """Normalise the kernel over all points that act on a sample."""
     columns: bool = True
     """Normalise the kernel over the samples that a target acts on."""
     features: str = "identity"
-    """What samples are compared by: identity (the values themselves), or a run folder of
+    """Features in which samples are compared: identity (the values themselves), or a run folder of
     apps.features."""
     group: int = 32
     """Samples of one class that are compared with one another; without labels the whole batch."""
@@ -102,9 +102,10 @@ class Drift(Plugin):
         del teacher, key
         labelled = task.num_classes > 0
         require(self.guidance == 1 or labelled, "--plugin.guidance needs data with labels")
-        told = getattr(getattr(net, "embedding", None), "guidance", False)
+        conditioned = getattr(getattr(net, "embedding", None), "guidance", False)
         require(
-            self.kappa is None or told, "--plugin.kappa tells the network a scale: --net.guidance"
+            self.kappa is None or conditioned,
+            "--plugin.kappa needs a scale as input: --net.guidance",
         )
         objective = DriftObjective(
             path,

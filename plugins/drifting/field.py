@@ -2,9 +2,10 @@
 
     V(x) = E_p[k (y - x)] / E_p[k] - E_q[k (y - x)] / E_q[k]
 
-with `p` the data, `q` the generated law and `k` a function of the distance, `exp(-|x - y| / tau)`
-for the method. It vanishes where `p = q` and changes its sign when they change places. Source:
-drifting models (Deng et al., 2026), eqs. 2-5; the lecture notes "Faster Sampling", eqs. 1.62-1.67.
+with `p` the data, `q` the generated distribution and `k` a function of the distance,
+`exp(-|x - y| / tau)` for the method. It vanishes where `p = q` and changes its sign when they
+change places. Source: drifting models (Deng et al., 2026), eqs. 2-5; the lecture notes "Faster
+Sampling", eqs. 1.62-1.67.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 FAR = -1e9
 LEAST = 0.01
-"""Least affinity of a pair, in units of what all pairs would have if they were alike: points far
+"""Least affinity of a pair, in units of the value for equal pairs: points far
 apart still act a little, so a collapsed generator finds its way out. The authors' code has 1e-3 for
 every size of the batch, here it would be 0.1; the more, the more does the field at large distance
 disturb the one nearby."""
@@ -30,7 +31,7 @@ def laplace(temperature: float) -> LogKernel:
 
 
 def gaussian(width: float) -> LogKernel:
-    """`log k = -d^2 / (2 h^2)`: with it `V = h^2 grad log(p_h / q_h)`, the laws blurred by `h`."""
+    """`log k = -d^2 / (2 h^2)`: with it `V = h^2 grad log(p_h / q_h)`, both blurred by `h`."""
     return lambda distance: -(distance**2) / (2 * width**2)
 
 
@@ -50,7 +51,7 @@ def mean_shift_field(
 
 @dataclass(frozen=True)
 class FieldKernel:
-    """The kernel of a batch: its ranges, and over what it is normalised.
+    """The kernel of a batch: its ranges, and the axes over which it is normalised.
 
     **Fields:** `temperatures` in units of the mean distance; `rows`: over the targets of a sample;
     `columns`: over the samples of a target. With both, the geometric mean of the two.
@@ -81,8 +82,8 @@ def joint_field(
         A = sqrt(softmax_y(-d / tau) softmax_x(-d / tau)) w,
         V = S_minus sum_j A_j y_j - S_plus sum_k A_k y_k = S_plus S_minus (mean_plus - mean_minus)
 
-    `S` are the masses of a row's affinities to what attracts and what repels; a pair of weight 0 (a
-    sample with itself, an empty place of a queue) takes no part. Source: algorithm 2.
+    `S` are the masses of a row's affinities to the points that attract and that repel; a pair of
+    weight 0 (a sample with itself, an empty place of a queue) takes no part. Source: algorithm 2.
     """
     logits = jnp.where(weight > 0, -distance / temperature, FAR)
     affinity = kernel.affinity(logits) * weight

@@ -23,7 +23,7 @@ LEAST_SCALE, LEAST_ENERGY = 1e-3, 1e-8
 
 
 class Targets(eqx.Module):
-    """What acts on the samples of each group, beside the samples themselves.
+    """The points that act on the samples of each group, beside the samples themselves.
 
     **Fields:** examples `x` (groups, m, *shape); whether each `attracts`; its `weight`, 0 where
     there is none.
@@ -60,8 +60,8 @@ def drift_loss(
 def features(
     perception: Perception, x: Float[Array, "*shape"]
 ) -> dict[str, Float[Array, "places channels"]]:
-    """What is compared: the raw values as one vector; of every map the vector at each place, and
-    the mean and standard deviation over the places."""
+    """The features to compare: the raw values as one vector; of every map the vector at each place,
+    and the mean and standard deviation over the places."""
     raw, *maps = perception.maps(x)
     found = {"raw": raw.reshape(1, -1)}
     for i, one in enumerate(maps, 1):

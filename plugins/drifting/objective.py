@@ -1,4 +1,4 @@
-"""What a step of a drifting model does: samples in groups of one class, data from queues."""
+"""The training step of a drifting model: samples in groups of one class, data from queues."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,7 @@ class Sizes:
 @dataclass(frozen=True)
 class Guidance:
     """The guidance scale `alpha`: fixed, or with `kappa` drawn for each group with density
-    `alpha^-kappa` on [1, scale] and told to the network."""
+    `alpha^-kappa` on [1, scale], an input of the network."""
 
     scale: float = 1.0
     kappa: float | None = None
@@ -59,8 +59,8 @@ class DriftObjective(Objective):
     The classes of the groups are the labels of the batch's first examples. Positives are drawn from
     the queue of the class, without replacement; negatives are the other samples of the group, and
     with guidance examples of all classes, each with weight `(alpha - 1) (G - 1) / U`: then the
-    samples' law becomes `alpha p(x | c) - (alpha - 1) p(x)`. Source: drifting models, sections 3
-    and A.6-A.7.
+    samples' distribution becomes `alpha p(x | c) - (alpha - 1) p(x)`. Source: drifting models,
+    sections 3 and A.6-A.7.
     """
 
     path: Path
@@ -126,10 +126,10 @@ class DriftObjective(Objective):
     ) -> Float[Array, " groups size *shape"]:
         """Samples in one step from noise."""
         start, end = jnp.asarray(self.path.t_max), jnp.asarray(self.path.t_min)
-        told = self.guidance.kappa is not None
+        conditioned = self.guidance.kappa is not None
 
         def one(key: Key[Array, ""], label: Array, scale: Array) -> Array:
-            guidance = jnp.array([0.0, 0.0, 1.0]).at[0].set(scale) if told else None
+            guidance = jnp.array([0.0, 0.0, 1.0]).at[0].set(scale) if conditioned else None
             cond = Condition(label, guidance) if self.num_classes else None
             return model(self.path.prior(key, self.shape), start, end, cond)
 
@@ -144,8 +144,8 @@ class DriftObjective(Objective):
         size: int,
         key: Key[Array, ""],
     ) -> Targets:
-        """What acts on the samples of each group beside themselves: examples of all classes where
-        there is guidance, then positives."""
+        """The points that act on the samples of each group beside themselves: examples of all
+        classes where there is guidance, then positives."""
         key_positive, key_all = jr.split(key)
         positive, there = draw(queues["classes"], label, self.sizes.positives, key_positive)
         examples, weights = [positive], [there * 1.0]

@@ -1,4 +1,4 @@
-"""Flow matching: the instantaneous velocity, and what is built straight on it."""
+"""Flow matching: the instantaneous velocity, and methods built directly on it."""
 
 from plugins.flow_matching.fm import FM as FM
 from plugins.flow_matching.gft import GFT as GFT

@@ -33,7 +33,7 @@ class VelocityPlugin(RowPlugin):
 
     @abc.abstractmethod
     def dataset(self, data: Dataset, making: DataContext) -> Dataset:
-        """What is trained on."""
+        """The training data."""
 
 
 @register

@@ -1,4 +1,4 @@
-"""FreeFlow's correction: moves the law of the student's samples towards the teacher's."""
+"""FreeFlow's correction: moves the distribution of the student's samples towards the teacher's."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""FreeFlow: data-free distillation from noise, with an auxiliary velocity that corrects the law.
+"""FreeFlow: data-free distillation from noise; an auxiliary velocity corrects the distribution.
 
     prediction   V(z, 1, t) <- sg[v_teacher(F, t) - (t - 1) dV/dt]            (from noise z)
     correction   descend  b <V(z, 1, 0), sg[g(I_r, r) - v_teacher(I_r, r)]>
@@ -61,7 +61,7 @@ class FreeFlow(NoisePlugin):
         "freeflow",
         family="Lagrangian",
         rule="Lagrangian, s = 1",
-        supervision="teacher, law of the samples",
+        supervision="teacher, distribution of the samples",
         source="arXiv 2511.19428",
         cost=5.5,
         whole_cost=12,

@@ -1,4 +1,4 @@
-"""What the data-free methods share: jumps start at noise, from a teacher."""
+"""The base of data-free methods: jumps start at noise, from a teacher."""
 
 import abc
 from dataclasses import dataclass

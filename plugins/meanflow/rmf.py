@@ -3,7 +3,7 @@
     x_0 = ODE_teacher(z),      L = E w |V(x_s, s, t) - sg[v + (t - s) (dV/ds + grad V . v)]|^2
 
 Trajectories of the pairs hardly cross, so the pair's velocity is nearly the marginal one and the
-target has little variance. The data end is the teacher's law, not the data's.
+target has little variance. The data end is the teacher's distribution, not the data's.
 """
 
 from typing import Self

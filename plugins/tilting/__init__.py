@@ -1,4 +1,4 @@
-"""Laws tilted by a reward in training, or conditioned on what was seen of an example."""
+"""Distributions tilted by a reward in training, or conditioned on an observation."""
 
 from plugins.tilting.mfm import MFM as MFM
 from plugins.tilting.rwfm import RWFM as RWFM

@@ -3,7 +3,7 @@
     W = V(x_s, s, t) - (t - s) sg[dV/ds + grad V . sg V(x_s, s, s)],      R = W - v
 
 `W` is a function of `x_s` and of the condition, and the pair's velocity `v` enters linearly. So the
-minimiser is right for whatever law `x_0` has given `x_s`: one that is weighted by a reward, or
+minimiser is right for any distribution of `x_0 | x_s`: one that is weighted by a reward, or
 conditioned on a state. Source of the form: improved MeanFlow (arXiv 2512.02012), eqs. 11-13.
 """
 

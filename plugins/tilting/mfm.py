@@ -5,8 +5,8 @@
 `x` at time `t` and `y_s` are noised from the same clean example with independent noises, and `v` is
 the velocity of the pair behind `y_s`; `W` is that of `jump.py` with `(x, t)` held fixed. At the
 minimum `X(y, 1, 0 | x, t)` is a draw of `p(x_0 | x_t = x)`, of Gaussian data
-`D(x, t) + Sigma_t^(1/2) y`. With nothing seen, in a tenth of the rows, it is an ordinary flow map,
-and sampled like one.
+`D(x, t) + Sigma_t^(1/2) y`. Without an observation, in a tenth of the rows, it is an ordinary flow
+map, and sampled like one.
 
 The sources distil a teacher at image scale (Eulerian, or Lagrangian self-distillation); here it
 learns from data alone, and the weight is the plain one of this project's recipes.
@@ -47,9 +47,9 @@ class MFM(RowPlugin):
 
     diagonal: float = 0.5
     nothing: float = 0.1
-    """Share of the rows that are told no state: these train ordinary sampling."""
+    """Share of the rows that receive no state: these train ordinary sampling."""
     least: float = 0.01
-    """Least time of the states that are seen, above 0."""
+    """Least time of the observed states, above 0."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Reward-weighted flow matching: the velocity of the law tilted by a reward.
+"""Reward-weighted flow matching: the velocity of the distribution tilted by a reward.
 
     L = E w(x_0) |V(x_t, t, t) - v|^2,      w = exp(lambda r(x_0)), self-normalised over the batch
 

@@ -1,7 +1,8 @@
-"""Reward-weighted mean flow: a one-step map of the law tilted by a reward.
+"""Reward-weighted mean flow: a one-step map of the distribution tilted by a reward.
 
 The weights of `rwfm` on the rows of improved MeanFlow. Its residual is linear in the pair's
-velocity, so that weighted pairs teach the flow map of the tilted law, jumps and diagonal alike.
+velocity, so that weighted pairs teach the flow map of the tilted distribution, jumps and diagonal
+alike.
 """
 
 from core.flow.teacher import Teacher
@@ -15,7 +16,7 @@ from plugins.tilting.weighted import RewardWeighted
 
 @register
 class RWMF(RewardWeighted):
-    """Reward-weighted mean flow: one-step samples of the tilted law, no teacher."""
+    """Reward-weighted mean flow: one-step samples of the tilted distribution, no teacher."""
 
     card = Card(
         "rwmf",

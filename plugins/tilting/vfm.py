@@ -1,12 +1,12 @@
-"""Variational flow maps: a map and a law of its noise, trained together for one inverse problem.
+"""Variational flow maps: a map and a distribution of its noise, for one inverse problem.
 
     q(z | y) = N(mu(y), diag sigma(y)^2),      y = A x_0 + noise n
     L = 1/(2 tau^2) L_map(x_0, z) + 1/(2 noise^2) |y - A F_ema(z, 1, 0)|^2 + KL(q(z | y) || N(0, I))
 
 In a share `alpha` of the pairs `(x_0, z)` the noise `z` is drawn from `q(. | y)` of the very same
 example, else from the prior. Trained so, `F(z, 1, 0)` with `z ~ q(. | y)` is a draw of the
-posterior of `x_0` given `y`, as far as a diagonal law of the noise can express it; the map turns
-its noise so that it can. Around a map that is fixed it cannot in general.
+posterior of `x_0` given `y`, as far as a diagonal distribution of the noise can express it; the map
+turns its noise so that it can. Around a map that is fixed it cannot in general.
 
 `L_map` is improved MeanFlow (`jump.py`), which is right for any coupling of `x_0` and `z`. It
 trains the map with `z` for given. The adapter is taught through `z` by all three terms, and there
@@ -57,7 +57,7 @@ class Variational(AdaptedObjective):
     """The loss of the map on pairs with noise of the adapter, and that of the player "adapter".
 
     **Fields:** `rows`, the map's objective, which drops no labels; `alpha`, the share of pairs
-    whose noise is the adapter's; `tau`; `label_drop`: map and adapter are told the same label.
+    whose noise is the adapter's; `tau`; `label_drop`: map and adapter receive the same label.
     """
 
     rows: RowObjective
@@ -78,7 +78,7 @@ class Variational(AdaptedObjective):
         key_pairs, key_drop, key_rows = jr.split(key, 3)
         model, n = frozen(players["model"]), len(batch.x_0)
         batch = self.dropped(batch, key_drop)
-        see = jax.vmap(lambda *row: self.seen(players["adapter"], target["model"], *row))
+        see = jax.vmap(lambda *row: self.conditioned(players["adapter"], target["model"], *row))
         z, misfit, kl = see(batch.x_0, batch.label, jr.split(key_pairs, n))
         drawn = self.rows.draw(dataclasses.replace(batch, z=z), key_rows, step)
         losses, metrics = self.rows.of_rows(players, target, frozen(drawn))
@@ -86,7 +86,7 @@ class Variational(AdaptedObjective):
         losses["adapter"] = pull / n / (2 * self.tau**2) + jnp.mean(misfit) + jnp.mean(kl)
         return losses, carry, metrics | {"misfit": jnp.mean(misfit), "kl": jnp.mean(kl)}
 
-    def seen(
+    def conditioned(
         self,
         adapter: NoiseAdapter,
         target: FlowMap,
@@ -178,8 +178,8 @@ class VFM(RowPlugin):
         del task
         return {"target_decay": self.target_decay}
 
-    def seen(self, task: Task) -> Observed:
-        """What is seen of an example. Raises `UserError` for what is no inverse problem."""
+    def observation(self, task: Task) -> Observed:
+        """The observation of an example. Raises `UserError` where it is no inverse problem."""
         data = blank(task.shape) if task.data is None else task.data
         reward = make_reward((self.reward,), (), RewardContext(task.shape, data))
         observed = Observed.of(reward, task.shape)
@@ -208,7 +208,7 @@ class VFM(RowPlugin):
             method,
             objective=Variational(
                 rows=rows,
-                observed=self.seen(task),
+                observed=self.observation(task),
                 alpha=self.alpha,
                 tau=self.tau,
                 label_drop=self.label_drop,

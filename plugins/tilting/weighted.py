@@ -1,10 +1,10 @@
-"""What the reward-weighted methods share: flags, and the weights of the examples of a batch.
+"""The base of reward-weighted methods: flags, and the weights of the examples of a batch.
 
     w_i = n exp(lambda r(x_i)) / sum_j exp(lambda r(x_j))
 
-The data, weighted so, have the law `p(x) exp(lambda r(x)) / Z`, and a loss whose minimiser is a
-conditional mean then learns the velocity of that law. The sum over the batch in place of Z makes an
-error of the order 1 / (n share) with `share` the effective share of the batch, about
+The data, weighted so, have the distribution `p(x) exp(lambda r(x)) / Z`, and a loss whose minimiser
+is a conditional mean then learns the velocity of that distribution. The sum over the batch in place
+of Z makes an error of the order 1 / (n share) with `share` the effective share of the batch, about
 `exp(-strength^2)`, which is logged as `effective`.
 """
 
@@ -49,7 +49,7 @@ class RewardWeights(eqx.Module):
 class RewardWeighted(RowPlugin):
     """A method whose rows count by the reward of their example. Give it a trained map: --init.
 
-    It has no teacher: the data say what is likely, the weights what is wanted.
+    It has no teacher: the data give the prior, the weights the reward.
     """
 
     tunes = True
@@ -93,7 +93,9 @@ class RewardWeighted(RowPlugin):
     def learns(self, problem: Problem) -> Problem:
         reward = self.made(Task(problem.shape))
         known = isinstance(reward, Linear) and isinstance(problem, ClosedProblem)
-        require(known, "the tilted law is known of the reward 'linear' alone: check with that one")
+        require(
+            known, "only the reward 'linear' has a known tilted distribution: check with that one"
+        )
         assert isinstance(reward, Linear) and isinstance(problem, ClosedProblem)
         return problem.tilted(self.lambda_of(reward, Task(problem.shape)) * reward.a)
 

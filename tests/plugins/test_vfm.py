@@ -348,7 +348,7 @@ def test_what_does_not_serve_is_one_line():
     ]
     for flags, message in problems:
         with pytest.raises(UserError, match=message):
-            VFM(**flags).seen(Task((2,)))
+            VFM(**flags).observation(Task((2,)))
     ranges: dict[str, Any] = {"alpha": 1.5, "target_decay": 1.0, "rate": 0.0, "width": 0}
     for name, value in ranges.items():
         with pytest.raises(UserError, match=name.replace("_", "-")):

@@ -2,7 +2,7 @@
 
     x_u = Solver(x_s, s, u; v_teacher)
 
-What is done with it, and the further parts of the loss, stand in `plugin`.
+Its use, and the further parts of the loss, are in `plugin`.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
     x_u = Solver(x_s, s, u; v_ema),      v_ema(x, tau) = V_ema(x, tau, tau) = (x - g_ema) / tau
 
-The self-induced ODE. It knows of the data only what the denoising loss on the diagonal teaches it,
+The self-induced ODE. All that it learns of the data comes from the denoising loss on the diagonal,
 so that loss is never left out: its adaptive weight is at least 1. At `F = x`, where training
 starts, the consistency loss has no gradient, and the official ratio would stay zero for ever.
 """

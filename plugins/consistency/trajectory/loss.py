@@ -75,10 +75,10 @@ class Combined(Objective):
         metrics["composition"] = composition(frozen(players["model"]), jump, key_probe)
         if not self.gan:
             return {"model": total}, carry, metrics
-        judge, label = players["discriminator"], None if jump.cond is None else jump.cond.label
-        judged = jnp.mean(discriminator_loss(judge, jump.x_0, estimate, label, self.penalty))
-        metrics |= {"gan/generator": losses["gan"], "gan/discriminator": judged}
-        return {"model": total, "discriminator": started * judged}, carry, metrics
+        net, label = players["discriminator"], None if jump.cond is None else jump.cond.label
+        game = jnp.mean(discriminator_loss(net, jump.x_0, estimate, label, self.penalty))
+        metrics |= {"gan/generator": losses["gan"], "gan/discriminator": game}
+        return {"model": total, "discriminator": started * game}, carry, metrics
 
     def rows(self, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> tuple[Row, Row]:
         """The diagonal rows and the jump rows: the batch in their shares, at least one of each."""
@@ -113,7 +113,7 @@ class Combined(Objective):
     def _weighed(
         self, parts: Callable[[Any], tuple[Losses, Any]], model: FlowMap, factors: Losses
     ) -> tuple[Losses, Any, Losses]:
-        """The parts, what `parts` returns beside them, and the lambda of all but the first."""
+        """The parts, the other results of `parts`, and the lambda of all but the first."""
         if not self.adaptive:
             losses, rest = parts(model)
             return losses, rest, {k: factors[k] for k in losses if k in factors}

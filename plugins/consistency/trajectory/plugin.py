@@ -1,4 +1,4 @@
-"""What distilled and self-taught consistency trajectory models share: flags and their assembly.
+"""Flags and assembly, shared by distilled and self-taught consistency trajectory models.
 
     L = E |F_ema(F(x_s, s, t), t, 0) - sg[F_ema(F(x_u, u, t), t, 0)]|^2
         + lambda_DM E |V(x_s, s, s) - v|^2 - lambda_GAN E D(F_ema(F(x_s, s, t), t, 0))
@@ -47,7 +47,7 @@ class TrajectoryPlugin(RowPlugin):
     """Least adaptive weight of the denoising loss."""
 
     form: Literal["average", "rotation", "endpoint"] = "average"  # pyright: ignore
-    """What the network is: the average velocity V, the rotation of Simple-EDM and TrigFlow, or the
+    """The network's output: the average velocity V, the rotation of Simple-EDM and TrigFlow, or the
     endpoint g behind EDM's preconditioning, which is CTM's own."""
     data_std: float = 0.5
     """Standard deviation of the data, for the endpoint and for --plugin.edm-weight."""
@@ -97,8 +97,8 @@ class TrajectoryPlugin(RowPlugin):
             made.objective, self.denoising, self.gan, self.adaptive, self.gan_start,
             self.gan_penalty, self.gan_features, self.least,
         )  # fmt: skip
-        judge = discriminator(task.shape, task.num_classes, key=key)
-        players = {"discriminator": judge} if self.gan else {}
+        net = discriminator(task.shape, task.num_classes, key=key)
+        players = {"discriminator": net} if self.gan else {}
         return dataclasses.replace(made, objective=objective, players=players)
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
