@@ -130,8 +130,8 @@ class Adversarial(DistributionPlugin):
             self.penalty,
             self.waiting(task),
         )
-        net = discriminator(shape, task.num_classes, self.width, key=key)
-        players, rates = {"discriminator": net}, {"discriminator": self.rate}
+        players = {"discriminator": discriminator(shape, task.num_classes, self.width, key=key)}
+        rates = {"discriminator": self.rate}
         return Method(self.flow_map(net, path), objective, players, rates)
 
     @classmethod

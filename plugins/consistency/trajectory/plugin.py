@@ -97,8 +97,8 @@ class TrajectoryPlugin(RowPlugin):
             made.objective, self.denoising, self.gan, self.adaptive, self.gan_start,
             self.gan_penalty, self.gan_features, self.least,
         )  # fmt: skip
-        net = discriminator(task.shape, task.num_classes, key=key)
-        players = {"discriminator": net} if self.gan else {}
+        network = discriminator(task.shape, task.num_classes, key=key)
+        players = {"discriminator": network} if self.gan else {}
         return dataclasses.replace(made, objective=objective, players=players)
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
