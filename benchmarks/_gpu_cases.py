@@ -14,7 +14,7 @@ import jax.random as jr
 import numpy as np
 
 from benchmarks import attention, dispatch
-from benchmarks._steps import Step, training_step
+from benchmarks._steps import CompiledStep, training_step
 from benchmarks._timing import (
     cube,
     fresh_compiles,
@@ -125,7 +125,7 @@ def step(sizes: Sizes, net: str, name: str) -> Line:
     }
 
 
-def memory(made: Step) -> Line:
+def memory(made: CompiledStep) -> Line:
     """By the compiler, and the most that the process has had."""
     stats = jax.devices()[0].memory_stats() or {}
     peak = stats.get("peak_bytes_in_use")

@@ -24,7 +24,7 @@ from core.train.trainer import Dispatch, Trainer
 ENDLESS = 10**9
 
 
-class Step:
+class CompiledStep:
     """A compiled training step on one batch. Each call does a step: the state goes in (donated),
     and the next one comes out."""
 
@@ -52,12 +52,12 @@ class Step:
         return sum(leaf.size for leaf in jax.tree.leaves(self._state.players))
 
 
-def training_step(method: Method, batch: Batch, steps: int = 1, rows: int = 0) -> Step:
+def training_step(method: Method, batch: Batch, steps: int = 1, rows: int = 0) -> CompiledStep:
     """The step of a method on one batch, with optimiser and averages; `steps` of them in one call.
 
     With `rows` the batch is that many examples, drawn again in each step from those given.
     """
-    return Step(*lower_step(method, batch, steps, rows))
+    return CompiledStep(*lower_step(method, batch, steps, rows))
 
 
 def lower_step(

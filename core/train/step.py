@@ -18,7 +18,7 @@ from core.train.state import TargetParameters, TrainState, target_players
 if TYPE_CHECKING:
     import optax
 
-Step = Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
 
 
 def make_step(
@@ -28,7 +28,7 @@ def make_step(
     target: TargetParameters = TargetParameters(),
     rates: Mapping[str, float] = MappingProxyType({}),
     pieces: int = 1,
-) -> Step:
+) -> TrainStep:
     """One training step `(state, batch, objective) -> (state, metrics)`.
 
     The gradient of the sum of the players' losses serves all of them, since each loss depends on
@@ -109,7 +109,7 @@ def _new_target(state: TrainState, players: Players, target: TargetParameters) -
 
 
 def many_steps(
-    step: Step,
+    step: TrainStep,
     gather: Callable[[Any, dict[str, Array]], Batch],
     static: Objective,
     shardings: tuple[Any, Any] = (None, None),
