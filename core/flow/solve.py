@@ -67,7 +67,9 @@ class AdaptiveSteps(eqx.Module):
     def __check_init__(self):
         _check_solver(self.solver)
         if self.solver == "euler":
-            raise ValueError("Adaptive needs an error estimate, which euler has not; try dopri5.")
+            raise ValueError(
+                "AdaptiveSteps needs an error estimate, which euler lacks; try dopri5."
+            )
 
 
 class Solution(eqx.Module):

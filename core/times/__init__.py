@@ -30,10 +30,10 @@ from core.times.steps import STEPS as STEPS
 from core.times.steps import ConvexStep as ConvexStep
 from core.times.steps import EdmStep as EdmStep
 from core.times.steps import ExponentialStep as ExponentialStep
+from core.times.steps import Fraction as Fraction
 from core.times.steps import GridStep as GridStep
 from core.times.steps import NodeGrid as NodeGrid
 from core.times.steps import PolynomialStep as PolynomialStep
-from core.times.steps import Progress as Progress
 from core.times.steps import RatioStep as RatioStep
 from core.times.steps import Sized as Sized
 from core.times.steps import Step as Step

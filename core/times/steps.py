@@ -18,20 +18,20 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Unit = Float[Array, "*n"]
-Progress = Float[Array, ""]
+Fraction = Float[Array, ""]
 
 
 class Step(eqx.Module):
     """The neighbour `u = max(t, s - gap)` of a source time `s`."""
 
     @abc.abstractmethod
-    def gap(self, s: Unit, progress: Progress) -> Unit:
+    def gap(self, s: Unit, progress: Fraction) -> Unit:
         """`s - u` before `u` is kept above the target time; positive for `s > 0`.
 
         `progress` is the fraction of the training that is done, for curricula.
         """
 
-    def __call__(self, s: Unit, t: Unit, progress: Progress) -> Unit:
+    def __call__(self, s: Unit, t: Unit, progress: Fraction) -> Unit:
         """The neighbour `u`, between `t` and `s`."""
         return jnp.clip(s - self.gap(s, progress), t, s)
 
@@ -46,7 +46,7 @@ class PolynomialStep(Step):
     down: int = eqx.field(static=True, default=0)
     up: int = eqx.field(static=True, default=0)
 
-    def gap(self, s: Unit, progress: Progress) -> Unit:
+    def gap(self, s: Unit, progress: Fraction) -> Unit:
         del progress
         return self.size * (1 - s) ** self.down * s**self.up
 
@@ -56,7 +56,7 @@ class ConvexStep(Step):
 
     size: float = 0.02
 
-    def gap(self, s: Unit, progress: Progress) -> Unit:
+    def gap(self, s: Unit, progress: Fraction) -> Unit:
         del progress
         return self.size * (0.5 - s) ** 2
 
@@ -71,7 +71,7 @@ class ExponentialStep(Step):
     size: float = 0.005
     rate: float = 3.5
 
-    def gap(self, s: Unit, progress: Progress) -> Unit:
+    def gap(self, s: Unit, progress: Fraction) -> Unit:
         del progress
         return self.size * jnp.exp(-self.rate * s)
 
@@ -84,7 +84,7 @@ class RatioStep(Step):
 
     size: float = 160 / 2**15
 
-    def gap(self, s: Unit, progress: Progress) -> Unit:
+    def gap(self, s: Unit, progress: Fraction) -> Unit:
         del progress
         rest = 1 - s
         return self.size * rest**2 / (1 - self.size * rest)
@@ -100,7 +100,7 @@ class EdmStep(Step):
     size: float = 0.01
     rho: float = eqx.field(static=True, default=7.0)
 
-    def gap(self, s: Unit, progress: Progress) -> Unit:
+    def gap(self, s: Unit, progress: Fraction) -> Unit:
         del progress
         sigma = s / jnp.maximum(1 - s, 1e-6)
         root = jnp.maximum(sigma ** (1 / self.rho) - self.size, 0.0)
@@ -120,7 +120,7 @@ class TuningStep(Step):
     k: float = 8.0
     b: float = 1.0
 
-    def gap(self, s: Unit, progress: Progress) -> Unit:
+    def gap(self, s: Unit, progress: Fraction) -> Unit:
         sigma = s / jnp.maximum(1 - s, 1e-6)
         stage = jnp.clip(jnp.floor(progress * self.stages), 0, self.stages - 1)
         share = self.size ** (stage + 1) * (1 + self.k * jax.nn.sigmoid(-self.b * sigma))
@@ -132,7 +132,7 @@ class GridStep(Step):
 
     grid: "NodeGrid"
 
-    def gap(self, s: Unit, progress: Progress) -> Unit:
+    def gap(self, s: Unit, progress: Fraction) -> Unit:
         count = self.grid.intervals(progress)
         index = jnp.round(self.grid.fraction(s) * count)
         return s - self.grid.node(jnp.maximum(index - 1, 0) / count)
@@ -158,7 +158,7 @@ class NodeGrid(eqx.Module):
     sigma_max: float = eqx.field(static=True, default=80.0)
     doubling: bool = eqx.field(static=True, default=False)
 
-    def intervals(self, progress: Array) -> Progress:
+    def intervals(self, progress: Array) -> Fraction:
         """The number of intervals at that fraction of the training."""
         if self.doubling:
             stages = math.floor(math.log2(self.last / self.first)) + 1

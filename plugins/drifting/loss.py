@@ -22,7 +22,7 @@ stop = jax.lax.stop_gradient
 LEAST_SCALE, LEAST_ENERGY = 1e-3, 1e-8
 
 
-class Targets(eqx.Module):
+class FieldPoints(eqx.Module):
     """The points that act on the samples of each group, beside the samples themselves.
 
     **Fields:** examples `x` (groups, m, *shape); whether each `attracts`; its `weight`, 0 where
@@ -36,18 +36,18 @@ class Targets(eqx.Module):
 
 def drift_loss(
     x: Float[Array, " groups n *shape"],
-    targets: Targets,
+    points: FieldPoints,
     kernel: FieldKernel,
     perception: Perception,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The sum over all features of the samples, and each feature's spread and energies."""
     look = jax.vmap(jax.vmap(lambda one: features(perception, one)))
-    moving, fixed = look(x), jax.lax.stop_gradient(look(targets.x))
+    moving, fixed = look(x), jax.lax.stop_gradient(look(points.x))
     n = x.shape[1]
     others = jnp.broadcast_to(1 - jnp.eye(n), (len(x), n, n))
-    outside = jnp.broadcast_to(targets.weight[:, None, :], (len(x), n, targets.weight.shape[1]))
+    outside = jnp.broadcast_to(points.weight[:, None, :], (len(x), n, points.weight.shape[1]))
     weight = jnp.concatenate([others, outside], axis=2)
-    attracts = jnp.concatenate([jnp.zeros(n, bool), targets.attracts])
+    attracts = jnp.concatenate([jnp.zeros(n, bool), points.attracts])
     total, metrics = jnp.zeros(()), {}
     for name, f in moving.items():
         f, y = (jnp.swapaxes(a, 1, 2) for a in (f, fixed[name]))

@@ -15,7 +15,7 @@ from core.nets.perception import Identity, Perception
 from core.objectives.guidance import power_law
 from core.objectives.objective import Batch, Metrics, Objective, Players
 from plugins.drifting.field import FieldKernel
-from plugins.drifting.loss import Targets, drift_loss
+from plugins.drifting.loss import FieldPoints, drift_loss
 from plugins.drifting.queue import Queue, draw, empty, push
 
 MOST_UNCONDITIONAL = 1000
@@ -89,14 +89,14 @@ class DriftObjective(Objective):
         step: Int[Array, ""],
     ) -> tuple[dict[str, Float[Array, ""]], Any, Metrics]:
         del target, step
-        key_noise, key_scale, key_targets = jr.split(key, 3)
+        key_noise, key_scale, key_points = jr.split(key, 3)
         carry = self.fill(carry, batch)
         groups, size = self.split(len(batch.x_0))
         label = self.labels(batch)[:groups]
         scale = self.guidance.draw(groups, key_scale)
         x = self.generate(players["model"], label, scale, size, key_noise)
-        targets = self.targets(carry, label, scale, size, key_targets)
-        loss, metrics = drift_loss(x, targets, self.kernel, self.perception)
+        points = self.points(carry, label, scale, size, key_points)
+        loss, metrics = drift_loss(x, points, self.kernel, self.perception)
         return {"model": loss}, carry, {"loss": loss, **metrics}
 
     def split(self, n: int) -> tuple[int, int]:
@@ -136,14 +136,14 @@ class DriftObjective(Objective):
         keys = jr.split(key, (len(label), size))
         return jax.vmap(jax.vmap(one, (0, None, None)))(keys, label, scale)
 
-    def targets(
+    def points(
         self,
         queues: dict[str, Queue],
         label: Int[Array, " groups"],
         scale: Float[Array, " groups"],
         size: int,
         key: Key[Array, ""],
-    ) -> Targets:
+    ) -> FieldPoints:
         """The points that act on the samples of each group beside themselves: examples of all
         classes where there is guidance, then positives."""
         key_positive, key_all = jr.split(key)
@@ -157,4 +157,4 @@ class DriftObjective(Objective):
             examples, weights = [crowd, *examples], [found * each[:, None], *weights]
         attracts = jnp.arange(sum(x.shape[1] for x in examples))
         attracts = attracts >= attracts.size - self.sizes.positives
-        return Targets(jnp.concatenate(examples, 1), attracts, jnp.concatenate(weights, 1))
+        return FieldPoints(jnp.concatenate(examples, 1), attracts, jnp.concatenate(weights, 1))

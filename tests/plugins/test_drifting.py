@@ -22,7 +22,7 @@ from plugins.drifting.field import (
     laplace,
     mean_shift_field,
 )
-from plugins.drifting.loss import Targets, drift_loss
+from plugins.drifting.loss import FieldPoints, drift_loss
 from plugins.drifting.objective import DriftObjective, Guidance, Sizes
 from plugins.drifting.queue import draw, empty, push
 
@@ -120,7 +120,7 @@ def test_a_sample_is_not_repelled_by_itself(x64, monkeypatch):
 
 
 def everything(data):
-    return Targets(data[None], jnp.ones(len(data), bool), jnp.ones((1, len(data))))
+    return FieldPoints(data[None], jnp.ones(len(data), bool), jnp.ones((1, len(data))))
 
 
 def loss_step(x, data):
@@ -196,8 +196,8 @@ def test_no_gradient_passes_through_the_scale():
     drift, whose scale is the reciprocal of that of the coordinates."""
 
     def pull(factor):
-        targets = everything(factor * P)
-        return jax.grad(lambda x: drift_loss(x[None], targets, FieldKernel(), Identity())[0])(
+        points = everything(factor * P)
+        return jax.grad(lambda x: drift_loss(x[None], points, FieldKernel(), Identity())[0])(
             factor * X
         )
 
@@ -251,11 +251,11 @@ def test_unconditional_examples_repel_with_the_weight_of_the_guidance():
     objective = labelled(guidance=Guidance(3.0))
     label = jnp.tile(jnp.arange(2), 8)
     queues = objective.fill(objective.init({}), Batch(examples(label, 0), label))
-    targets = objective.targets(queues, jnp.arange(2), jnp.array([1.0, 3.0]), 4, key=jr.key(0))
-    assert targets.attracts.tolist() == [False] * 5 + [True] * 3
+    points = objective.points(queues, jnp.arange(2), jnp.array([1.0, 3.0]), 4, key=jr.key(0))
+    assert points.attracts.tolist() == [False] * 5 + [True] * 3
     expected = [[0.0] * 5 + [1.0] * 3, [2.0 * 3 / 5] * 5 + [1.0] * 3]
-    np.testing.assert_allclose(targets.weight, expected, rtol=1e-6)
-    assert (np.asarray(targets.x)[:, 5:, 0] == np.array([[0.0], [100.0]])).all()
+    np.testing.assert_allclose(points.weight, expected, rtol=1e-6)
+    assert (np.asarray(points.x)[:, 5:, 0] == np.array([[0.0], [100.0]])).all()
 
 
 def test_guidance_pushes_a_class_away_from_the_others():
@@ -272,9 +272,9 @@ def test_guidance_pushes_a_class_away_from_the_others():
         label = jr.randint(keys[0], (128,), 0, 2)
         data = means[label][:, None] + 0.5 * jr.normal(keys[1], (128, 1))
         queues = objective.fill(objective.init({}), Batch(data, label))
-        targets = objective.targets(queues, jnp.arange(2), jnp.full(2, scale), 64, keys[2])
+        points = objective.points(queues, jnp.arange(2), jnp.full(2, scale), 64, keys[2])
         x = means[:, None, None] + 0.5 * jr.normal(keys[3], (2, 64, 1))
-        grad = jax.grad(lambda x: drift_loss(x, targets, objective.kernel, Identity())[0])(x)
+        grad = jax.grad(lambda x: drift_loss(x, points, objective.kernel, Identity())[0])(x)
         return -grad.mean(axis=(1, 2)) / jnp.abs(grad).mean()
 
     keys = jr.split(jr.key(0), 24)
