@@ -114,6 +114,8 @@ class Sequential(Steering):
         resample = self.resampler()
         score = tilt.each(lambda y, k: self.scored(tilt, y, times[0], k, None))
         particles = score(tilt.noise(key_start, n), jr.split(key_first, n))
+        # Weights start at the first potential; later gains are differences of potentials, so that
+        # they add up to the reward of the sample.
         state = particles, particles.phi, jnp.zeros(()), jnp.arange(n)
 
         def step(state, now):
@@ -132,6 +134,7 @@ class Sequential(Steering):
         state, ess = jax.lax.scan(step, state, inner)
         particles, log_w, log_z, ancestors = state
         finish = tilt.each(lambda particle: self.finish(tilt, particle, times[-2], times[-1]))
+        # No resampling after the last step: the weights are part of the answer.
         x_0, gain = finish(particles)
         log_w = log_w + gain
         ess = jnp.append(ess, effective(log_w))
@@ -152,6 +155,8 @@ class Sequential(Steering):
         xi = jr.normal(key_noise, mu.shape)
         shift = self.shift(tilt, particle, mu, tau, u, key_shift)
         moved = self.scored(tilt, mu + tau * (shift + xi), u, key_look, particle)
+        # The log ratio of the plain kernel's density to the shifted one's: it makes any shift
+        # exact.
         density = -jnp.sum(shift * xi) - jnp.sum(shift**2) / 2
         return moved, moved.phi - particle.phi + density
 

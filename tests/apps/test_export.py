@@ -160,8 +160,8 @@ def test_a_program_is_for_the_platforms_asked_for_and_names_no_folder(case):
 def test_the_description_is_that_of_the_program(case):
     about, program = case.about, case.program
     assert about["arguments"] == [*sorted(case.weights), *sorted(case.inputs)]
-    told = [*about["weights"].values(), *(item for _, item in sorted(about["inputs"].items()))]
-    for item, aval in zip(told, program.in_avals, strict=True):
+    listed = [*about["weights"].values(), *(item for _, item in sorted(about["inputs"].items()))]
+    for item, aval in zip(listed, program.in_avals, strict=True):
         assert [str(size) for size in item["shape"]] == [str(size) for size in aval.shape]
         assert item["dtype"] == str(aval.dtype)
     assert (about["evaluations"], about["steps"], about["step"]) == (2, 2, 0)

@@ -94,7 +94,7 @@ class ImprovedLike(Term):
 
 
 @dataclass(frozen=True)
-class Stranger(Plugin):
+class ThirdParty(Plugin):
     """A method of one diagonal and one jump term, on the path given or on one of its own."""
 
     diagonal: Any = FlowMatching()
@@ -120,11 +120,11 @@ def failed(plugin):
 
 
 def like(term, sign, scale):
-    return Stranger(jump=term(jnp.array(sign), jnp.array(scale)))
+    return ThirdParty(jump=term(jnp.array(sign), jnp.array(scale)))
 
 
 def diagonal(scale, wrong):
-    return Stranger(diagonal=Regression(jnp.array(scale), jnp.array(wrong)))
+    return ThirdParty(diagonal=Regression(jnp.array(scale), jnp.array(wrong)))
 
 
 NONE, JUMP, DIAGONAL = set(), {"jump"}, {"diagonal"}
@@ -139,7 +139,7 @@ CASES = {
     "diagonal, right": (lambda: diagonal(1.0, 0.0), NONE),
     "diagonal, velocity scaled": (lambda: diagonal(1.05, 0.0), DIAGONAL),
     "diagonal, regresses the data": (lambda: diagonal(0.0, 1.0), DIAGONAL),
-    "another path's velocity": (lambda: Stranger(own_path=TrigPath()), JUMP | DIAGONAL),
+    "another path's velocity": (lambda: ThirdParty(own_path=TrigPath()), JUMP | DIAGONAL),
 }
 
 
@@ -153,7 +153,7 @@ def test_a_fault_is_caught_in_the_rows_that_have_it(case, gaussian_only):
 
 
 def test_kinds_without_a_share_are_not_checked(gaussian_only):
-    checks = check_plugin(Stranger(share=1.0), LinearPath(), rows=64)
+    checks = check_plugin(ThirdParty(share=1.0), LinearPath(), rows=64)
     assert {check.name for check in checks} == {
         "gaussian: diagonal residual",
         "gaussian: diagonal update",

@@ -176,7 +176,7 @@ def test_identity_needs_no_run():
     assert isinstance(open_perception("identity", (2,)), Identity)
 
 
-def test_what_is_no_encoder_is_told_in_one_line(digits, tmp_path):
+def test_what_is_no_encoder_is_refused_in_one_line(digits, tmp_path):
     with pytest.raises(UserError, match=r"no features in nowhere \(no config.toml\)"):
         open_perception("nowhere", (8, 8, 1))
     with pytest.raises(UserError, match=r"of shape \(8, 8, 1\), not \(28, 28, 1\)"):
@@ -199,6 +199,6 @@ def test_what_is_no_encoder_is_told_in_one_line(digits, tmp_path):
         (["--encoder.levels", "0"], "start at 1"),
     ],
 )
-def test_what_cannot_be_trained_is_told_in_one_line(flags, message):
+def test_what_cannot_be_trained_is_refused_in_one_line(flags, message):
     with pytest.raises(UserError, match=message):
         build_features(parse_features(flags))

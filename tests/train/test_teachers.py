@@ -66,7 +66,7 @@ def test_guidance_flags_wrap_the_teacher(taught):
     assert jnp.allclose(weak.velocity(x, t), weak.strong.velocity(x, t), atol=1e-6)
 
 
-def test_the_exact_teacher_is_the_law_of_the_data():
+def test_the_exact_teacher_is_the_distribution_of_the_data():
     config = student("exact", "--data", "checkerboard")
     teacher, x, t = open_teacher(config), jnp.array([0.3, -0.2]), jnp.asarray(0.6)
     assert jnp.allclose(teacher.velocity(x, t), checkerboard().velocity(teacher.path, x, t))

@@ -62,7 +62,7 @@ def test_steps_in_one_dispatch_equal_single_ones_bit_for_bit(plugin):
         assert [(p.start, p.step) for p in parts] == [
             (k, k + dispatch) for k in range(0, 8, dispatch)
         ]
-        assert trainer._program._cache_size() == 1, "the second call compiled anew"
+        assert trainer._program._cache_size() == 1, "the second call compiled again"
         assert trainer.step == 8
         results.append((trainer.state, np.mean([p.metrics["loss"] for p in parts])))
     assert same(results[0][0], results[1][0])

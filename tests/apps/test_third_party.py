@@ -9,10 +9,10 @@ pytestmark = pytest.mark.slow
 
 PYPROJECT = """
 [project]
-name = "stranger"
+name = "thirdparty"
 version = "0.1"
 [project.entry-points."portolan.plugins"]
-stranger = "stranger_method"
+thirdparty = "thirdparty_method"
 """
 
 METHOD = '''
@@ -35,11 +35,11 @@ class Jump(Term):
 
 
 @register
-class Stranger(Plugin):
+class ThirdParty(Plugin):
     """Somebody else's method."""
 
     card = Card(
-        "stranger", rule="Eulerian", supervision="sampled pair", source="a stranger", cost=3.5
+        "thirdparty", rule="Eulerian", supervision="sampled pair", source="elsewhere", cost=3.5
     )
 
     diagonal: float = 0.5
@@ -59,15 +59,15 @@ def install(folder, sign):
     """Lays the package out as an installer would: the module and its entry points."""
     folder.mkdir()
     (folder / "pyproject.toml").write_text(PYPROJECT)
-    (folder / "stranger_method.py").write_text(METHOD.replace("SIGN", sign))
-    info = folder / "stranger-0.1.dist-info"
+    (folder / "thirdparty_method.py").write_text(METHOD.replace("SIGN", sign))
+    info = folder / "thirdparty-0.1.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[portolan.plugins]\nstranger = stranger_method\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thirdparty\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[portolan.plugins]\nthirdparty = thirdparty_method\n")
     return folder
 
 
-def test_a_strangers_plugin_is_listed_checked_and_trained(tmp_path, run_app):
+def test_a_third_party_plugin_is_listed_checked_and_trained(tmp_path, run_app):
     from tests.apps.conftest import TINY
 
     assert sys.version_info >= (3, 11)
@@ -75,26 +75,26 @@ def test_a_strangers_plugin_is_listed_checked_and_trained(tmp_path, run_app):
     package = install(tmp_path / "site", "1")
     listed = run_app("plugins", "--json", path=[package])
     names = [p["name"] for p in json.loads(listed.stdout.splitlines()[-1])["plugins"]]
-    assert {"fm", "mf", "imf", "stranger"} <= set(names)
-    flags = ["--plugin", "stranger", "--plugin.diagonal", "0.25", "--data", "two-moons", *TINY]
+    assert {"fm", "mf", "imf", "thirdparty"} <= set(names)
+    flags = ["--plugin", "thirdparty", "--plugin.diagonal", "0.25", "--data", "two-moons", *TINY]
     trained = run_app("train", *flags, "--json", path=[package])
     assert trained.returncode == 0, trained.stderr
     assert json.loads(trained.stdout.splitlines()[-1])["step"] == 8
-    checked = run_app("check", "--plugin", "stranger", "--rows", "2048", "--json", path=[package])
+    checked = run_app("check", "--plugin", "thirdparty", "--rows", "2048", "--json", path=[package])
     report = json.loads(checked.stdout.splitlines()[-1])["plugins"]
     assert report[0]["passed"], checked.stderr
 
 
-def test_a_strangers_wrong_sign_is_caught(tmp_path, run_app):
+def test_a_third_party_wrong_sign_is_caught(tmp_path, run_app):
     package = install(tmp_path / "site", "-1")
-    checked = run_app("check", "--plugin", "stranger", "--rows", "2048", path=[package])
+    checked = run_app("check", "--plugin", "thirdparty", "--rows", "2048", path=[package])
     assert checked.returncode == 1
-    assert "failed: stranger" in checked.stderr
+    assert "failed: thirdparty" in checked.stderr
 
 
 def test_a_package_that_does_not_import_is_one_line(tmp_path, run_app):
     package = install(tmp_path / "site", "1")
-    (package / "stranger_method.py").write_text("import nothing_of_that_name")
+    (package / "thirdparty_method.py").write_text("import nothing_of_that_name")
     result = run_app("plugins", path=[package])
     assert result.returncode == 2
-    assert result.stderr.count("\n") == 1 and "stranger" in result.stderr
+    assert result.stderr.count("\n") == 1 and "thirdparty" in result.stderr
