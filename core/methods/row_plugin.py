@@ -103,7 +103,7 @@ class RowPlugin(Plugin):
             objective=task.objective(path, self.kinds(teacher, task), drop, self.guide(task)),
             players=players,
             sampler=self.sampler,
-            **self.target(task),
+            **self.target_parameters(task),
         )
 
     @property
@@ -135,7 +135,7 @@ class RowPlugin(Plugin):
         del net, path
         return {}
 
-    def target(self, task: Task) -> dict[str, Any]:
+    def target_parameters(self, task: Task) -> dict[str, Any]:
         """`target_decay` or `target_every` of the `Method`, where targets use other parameters."""
         del task
         return {}

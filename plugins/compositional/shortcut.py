@@ -56,6 +56,6 @@ class Shortcut(RowPlugin):
     def jump_times(self) -> TimeSampler:
         return DyadicJumps(self.sizes)
 
-    def target(self, task: Task) -> dict[str, Any]:
+    def target_parameters(self, task: Task) -> dict[str, Any]:
         del task
         return {"target_decay": self.target_decay or None}

@@ -34,5 +34,5 @@ class StagedPlugin(RowPlugin):
     def jump_times(self) -> TimeSampler:
         """The jumps of the stage that the training has reached."""
 
-    def target(self, task: Task) -> dict[str, Any]:
+    def target_parameters(self, task: Task) -> dict[str, Any]:
         return {"target_every": stage_length(task.steps, self.stages)}

@@ -79,7 +79,7 @@ class GridPlugin(ConsistencyPlugin):
         super().__post_init__()
         check_intervals(self.first, self.last)
 
-    def target(self, task: Task) -> dict[str, Any]:
+    def target_parameters(self, task: Task) -> dict[str, Any]:
         del task
         return {"target_decay": self.target_decay or None}
 

@@ -53,6 +53,6 @@ class TVM(RowPlugin):
             LogitNormal(self.gap_mean, self.gap_std), self.time_mean, self.time_std or 1.0
         )
 
-    def target(self, task: Task) -> dict[str, Any]:
+    def target_parameters(self, task: Task) -> dict[str, Any]:
         del task
         return {"target_decay": self.target_decay or None}

@@ -174,7 +174,7 @@ class VFM(RowPlugin):
         del teacher
         return FlowMatching(), OwnTangentJump()
 
-    def target(self, task: Task) -> dict[str, Any]:
+    def target_parameters(self, task: Task) -> dict[str, Any]:
         del task
         return {"target_decay": self.target_decay}
 

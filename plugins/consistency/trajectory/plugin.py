@@ -119,6 +119,6 @@ class TrajectoryPlugin(RowPlugin):
     def whole(cls):
         return cls(diagonal=0.0)
 
-    def target(self, task: Task) -> dict[str, Any]:
+    def target_parameters(self, task: Task) -> dict[str, Any]:
         del task
         return {"target_decay": self.target_decay or None}
