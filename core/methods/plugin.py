@@ -12,9 +12,7 @@ from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.card import Card
-from core.objectives.guidance import Guide
-from core.objectives.objective import Objective, RowKind
-from core.objectives.rows import RowObjective
+from core.objectives.objective import Objective
 from core.oracle.problem import Problem
 
 Progress = Callable[[int, int], None]
@@ -41,16 +39,6 @@ class Task:
     num_classes: int = 0
     steps: int = 1
     data: Dataset | None = None
-
-    def objective(
-        self,
-        path: Path,
-        kinds: tuple[RowKind, ...],
-        label_drop: float = 0.0,
-        guide: Guide | None = None,
-    ) -> RowObjective:
-        """The row objective of these kinds, with this task's classes and steps."""
-        return RowObjective(path, kinds, self.num_classes, label_drop, self.steps, guide)
 
 
 @dataclasses.dataclass(frozen=True)

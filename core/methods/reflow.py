@@ -18,6 +18,7 @@ from core.flow.solve import AdaptiveSteps, FixedSteps
 from core.flow.teacher import Teacher
 from core.methods.plugin import DataContext, Progress
 from core.methods.row_plugin import RowPlugin, needed
+from core.objectives.objective import FlowMatching, Term
 
 CHUNK = 1024
 
@@ -41,6 +42,10 @@ class PairsPlugin(RowPlugin):
     def __post_init__(self):
         super().__post_init__()
         require(0 <= self.discard < 1, f"--plugin.discard must be in [0, 1), got {self.discard}")
+
+    def diagonal_term(self, teacher: Teacher) -> Term:
+        del teacher  # it made the pairs, whose velocity the diagonal regresses
+        return FlowMatching()
 
     def dataset(self, data: Dataset, making: DataContext) -> Dataset:
         method = FixedSteps(self.solver, self.solver_steps)

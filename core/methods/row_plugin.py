@@ -1,7 +1,7 @@
 """The plugin that most methods are: diagonal rows, jump rows, and flags for both.
 
-A method of this kind names its two residuals in `terms` and, where its times differ from the
-common ones, overrides `jump_times`. Everything else here is common to the methods.
+A method of this kind gives the residual of its jump rows in `jump` and, where its times differ from
+the common ones, overrides `jump_times`. Everything else here is common to the methods.
 """
 
 import abc
@@ -18,8 +18,8 @@ from core.flow.teacher import Teacher
 from core.methods.plugin import Method, Plugin, Task
 from core.objectives.guidance import GuidanceConfig, Guide
 from core.objectives.log_weight import log_weight
-from core.objectives.objective import GroupTerm, RowKind, Term
-from core.objectives.rows import LOG_WEIGHT
+from core.objectives.objective import FlowMatching, GroupTerm, RowKind, TeacherMatching, Term
+from core.objectives.rows import LOG_WEIGHT, RowObjective
 from core.objectives.weights import Adaptive, Reduce, Weight
 from core.times.distributions import (
     LogitNormal,
@@ -47,7 +47,7 @@ def presets(
 
 @dataclass(frozen=True)
 class RowPlugin(Plugin):
-    """A method with diagonal rows (`s = t`) and jump rows; see `terms`."""
+    """A method with diagonal rows (`s = t`) and jump rows; see `jump`."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = presets()
     sampler: ClassVar[str] = "pushforward"
@@ -88,23 +88,34 @@ class RowPlugin(Plugin):
         require(self.full + self.uniform <= 1 + 1e-6, "--plugin.full and --plugin.uniform exceed 1")
 
     @abc.abstractmethod
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term | GroupTerm]:
-        """The residuals of the diagonal rows and of the jump rows."""
+    def jump(self, teacher: Any) -> Term | GroupTerm:
+        """The residual of the jump rows. `teacher` is a `Teacher` where `needs_teacher`, else None,
+        here and in all that follows."""
+
+    def diagonal_term(self, teacher: Any) -> Term:
+        """The residual of the diagonal rows: the velocity is the teacher's, or the pair's."""
+        return FlowMatching() if teacher is None else TeacherMatching(teacher)
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
-        players = self.players(net, path)
-        if self.learned_weight:
-            players[LOG_WEIGHT] = log_weight(key)
-        drop = self.label_drop or (0.1 if self.guidance.on else 0.0)
         return Method(
             flow_map=self.flow_map(net, path),
-            objective=task.objective(path, self.kinds(teacher, task), drop, self.guide(task)),
-            players=players,
+            objective=self.row_objective(path, teacher, task),
+            players={LOG_WEIGHT: log_weight(key)} if self.learned_weight else {},
             sampler=self.sampler,
             **self.target_parameters(task),
         )
+
+    def row_objective(self, path: Path, teacher: Teacher | None, task: Task) -> RowObjective:
+        """The objective of the kinds of rows, with the task's classes and steps.
+
+        Raises `UserError` where a teacher is needed and there is none.
+        """
+        teacher = needed(teacher, self.card.name) if self.needs_teacher else None
+        drop = self.label_drop or (0.1 if self.guidance.on else 0.0)
+        kinds, guide = self.kinds(teacher, task), self.guide(task)
+        return RowObjective(path, kinds, task.num_classes, drop, task.steps, guide)
 
     @property
     def guided(self) -> float | None:
@@ -130,11 +141,6 @@ class RowPlugin(Plugin):
             return flags
         return dataclasses.replace(flags, guidance=True)
 
-    def players(self, net: Network, path: Path) -> dict[str, Any]:
-        """Further networks that are trained, by name."""
-        del net, path
-        return {}
-
     def target_parameters(self, task: Task) -> dict[str, Any]:
         """`target_decay` or `target_every` of the `Method`, where targets use other parameters."""
         del task
@@ -148,23 +154,22 @@ class RowPlugin(Plugin):
         """The map that is trained."""
         return FORMS[self.form](net=net, path=path)
 
-    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:
+    def kinds(self, teacher: Any, task: Task) -> tuple[RowKind, ...]:
         """The kinds of rows: diagonal and jump, with the shares of the flags."""
         del task
-        diagonal, jump = self.terms(teacher)
         return (
             RowKind(
                 "diagonal",
                 self.diagonal,
                 Diagonal(self.diagonal_distribution()),
-                diagonal,
+                self.diagonal_term(teacher),
                 self.weight(),
             ),
             RowKind(
                 "jump",
                 1 - self.diagonal,
                 self.jump_mixture(),
-                jump,
+                self.jump(teacher),
                 self.weight(),
                 self.step_function(),
             ),

@@ -7,19 +7,20 @@ Both orders of `s` and `t`; no gradient is stopped. The gap grows during trainin
 is known to work for limited gaps only.
 """
 
+from dataclasses import replace
 from typing import Self
 
 from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
-from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
-from core.times.pairs import EitherOrder, TimeSampler
+from core.times.pairs import EitherOrder
 
 
 class InverseMatching(Term):
@@ -58,9 +59,9 @@ class FMM(RowPlugin):
     def whole(cls) -> Self:
         return cls(diagonal=0.0)
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), InverseMatching()
+    def jump(self, teacher: None) -> Term:
+        return InverseMatching()
 
-    def jump_mixture(self) -> TimeSampler:
-        return EitherOrder(super().jump_mixture(), self.window)
+    def kinds(self, teacher: None, task: Task) -> tuple[RowKind, ...]:
+        diagonal, jump = super().kinds(teacher, task)
+        return diagonal, replace(jump, times=EitherOrder(jump.times, self.window))

@@ -16,11 +16,10 @@ from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.row import Row
 
 
@@ -67,6 +66,5 @@ class PSD(RowPlugin):
     def variants(cls) -> dict[str, Self]:
         return {"uniform": cls(uniform=1.0), "midpoint": cls(uniform=1.0, midpoint=True)}
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), SplitJump(self.midpoint)
+    def jump(self, teacher: None) -> Term:
+        return SplitJump(self.midpoint)

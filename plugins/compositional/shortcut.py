@@ -9,12 +9,11 @@ official code trains a smallest size in the diagonal's place instead.
 
 from typing import Any, Self
 
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.times.pairs import DyadicJumps, TimeSampler
 from plugins.compositional.halves import TwoHalves
 
@@ -49,9 +48,8 @@ class Shortcut(RowPlugin):
     def variants(cls) -> dict[str, Self]:
         return {"": cls(time_std=0.0, grounded=False)}
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), TwoHalves(2.0 ** (1 - self.sizes) if self.grounded else 0.0)
+    def jump(self, teacher: None) -> Term:
+        return TwoHalves(2.0 ** (1 - self.sizes) if self.grounded else 0.0)
 
     def jump_times(self) -> TimeSampler:
         return DyadicJumps(self.sizes)

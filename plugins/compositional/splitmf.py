@@ -8,8 +8,8 @@ L = E |V(x_s, s, t) - sg[l V(x_s, s, u) + (1 - l) V(x_u, u, t)]|^2
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, needed
-from core.objectives.objective import TeacherMatching, Term
+from core.methods.row_plugin import RowPlugin
+from core.objectives.objective import Term
 from plugins.compositional.psd import SplitJump
 
 
@@ -32,5 +32,5 @@ class SplitMF(RowPlugin):
     """Share of rows with s = t, which regress the teacher."""
     uniform: float = 1.0
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        return TeacherMatching(needed(teacher, self.card.name)), SplitJump()
+    def jump(self, teacher: Teacher) -> Term:
+        return SplitJump()

@@ -6,8 +6,8 @@ from typing import Any
 
 from core.flow.teacher import Teacher
 from core.methods.plugin import Task
-from core.methods.row_plugin import RowPlugin, needed, presets
-from core.objectives.objective import TeacherMatching, Term
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import Term
 from core.times.pairs import TimeSampler, stage_length
 from plugins.compositional.halves import TwoHalves
 
@@ -27,8 +27,8 @@ class StagedPlugin(RowPlugin):
     stages: int = 7
     """Stages of the training: 7 start from 128 Euler steps of the teacher."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        return TeacherMatching(needed(teacher, self.card.name)), TwoHalves(stages=self.stages)
+    def jump(self, teacher: Teacher) -> Term:
+        return TwoHalves(stages=self.stages)
 
     @abc.abstractmethod
     def jump_times(self) -> TimeSampler:

@@ -10,8 +10,8 @@ from typing import Literal
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import needed, presets
-from core.objectives.objective import TeacherMatching, Term
+from core.methods.row_plugin import presets
+from core.objectives.objective import Term
 from plugins.consistency.base import GridPlugin
 from plugins.consistency.jump import ConsistencyJump, TeacherStep
 
@@ -42,7 +42,5 @@ class CD(GridPlugin):
     solver: Literal["euler", "heun", "midpoint"] = "euler"
     """One-step solver of the teacher; the papers take heun, which costs one evaluation more."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        step = TeacherStep(teacher, self.solver)
-        return TeacherMatching(teacher), ConsistencyJump(step)
+    def jump(self, teacher: Teacher) -> Term:
+        return ConsistencyJump(TeacherStep(teacher, self.solver))

@@ -17,8 +17,8 @@ from core.flow.solve import FixedSteps, solve_average_velocity
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, needed, presets
-from core.objectives.objective import TeacherMatching, Term
+from core.methods.row_plugin import RowPlugin, presets
+from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.distributions import Point
 from core.times.pairs import OrderedPair, TimeSampler
@@ -76,10 +76,8 @@ class CMT(RowPlugin):
     substeps: int = 8
     """Its steps for each jump."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        jump = TrajectoryMatching(teacher, self.solver, self.substeps)
-        return TeacherMatching(teacher), jump
+    def jump(self, teacher: Teacher) -> Term:
+        return TrajectoryMatching(teacher, self.solver, self.substeps)
 
     def jump_times(self) -> TimeSampler:
         return (

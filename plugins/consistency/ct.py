@@ -7,10 +7,9 @@ pair's, so the fixed point has a bias that vanishes with the step. The targets u
 parameters: with an EMA the limit of fine grids is wrong.
 """
 
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from plugins.consistency.base import GridPlugin
 from plugins.consistency.jump import ConsistencyJump, SameNoise
 
@@ -30,6 +29,5 @@ class CT(GridPlugin):
         parameterisation="F",
     )
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), ConsistencyJump(SameNoise())
+    def jump(self, teacher: None) -> Term:
+        return ConsistencyJump(SameNoise())

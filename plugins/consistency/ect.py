@@ -10,11 +10,10 @@ goes on from a trained run with `--init runs/fm-...`, or starts from scratch.
 from typing import Literal
 
 from core.errors import require
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.weights import Norm, PseudoHuber, Weight
 from core.times.steps import Step, TuningStep
 from core.times.weights import EdmWeight, PerNoiseGap, TimeWeight
@@ -56,9 +55,8 @@ class ECT(ConsistencyPlugin):
         require(self.base > 1, f"--plugin.base must be above 1, got {self.base}")
         require(self.stages >= 1, f"--plugin.stages must be at least 1, got {self.stages}")
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), ConsistencyJump(SameNoise())
+    def jump(self, teacher: None) -> Term:
+        return ConsistencyJump(SameNoise())
 
     def step_function(self) -> Step:
         return TuningStep(1 / self.base, self.stages)

@@ -16,12 +16,11 @@ from typing import Literal, Self
 from core.errors import pick, require
 from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
 from core.nets.warped import WarpedTimes
-from core.objectives.objective import FlowMatching, GroupTerm, Term
+from core.objectives.objective import GroupTerm, Term
 from core.objectives.weights import Norm, Squared, Weight
 from core.times.distributions import Cosh, Point, Sine, TimeDistribution, Uniform, UniformPower
 from core.times.pairs import TargetThenSource, TimeSampler
@@ -80,15 +79,11 @@ class GCMPlugin(ConsistencyPlugin):
             "moments": replace(base, group=4),
         }
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term | GroupTerm]:
-        del teacher
+    def jump(self, teacher: None) -> Term | GroupTerm:
         if self.group > 1:
             kernel = TimeAware(self.bandwidth, symmetric=not self.printed)
-            moments = VelocityMoments(neighbour=SameNoise(), kernel=kernel, size=self.group)
-            return FlowMatching(), moments
-        if self.derivative == "exact":
-            return FlowMatching(), VelocityTangent()
-        return FlowMatching(), VelocityJump(SameNoise())
+            return VelocityMoments(neighbour=SameNoise(), kernel=kernel, size=self.group)
+        return VelocityTangent() if self.derivative == "exact" else VelocityJump(SameNoise())
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         warped = WarpedTimes(net, self.conditioning) if self.conditioning else net

@@ -7,11 +7,10 @@
 `x_s`, `x_u` lie on the line of one pair. The targets use the current parameters.
 """
 
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.weights import PseudoHuber, Weight
 from core.times.pairs import GridSource, TimeSampler
 from core.times.steps import GridStep, NodeGrid, Step
@@ -52,9 +51,8 @@ class ICT(ConsistencyPlugin):
         super().__post_init__()
         check_intervals(self.first, self.last)
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), ConsistencyJump(SameNoise())
+    def jump(self, teacher: None) -> Term:
+        return ConsistencyJump(SameNoise())
 
     def grid(self) -> NodeGrid:
         """The nodes."""

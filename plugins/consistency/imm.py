@@ -9,11 +9,10 @@ step and, at a fixed step, as groups grow.
 """
 
 from core.errors import require
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
-from core.objectives.objective import FlowMatching, GroupTerm, Term
+from core.objectives.objective import GroupTerm
 from core.times.distributions import Uniform
 from core.times.pairs import Shared, SourceThenTarget, TimeSampler
 from core.times.steps import RatioStep, Step
@@ -63,10 +62,8 @@ class IMM(ConsistencyPlugin):
             0 <= self.low < self.high <= 1, "--plugin.low and --plugin.high: 0 <= low < high <= 1"
         )
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term | GroupTerm]:
-        del teacher
-        moments = JumpMoments(neighbour=SameNoise(), kernel=Laplace(), size=self.group)
-        return FlowMatching(), moments
+    def jump(self, teacher: None) -> GroupTerm:
+        return JumpMoments(neighbour=SameNoise(), kernel=Laplace(), size=self.group)
 
     def step_function(self) -> Step:
         return RatioStep(160 / 2**self.exponent)

@@ -20,8 +20,8 @@ from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import needed, presets
-from core.objectives.objective import FlowMatching, TeacherMatching, Term
+from core.methods.row_plugin import presets
+from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.objectives.weights import Squared, TangentNorm, Weight
 from plugins.consistency.base import ConsistencyPlugin
@@ -106,9 +106,8 @@ class SCT(SCMPlugin):
         parameterisation="F",
     )
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), self.term(None)
+    def jump(self, teacher: None) -> Term:
+        return self.term(teacher)
 
 
 @register
@@ -127,6 +126,5 @@ class SCD(SCMPlugin):
     needs_teacher = True
     guidable = True
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return TeacherMatching(teacher), self.term(teacher)
+    def jump(self, teacher: Teacher) -> Term:
+        return self.term(teacher)

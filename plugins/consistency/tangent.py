@@ -16,8 +16,8 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import needed, presets
-from core.objectives.objective import FlowMatching, TeacherMatching, Term
+from core.methods.row_plugin import presets
+from core.objectives.objective import Term
 from core.objectives.row import Row
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import stop
@@ -80,9 +80,8 @@ class CCT(TangentPlugin):
         parameterisation="F",
     )
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), TangentJump()
+    def jump(self, teacher: None) -> Term:
+        return TangentJump(teacher)
 
 
 @register
@@ -101,6 +100,5 @@ class CCD(TangentPlugin):
     needs_teacher = True
     guidable = True
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return TeacherMatching(teacher), TangentJump(teacher)
+    def jump(self, teacher: Teacher) -> Term:
+        return TangentJump(teacher)

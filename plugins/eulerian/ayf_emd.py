@@ -17,8 +17,8 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, needed
-from core.objectives.objective import TeacherMatching, Term
+from core.methods.row_plugin import RowPlugin
+from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce, TangentNorm, Weight
 from core.times.distributions import LogitNormal
@@ -70,9 +70,8 @@ class AYFEMD(RowPlugin):
     def variants(cls) -> dict[str, Self]:
         return {"": cls(uniform=1.0, warm_to=1.0)}
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return TeacherMatching(teacher), AlignedTangent(teacher, self.warm_to, self.warm_until)
+    def jump(self, teacher: Teacher) -> Term:
+        return AlignedTangent(teacher, self.warm_to, self.warm_until)
 
     def weight(self) -> Weight:
         return TangentNorm(self.constant, self.reduce)

@@ -13,8 +13,8 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, needed
-from core.objectives.objective import TeacherMatching, Term
+from core.methods.row_plugin import RowPlugin
+from core.objectives.objective import Term
 from core.objectives.row import Row
 
 
@@ -48,6 +48,5 @@ class EMD(RowPlugin):
 
     uniform: float = 1.0
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return TeacherMatching(teacher), EulerianDistillation(teacher)
+    def jump(self, teacher: Teacher) -> Term:
+        return EulerianDistillation(teacher)

@@ -12,12 +12,11 @@ from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, RowKind, Term
+from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 
 stop = jax.lax.stop_gradient
@@ -67,11 +66,10 @@ class ESD(RowPlugin):
     def whole(cls) -> Self:
         return cls(shared=True)
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), EulerianJump(self.shared)
+    def jump(self, teacher: None) -> Term:
+        return EulerianJump(self.shared)
 
-    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:
+    def kinds(self, teacher: None, task: Task) -> tuple[RowKind, ...]:
         if not self.shared:
             return super().kinds(teacher, task)
-        return (RowKind("both", 1.0, self.jump_mixture(), self.terms(teacher)[1], self.weight()),)
+        return (RowKind("both", 1.0, self.jump_mixture(), self.jump(teacher), self.weight()),)

@@ -19,11 +19,11 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, needed, presets
+from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce, Squared, Timed
-from core.times.distributions import ArctanLogNormal, Point, TimeDistribution
+from core.times.distributions import ArctanLogNormal, Point
 from core.times.pairs import OrderedPair, TimeSampler
 from core.times.weights import SineWeight
 
@@ -91,12 +91,11 @@ class FACM(RowPlugin):
     def whole(cls) -> Self:
         return cls(anchored=1.0)
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return AnchoredConsistency(teacher), AnchoredConsistency(teacher, anchored=False)
+    def jump(self, teacher: Teacher) -> Term:
+        return AnchoredConsistency(teacher, anchored=False)
 
-    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:
-        both, jump = self.terms(teacher)
+    def kinds(self, teacher: Teacher, task: Task) -> tuple[RowKind, ...]:
+        both, jump = AnchoredConsistency(teacher), self.jump(teacher)
         times, weight = self.jump_mixture(), Timed(SineWeight(), self.weight())
         anchors = Squared(self.reduce), Squared(self.reduce)
         return (
@@ -104,8 +103,5 @@ class FACM(RowPlugin):
             RowKind("jump", 1 - self.anchored, times, jump, weight),
         )
 
-    def distribution(self) -> TimeDistribution:
-        return ArctanLogNormal(self.time_mean, self.time_std)
-
     def jump_times(self) -> TimeSampler:
-        return OrderedPair(self.distribution(), Point(0.0))
+        return OrderedPair(ArctanLogNormal(self.time_mean, self.time_std), Point(0.0))

@@ -13,11 +13,10 @@ import jax
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce
 from core.times.distributions import LogitNormal
@@ -76,9 +75,8 @@ class SoFlow(RowPlugin):
     power: float = 1.0
     reduce: Reduce = "mean"
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), SolutionJump(self.start, self.end)
+    def jump(self, teacher: None) -> Term:
+        return SolutionJump(self.start, self.end)
 
     def jump_times(self) -> TimeSampler:
         return Capped(LogitNormal(0.2, 0.8), LogitNormal(-1.0, 0.8))

@@ -5,13 +5,9 @@
 Not a flow map: it trains the diagonal of one, so it is sampled with an ODE solver.
 """
 
-import abc
 from dataclasses import dataclass
 
-from core.data.dataset import Dataset
-from core.flow.teacher import Teacher
 from core.methods.card import Card
-from core.methods.plugin import DataContext
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.objective import FlowMatching, Term
@@ -27,14 +23,6 @@ class VelocityPlugin(RowPlugin):
     diagonal: float = 1.0
     time_mean: float = 0.0
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), FlowMatching()
-
-    @abc.abstractmethod
-    def dataset(self, data: Dataset, making: DataContext) -> Dataset:
-        """The training data."""
-
 
 @register
 class FM(VelocityPlugin):
@@ -49,6 +37,5 @@ class FM(VelocityPlugin):
         whole_cost=3,
     )
 
-    def dataset(self, data: Dataset, making: DataContext) -> Dataset:
-        del making
-        return data
+    def jump(self, teacher: None) -> Term:
+        return FlowMatching()

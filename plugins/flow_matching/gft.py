@@ -6,11 +6,10 @@
 matching of `w v + (1 - w) V(null)` with the weight `1 / w^2`, which is the same square.
 """
 
-from core.data.dataset import Dataset
 from core.methods.card import Card
-from core.methods.plugin import DataContext
 from core.methods.registry import register
 from core.objectives.guidance import GuidanceConfig
+from core.objectives.objective import FlowMatching, Term
 from plugins.flow_matching.fm import VelocityPlugin
 
 
@@ -29,6 +28,5 @@ class GFT(VelocityPlugin):
 
     guidance: GuidanceConfig = GuidanceConfig(most=20.0, tilt=2.0, own=0.0, even=True)
 
-    def dataset(self, data: Dataset, making: DataContext) -> Dataset:
-        del making
-        return data
+    def jump(self, teacher: None) -> Term:
+        return FlowMatching()

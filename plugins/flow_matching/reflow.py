@@ -6,9 +6,11 @@ Trajectories of the pairs hardly cross, so paths straighten and few Euler steps 
 are made once, by Diffrax, before the training.
 """
 
+from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.reflow import PairsPlugin
 from core.methods.registry import register
+from core.objectives.objective import FlowMatching, Term
 from plugins.flow_matching.fm import VelocityPlugin
 
 
@@ -25,3 +27,6 @@ class Reflow(PairsPlugin, VelocityPlugin):
         whole_cost=3,
     )
     presets = VelocityPlugin.presets
+
+    def jump(self, teacher: Teacher) -> Term:
+        return FlowMatching()

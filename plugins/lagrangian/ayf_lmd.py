@@ -14,8 +14,8 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, needed
-from core.objectives.objective import TeacherMatching, Term
+from core.methods.row_plugin import RowPlugin
+from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.distributions import LogitNormal
 from core.times.pairs import Gap, TimeSampler
@@ -54,9 +54,8 @@ class AYFLMD(RowPlugin):
     time_mean: float = -0.8
     """Mean of the logit-normal gap s - t."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return TeacherMatching(teacher), StoppedLagrangian(teacher)
+    def jump(self, teacher: Teacher) -> Term:
+        return StoppedLagrangian(teacher)
 
     def jump_times(self) -> TimeSampler:
         return Gap(LogitNormal(self.time_mean, self.time_std))

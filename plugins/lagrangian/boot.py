@@ -14,8 +14,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import needed
-from core.objectives.objective import TeacherMatching, Term
+from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.distributions import Point, TimeDistribution
 from plugins.lagrangian.noise import NoisePlugin
@@ -62,9 +61,8 @@ class BOOT(NoisePlugin):
     step: float = 0.02
     """Bootstrap step in unit time."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return TeacherMatching(teacher), BootstrapStep(teacher, self.step)
+    def jump(self, teacher: Teacher) -> Term:
+        return BootstrapStep(teacher, self.step)
 
     def diagonal_distribution(self) -> TimeDistribution:
         return Point(1.0)

@@ -8,20 +8,19 @@
 second network, the player "auxiliary".
 """
 
-from typing import Any
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from core.flow import rules
 from core.flow.flow_map import AverageVelocityMap, FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.card import Card
-from core.methods.plugin import Task
+from core.methods.plugin import Method, Task
 from core.methods.registry import register
-from core.methods.row_plugin import needed
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce, Squared
@@ -79,12 +78,11 @@ class FreeFlow(NoisePlugin):
     noise_mean: float = 1.4
     """Mean of the logit-normal noise level r of the correction; 1.4 is near r = 0.8."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return Correction(teacher, self.strength), Prediction(teacher, self.step)
+    def jump(self, teacher: Teacher) -> Term:
+        return Prediction(teacher, self.step)
 
-    def kinds(self, teacher: Teacher | None, task: Task) -> tuple[RowKind, ...]:
-        correction, prediction = self.terms(teacher)
+    def kinds(self, teacher: Teacher, task: Task) -> tuple[RowKind, ...]:
+        prediction, correction = self.jump(teacher), Correction(teacher, self.strength)
         levels = OrderedPair(Point(1.0), LogitNormal(self.noise_mean, 1.0))
         plain = Squared(self.reduce)
         return (
@@ -92,5 +90,9 @@ class FreeFlow(NoisePlugin):
             RowKind("correction", self.correction, levels, correction, plain),
         )
 
-    def players(self, net: Network, path: Path) -> dict[str, Any]:
-        return {"auxiliary": AverageVelocityMap(net=jax.tree.map(jnp.copy, net), path=path)}
+    def method(
+        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+    ) -> Method:
+        method = super().method(net, path, teacher, task, key=key)
+        auxiliary = AverageVelocityMap(net=jax.tree.map(jnp.copy, net), path=path)
+        return replace(method, players={**method.players, "auxiliary": auxiliary})

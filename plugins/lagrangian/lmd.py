@@ -14,8 +14,8 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, needed
-from core.objectives.objective import TeacherMatching, Term
+from core.methods.row_plugin import RowPlugin
+from core.objectives.objective import Term
 from core.objectives.row import Row
 
 
@@ -54,6 +54,5 @@ class LMD(RowPlugin):
     stop_input: bool = False
     """Stop the gradient at the teacher's input: one forward-pass equivalent less."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return TeacherMatching(teacher), LagrangianDistillation(teacher, self.stop_input)
+    def jump(self, teacher: Teacher) -> Term:
+        return LagrangianDistillation(teacher, self.stop_input)

@@ -10,11 +10,10 @@ from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.row import Row
 
 
@@ -47,6 +46,5 @@ class LSD(RowPlugin):
     diagonal: float = 0.75
     uniform: float = 1.0
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), LagrangianJump()
+    def jump(self, teacher: None) -> Term:
+        return LagrangianJump()

@@ -1,11 +1,8 @@
 """The base of data-free methods: jumps start at noise, from a teacher."""
 
-import abc
 from dataclasses import dataclass
 
-from core.flow.teacher import Teacher
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import Term
 from core.times.distributions import Point, Uniform
 from core.times.pairs import OrderedPair, TimeSampler
 
@@ -17,9 +14,6 @@ class NoisePlugin(RowPlugin):
     needs_teacher = True
     most_nfe = 1
     presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
-
-    @abc.abstractmethod
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]: ...
 
     def jump_times(self) -> TimeSampler:
         return OrderedPair(Point(1.0), Uniform())

@@ -14,8 +14,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import needed
-from core.objectives.objective import TeacherMatching, Term
+from core.objectives.objective import Term
 from core.objectives.row import Row
 from plugins.lagrangian.noise import NoisePlugin
 
@@ -63,6 +62,5 @@ class PID(NoisePlugin):
     step: float = 0.004
     """Step of the difference quotient in unit time."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        teacher = needed(teacher, self.card.name)
-        return TeacherMatching(teacher), PhysicsInformed(teacher, self.step)
+    def jump(self, teacher: Teacher) -> Term:
+        return PhysicsInformed(teacher, self.step)

@@ -7,12 +7,11 @@ The gradient flows through `dF/dt`. The second term has its own times; half of t
 
 from typing import Any
 
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.weights import Reduce
 from core.times.distributions import LogitNormal
 from core.times.pairs import TimeSampler, TruncatedGap
@@ -44,9 +43,8 @@ class TVM(RowPlugin):
     target_decay: float = 0.99
     """Decay of the EMA that the targets use; 0 for the current parameters."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), LagrangianJump()
+    def jump(self, teacher: None) -> Term:
+        return LagrangianJump()
 
     def jump_times(self) -> TimeSampler:
         return TruncatedGap(

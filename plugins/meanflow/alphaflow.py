@@ -14,11 +14,10 @@ from jaxtyping import Array, Float
 
 from core.errors import require
 from core.flow.flow_map import FlowMap
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.row import Row
 
 stop = jax.lax.stop_gradient
@@ -81,9 +80,8 @@ class AlphaFlow(RowPlugin):
         super().__post_init__()
         require(0 < self.least <= 1, f"--plugin.least must be in (0, 1], got {self.least}")
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), AlphaJump(self.sharpness, self.least)
+    def jump(self, teacher: None) -> Term:
+        return AlphaJump(self.sharpness, self.least)
 
     @classmethod
     def whole(cls):

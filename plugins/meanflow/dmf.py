@@ -11,11 +11,10 @@ the one embedding of a time that it has. On the diagonal it is the velocity netw
 Without the encoder it is MeanFlow under the Cauchy distance. Both parts have rows of their own.
 """
 
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.weights import Cauchy, Reduce, Weight
 from core.times.distributions import LogitNormal
 from core.times.pairs import OrderedPair, TimeSampler
@@ -42,9 +41,8 @@ class DMF(RowPlugin):
     """Scale c of the Cauchy distance log(|R|^2 / c + 1), which is close to the square below c."""
     reduce: Reduce = "mean"
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), MeanFlowJump()
+    def jump(self, teacher: None) -> Term:
+        return MeanFlowJump()
 
     def jump_times(self) -> TimeSampler:
         return OrderedPair(LogitNormal(0.4, 1.0), LogitNormal(-1.2, 1.0))

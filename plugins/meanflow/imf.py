@@ -18,7 +18,6 @@ from core.errors import UserError
 from core.flow import rules
 from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
@@ -74,11 +73,11 @@ class IMF(RowPlugin):
             "guided": dataclasses.replace(plain, guidance=guidance),
         }
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        if self.head:
-            return HeadDiagonal(), HeadJump()
-        return FlowMatching(), BoundaryJump()
+    def jump(self, teacher: None) -> Term:
+        return HeadJump() if self.head else BoundaryJump()
+
+    def diagonal_term(self, teacher: None) -> Term:
+        return HeadDiagonal() if self.head else FlowMatching()
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         flow_map = super().flow_map(net, path)

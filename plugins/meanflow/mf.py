@@ -14,12 +14,11 @@ from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
 from core.objectives.guidance import GuidanceConfig
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.row import Row
 
 
@@ -59,6 +58,5 @@ class MF(RowPlugin):
         plain, guidance = cls.preset("points"), GuidanceConfig(scale=2.5, own=0.5)
         return {"": plain, "guided": dataclasses.replace(plain, guidance=guidance)}
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), MeanFlowJump()
+    def jump(self, teacher: None) -> Term:
+        return MeanFlowJump()

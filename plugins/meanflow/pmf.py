@@ -11,11 +11,10 @@ from typing import Self
 from core.errors import require
 from core.flow.flow_map import EndpointMap, FlowMap, Network
 from core.flow.path import Path
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from core.objectives.weights import Timed, Weight
 from core.times.weights import Ramp
 from plugins.meanflow.imf import BoundaryJump
@@ -56,9 +55,8 @@ class PMF(RowPlugin):
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         return EndpointMap(net=net, path=path)
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), BoundaryJump()
+    def jump(self, teacher: None) -> Term:
+        return BoundaryJump()
 
     def weight(self) -> Weight:
         return Timed(Ramp(self.floor), super().weight())

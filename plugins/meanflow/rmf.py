@@ -13,7 +13,7 @@ from core.methods.card import Card
 from core.methods.reflow import PairsPlugin
 from core.methods.registry import register
 from core.methods.row_plugin import presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from plugins.meanflow.mf import MeanFlowJump
 
 
@@ -39,6 +39,5 @@ class RMF(PairsPlugin):
     def whole(cls) -> Self:
         return cls(diagonal=0.0)
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), MeanFlowJump()
+    def jump(self, teacher: Teacher) -> Term:
+        return MeanFlowJump()

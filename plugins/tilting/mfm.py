@@ -15,18 +15,16 @@ learns from data alone, and the weight is the plain one of this project's recipe
 import dataclasses
 from typing import Any
 
-from jaxtyping import Array, Key
-
 from core.errors import require
-from core.flow.flow_map import Network
 from core.flow.path import Path
 from core.flow.posterior import States
 from core.flow.teacher import Teacher
 from core.methods.card import Card
-from core.methods.plugin import Method, Task
+from core.methods.plugin import Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
+from core.objectives.rows import RowObjective
 from plugins.tilting.jump import OwnTangentJump
 
 
@@ -59,14 +57,9 @@ class MFM(RowPlugin):
     def net_flags(self, flags: Any) -> Any:
         return dataclasses.replace(flags, state=True)
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), OwnTangentJump()
+    def jump(self, teacher: None) -> Term:
+        return OwnTangentJump()
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        states = States(self.nothing, self.least)
-        objective: Any = dataclasses.replace(method.objective, states=states)
-        return dataclasses.replace(method, objective=objective)
+    def row_objective(self, path: Path, teacher: Teacher | None, task: Task) -> RowObjective:
+        objective = super().row_objective(path, teacher, task)
+        return dataclasses.replace(objective, states=States(self.nothing, self.least))

@@ -7,7 +7,6 @@ The minimiser is exactly `v^lambda = E[w v | x_t] / E[w | x_t]`, the marginal ve
 learned, and weights accumulate over no rounds. Like flow matching it is sampled by an ODE solver.
 """
 
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
@@ -33,6 +32,5 @@ class RWFM(RewardWeighted):
     diagonal: float = 1.0
     time_mean: float = 0.0
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), FlowMatching()
+    def jump(self, teacher: None) -> Term:
+        return FlowMatching()

@@ -5,11 +5,10 @@ velocity, so that weighted pairs teach the flow map of the tilted distribution, 
 alike.
 """
 
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import presets
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import Term
 from plugins.tilting.jump import OwnTangentJump
 from plugins.tilting.weighted import RewardWeighted
 
@@ -29,6 +28,5 @@ class RWMF(RewardWeighted):
 
     diagonal: float = 0.5
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), OwnTangentJump()
+    def jump(self, teacher: None) -> Term:
+        return OwnTangentJump()

@@ -36,7 +36,7 @@ from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin, presets
-from core.objectives.objective import Batch, FlowMatching, Metrics, Players, Term
+from core.objectives.objective import Batch, Metrics, Players, Term
 from core.objectives.one_step import condition
 from core.objectives.row import Row
 from core.objectives.rows import RowObjective
@@ -170,9 +170,8 @@ class VFM(RowPlugin):
         require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
         require(min(self.width, self.depth) >= 1, "--plugin.width and --plugin.depth start at 1")
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        del teacher
-        return FlowMatching(), OwnTangentJump()
+    def jump(self, teacher: None) -> Term:
+        return OwnTangentJump()
 
     def target_parameters(self, task: Task) -> dict[str, Any]:
         del task
@@ -201,7 +200,7 @@ class VFM(RowPlugin):
     ) -> Method:
         key_rows, key_adapter = jr.split(key)
         method = super().method(net, path, teacher, task, key=key_rows)
-        rows: Any = dataclasses.replace(method.objective, label_drop=0.0)
+        rows = dataclasses.replace(self.row_objective(path, teacher, task), label_drop=0.0)
         sizes = task.num_classes, self.width, self.depth
         adapter = noise_adapter(task.shape, *sizes, key=key_adapter)
         return dataclasses.replace(

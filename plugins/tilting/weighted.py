@@ -10,21 +10,21 @@ of Z makes an error of the order 1 / (n share) with `share` the effective share 
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 import core.steering.catalogue as catalogue
 from core.errors import require
-from core.flow.flow_map import Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
-from core.methods.plugin import Method, Task
+from core.methods.plugin import Task
 from core.methods.row_plugin import RowPlugin
+from core.objectives.rows import RowObjective
 from core.oracle import ClosedProblem, Problem
 from core.steering.registry import RewardContext, make_reward
 from core.steering.reward import Linear, Reward, check_reward
@@ -99,11 +99,7 @@ class RewardWeighted(RowPlugin):
         assert isinstance(reward, Linear) and isinstance(problem, ClosedProblem)
         return problem.tilted(self.lambda_of(reward, Task(problem.shape)) * reward.a)
 
-    def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
-    ) -> Method:
-        method = super().method(net, path, teacher, task, key=key)
-        reward = self.made(task)
+    def row_objective(self, path: Path, teacher: Teacher | None, task: Task) -> RowObjective:
+        objective, reward = super().row_objective(path, teacher, task), self.made(task)
         weigh = RewardWeights(reward, jnp.asarray(self.lambda_of(reward, task)))
-        objective: Any = dataclasses.replace(method.objective, weigh=weigh)
-        return dataclasses.replace(method, objective=objective)
+        return dataclasses.replace(objective, weigh=weigh)

@@ -11,7 +11,6 @@ from typing import Literal
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import needed
 from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
 from plugins.consistency.trajectory.segment import Segment, Solved
 
@@ -39,8 +38,8 @@ class CTM(TrajectoryPlugin):
     solver: Literal["euler", "heun", "midpoint"] = "euler"
     """Solver of the teacher's segment; the paper takes heun."""
 
-    def segment(self, teacher: Teacher | None) -> Segment:
-        return Solved(needed(teacher, self.card.name), self.solver, self.substeps)
+    def segment(self, teacher: Teacher) -> Segment:
+        return Solved(teacher, self.solver, self.substeps)
 
     @classmethod
     def variants(cls):

@@ -10,7 +10,6 @@ starts, the consistency loss has no gradient, and the official ratio would stay 
 import dataclasses
 from typing import Literal
 
-from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
@@ -41,7 +40,7 @@ class CTMScratch(TrajectoryPlugin):
     jumps: bool = False
     """Take the segment by jumps of the EMA map instead, as the official code's self-learning."""
 
-    def segment(self, teacher: Teacher | None) -> Segment:
+    def segment(self, teacher: None) -> Segment:
         del teacher
         return Jumped(self.substeps) if self.jumps else Solved(None, self.solver, self.substeps)
 

@@ -73,12 +73,15 @@ class TrajectoryPlugin(RowPlugin):
     """Compare the ends in the discriminator's features too."""
 
     @abc.abstractmethod
-    def segment(self, teacher: Teacher | None) -> Segment:
+    def segment(self, teacher: Any) -> Segment:
         """How the state at the intermediate time is found."""
 
-    def terms(self, teacher: Teacher | None) -> tuple[Term, Term]:
-        diagonal = Denoising(self.data_std) if self.edm_weight else FlowMatching()
-        return diagonal, TrajectoryJump(self.segment(teacher), self.reach)
+    def jump(self, teacher: Any) -> Term:
+        return TrajectoryJump(self.segment(teacher), self.reach)
+
+    def diagonal_term(self, teacher: Any) -> Term:
+        del teacher  # denoising needs the data alone, also where segments are the teacher's
+        return Denoising(self.data_std) if self.edm_weight else FlowMatching()
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
