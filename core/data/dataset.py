@@ -79,7 +79,7 @@ class Dataset:
 
     @property
     def spec(self) -> DataSpec:
-        """What is known of the examples without having them."""
+        """The description of the examples: shape, kind, classes, levels."""
         return DataSpec(
             self.name, self.kind, self.shape, self.num_classes, self.class_names, self.levels
         )

@@ -1,4 +1,4 @@
-"""What is known of examples without having them."""
+"""The description of a data set without its examples."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Shaped
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What samples of a data set are: enough to build a network for it and to show its samples.
+    """The description of a data set: enough to build a network for it and to show its samples.
 
     **Fields:** as those of `core.data.dataset.Dataset` of the same names.
     """

@@ -69,7 +69,7 @@ class Checkpoints:
         return tuple(self._manager.checkpointables_metadata(step).metadata["state"])
 
     def _load(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-        """What the checkpoint holds of `like`."""
+        """The leaves of `like` that the checkpoint holds."""
         try:
             return self._manager.load_checkpointables(step, jax.tree.map(_abstract, like))
         except Exception as error:

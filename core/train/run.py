@@ -97,7 +97,7 @@ def read_config(folder: Path) -> TrainConfig:
 
 
 def read_spec(folder: Path, data_flags: Any) -> DataSpec:
-    """What is known of a run's data. A run of an older version has not written it: its data are
+    """The description of a run's data. A run of an older version has not written it: its data are
     loaded."""
     written = folder / "data.toml"
     if not written.exists():

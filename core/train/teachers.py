@@ -1,4 +1,4 @@
-"""What a run takes from other runs: its teacher, and the weights that it starts from."""
+"""The other runs that a run uses: its teacher, and the weights that it starts from."""
 
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
