@@ -16,7 +16,7 @@ from core.flow.condition import Condition
 from core.nets.attention import Implementation, attention
 from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise, stack
-from core.nets.layers import Dense, Dtype, Remat, cast, layer_norm, rematerialise, rms_norm
+from core.nets.layers import Constant, Dense, Dtype, Remat, cast, layer_norm, rematerialise, rms_norm
 
 Positions = Literal["learned", "sincos"]
 
@@ -87,10 +87,11 @@ class Block(eqx.Module):
 
         h = h + gate_1 attend(scale_1 norm(h) + shift_1),   h = h + gate_2 mlp(scale_2 norm(h) + ..)
 
-    Source: DiT (arXiv 2212.09748), adaLN-zero; QK-norm: ViT-22B (arXiv 2302.05442).
+    With `config.context` the modulation is a constant. Source: DiT (arXiv 2212.09748), adaLN-zero;
+    QK-norm: ViT-22B (arXiv 2302.05442).
     """
 
-    modulation: Dense
+    modulation: Dense | Constant
     qkv: Dense
     merge: Dense
     up: Dense
@@ -102,7 +103,7 @@ class Block(eqx.Module):
 
     def __init__(self, config: DiTConfig, *, normal: Normal):
         width, hidden = config.width, round(config.mlp_ratio * config.width)
-        self.modulation = Dense(width, 6 * width, scale=0.0, normal=normal)
+        self.modulation = _modulation(6, config, normal)
         self.qkv = Dense(width, 3 * width, bias=False, normal=normal)
         self.merge = Dense(width, width, normal=normal)
         self.up = Dense(width, hidden, normal=normal)
@@ -133,12 +134,12 @@ class Block(eqx.Module):
 class Readout(eqx.Module):
     """From tokens to pixels of patches: modulated norm and a dense layer; zero at the start."""
 
-    modulation: Dense
+    modulation: Dense | Constant
     output: Dense
 
-    def __init__(self, width: int, pixels: int, *, normal: Normal):
-        self.modulation = Dense(width, 2 * width, scale=0.0, normal=normal)
-        self.output = Dense(width, pixels, scale=0.0, normal=normal)
+    def __init__(self, pixels: int, config: DiTConfig, *, normal: Normal):
+        self.modulation = _modulation(2, config, normal)
+        self.output = Dense(config.width, pixels, scale=0.0, normal=normal)
 
     def __call__(
         self, h: Float[Array, "tokens width"], e: Float[Array, " width"]
@@ -197,10 +198,10 @@ class DiT(eqx.Module):
             Dense(width, config.context * width, normal=normal) if config.context else None
         )
         self.blocks = stack(block, config.depth, normal)
-        self.readout = Readout(width, pixels, normal=normal)
+        self.readout = Readout(pixels, config, normal=normal)
         headed = config.head_depth > 0
         self.head_blocks = stack(block, config.head_depth, normal) if headed else None
-        self.head_readout = Readout(width, pixels, normal=normal) if headed else None
+        self.head_readout = Readout(pixels, config, normal=normal) if headed else None
         self.config = config
 
     @property
@@ -288,7 +289,7 @@ class DiT(eqx.Module):
         h = self._tokens(self.embedding.beside(x, cond), e)
         if self.context is not None:
             context = cast(self.context, self.config.dtype)(e).reshape(self.config.context, -1)
-            h, e = jnp.concatenate([context, h]), jnp.zeros_like(e)
+            h = jnp.concatenate([context, h])  # and the modulations ignore e
         return self._run(self.blocks, h, e), e
 
     def _embedded(self, time: Float[Array, ""], cond: Condition | None) -> Float[Array, " embed"]:
@@ -332,6 +333,13 @@ class DiT(eqx.Module):
         h = h[self.config.context :]
         pixels = cast(readout, self.config.dtype)(h, e).astype(like.dtype)
         return rearrange(pixels, "(h w) (p q c) -> (h p) (w q) c", h=like.shape[0] // p, p=p, q=p)
+
+
+def _modulation(parts: int, config: DiTConfig, normal: Normal) -> Dense | Constant:
+    """`parts` vectors of the token's width from the embedding, all zero at the start."""
+    if config.context:
+        return Constant(parts * config.width)
+    return Dense(config.width, parts * config.width, scale=0.0, normal=normal)
 
 
 def _block(config: DiTConfig, normal: Normal) -> Block:

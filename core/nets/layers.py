@@ -44,6 +44,20 @@ class Dense(eqx.Module):
         return y if self.bias is None else y + jnp.expand_dims(self.bias, range(x.ndim - 1))
 
 
+class Constant(eqx.Module):
+    """`y = b` whatever `x`: a dense layer where the input is zero, without the weight."""
+
+    bias: Float[Array, " out"]
+
+    def __init__(self, size: int):
+        """Zeros."""
+        self.bias = jnp.zeros(size, jnp.float32)
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        del x
+        return self.bias
+
+
 def scaled(normal: Normal, shape: tuple[int, ...], spread: float) -> Float[Array, "..."]:
     """Normal numbers of standard deviation `spread`; none are drawn where that is zero."""
     return spread * normal(*shape) if spread else jnp.zeros(shape, jnp.float32)
