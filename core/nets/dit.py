@@ -16,7 +16,16 @@ from core.flow.condition import Condition
 from core.nets.attention import Implementation, attention
 from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise, stack
-from core.nets.layers import Constant, Dense, Dtype, Remat, cast, layer_norm, rematerialise, rms_norm
+from core.nets.layers import (
+    Constant,
+    Dense,
+    Dtype,
+    Remat,
+    cast,
+    layer_norm,
+    rematerialise,
+    rms_norm,
+)
 
 Positions = Literal["learned", "sincos"]
 

@@ -5,6 +5,15 @@ import numpy as np
 from core.data import DigitsData
 
 
+def test_they_are_those_that_scikit_learn_loads():
+    from sklearn.datasets import load_digits
+
+    dataset = DigitsData().load()
+    pixels, classes = load_digits(return_X_y=True)
+    np.testing.assert_array_equal(dataset.examples.reshape(-1, 64), pixels)
+    np.testing.assert_array_equal(dataset.labels, classes)
+
+
 def test_there_are_1797_digits_of_10_classes():
     dataset = DigitsData().load()
     assert dataset.examples.shape == (1797, 8, 8, 1) and dataset.examples.dtype == np.uint8

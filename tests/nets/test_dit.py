@@ -193,3 +193,17 @@ def test_conditions_as_tokens_reach_the_image(getkey):
     )
     with pytest.raises(UserError, match="encoder-depth"):
         make(getkey, context=3, encoder_depth=1)
+
+
+def test_each_parameter_of_a_network_with_context_tokens_does_something(getkey):
+    """Weights of modulations would not: they would multiply zeros."""
+    net = make(getkey, context=2, depth=2, head_depth=1)
+    arrays, static = eqx.partition(net, eqx.is_inexact_array)
+    x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(SHAPE)
+
+    def total(arrays, x, s, t):
+        V, v = eqx.combine(arrays, static).with_head(x, s, t, Condition(jnp.asarray(3)))
+        return jnp.sum(jnp.sin(V * x)) + jnp.sum(jnp.cos(v * x))
+
+    slopes = jax.jit(jax.grad(total))(arrays, x, np.float32(0.7), np.float32(0.2))
+    assert all(np.abs(np.asarray(slope)).max() > 0 for slope in jax.tree.leaves(slopes))
