@@ -34,7 +34,7 @@ class DigitsData:
 
 
 def _table() -> Float[np.ndarray, "n 65"]:
-    """The pixels of each digit and its class, from the file that scikit-learn's `load_digits` reads.
+    """The pixels of each digit and its class, from the file of scikit-learn's `load_digits`.
 
     Importing scikit-learn takes a second, reading the file a twentieth of one.
     """

@@ -8,6 +8,10 @@ import jax
 
 from core.errors import UserError
 
+RETIRED = ".modulation.weight"
+"""The end of the names of arrays that only checkpoints of version 0.1 have, of networks with
+context tokens: they multiplied zeros, so a run goes on without them as it would have with them."""
+
 
 class Checkpoints:
     """The checkpoints of one run folder, by step.
@@ -47,7 +51,10 @@ class Checkpoints:
 
         Raises `UserError` where the files are damaged or belong to another network.
         """
-        loaded = self._load(step, {"state": _by_name(like), "meta": None})
+        wanted = _by_name(like)
+        others = self._names_or_none(step).difference(wanted)
+        retired = bool(others) and all(name.endswith(RETIRED) for name in others)
+        loaded = self._load(step, {"state": wanted, "meta": None}, partial=retired)
         return _in_place_of(like, loaded["state"]), loaded["meta"]
 
     def restore_part(self, step: int, like: Any) -> Any:
@@ -56,22 +63,29 @@ class Checkpoints:
         `like` has arrays or their shapes, which then go to this process's first device. Raises
         `UserError` as `restore`.
         """
-        from orbax.checkpoint import v1 as ocp
-
-        context = ocp.Context()
-        context.pytree.loading.partial_load = True
-        with context:
-            loaded = self._load(step, {"state": _by_name(like)})
+        loaded = self._load(step, {"state": _by_name(like)}, partial=True)
         return _in_place_of(like, loaded["state"])
 
     def names(self, step: int) -> tuple[str, ...]:
         """The names of the arrays of a step's state."""
         return tuple(self._manager.checkpointables_metadata(step).metadata["state"])
 
-    def _load(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-        """The leaves of `like` that the checkpoint holds."""
+    def _names_or_none(self, step: int) -> set[str]:
+        """`names`; none where the files are damaged, of which loading then says more."""
         try:
-            return self._manager.load_checkpointables(step, jax.tree.map(_abstract, like))
+            return set(self.names(step))
+        except Exception:
+            return set()
+
+    def _load(self, step: int, like: dict[str, Any], *, partial: bool) -> dict[str, Any]:
+        """The leaves of `like` that the checkpoint holds; with `partial` it may hold others too."""
+        from orbax.checkpoint import v1 as ocp
+
+        context = ocp.Context()
+        context.pytree.loading.partial_load = partial
+        try:
+            with context:
+                return self._manager.load_checkpointables(step, jax.tree.map(_abstract, like))
         except Exception as error:
             raise UserError(
                 f"checkpoint {self.folder / str(step)} is damaged or belongs to another network "
