@@ -48,7 +48,7 @@ class FixedSteps(eqx.Module):
     def __check_init__(self):
         _check_solver(self.solver)
         if self.steps < 1:
-            raise ValueError(f"Fixed needs steps >= 1, got {self.steps}.")
+            raise ValueError(f"FixedSteps needs steps >= 1, got {self.steps}.")
 
 
 class AdaptiveSteps(eqx.Module):
