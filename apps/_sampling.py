@@ -7,12 +7,12 @@ from typing import Any
 
 from core.data.dataset import Dataset
 from core.errors import UserError, pick, require
-from core.flow.flow_map import FlowMap
+from core.flow.field import VelocityField
+from core.flow.teacher import Guided
 from core.methods.registry import find_plugin
 from core.sampling import (
     GRIDS,
     SAMPLERS,
-    ClassifierFree,
     Grid,
     Sampler,
     check_sampler,
@@ -99,7 +99,7 @@ class Sampling:
         return grid if self.shift == 1 else shifted(grid, self.shift)
 
 
-def guided_map(run: Run, sampling: Sampling, samplers: Sequence[Sampler]) -> FlowMap:
+def guided_map(run: Run, sampling: Sampling, samplers: Sequence[Sampler]) -> VelocityField:
     """The run's map, with classifier-free guidance at sampling time where that is asked for and it
     has learned none. Raises `UserError` where guidance is impossible."""
     if not sampling.guidance or takes_guidance(run.config):
@@ -111,7 +111,7 @@ def guided_map(run: Run, sampling: Sampling, samplers: Sequence[Sampler]) -> Flo
         f"{run.folder} has not learned guidance, so its jumps have none: train with "
         "--plugin.guidance.most 8, or name a --sampler that follows the velocity, such as heun",
     )
-    return ClassifierFree(flow_map=run.flow_map, path=run.flow_map.path, null_label=classes)
+    return Guided(run.flow_map, None, classes)
 
 
 def beside(run: Run) -> Dataset | None:

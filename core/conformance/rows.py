@@ -48,7 +48,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.path import Path
 from core.flow.teacher import MapTeacher, frozen
 from core.methods.plugin import Method, Plugin, Task
-from core.objectives.objective import Batch, GroupTerm, RowKind, Term
+from core.objectives.objective import Batch, GroupTerm, JointTerm, RowKind
 from core.objectives.row import Row
 from core.objectives.rows import RowObjective
 from core.objectives.weights import Weight
@@ -178,7 +178,7 @@ def _guided(objective: RowObjective, kind: RowKind, model: FlowMap, rows: Row) -
 
 def _check_order(
     name: str,
-    term: Term,
+    term: JointTerm,
     problem: Problem | ClassMixture,
     models: list[Flipped],
     players: list[str],
@@ -240,7 +240,7 @@ def _power(sizes: list[float]) -> float:
 
 @eqx.filter_jit
 def _mean_size(
-    term: Term, problem: ProductMixture, model: FlowMap, others: dict[str, FlowMap], rows: Row
+    term: JointTerm, problem: ProductMixture, model: FlowMap, others: dict[str, FlowMap], rows: Row
 ) -> Float[Array, ""]:
     """The median over rows of `|E[R | x_s]|`."""
     points, weights = np.polynomial.hermite_e.hermegauss(NODES)
@@ -278,7 +278,7 @@ def _marginal_row(problem: Problem | ClassMixture, path: Path, row: Row) -> Row:
 
 
 def _examine(
-    term: Term, model: FlowMap, others: dict[str, FlowMap], made: Row, marginal: Row
+    term: JointTerm, model: FlowMap, others: dict[str, FlowMap], made: Row, marginal: Row
 ) -> tuple[float, float]:
     """The largest residual on marginal rows, and the score of the update on sampled ones."""
     sizes, gradients = _sizes_and_gradients(term, model, others, made, marginal)
@@ -290,7 +290,7 @@ def _examine(
 
 @eqx.filter_jit
 def _sizes_and_gradients(
-    term: Term, model: FlowMap, others: dict[str, FlowMap], made: Row, marginal: Row
+    term: JointTerm, model: FlowMap, others: dict[str, FlowMap], made: Row, marginal: Row
 ) -> tuple[Float[Array, " n"], Float[Array, "n count"]]:
     """Per row: the largest entry of the flow map's residuals, with the marginal velocity; and the
     gradient of `factor |R|^2 / 2` with respect to the perturbations at zero, with the sampled

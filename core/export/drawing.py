@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 from core.flow.condition import Condition
-from core.flow.flow_map import AverageVelocityMap, FlowMap
+from core.flow.field import VelocityField
+from core.flow.flow_map import AverageVelocityMap
 from core.sampling import Sampler
 
 KEYS = "threefry2x32"
@@ -28,14 +29,14 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawing:
-    """How samples are drawn: a map, a sampler, its times.
+    """How samples are drawn: a map or another velocity field, a sampler, its times.
 
     **Fields:** `times` decreasing, see `core.sampling.GRIDS`; `shape` of one sample; `num_classes`,
     0 where the map has no label; `interval`, the unit times between which guidance acts, or
     None where the map has no guidance scale.
     """
 
-    flow_map: FlowMap
+    field: VelocityField
     sampler: Sampler
     times: Float[np.ndarray, " nodes"]
     shape: tuple[int, ...]
@@ -64,15 +65,15 @@ class Drawing:
 
     def evaluations(self) -> int:
         """Network evaluations a sample, as the sampler counts them on a map that stands still."""
-        path, start = self.flow_map.path, jnp.zeros(self.shape, jnp.float32)
+        path, start = self.field.path, jnp.zeros(self.shape, jnp.float32)
         still = AverageVelocityMap(net=lambda x, s, t, cond: jnp.zeros_like(x), path=path)
         times = jnp.asarray(self.times, jnp.float32)
         taken = self.sampler(still, start, times, None, key=jr.key(0)).nfe
-        return int(taken) * self.flow_map.evaluations
+        return int(taken) * self.field.evaluations
 
     def weights(self) -> dict[str, Array]:
         """The arrays of the map by their place in it, such as `net.blocks.qkv.weight`."""
-        leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(self.flow_map, eqx.is_array))
+        leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(self.field, eqx.is_array))
         return {_name(path): leaf for path, leaf in leaves}
 
     def __call__(
@@ -84,8 +85,8 @@ class Drawing:
         keys: UInt32[Array, " n 2"] | None = None,
     ) -> Float[Array, " n *shape"]:
         """Samples with these weights. Weights that are left out are zeros."""
-        flow_map = self._map(weights)
-        times, path = jnp.asarray(self.times, jnp.float32), flow_map.path
+        field = self._field(weights)
+        times, path = jnp.asarray(self.times, jnp.float32), field.path
 
         def one(z, label, scale, bits):
             guidance = None if scale is None else jnp.asarray([scale, *interval], scale.dtype)
@@ -93,13 +94,13 @@ class Drawing:
             cond = Condition(label, guidance) if known else None
             key = jr.key(0, impl=KEYS) if bits is None else jr.wrap_key_data(bits, impl=KEYS)
             x = path.sigma(times[0]) * path.noise_std * z
-            return self.sampler(flow_map, x, times, cond, key=key).x
+            return self.sampler(field, x, times, cond, key=key).x
 
         interval = self.interval or (0.0, 1.0)
         return jax.vmap(one)(noise, labels, guidance, keys)
 
-    def _map(self, weights: dict[str, Shaped[Array, "..."]]) -> FlowMap:
-        arrays, static = eqx.partition(self.flow_map, eqx.is_array)
+    def _field(self, weights: dict[str, Shaped[Array, "..."]]) -> VelocityField:
+        arrays, static = eqx.partition(self.field, eqx.is_array)
 
         def given(path, leaf):
             name = _name(path)
@@ -109,5 +110,6 @@ class Drawing:
 
 
 def _name(path: tuple) -> str:
-    """The place of an array, the same whether or not a map around the map guides it."""
-    return jax.tree_util.keystr(path, simple=True, separator=".").removeprefix("flow_map.")
+    """The place of an array in the network's map, whatever field or map is around that map."""
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    return name.removeprefix("field.").removeprefix("flow_map.")

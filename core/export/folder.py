@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save
 from core.export.drawing import KEYS, Drawing
 from core.export.example import example
 from core.export.program import to_bytes
-from core.flow.flow_map import FlowMap
+from core.flow.field import VelocityField
 from core.sampling import generate
 
 PROGRAM, WEIGHTS, ABOUT, EXAMPLE = "sampler.bin", "weights.safetensors", "export.json", "example.py"
@@ -80,12 +80,12 @@ def read(folder: Path) -> tuple[export.Exported, dict[str, np.ndarray]]:
 
 
 def largest_difference(
-    folder: Path, drawing: Drawing, own: FlowMap, guidance: float | None, *, n: int = 16
+    folder: Path, drawing: Drawing, own: VelocityField, guidance: float | None, *, n: int = 16
 ) -> tuple[float, float]:
     """The largest difference between samples of the folder and the run's own from the same noise,
     and the largest value of the latter.
 
-    **Arguments:** `own`, the map of the run, which may compute in another way; `guidance`, the
+    **Arguments:** `own`, the field of the run, which may compute in another way; `guidance`, the
     scale of all samples, or None where the program takes none.
     """
     key = jr.key(0, impl=KEYS)

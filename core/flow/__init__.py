@@ -15,6 +15,7 @@ from core.flow.conversions import Value as Value
 from core.flow.conversions import convert as convert
 from core.flow.conversions import diffusion_squared as diffusion_squared
 from core.flow.conversions import drift_rate as drift_rate
+from core.flow.field import VelocityField as VelocityField
 from core.flow.flow_map import FORMS as FORMS
 from core.flow.flow_map import AverageVelocityMap as AverageVelocityMap
 from core.flow.flow_map import ConsistencyMap as ConsistencyMap
@@ -53,8 +54,8 @@ from core.flow.solve import Solution as Solution
 from core.flow.solve import Velocity as Velocity
 from core.flow.solve import solve_average_velocity as solve_average_velocity
 from core.flow.solve import solve_grid as solve_grid
-from core.flow.teacher import AutoguidedTeacher as AutoguidedTeacher
-from core.flow.teacher import GuidedTeacher as GuidedTeacher
+from core.flow.teacher import Autoguided as Autoguided
+from core.flow.teacher import Guided as Guided
 from core.flow.teacher import MapTeacher as MapTeacher
 from core.flow.teacher import Teacher as Teacher
 from core.flow.teacher import asked_guidance as asked_guidance

@@ -22,19 +22,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
+from core.flow.field import VelocityField
 from core.flow.path import Path
 
 Network = Callable[..., Float[Array, "*shape"]]
 
 
-class FlowMap(eqx.Module):
+class FlowMap(VelocityField):
     """`F(x_s, s, t)` of one example: `F(x, s, s) = x` and `F(F(x, s, u), u, t) = F(x, s, t)`.
 
     A subclass gives the field `path` and the method `average_velocity`; the rest follows. Its
     static property `two_times` is False where only jumps to the data end are meaningful.
     """
-
-    path: eqx.AbstractVar[Path]
 
     @abc.abstractmethod
     def average_velocity(
@@ -90,11 +89,6 @@ class FlowMap(eqx.Module):
     def has_head(self) -> bool:
         """Whether `with_velocity` reads an auxiliary velocity head of the network."""
         return False
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of a network in one of the map."""
-        return 1
 
     def __call__(
         self,

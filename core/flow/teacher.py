@@ -1,6 +1,5 @@
-"""Teachers: frozen velocity fields that a method may learn from."""
+"""Teachers: frozen velocity fields that a method may learn from, and their guidance."""
 
-import abc
 from typing import TypeVar
 
 import equinox as eqx
@@ -9,63 +8,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from core.flow.condition import Condition
+from core.flow.field import VelocityField
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
-from core.flow.solve import AdaptiveSteps, FixedSteps, Solution, solve
 
 Tree = TypeVar("Tree")
 
 
-class Teacher(eqx.Module):
-    """A velocity field `v(x, t)` on a path, and its probability flow.
+class Teacher(VelocityField):
+    """A frozen velocity field, from which a method may learn.
 
     No gradient passes into a teacher's parameters; gradients with respect to `x` do pass.
     """
-
-    @property
-    @abc.abstractmethod
-    def path(self) -> Path:
-        """The path on whose times and states the velocity is defined."""
-
-    @abc.abstractmethod
-    def velocity(
-        self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
-    ) -> Float[Array, "*shape"]:
-        """`v(x, t)` of one example at path time `t`."""
-
-    def flow(
-        self,
-        x: Float[Array, "*shape"],
-        s: Float[Array, ""],
-        t: Float[Array, ""],
-        cond: Condition | None = None,
-        *,
-        method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
-    ) -> Float[Array, "*shape"]:
-        """`F(x_s, s, t)` by a Diffrax solve of `dx/dt = v(x, t)`, in either direction."""
-        return self.solve(x, s, t, cond, method=method).x
-
-    def solve(
-        self,
-        x: Float[Array, "*shape"],
-        s: Float[Array, ""],
-        t: Float[Array, ""],
-        cond: Condition | None = None,
-        *,
-        method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
-    ) -> Solution:
-        """As `flow`, with the number of evaluations of the velocity."""
-        return solve(lambda y, u: self.velocity(y, u, cond), x, s, t, method=method)
 
 
 class MapTeacher(Teacher):
     """The diagonal `V(x, t, t)` of a flow map: of a trained run, an oracle or an EMA."""
 
     flow_map: FlowMap
+    path: Path = eqx.field(init=False)
 
-    @property
-    def path(self) -> Path:
-        return self.flow_map.path
+    def __post_init__(self):
+        self.path = self.flow_map.path
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
@@ -73,63 +37,72 @@ class MapTeacher(Teacher):
         return frozen(self.flow_map).velocity(x, t, cond)
 
 
-class GuidedTeacher(Teacher):
-    """Classifier-free guidance inside an interval of times.
+class Guided(Teacher):
+    """Classifier-free guidance of a velocity field inside an interval of times.
 
         v_w(x, t | c) = v(x, t | null) + w (v(x, t | c) - v(x, t | null))   for a <= t <= b,
 
     and `v(x, t | c)` elsewhere; `w = 1` is no guidance. Both velocities are always evaluated (two
-    evaluations). Without a `scale` the condition says `(w, a, b)`, with `a, b` in unit time, for
-    students that take guidance as an input. Source: arXiv 2207.12598, eq. 6; the interval: arXiv
-    2404.07724.
+    evaluations). Without a `scale` the condition gives `(w, a, b)`, with `a, b` in unit time: for
+    students that take guidance as an input, and for sampling. A guided field has no jumps: the mean
+    of two average velocities over a long gap is not that of the guided flow. Source: arXiv
+    2207.12598, eq. 6; the interval: arXiv 2404.07724.
     """
 
-    teacher: Teacher
+    field: VelocityField
     scale: float | None
     null_label: int = eqx.field(static=True)
     interval: tuple[float, float] = (0.0, float("inf"))
+    path: Path = eqx.field(init=False)
+
+    def __post_init__(self):
+        self.path = self.field.path
 
     @property
-    def path(self) -> Path:
-        return self.teacher.path
+    def evaluations(self) -> int:
+        return 2 * self.field.evaluations
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
     ) -> Float[Array, "*shape"]:
-        label = None if cond is None else cond.label
-        v_null = self.teacher.velocity(x, t, Condition(label=jnp.asarray(self.null_label)))
-        v_cond = self.teacher.velocity(x, t, Condition(label=label))
+        field, label = frozen(self.field), None if cond is None else cond.label
+        v_null = field.velocity(x, t, Condition(label=jnp.asarray(self.null_label)))
+        v_cond = field.velocity(x, t, Condition(label=label))
         w, inside = self.scale, (t >= self.interval[0]) & (t <= self.interval[1])
         if w is None:
             w, inside = asked_guidance(self.path, t, cond)
         return v_null + jnp.where(inside, w, 1.0) * (v_cond - v_null)
 
 
-class AutoguidedTeacher(Teacher):
+class Autoguided(Teacher):
     """`v = v_weak + scale (v_strong - v_weak)`: extrapolates from a weak model to a strong one.
 
-    Both must live on one path. Without a `scale` the condition says it, and the interval of times
+    Both must live on one path. Without a `scale` the condition gives it, and the interval of times
     in which it acts; outside it is 1. Source: arXiv 2406.02507, eq. 3; a scale drawn for each
     example: Align Your Flow (arXiv 2506.14603), section 3.4.
     """
 
-    strong: Teacher
-    weak: Teacher
+    strong: VelocityField
+    weak: VelocityField
     scale: float | None
+    path: Path = eqx.field(init=False)
+
+    def __post_init__(self):
+        self.path = self.strong.path
 
     @property
-    def path(self) -> Path:
-        return self.strong.path
+    def evaluations(self) -> int:
+        return self.strong.evaluations + self.weak.evaluations
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
     ) -> Float[Array, "*shape"]:
-        scale = self.scale
+        strong, weak, scale = frozen(self.strong), frozen(self.weak), self.scale
         if scale is None:
             w, inside = asked_guidance(self.path, t, cond)
             scale, cond = jnp.where(inside, w, 1.0), Condition(label=cond.label if cond else None)
-        v_weak = self.weak.velocity(x, t, cond)
-        return v_weak + scale * (self.strong.velocity(x, t, cond) - v_weak)
+        v_weak = weak.velocity(x, t, cond)
+        return v_weak + scale * (strong.velocity(x, t, cond) - v_weak)
 
 
 def asked_guidance(

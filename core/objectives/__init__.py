@@ -9,6 +9,7 @@ from core.objectives.log_weight import LogWeight as LogWeight
 from core.objectives.objective import Batch as Batch
 from core.objectives.objective import FlowMatching as FlowMatching
 from core.objectives.objective import GroupTerm as GroupTerm
+from core.objectives.objective import JointTerm as JointTerm
 from core.objectives.objective import Metrics as Metrics
 from core.objectives.objective import Objective as Objective
 from core.objectives.objective import Players as Players

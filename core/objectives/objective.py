@@ -65,15 +65,38 @@ class Objective(eqx.Module):
         """
 
 
-class Term(eqx.Module):
-    """The residual of one row. Its squared norm is the row's share of the loss.
+class JointTerm(eqx.Module):
+    """The residuals of one row, for each player that the row trains.
 
-    A term whose natural form is an inner product `<V, sg[g]>` returns `V - sg[V - g]`, which has
-    the same gradient.
+    The squared norm of a residual is the row's share of the loss of its player. A term whose
+    natural form is an inner product `<V, sg[g]>` returns `V - sg[V - g]`, which has the same
+    gradient. Nearly every method trains the flow map alone and writes a `Term`.
     """
 
     diagonal: ClassVar[bool] = False
     """Whether it evaluates the velocity at `(x_s, s)` and regresses `row.target` of that."""
+
+    @abc.abstractmethod
+    def residuals(self, players: Players, target: Players, row: Row) -> dict[str, Residuals]:
+        """The residuals of every player that these rows train; the flow map's first, "model".
+
+        The residuals of one player must not depend on another's parameters. **Arguments:**
+        `players` the trained networks by name; `target` the same with the parameters that targets
+        use (no gradient reaches them); `row` one example.
+        """
+
+    @property
+    def order(self) -> int | None:
+        """None for a rule that is exact; `k` where the residual of the exact map is O(step^k)."""
+        return None
+
+    def with_step(self, step: float) -> "JointTerm":
+        """The same term with another step, here its field `step`; for terms with an `order`."""
+        return dataclasses.replace(self, **{"step": step})
+
+
+class Term(JointTerm):
+    """The residual of one row that trains the flow map alone."""
 
     @abc.abstractmethod
     def __call__(
@@ -86,22 +109,9 @@ class Term(eqx.Module):
         """
 
     def residuals(self, players: Players, target: Players, row: Row) -> dict[str, Residuals]:
-        """The residuals of every player that these rows train; the flow map's first.
-
-        By default those of `__call__`, for the player "model". Overridden where rows train a
-        second network too; the residuals of one player must not depend on another's parameters.
-        """
+        """Those of `__call__`, for the player "model"."""
         result = self(players["model"], target["model"], row)
         return {"model": result if isinstance(result, tuple) else (result,)}
-
-    @property
-    def order(self) -> int | None:
-        """None for a rule that is exact; `k` where the residual of the exact map is O(step^k)."""
-        return None
-
-    def with_step(self, step: float) -> "Term":
-        """The same term with another step, here its field `step`; for terms with an `order`."""
-        return dataclasses.replace(self, **{"step": step})
 
 
 class GroupTerm(eqx.Module):
@@ -139,7 +149,7 @@ class RowKind(eqx.Module):
     name: str = eqx.field(static=True)
     share: float = eqx.field(static=True)
     times: TimeSampler
-    term: Term | GroupTerm
+    term: JointTerm | GroupTerm
     weight: Weight | tuple[Weight, ...] = Squared()
     step: Step | None = None
 

@@ -21,12 +21,12 @@ from core.objectives.guidance import Guide
 from core.objectives.objective import (
     Batch,
     GroupTerm,
+    JointTerm,
     Metrics,
     Objective,
     Players,
     Residuals,
     RowKind,
-    Term,
 )
 from core.objectives.row import Row, make_row
 from core.objectives.weights import Weight, square
@@ -177,7 +177,7 @@ class RowObjective(Objective):
         labelled = jax.tree.map(lambda leaf: leaf[first:], rows)
         v_null = jax.vmap(lambda row: guide.null_velocity(target, row))(labelled)
         v_null = jnp.concatenate([jnp.zeros_like(rows.v[:first]), v_null])
-        diagonal = isinstance(kind.term, Term) and kind.term.diagonal
+        diagonal = isinstance(kind.term, JointTerm) and kind.term.diagonal
         return jax.vmap(lambda row, v: guide(target, row, v, diagonal))(rows, v_null)
 
 
@@ -227,7 +227,7 @@ def row_losses(
     With a player `log_weight`, `w(s, t)`, the model's loss `L` becomes `sg[e^w] L`, and that player
     has the loss `e^w sg[L] - w`, least at `e^w = 1 / E[L]`.
     """
-    assert isinstance(kind.term, Term)
+    assert isinstance(kind.term, JointTerm)
     parts = kind.term.residuals(players, target, row)
     losses = {name: _weighted(kind.weight, group, row) for name, group in parts.items()}
     losses["model"] = losses["model"] * row.factor

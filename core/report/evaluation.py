@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from core.data.dataset import Dataset
-from core.flow.flow_map import FlowMap
+from core.flow.field import VelocityField
 from core.flow.path import Path
 from core.metrics import FeatureExtractor, evaluate, get_features, reference_floor
 from core.oracle import OracleMap, checkerboard, eight_gaussians
@@ -33,7 +33,7 @@ def labels_like(dataset: Dataset, n: int) -> Int[np.ndarray, " n"] | int:
 
 
 def evaluate_map(
-    flow_map: FlowMap,
+    field: VelocityField,
     dataset: Dataset,
     samplers: Mapping[str, Sampler],
     nfes: Sequence[int],
@@ -58,13 +58,13 @@ def evaluate_map(
     labels = labels_like(dataset, n)
     space, rows = get_features(features).name, []
     for name, sampler in samplers.items():
-        check_sampler(name, sampler, flow_map)
+        check_sampler(name, sampler, field)
         for nfe in nfes:
             steps = sampler.steps(nfe)
             samples = generate(
-                flow_map,
+                field,
                 sampler,
-                grid(flow_map.path, steps),
+                grid(field.path, steps),
                 dataset.shape,
                 labels,
                 key=jr.key(seed),
@@ -89,7 +89,7 @@ def evaluate_map(
                 "features": space,
             }
             fresh = sampler.draws_noise(steps)  # not a function of the first noise
-            paired = {} if fresh else _map_error(samples.x, flow_map, dataset, seed)
+            paired = {} if fresh else _map_error(samples.x, field.path, dataset, seed)
             scale = {} if guidance is None else {"guidance": guidance[0]}
             rows.append({**head, **scale, **metrics, **paired})
     return rows
@@ -117,12 +117,12 @@ def floor_row(
     return {"features": get_features(features).name, **floor}
 
 
-def _map_error(samples: np.ndarray, flow_map: FlowMap, dataset: Dataset, seed: int) -> TableRow:
+def _map_error(samples: np.ndarray, path: Path, dataset: Dataset, seed: int) -> TableRow:
     """Mean distance to the exact flow map from the same noise, where the data have a known one."""
     if dataset.name not in KNOWN_DISTRIBUTIONS:
         return {}
     samples = samples[:MAP_ERROR_SAMPLES]
-    exact = _exact_samples(dataset.name, flow_map.path, len(samples), seed)
+    exact = _exact_samples(dataset.name, path, len(samples), seed)
     return {"map_error": float(np.linalg.norm(samples - exact, axis=-1).mean())}
 
 

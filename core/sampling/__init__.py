@@ -7,7 +7,6 @@ from core.sampling.grids import Grid as Grid
 from core.sampling.grids import at_units as at_units
 from core.sampling.grids import shifted as shifted
 from core.sampling.grids import uniform_grid as uniform_grid
-from core.sampling.guided import ClassifierFree as ClassifierFree
 from core.sampling.jumps import Gamma as Gamma
 from core.sampling.jumps import Pushforward as Pushforward
 from core.sampling.jumps import Restart as Restart

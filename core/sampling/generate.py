@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from core.flow.condition import Condition
-from core.flow.flow_map import FlowMap
+from core.flow.field import VelocityField
 from core.sampling.sampler import Sampler
 
 
@@ -33,7 +33,7 @@ class Samples:
 
 
 def generate(
-    flow_map: FlowMap,
+    field: VelocityField,
     sampler: Sampler,
     times: Float[np.ndarray, " nodes"],
     shape: tuple[int, ...],
@@ -58,22 +58,22 @@ def generate(
         label = None if isinstance(labels, int) else jnp.asarray(labels)[index]
         keys = jr.split(jr.fold_in(key, i), batch)
         asked = None if guidance is None else jnp.asarray(guidance)
-        out = _generate_batch(flow_map, sampler, jnp.asarray(times), shape, label, asked, keys)
+        out = _generate_batch(field, sampler, jnp.asarray(times), shape, label, asked, keys)
         parts.append(np.asarray(out.x)[:count])
-        counts.append(np.asarray(out.nfe)[:count] * flow_map.evaluations)
+        counts.append(np.asarray(out.nfe)[:count] * field.evaluations)
         if progress is not None:
             progress(count)
     return Samples(np.concatenate(parts), np.concatenate(counts))
 
 
 @eqx.filter_jit
-def _generate_batch(flow_map, sampler, times, shape, label, guidance, keys):
+def _generate_batch(field, sampler, times, shape, label, guidance, keys):
     def one(key, label):
         key_noise, key_sampler = jr.split(key)
         known = label is not None or guidance is not None
         cond = Condition(label, guidance) if known else None
-        path = flow_map.path
+        path = field.path
         x = path.sigma(times[0]) * path.noise(key_noise, shape)
-        return sampler(flow_map, x, times, cond, key=key_sampler)
+        return sampler(field, x, times, cond, key=key_sampler)
 
     return jax.vmap(one)(keys, label)

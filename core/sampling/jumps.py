@@ -16,14 +16,14 @@ from core.flow.solve import Solution
 from core.sampling.sampler import Need, Nodes, Sampler
 
 
-class Pushforward(Sampler):
+class Pushforward(Sampler[FlowMap]):
     """`x_{i+1} = F(x_i, t_i, t_{i+1})`: deterministic jumps along the grid, one a step."""
 
     needs: ClassVar[Need] = "jumps"
 
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: FlowMap,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
@@ -33,7 +33,7 @@ class Pushforward(Sampler):
         del key
 
         def jump(state, pair):
-            return flow_map(state, pair[0], pair[1], cond), None
+            return field(state, pair[0], pair[1], cond), None
 
         x, _ = jax.lax.scan(jump, x, (times[:-1], times[1:]))
         return Solution(x, jnp.asarray(len(times) - 1))
@@ -43,7 +43,7 @@ class Pushforward(Sampler):
         return False
 
 
-class Restart(Sampler):
+class Restart(Sampler[FlowMap]):
     """Jump to the data, renoise to the next time, and again: consistency-model sampling.
 
         x_0 = F(x_i, t_i, t_min),      x_{i+1} = alpha x_0 + sigma z   with fresh z at `t_{i+1}`.
@@ -57,18 +57,18 @@ class Restart(Sampler):
 
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: FlowMap,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
     ) -> Solution:
-        path, end = flow_map.path, times[-1]
+        path, end = field.path, times[-1]
 
         def jump(state, step):
             time, following, key_step = step
-            landed = flow_map(state, time, end, cond)
+            landed = field(state, time, end, cond)
             return renoise(path, landed, end, following, key_step), None
 
         keys = jr.split(key, len(times) - 1)
@@ -79,7 +79,7 @@ class Restart(Sampler):
         return steps > 1
 
 
-class Gamma(Sampler):
+class Gamma(Sampler[FlowMap]):
     """Jump past the next time and renoise back to it: between `Pushforward` and `Restart`.
 
         x_u = F(x_i, t_i, u)  with  eta(u) = sqrt(1 - gamma^2) eta(t_{i+1}),
@@ -100,20 +100,20 @@ class Gamma(Sampler):
 
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: FlowMap,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
     ) -> Solution:
-        path, end = flow_map.path, times[-1]
+        path, end = field.path, times[-1]
         cut = (1 - self.gamma**2) ** 0.5
 
         def jump(state, step):
             time, following, key_step = step
             u = jnp.clip(path.time_of_eta(cut * path.eta(following)), end, following)
-            landed = flow_map(state, time, u, cond)
+            landed = field(state, time, u, cond)
             return renoise(path, landed, u, following, key_step), None
 
         keys = jr.split(key, len(times) - 1)

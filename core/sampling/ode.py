@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.conversions import convert
-from core.flow.flow_map import FlowMap
+from core.flow.field import VelocityField
 from core.flow.path import Time
 from core.flow.solve import AdaptiveSteps, Solution, solve, solve_grid
 from core.sampling.sampler import Need, Nodes, Sampler
@@ -19,7 +19,7 @@ from core.sampling.sampler import Need, Nodes, Sampler
 _EVALUATIONS = {"euler": 1, "heun": 2}
 
 
-class Ode(Sampler):
+class Ode(Sampler[VelocityField]):
     """Steps of the ODE along the grid, in the path's own time, by Diffrax.
 
     Shows how good the velocity is, apart from the map. `solver` is "euler" (order 1, one
@@ -33,7 +33,7 @@ class Ode(Sampler):
 
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: VelocityField,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
@@ -41,7 +41,7 @@ class Ode(Sampler):
         key: Key[Array, ""],
     ) -> Solution:
         del key
-        return solve_grid(lambda y, u: flow_map.velocity(y, u, cond), x, times, solver=self.solver)
+        return solve_grid(lambda y, u: field.velocity(y, u, cond), x, times, solver=self.solver)
 
     def draws_noise(self, steps: int) -> bool:
         del steps
@@ -57,7 +57,7 @@ class Ode(Sampler):
         return nfe // each
 
 
-class AdaptiveOde(Sampler):
+class AdaptiveOde(Sampler[VelocityField]):
     """The ODE from the first time to the last, in steps that Diffrax chooses (Dormand-Prince 5).
 
     `tolerance` bounds the error of each step, absolute and relative; in float32 less than 1e-6
@@ -75,7 +75,7 @@ class AdaptiveOde(Sampler):
 
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: VelocityField,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
@@ -84,9 +84,7 @@ class AdaptiveOde(Sampler):
     ) -> Solution:
         del key
         method = AdaptiveSteps(rtol=self.tolerance, atol=self.tolerance)
-        return solve(
-            lambda y, u: flow_map.velocity(y, u, cond), x, times[0], times[-1], method=method
-        )
+        return solve(lambda y, u: field.velocity(y, u, cond), x, times[0], times[-1], method=method)
 
     def draws_noise(self, steps: int) -> bool:
         del steps
@@ -98,7 +96,7 @@ class AdaptiveOde(Sampler):
         return 1
 
 
-class Ddim(Sampler):
+class Ddim(Sampler[VelocityField]):
     """DDIM and, with fresh noise, ancestral sampling.
 
         x_t = alpha_t x_0 + sqrt(sigma_t^2 - c^2) z_hat + c z,      c = randomness * bridge,
@@ -121,18 +119,18 @@ class Ddim(Sampler):
 
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: VelocityField,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
     ) -> Solution:
-        path = flow_map.path
+        path = field.path
 
         def move(state, step):
             s, t, key_step = step
-            x_0, z_hat = predictions(flow_map, state, s, cond)
+            x_0, z_hat = predictions(field, state, s, cond)
             back = path.alpha(s) / path.alpha(t) * path.sigma(t) / path.sigma(s)
             fresh = self.randomness * jnp.sqrt(jnp.maximum(1 - back**2, 0.0))  # c / sigma_t
             noise = jnp.sqrt(1 - fresh**2) * z_hat + fresh * path.noise(key_step, state.shape)
@@ -147,7 +145,7 @@ class Ddim(Sampler):
         return self.randomness > 0
 
 
-class DpmPlusPlus(Sampler):
+class DpmPlusPlus(Sampler[VelocityField]):
     """DPM-Solver++(2M): order 2 for one evaluation a step, by the last two clean predictions.
 
         x_t = sigma_t / sigma_s x_s + (alpha_t - alpha_s sigma_t / sigma_s) D,
@@ -163,7 +161,7 @@ class DpmPlusPlus(Sampler):
 
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: VelocityField,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
@@ -171,12 +169,12 @@ class DpmPlusPlus(Sampler):
         key: Key[Array, ""],
     ) -> Solution:
         del key
-        path = flow_map.path
+        path = field.path
 
         def move(carry, step):
             state, before = carry
             s, t, weight = step
-            v = flow_map.velocity(state, s, cond)
+            v = field.velocity(state, s, cond)
             x_0 = convert(path, v, state, s, source="velocity", target="x_0")
             D = x_0 + weight * (x_0 - before)
             ratio = path.sigma(t) / path.sigma(s)
@@ -195,9 +193,9 @@ class DpmPlusPlus(Sampler):
 
 
 def predictions(
-    flow_map: FlowMap, x: Float[Array, "*shape"], t: Time, cond: Condition | None
+    field: VelocityField, x: Float[Array, "*shape"], t: Time, cond: Condition | None
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """`(E[x_0 | x_t], E[z | x_t])` from one evaluation of the velocity; finite at both ends."""
-    v = flow_map.velocity(x, jnp.asarray(t), cond)
-    x_0 = convert(flow_map.path, v, x, t, source="velocity", target="x_0")
-    return x_0, convert(flow_map.path, v, x, t, source="velocity", target="noise")
+    v = field.velocity(x, jnp.asarray(t), cond)
+    x_0 = convert(field.path, v, x, t, source="velocity", target="x_0")
+    return x_0, convert(field.path, v, x, t, source="velocity", target="noise")

@@ -2,27 +2,30 @@
 
 import abc
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
 from core.flow.condition import Condition
+from core.flow.field import VelocityField
 from core.flow.flow_map import FlowMap
 from core.flow.solve import Solution
 
 Nodes = Float[Array, " nodes"]
 
+Field = TypeVar("Field", bound=VelocityField, contravariant=True)
 Need = Literal["jumps", "ends", "velocity"]
 """Of a map: jumps between any two times, jumps that end at the data, its diagonal."""
 
 
-class Sampler(eqx.Module):
+class Sampler(eqx.Module, Generic[Field]):
     """Moves one example from the first of some decreasing times to the last.
 
     It sees a map only through `F(x, s, t)`, `v(x, t)` and the path, so it works with every
-    parameterisation and on every path. Fields are its settings.
+    parameterisation and on every path. A `Sampler[VelocityField]` needs the velocity alone and
+    takes any field, a `Sampler[FlowMap]` jumps. Fields are its settings.
     """
 
     needs: ClassVar[Need]
@@ -32,7 +35,7 @@ class Sampler(eqx.Module):
     @abc.abstractmethod
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: Field,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
@@ -67,16 +70,18 @@ _INSTEAD: dict[Need, str] = {"jumps": "pushforward", "ends": "restart", "velocit
 
 
 def check_sampler(
-    name: str, sampler: Sampler, flow_map: FlowMap, own: Sampler | None = None
+    name: str, sampler: Sampler, field: VelocityField, own: Sampler | None = None
 ) -> None:
-    """Raises `UserError` where the map does not serve the sampler.
+    """Raises `UserError` where the field does not serve the sampler.
 
     **Arguments:** `own`, the sampler for which the map was trained: its needs were learned,
-    and from jumps between any two times everything else follows. Without it only the map's own
-    property `two_times` is looked at.
+    and from jumps between any two times everything else follows. Without it only whether the field
+    is a map, and the map's own property `two_times`, are looked at.
     """
     learned: Need = "jumps" if own is None else own.needs
-    if not flow_map.two_times:
+    if not isinstance(field, FlowMap):
+        learned = "velocity"
+    elif not field.two_times:
         learned = "ends"
     if sampler.needs not in _SERVED[learned]:
         raise UserError(

@@ -11,13 +11,13 @@ from jaxtyping import Array, Float, Key
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.conversions import convert
-from core.flow.flow_map import FlowMap
+from core.flow.field import VelocityField
 from core.flow.solve import Solution
 from core.sampling.jumps import renoise
 from core.sampling.sampler import Need, Nodes, Sampler
 
 
-class HeunChurn(Sampler):
+class HeunChurn(Sampler[VelocityField]):
     """EDM's stochastic sampler: back to more noise, then a Heun step, in the path's own time.
 
     At step `i` of `N` the noise level `eta noise_std` rises by the factor `1 + g`, with
@@ -46,7 +46,7 @@ class HeunChurn(Sampler):
 
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: VelocityField,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
@@ -56,26 +56,31 @@ class HeunChurn(Sampler):
         steps = len(times) - 1
 
         def stir(state, s, key_step):
-            return self._stir(flow_map, state, s, min(self.churn / steps, 2**0.5 - 1), key_step)
+            return self._stir(field, state, s, min(self.churn / steps, 2**0.5 - 1), key_step)
 
         def heun(state, step):
             s, t, key_step = step
             state, s = stir(state, s, key_step)
-            v = flow_map.velocity(state, s, cond)
-            ahead = flow_map.velocity(state + (t - s) * v, t, cond)
+            v = field.velocity(state, s, cond)
+            ahead = field.velocity(state + (t - s) * v, t, cond)
             return state + (t - s) * (v + ahead) / 2, None
 
         keys = jr.split(key, steps)
         x, _ = jax.lax.scan(heun, x, (times[:-2], times[1:-1], keys[:-1]))
         x, s = stir(x, times[-2], keys[-1])
-        x = x + (times[-1] - s) * flow_map.velocity(x, s, cond)
+        x = x + (times[-1] - s) * field.velocity(x, s, cond)
         return Solution(x, jnp.asarray(2 * steps - 1))
 
     def _stir(
-        self, flow_map: FlowMap, x: Float[Array, "*shape"], s: Array, g: float, key: Key[Array, ""]
+        self,
+        field: VelocityField,
+        x: Float[Array, "*shape"],
+        s: Array,
+        g: float,
+        key: Key[Array, ""],
     ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
         """The state at a noise level `1 + g` times that of `s`, and its time."""
-        path = flow_map.path
+        path = field.path
         level = path.noise_std * path.eta(s)
         inside = (level >= self.churn_min) & (level <= self.churn_max) & jnp.isfinite(level)
         raised = path.time_of_eta((1 + g) * jnp.where(inside, path.eta(s), 1.0))
@@ -95,7 +100,7 @@ class HeunChurn(Sampler):
         return (nfe + 1) // 2
 
 
-class EulerMaruyama(Sampler):
+class EulerMaruyama(Sampler[VelocityField]):
     """Euler steps of a stochastic process with the same marginals as the ODE.
 
         x <- x - dt (v - w / 2 score) + sqrt(w dt) z,      dt > 0, z ~ N(0, I),
@@ -119,18 +124,18 @@ class EulerMaruyama(Sampler):
 
     def __call__(
         self,
-        flow_map: FlowMap,
+        field: VelocityField,
         x: Float[Array, "*shape"],
         times: Nodes,
         cond: Condition | None = None,
         *,
         key: Key[Array, ""],
     ) -> Solution:
-        path = flow_map.path
+        path = field.path
 
         def move(state, step):
             s, t, key_step = step
-            v = flow_map.velocity(state, s, cond)
+            v = field.velocity(state, s, cond)
             z_hat = convert(path, v, state, s, source="velocity", target="noise")
             pull = self.strength * path.determinant(s)
             spread = jnp.sqrt(pull * path.sigma(s) * (s - t))
@@ -139,7 +144,7 @@ class EulerMaruyama(Sampler):
 
         keys = jr.split(key, len(times) - 1)[:-1]
         x, _ = jax.lax.scan(move, x, (times[:-2], times[1:-1], keys))
-        x = x + (times[-1] - times[-2]) * flow_map.velocity(x, times[-2], cond)
+        x = x + (times[-1] - times[-2]) * field.velocity(x, times[-2], cond)
         return Solution(x, jnp.asarray(len(times) - 1))
 
     def draws_noise(self, steps: int) -> bool:

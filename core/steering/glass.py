@@ -17,35 +17,30 @@ from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
 from core.flow.conversions import convert
-from core.flow.flow_map import FlowMap
+from core.flow.field import VelocityField
 from core.flow.path import Path
-from core.sampling import SAMPLERS
+from core.sampling import DpmPlusPlus
 from core.sampling.sampler import Nodes
 
 
-class PosteriorVelocity(FlowMap):
-    """The velocity of the flow from noise to `p(x_0 | x_t = x)`; only its diagonal is meant.
+class PosteriorVelocity(VelocityField):
+    """The velocity of the flow from noise to `p(x_0 | x_t = x)`.
 
     Finite where neither time is at the data end (`sigma > 0`). A state at the noise end says
     nothing: its posterior is the prior.
     """
 
-    flow_map: FlowMap
+    field: VelocityField
     path: Path
     x: Float[Array, "*shape"]
     t: Float[Array, ""]
 
-    def average_velocity(
-        self,
-        x: Float[Array, "*shape"],
-        s: Float[Array, ""],
-        t: Float[Array, ""],
-        cond: Condition | None = None,
+    def velocity(
+        self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
     ) -> Float[Array, "*shape"]:
-        del t
         path = self.path
-        x_0 = self.denoised(x, s, cond)
-        return path.conditional_velocity(x_0, (x - path.alpha(s) * x_0) / path.sigma(s), s)
+        x_0 = self.denoised(x, t, cond)
+        return path.conditional_velocity(x_0, (x - path.alpha(t) * x_0) / path.sigma(t), t)
 
     def denoised(
         self, y: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
@@ -60,12 +55,12 @@ class PosteriorVelocity(FlowMap):
         t_both = jnp.clip(path.time_of_ray(r, jnp.ones_like(r)), path.t_min, path.t_max)
         mixed = first * self.x / path.sigma(self.t) + second * y / path.sigma(s)
         both = path.sigma(t_both) * mixed
-        v = self.flow_map.velocity(both, t_both, cond)
+        v = self.field.velocity(both, t_both, cond)
         return convert(path, v, both, t_both, source="velocity", target="x_0")
 
 
 def posterior_draw(
-    flow_map: FlowMap,
+    field: VelocityField,
     x: Float[Array, "*shape"],
     t: Float[Array, ""],
     key: Key[Array, ""],
@@ -77,9 +72,9 @@ def posterior_draw(
     Steps of order 2 (DPM-Solver++). It is differentiable in `x` with the noise of the draw, `key`,
     held fixed.
     """
-    path = flow_map.path
+    path = field.path
     key_start, key_steps = jr.split(key)
     times: Nodes = jax.vmap(path.time_of_unit)(jnp.linspace(1.0, 0.0, steps + 1, dtype=x.dtype))
-    inner = PosteriorVelocity(flow_map=flow_map, path=path, x=x, t=t)
+    inner = PosteriorVelocity(field=field, path=path, x=x, t=t)
     y = path.prior(key_start, x.shape)
-    return SAMPLERS["dpmpp-2m"](inner, y, times, cond, key=key_steps).x
+    return DpmPlusPlus()(inner, y, times, cond, key=key_steps).x

@@ -20,9 +20,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.errors import require
 from core.flow.conversions import convert
+from core.flow.field import VelocityField
 from core.flow.flow_map import FORMS, AverageVelocityMap, FlowMap, Network
 from core.flow.path import Path
-from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher, frozen
+from core.flow.teacher import Autoguided, Guided, MapTeacher, Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.registry import register
@@ -134,7 +135,10 @@ class Matching(Objective):
 
 
 def velocities(
-    field: Any, x: Float[Array, " n *shape"], t: Float[Array, " n"], label: Int[Array, " n"] | None
+    field: VelocityField,
+    x: Float[Array, " n *shape"],
+    t: Float[Array, " n"],
+    label: Int[Array, " n"] | None,
 ) -> Float[Array, " n *shape"]:
     """The velocities of a map or a teacher at these states and path times, with their labels."""
     return jax.vmap(lambda x, t, label: field.velocity(x, t, condition(label)))(x, t, label)
@@ -143,12 +147,13 @@ def velocities(
 def fake_of(teacher: Teacher, net: Network, path: Path) -> FlowMap:
     """The second velocity field: the teacher's weights, without its guidance, where it is a run of
     the same network in whatever form; else that network as it is."""
-    while isinstance(teacher, GuidedTeacher | AutoguidedTeacher):
-        teacher = teacher.teacher if isinstance(teacher, GuidedTeacher) else teacher.strong
+    field: VelocityField = teacher
+    while isinstance(field, Guided | Autoguided):
+        field = field.field if isinstance(field, Guided) else field.strong
     net = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, net)
-    if isinstance(teacher, MapTeacher):
+    if isinstance(field, MapTeacher):
         for form in FORMS.values():
-            found = warm_started(teacher.flow_map, form(net=net, path=path))
+            found = warm_started(field.flow_map, form(net=net, path=path))
             if found is not None:
                 return found
     return AverageVelocityMap(net=net, path=path)

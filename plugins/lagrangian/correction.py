@@ -2,17 +2,15 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
-from core.objectives.objective import Players, Residuals, Term
+from core.objectives.objective import JointTerm, Players, Residuals
 from core.objectives.row import Row
 
 stop = jax.lax.stop_gradient
 
 
-class Correction(Term):
+class Correction(JointTerm):
     """The model's push `b (g - v_teacher)` at `I_r`, and the auxiliary's flow matching there.
 
     `row.s = 1` and `row.t = r`; both residuals read one evaluation of `g`. Source: eqs. 11-13.
@@ -34,6 +32,3 @@ class Correction(Term):
             "model": (V - stop(V - push),),
             "auxiliary": (g - path.conditional_velocity(x, z, r),),
         }
-
-    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
-        raise NotImplementedError("the correction trains two players: use residuals")

@@ -12,7 +12,7 @@ from core.flow.condition import Condition
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath, Path, TrigPath
 from core.flow.solve import FixedSteps
-from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher, frozen
+from core.flow.teacher import Autoguided, Guided, MapTeacher, Teacher, frozen
 from core.oracle import GaussianProblem, OracleMap
 
 NULL = 3
@@ -62,7 +62,7 @@ def test_the_flow_is_the_exact_map_and_comes_back(x64, getkey):
 
 @pytest.mark.parametrize("scale", [1.0, 1.5, 3.0])
 def test_guidance_extrapolates_from_the_null_class_inside_its_interval(scale, x64, getkey):
-    teacher = GuidedTeacher(ByClass(), scale, NULL, (0.2, 0.6))
+    teacher = Guided(ByClass(), scale, NULL, (0.2, 0.6))
     x = jr.normal(getkey(), (4,))
     for time, inside in ((0.1, False), (0.2, True), (0.4, True), (0.6, True), (0.7, False)):
         t = jnp.asarray(time)
@@ -74,7 +74,7 @@ def test_guidance_extrapolates_from_the_null_class_inside_its_interval(scale, x6
 
 def test_guidance_acts_at_all_times_by_default(x64, getkey):
     teacher, x, t = (
-        GuidedTeacher(ByClass(), 2.0, NULL),
+        Guided(ByClass(), 2.0, NULL),
         jr.normal(getkey(), (4,)),
         jnp.asarray(80.0),
     )
@@ -87,11 +87,11 @@ def test_autoguidance_by_an_equal_teacher_changes_nothing(scale, x64, getkey):
     strong = gaussian_teacher()
     x, t = jr.normal(getkey(), (2,)), jnp.asarray(0.7)
     v = strong.velocity(x, t)
-    assert jnp.allclose(AutoguidedTeacher(strong, strong, scale).velocity(x, t), v)
+    assert jnp.allclose(Autoguided(strong, strong, scale).velocity(x, t), v)
     weak = gaussian_teacher(mean=0.0)
-    moved = AutoguidedTeacher(strong, weak, scale).velocity(x, t) - v
+    moved = Autoguided(strong, weak, scale).velocity(x, t) - v
     assert jnp.allclose(moved, (scale - 1) * (v - weak.velocity(x, t)))
-    assert AutoguidedTeacher(strong, weak, scale).path == TrigPath()
+    assert Autoguided(strong, weak, scale).path == TrigPath()
 
 
 class Affine(eqx.Module):
@@ -108,9 +108,9 @@ def test_gradients_pass_through_a_teacher_to_its_input_and_not_to_its_parameters
     def value(matrix, x):
         teacher = MapTeacher(AverageVelocityMap(Affine(matrix), LinearPath()))
         if kind == "guided":
-            teacher = GuidedTeacher(teacher, 2.0, NULL)
+            teacher = Guided(teacher, 2.0, NULL)
         if kind == "autoguided":
-            teacher = AutoguidedTeacher(teacher, teacher, 2.0)
+            teacher = Autoguided(teacher, teacher, 2.0)
         if kind == "flow":
             return teacher.flow(x, t, jnp.asarray(0.1), method=FixedSteps("euler", 2))
         return teacher.velocity(x, t, at(1))

@@ -12,7 +12,7 @@ from core.conformance import classes
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.path import LinearPath
-from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher
+from core.flow.teacher import Autoguided, Guided, MapTeacher
 from core.methods.plugin import Task
 from core.methods.registry import find_plugin
 from core.objectives.guidance import GuidanceConfig, Guide
@@ -20,7 +20,7 @@ from core.objectives.objective import Batch, FlowMatching, RowKind
 from core.objectives.row import make_row
 from core.objectives.rows import RowObjective
 from core.oracle import GuidedOracle
-from core.sampling import SAMPLERS, ClassifierFree, generate
+from core.sampling import SAMPLERS, generate
 from core.times.distributions import Uniform
 from core.times.pairs import Diagonal
 from tests.objectives.terms import TinyNet
@@ -141,13 +141,13 @@ def test_guidance_free_training_is_the_printed_square(x64):
 def test_a_teacher_is_guided_by_the_condition(x64):
     oracle = GuidedOracle(classes(), PATH)
     x, t, label = jnp.array([0.3]), jnp.asarray(0.5), jnp.asarray(0)
-    asks = GuidedTeacher(MapTeacher(oracle), None, NULL)
-    fixed = GuidedTeacher(MapTeacher(oracle), 3.0, NULL)
+    asks = Guided(MapTeacher(oracle), None, NULL)
+    fixed = Guided(MapTeacher(oracle), 3.0, NULL)
     given = asks.velocity(x, t, Condition(label, jnp.array([3.0, 0.4, 0.6])))
     np.testing.assert_allclose(given, fixed.velocity(x, t, Condition(label)), rtol=1e-12)
     outside = asks.velocity(x, t, Condition(label, jnp.array([3.0, 0.6, 0.9])))
     np.testing.assert_allclose(outside, oracle.velocity(x, t, Condition(label)), rtol=1e-12)
-    alike = AutoguidedTeacher(MapTeacher(oracle), MapTeacher(oracle), None)
+    alike = Autoguided(MapTeacher(oracle), MapTeacher(oracle), None)
     for w in (1.0, 2.0, 5.0):
         same = alike.velocity(x, t, Condition(label, jnp.array([w, 0.0, 1.0])))
         np.testing.assert_allclose(same, oracle.velocity(x, t, Condition(label)), rtol=1e-12)
@@ -157,7 +157,7 @@ def test_guidance_at_sampling_time_is_two_evaluations_of_the_guided_velocity():
     distribution = classes()
     plain, labels = GuidedOracle(distribution, PATH), np.zeros(64, np.int32)
     times = np.linspace(1.0, 0.0, 9)
-    asked = ClassifierFree(flow_map=plain, path=PATH, null_label=NULL)
+    asked = Guided(plain, None, NULL)
     ways = [
         (asked, (2.0, 0.0, 1.0)),
         (GuidedOracle(distribution, PATH, scale=2.0), None),

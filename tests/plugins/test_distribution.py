@@ -11,7 +11,7 @@ import pytest
 
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath, TrigPath
-from core.flow.teacher import GuidedTeacher, MapTeacher, frozen
+from core.flow.teacher import Guided, MapTeacher, frozen
 from core.methods.plugin import Task
 from core.methods.registry import find_plugin
 from core.metrics.frechet import frechet_distance, statistics
@@ -156,7 +156,7 @@ def test_the_map_is_independent_of_the_noise_level():
 def test_the_fake_starts_from_the_teacher_without_its_guidance():
     net = TinyNet((2,), key=jr.key(5))
     taught, x, t = tiny(6), jnp.array([0.3, 0.4]), jnp.asarray(0.6)
-    guided = GuidedTeacher(MapTeacher(taught), 3.0, 10)
+    guided = Guided(MapTeacher(taught), 3.0, 10)
     assert (fake_of(guided, net, LINEAR).velocity(x, t) == taught.velocity(x, t)).all()
     exact = MapTeacher(OracleMap(problem=gaussian(DATA), path=LINEAR))
     own = AverageVelocityMap(net, LINEAR)

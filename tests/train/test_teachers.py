@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from core.errors import UserError
-from core.flow.teacher import AutoguidedTeacher, GuidedTeacher
+from core.flow.teacher import Autoguided, Guided
 from core.oracle import checkerboard
 from core.train.build import build
 from core.train.checkpoint import Checkpoints
@@ -59,9 +59,9 @@ def test_a_run_teaches_its_averaged_diagonal_and_gives_its_weights(taught):
 def test_guidance_flags_wrap_the_teacher(taught):
     folder, _ = taught
     guided = open_teacher(student(folder, *LABELLED, "--teaching.scale", "2"))
-    assert isinstance(guided, GuidedTeacher) and guided.null_label == 8
+    assert isinstance(guided, Guided) and guided.null_label == 8
     weak = open_teacher(student(folder, *LABELLED, "--teaching.weak", str(folder)))
-    assert isinstance(weak, AutoguidedTeacher)
+    assert isinstance(weak, Autoguided)
     x, t = jnp.array([0.3, -0.2]), jnp.asarray(0.6)
     assert jnp.allclose(weak.velocity(x, t), weak.strong.velocity(x, t), atol=1e-6)
 
