@@ -1,11 +1,11 @@
 """Maps that the oracle checks put in the place of a trained one: exact, perturbed, wrong."""
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
-from core.flow.flow_map import FlowMap
+from core.flow.flow_map import Abilities, FlowMap
+from core.flow.network import Network
 from core.flow.path import Path
 
 
@@ -36,12 +36,8 @@ class Probe(FlowMap):
         return self.average_velocity(x, s, t, cond), head
 
     @property
-    def has_head(self) -> bool:
-        return True
-
-    @property
-    def two_times(self) -> bool:
-        return self.exact.two_times
+    def abilities(self) -> Abilities:
+        return Abilities(two_times=self.exact.two_times, has_head=True)
 
     def _bump(self, x: Array, s: Array, t: Array) -> Array:
         shapes = (jnp.ones_like(x), x, jnp.sin(2 * x), s * x, t * x, jnp.cos(x) * (s - t))
@@ -78,17 +74,23 @@ class Flipped(FlowMap):
         return V + self.flip * jnp.where(s == t, -2 * v, 2 * (v - V))
 
 
-class NoNetwork(eqx.Module):
+class NoNetwork(Network):
     """Stands where a plugin wants a network; the oracle takes the place of the map built on it."""
 
-    head_depth: int = eqx.field(static=True, default=1)
-
-    def __call__(self, x: Array, s: Array, t: Array, cond: Condition | None = None) -> Array:
+    def __call__(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
         del s, t, cond
         return x
 
-    def with_head(
-        self, x: Array, s: Array, t: Array, cond: Condition | None = None
-    ) -> tuple[Array, Array]:
-        del s, t, cond
-        return x, x
+    @property
+    def has_head(self) -> bool:
+        return True
+
+    @property
+    def takes_guidance(self) -> bool:
+        return True

@@ -18,7 +18,7 @@ which at `s' = t'` is the velocity of the new path.
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
-from core.flow.flow_map import FlowMap
+from core.flow.flow_map import Abilities, FlowMap
 from core.flow.path import Path, Time
 
 AnyPath = TypeVar("AnyPath", bound=Path)
@@ -144,17 +144,20 @@ class MovedMap(FlowMap):
         V, v = self.flow_map.with_velocity(x / move.kappa, move.s, move.t, cond)
         return move.apply(x, V), diagonal.apply(x, v)
 
-    @property
-    def two_times(self) -> bool:
-        return self.flow_map.two_times
+    def encode(
+        self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
+    ) -> Any:
+        move = _Move.between(self.path, self.flow_map.path, s, s)
+        return x, s, self.flow_map.encode(x / move.kappa, move.s, cond)
+
+    def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
+        x, s, inner = encoding
+        move = _Move.between(self.path, self.flow_map.path, s, t)
+        return move.apply(x, self.flow_map.decode(inner, move.t))
 
     @property
-    def has_head(self) -> bool:
-        return self.flow_map.has_head
-
-    @property
-    def evaluations(self) -> int:
-        return self.flow_map.evaluations
+    def abilities(self) -> Abilities:
+        return self.flow_map.abilities
 
 
 class _Move(eqx.Module):

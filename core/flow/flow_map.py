@@ -14,7 +14,8 @@ Everything here acts on one example; `jax.vmap` stands outside.
 """
 
 import abc
-from collections.abc import Callable
+import dataclasses
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import equinox as eqx
@@ -23,16 +24,28 @@ from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
+from core.flow.network import Callee, as_network
+from core.flow.network import Network as Network
 from core.flow.path import Path
 
-Network = Callable[..., Float[Array, "*shape"]]
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a map can do beside `V(x, s, t)`; a map around a map hands on that map's."""
+
+    two_times: bool = True
+    """Whether it may stop at any target time, not only at the data end."""
+    has_head: bool = False
+    """Whether `with_velocity` reads an auxiliary velocity head of the network."""
+    evaluations: int = 1
+    """Evaluations of a network in one of the map."""
 
 
 class FlowMap(VelocityField):
     """`F(x_s, s, t)` of one example: `F(x, s, s) = x` and `F(F(x, s, u), u, t) = F(x, s, t)`.
 
-    A subclass gives the field `path` and the method `average_velocity`; the rest follows. Its
-    static property `two_times` is False where only jumps to the data end are meaningful.
+    A subclass gives the field `path` and the method `average_velocity`; the rest follows. One that
+    can do more, or less, says so by its `abilities`.
     """
 
     @abc.abstractmethod
@@ -81,14 +94,24 @@ class FlowMap(VelocityField):
         return self.average_velocity(x, s, t, cond)
 
     @property
+    def abilities(self) -> Abilities:
+        """What the map can do; static."""
+        return Abilities()
+
+    @property
     def two_times(self) -> bool:
         """Whether the map may stop at any target time, not only at the data end."""
-        return True
+        return self.abilities.two_times
 
     @property
     def has_head(self) -> bool:
         """Whether `with_velocity` reads an auxiliary velocity head of the network."""
-        return False
+        return self.abilities.has_head
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of a network in one of the map."""
+        return self.abilities.evaluations
 
     def __call__(
         self,
@@ -108,7 +131,7 @@ class AverageVelocityMap(FlowMap):
     trained map to another path use `core.flow.change.MovedMap`.
     """
 
-    net: Network
+    net: Callee
     path: Path
 
     def average_velocity(
@@ -123,14 +146,16 @@ class AverageVelocityMap(FlowMap):
     def encode(
         self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
     ) -> Any:
-        if not getattr(self.net, "decoupled", False):
+        net = as_network(self.net)
+        if not net.decoupled:
             return super().encode(x, s, cond)
-        return self.net.encode(x, self.path.unit_time(s), cond)  # pyright: ignore
+        return net.encode(x, self.path.unit_time(s), cond)
 
     def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
-        if not getattr(self.net, "decoupled", False):
+        net = as_network(self.net)
+        if not net.decoupled:
             return super().decode(encoding, t)
-        return self.net.decode(encoding, self.path.unit_time(t))  # pyright: ignore
+        return net.decode(encoding, self.path.unit_time(t))
 
     def with_velocity(
         self,
@@ -139,13 +164,12 @@ class AverageVelocityMap(FlowMap):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        if not self.has_head:
-            return self.average_velocity(x, s, t, cond), self.velocity(x, s, cond)
-        return self.net.with_head(x, self.path.unit_time(s), self.path.unit_time(t), cond)  # pyright: ignore
+        path = self.path
+        return as_network(self.net).with_head(x, path.unit_time(s), path.unit_time(t), cond)
 
     @property
-    def has_head(self) -> bool:
-        return getattr(self.net, "head_depth", 0) > 0
+    def abilities(self) -> Abilities:
+        return Abilities(has_head=as_network(self.net).has_head)
 
 
 class EndpointMap(FlowMap):
@@ -159,7 +183,7 @@ class EndpointMap(FlowMap):
     2310.02279), eq. 9, written for a general path as in IMM (arXiv 2503.07565), section 3.
     """
 
-    net: Network
+    net: Callee
     path: Path
     min_sigma: float = eqx.field(static=True, default=1e-3)
 
@@ -189,7 +213,7 @@ class RotationMap(FlowMap):
     Source: IMM (arXiv 2503.07565), "Simple-EDM"; sCM (arXiv 2410.11081), eq. 5.
     """
 
-    net: Network
+    net: Callee
     path: Path
     data_std: float = eqx.field(static=True, default=1.0)
 
@@ -222,7 +246,7 @@ class ConsistencyMap(FlowMap):
     Models (arXiv 2303.01469), appendix C.
     """
 
-    net: Network
+    net: Callee
     path: Path
     data_std: float = eqx.field(static=True, default=0.5)
 
@@ -241,8 +265,8 @@ class ConsistencyMap(FlowMap):
         return gap / (gap**2 + d**2) * x - d / scale * N
 
     @property
-    def two_times(self) -> bool:
-        return False
+    def abilities(self) -> Abilities:
+        return Abilities(two_times=False)
 
 
 class DataEndMap(FlowMap):
@@ -268,9 +292,31 @@ class DataEndMap(FlowMap):
     ) -> Float[Array, "*shape"]:
         return self.flow_map.average_velocity(x, s, t, cond)
 
+    def velocity(
+        self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
+    ) -> Float[Array, "*shape"]:
+        return self.flow_map.velocity(x, t, cond)
+
+    def with_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        return self.flow_map.with_velocity(x, s, t, cond)
+
+    def encode(
+        self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
+    ) -> Any:
+        return self.flow_map.encode(x, s, cond)
+
+    def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
+        return self.flow_map.decode(encoding, t)
+
     @property
-    def two_times(self) -> bool:
-        return False
+    def abilities(self) -> Abilities:
+        return dataclasses.replace(self.flow_map.abilities, two_times=False)
 
 
 Form = Literal["average", "rotation"]
@@ -279,33 +325,3 @@ FORMS: dict[str, type[AverageVelocityMap] | type[RotationMap]] = {
     "rotation": RotationMap,
 }
 """Parameterisations of a flow map by a network, by name."""
-
-
-class DenoisedNetwork(eqx.Module):
-    """EDM preconditioning of a network, so that it predicts the clean image on any path.
-
-        g(x, s, t) = c_skip x + c_out N(c_in x, s, t)
-
-    with EDM's coefficients at the noise-to-signal ratio of time `s`, written without a division
-    by alpha: `c_skip = d^2 alpha / q`, `c_out = sigma d / sqrt(q)`, `c_in = 1 / sqrt(q)`,
-    `q = sigma^2 n^2 + d^2 alpha^2` (n the noise's standard deviation, d = `data_std`). Put it
-    inside an `EndpointMap`. Source: EDM (arXiv 2206.00364), table 1.
-    """
-
-    net: Network
-    path: Path
-    data_std: float = eqx.field(static=True, default=0.5)
-
-    def __call__(
-        self,
-        x: Float[Array, "*shape"],
-        s: Float[Array, ""],
-        t: Float[Array, ""],
-        cond: Condition | None = None,
-    ) -> Float[Array, "*shape"]:
-        time = self.path.time_of_unit(s)
-        alpha, sigma = self.path.alpha(time), self.path.sigma(time) * self.path.noise_std
-        d = self.data_std
-        q = sigma**2 + (d * alpha) ** 2
-        N = self.net(x / jnp.sqrt(q), s, t, cond)
-        return d**2 * alpha / q * x + sigma * d / jnp.sqrt(q) * N

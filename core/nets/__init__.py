@@ -1,6 +1,7 @@
 """Networks `N(x, s, t, cond)` of one example, and their configurations by name."""
 
 from core.nets.attention import attention as attention
+from core.nets.config import NetworkConfig as NetworkConfig
 from core.nets.dit import DiT as DiT
 from core.nets.dit import DiTConfig as DiTConfig
 from core.nets.embeddings import Embedding as Embedding
@@ -11,6 +12,6 @@ from core.nets.mlp import MLPConfig as MLPConfig
 from core.nets.unet import UNet as UNet
 from core.nets.unet import UNetConfig as UNetConfig
 
-NETS: dict[str, type] = {"mlp": MLPConfig, "dit": DiTConfig, "unet": UNetConfig}
+NETS: dict[str, type[NetworkConfig]] = {"mlp": MLPConfig, "dit": DiTConfig, "unet": UNetConfig}
 """Configurations by the name that `--net` takes. Each has
 `build(shape, num_classes, *, key) -> network`."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
 from core.flow.condition import Condition
+from core.flow.network import Network
 from core.nets.attention import Implementation, attention
 from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise, stack
@@ -157,7 +158,7 @@ class Readout(eqx.Module):
         return self.output(layer_norm(h) * (1 + scale) + shift)
 
 
-class DiT(eqx.Module):
+class DiT(Network):
     """`N(x, s, t, cond)` of one image `x` of shape (H, W, C); zero at the start of training.
 
     With `encoder_depth = d > 0` the network is decoupled: the first `d` blocks receive
@@ -214,18 +215,19 @@ class DiT(eqx.Module):
         self.config = config
 
     @property
-    def head_depth(self) -> int:
-        """Number of blocks of the velocity head; 0 where there is none."""
-        return self.config.head_depth
+    def has_head(self) -> bool:
+        return self.config.head_depth > 0
 
     @property
-    def last_layer(self) -> Dense:
-        """The layer that makes the output."""
-        return self.readout.output
+    def last_weight(self) -> Any:
+        return self.readout.output.weight
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.config.guidance
 
     @property
     def decoupled(self) -> bool:
-        """Whether the network has `encode` and `decode`: `encoder_depth > 0`."""
         return self.config.encoder_depth > 0
 
     def __call__(

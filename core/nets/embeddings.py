@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from core.errors import UserError
 from core.flow.condition import Condition
+from core.nets.config import NetworkConfig
 from core.nets.initial import Normal
 from core.nets.layers import Dense, at_least_float32
 
@@ -18,7 +19,7 @@ TimeInputs = Literal["s,s-t", "s,t", "s-t"]
 
 
 @dataclass(frozen=True)
-class EmbeddingConfig:
+class EmbeddingConfig(NetworkConfig):
     """Flags of the embedding of times, labels and guidance."""
 
     times: TimeInputs = "s,s-t"
@@ -32,6 +33,10 @@ class EmbeddingConfig:
     """Take guidance (w, a, b) as an input, for guidance learned in training."""
     state: bool = False
     """Take a noisy state and its time as inputs, for maps of a posterior."""
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.guidance
 
     def check_encoder(self, encoder_depth: int, depth: int) -> None:
         """Raises `UserError` unless `encoder_depth` of `depth` layers can receive `s` alone."""

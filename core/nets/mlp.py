@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
 from core.flow.condition import Condition
+from core.flow.network import Network
 from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, Dtype, cast
@@ -55,7 +56,7 @@ class MLPConfig(EmbeddingConfig):
         return initialise(lambda normal: MLP(shape[0], num_classes, self, normal=normal), key)
 
 
-class MLP(eqx.Module):
+class MLP(Network):
     """`N(x, s, t, cond)` of one point `x` of shape (dim,); zero at the start of training.
 
     With `encoder_depth = d > 0` the network is decoupled, `N = decode(encode(x, s, cond), t)`: the
@@ -84,13 +85,15 @@ class MLP(eqx.Module):
         self.dtype, self.encoder_depth = config.dtype, config.encoder_depth
 
     @property
-    def last_layer(self) -> Dense:
-        """The layer that makes the output."""
-        return self.output
+    def last_weight(self) -> Any:
+        return self.output.weight
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.embedding.guidance
 
     @property
     def decoupled(self) -> bool:
-        """Whether the network has `encode` and `decode`: `encoder_depth > 0`."""
         return self.encoder_depth > 0
 
     def __call__(

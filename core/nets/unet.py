@@ -1,7 +1,7 @@
 """A convolutional U-Net with two times, for images."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
 from core.flow.condition import Condition
+from core.flow.network import Network
 from core.nets.attention import attention
 from core.nets.embeddings import Embedding, EmbeddingConfig
 from core.nets.initial import Normal, initialise
@@ -173,7 +174,7 @@ class ResBlock(eqx.Module):
         return x if self.attend is None else self.attend(x)
 
 
-class UNet(eqx.Module):
+class UNet(Network):
     """`N(x, s, t, cond)` of one image `x` of shape (H, W, C); zero at the start of training."""
 
     embedding: Embedding
@@ -206,9 +207,12 @@ class UNet(eqx.Module):
         self.config = config
 
     @property
-    def last_layer(self) -> Conv:
-        """The layer that makes the output."""
-        return self.output
+    def last_weight(self) -> Any:
+        return self.output.weight
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.config.guidance
 
     def __call__(
         self, x: Image, s: Float[Array, ""], t: Float[Array, ""], cond: Condition | None = None

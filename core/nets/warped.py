@@ -1,14 +1,16 @@
 """A network that receives its times on another scale."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
-from core.flow.flow_map import Network
+from core.flow.network import Callee, Network, as_network
 
 
-class WarpedTimes(eqx.Module):
+class WarpedTimes(Network):
     """`N(x, c(s), c(t))` with `c(s) = (e^(rate s) - 1) / (e^rate - 1)`, from 0 to 1.
 
     Steps proportional to `e^(-rate s)` are equally long on this scale. Source: "A Guide to Training
@@ -17,7 +19,7 @@ class WarpedTimes(eqx.Module):
     their frequencies go up to 8; a larger scale makes the derivative in time explode.
     """
 
-    net: Network
+    net: Callee
     rate: float = eqx.field(static=True, default=3.5)
 
     def __call__(
@@ -28,6 +30,14 @@ class WarpedTimes(eqx.Module):
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
         return self.net(x, self._scale(s), self._scale(t), cond)
+
+    @property
+    def takes_guidance(self) -> bool:
+        return as_network(self.net).takes_guidance
+
+    @property
+    def last_weight(self) -> Any:
+        return as_network(self.net).last_weight
 
     def _scale(self, time: Float[Array, ""]) -> Float[Array, ""]:
         return jnp.expm1(self.rate * time) / jnp.expm1(self.rate)

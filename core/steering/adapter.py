@@ -12,7 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
-from core.flow.flow_map import Network
+from core.flow.network import Callee
 from core.nets import DiTConfig, MLPConfig
 from core.objectives.objective import Objective
 from core.steering.inverse import Operator, as_inverse
@@ -62,7 +62,7 @@ class NoiseAdapter(eqx.Module):
     `Observed.conditioning`.
     """
 
-    net: Network
+    net: Callee
 
     def __call__(
         self, conditioning: Float[Array, "*wider"], cond: Condition | None = None

@@ -4,7 +4,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
-from core.flow.flow_map import FlowMap
+from core.flow.flow_map import Abilities, FlowMap
 from core.flow.path import Path
 from core.flow.solve import FixedSteps, solve_average_velocity
 
@@ -42,5 +42,5 @@ class OdeMap(FlowMap):
         return self.flow_map.velocity(x, t, cond)
 
     @property
-    def evaluations(self) -> int:
-        return 2 * self.steps
+    def abilities(self) -> Abilities:
+        return Abilities(evaluations=2 * self.steps)

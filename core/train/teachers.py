@@ -5,7 +5,7 @@ from core.data.spec import DataSpec
 from core.errors import UserError, require
 from core.flow.flow_map import FlowMap
 from core.flow.path import PATHS
-from core.flow.teacher import AutoguidedTeacher, GuidedTeacher, MapTeacher, Teacher
+from core.flow.teacher import Autoguided, Guided, MapTeacher, Teacher
 from core.methods.plugin import Progress
 from core.methods.registry import find_plugin
 from core.oracle import OracleMap
@@ -57,7 +57,7 @@ def _guided(config: TrainConfig, spec: DataSpec, run: Run, teacher: Teacher) -> 
         weak = open_run(flags.weak)
         _check_path(weak, config, spec)
         scale = None if drawn else flags.weak_scale
-        teacher = AutoguidedTeacher(teacher, MapTeacher(weak.flow_map), scale)
+        teacher = Autoguided(teacher, MapTeacher(weak.flow_map), scale)
         drawn = False
     elif drawn and takes_guidance(run.config):
         return teacher  # it was trained with the same input
@@ -71,15 +71,15 @@ def _guided(config: TrainConfig, spec: DataSpec, run: Run, teacher: Teacher) -> 
         )
     if drawn:
         require(flags.scale == 1, "--plugin.guidance.most draws the scale: no --teaching.scale")
-        return GuidedTeacher(teacher, None, classes)
+        return Guided(teacher, None, classes)
     time_of_unit = run.path.time_of_unit
     interval = float(time_of_unit(flags.interval[0])), float(time_of_unit(flags.interval[1]))
-    return GuidedTeacher(teacher, flags.scale, classes, interval)
+    return Guided(teacher, flags.scale, classes, interval)
 
 
 def takes_guidance(config: TrainConfig) -> bool:
     """Whether the network takes guidance `(w, a, b)` as an input."""
-    return bool(getattr(config.net_flags, "guidance", False))
+    return config.net_flags.takes_guidance
 
 
 def open_start(config: TrainConfig, spec: DataSpec | None = None) -> FlowMap | None:

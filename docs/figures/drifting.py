@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 import plugins as plugins  # registers the methods
 from core.flow.condition import Condition
-from core.flow.flow_map import AverageVelocityMap, Network
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.network import Network
 from core.report.pictures import points_plot
 from core.train.build import Built, build
 from core.train.cli import parse
@@ -28,7 +29,7 @@ SHOWN = 2000
 IMAGES = Path(__file__).parents[1] / "images"
 
 
-class Direct(eqx.Module):
+class Direct(Network):
     """`V(x) = x - N(x)`, so that the jump from noise to data of the linear path is `N(z)`."""
 
     net: Network

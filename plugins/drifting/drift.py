@@ -102,11 +102,8 @@ class Drift(Plugin):
         del teacher, key
         labelled = task.num_classes > 0
         require(self.guidance == 1 or labelled, "--plugin.guidance needs data with labels")
-        conditioned = getattr(getattr(net, "embedding", None), "guidance", False)
-        require(
-            self.kappa is None or conditioned,
-            "--plugin.kappa needs a scale as input: --net.guidance",
-        )
+        takes = self.kappa is None or net.takes_guidance
+        require(takes, "--plugin.kappa needs a scale as input: --net.guidance")
         objective = DriftObjective(
             path,
             task.shape,

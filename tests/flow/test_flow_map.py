@@ -6,13 +6,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import pytest
 
-from core.flow.flow_map import (
-    AverageVelocityMap,
-    ConsistencyMap,
-    DenoisedNetwork,
-    EndpointMap,
-    RotationMap,
-)
+from core.flow.flow_map import AverageVelocityMap, ConsistencyMap, EndpointMap, RotationMap
+from core.flow.network import DenoisedNetwork
 from core.flow.path import PATHS
 from core.oracle import GaussianProblem, OracleMap
 

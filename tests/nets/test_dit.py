@@ -94,7 +94,7 @@ def test_dense_layers_are_matrix_products_over_the_whole_batch(getkey):
 
 def test_velocity_head_shares_the_trunk(getkey):
     net = make(getkey, head_depth=1)
-    assert net.head_depth == 1
+    assert net.has_head
     x, s, t = jr.normal(getkey(), SHAPE), jnp.asarray(0.8), jnp.asarray(0.3)
     V, v = jit(lambda net: net.with_head(x, s, t))(net)
     np.testing.assert_allclose(V, jit(lambda net: net(x, s, t))(net), rtol=1e-5, atol=1e-5)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from core.flow.condition import Condition
-from core.nets.embeddings import Embedding, EmbeddingConfig, sinusoid
+from core.nets.embeddings import Embedding, sinusoid
 from core.nets.initial import initialise
+from core.nets.mlp import MLPConfig
 
 
 def embedding(width, num_classes, config, *, key):
@@ -32,7 +33,7 @@ def test_derivative_of_the_sinusoid_is_bounded_everywhere(frequencies, most, x64
 
 def test_derivative_of_the_embedding_is_bounded_by_its_weights(getkey, x64):
     """Lipschitz: |de/ds| <= |B| max|silu'| (|A_1| + |A_2|) max_frequency sqrt(frequencies)."""
-    config = EmbeddingConfig()
+    config = MLPConfig()
     embed = embedding(32, 0, config, key=getkey())
     grid, t = jnp.linspace(0.0, 1.0, 101), jnp.asarray(0.3)
     slope = jax.vmap(jax.jacfwd(lambda s: embed(s, t)))(grid)
@@ -52,7 +53,7 @@ def test_derivative_of_the_embedding_is_bounded_by_its_weights(getkey, x64):
     ],
 )
 def test_only_the_chosen_times_enter(times, same, other, getkey):
-    embed = embedding(16, 0, EmbeddingConfig(times=times), key=getkey())
+    embed = embedding(16, 0, MLPConfig(times=times), key=getkey())
     e = embed(jnp.asarray(0.5), jnp.asarray(0.2))
     close = jnp.allclose(embed(*map(jnp.asarray, same)), e, atol=1e-6)
     apart = jnp.allclose(embed(*map(jnp.asarray, other)), e, atol=1e-3)
@@ -60,14 +61,14 @@ def test_only_the_chosen_times_enter(times, same, other, getkey):
 
 
 def test_forward_and_backward_steps_are_distinguished(getkey):
-    embed = embedding(16, 0, EmbeddingConfig(times="s-t"), key=getkey())
+    embed = embedding(16, 0, MLPConfig(times="s-t"), key=getkey())
     ahead, back = jnp.asarray(0.3), jnp.asarray(0.8)
     assert jnp.isfinite(embed(ahead, back)).all()
     assert not jnp.allclose(embed(ahead, back), embed(back, ahead), atol=1e-3)
 
 
 def test_embedding_of_bfloat16_times_is_float32(getkey):
-    embed = embedding(16, 3, EmbeddingConfig(guidance=True), key=getkey())
+    embed = embedding(16, 3, MLPConfig(guidance=True), key=getkey())
     s, t = jnp.asarray(0.5, jnp.bfloat16), jnp.asarray(0.25, jnp.bfloat16)
     cond = Condition(jnp.asarray(1), jnp.asarray([2.0, 0.0, 1.0]))
     assert embed(s, t, cond).dtype == jnp.float32
@@ -75,7 +76,7 @@ def test_embedding_of_bfloat16_times_is_float32(getkey):
 
 
 def test_label_table_has_a_row_for_the_null_class(getkey):
-    embed = embedding(16, 3, EmbeddingConfig(), key=getkey())
+    embed = embedding(16, 3, MLPConfig(), key=getkey())
     s, t = jnp.asarray(0.5), jnp.asarray(0.2)
     rows = [embed(s, t, Condition(jnp.asarray(i))) - embed(s, t) for i in range(4)]
     expected = embed.labels - embed.labels[3:]
@@ -83,7 +84,7 @@ def test_label_table_has_a_row_for_the_null_class(getkey):
 
 
 def test_guidance_derivative_stays_bounded_for_any_scale(getkey):
-    embed = embedding(16, 0, EmbeddingConfig(guidance=True), key=getkey())
+    embed = embedding(16, 0, MLPConfig(guidance=True), key=getkey())
     s, t = jnp.asarray(0.5), jnp.asarray(0.2)
     w = jnp.asarray([1.0, 2.0, 10.0, 1e3, 1e6])
     embedded = jax.vmap(lambda w: embed(s, t, Condition(None, jnp.stack([w, 0 * w, 0 * w + 1]))))(w)
@@ -94,7 +95,7 @@ def test_guidance_derivative_stays_bounded_for_any_scale(getkey):
 
 
 def test_embeddings_are_smooth_functions_of_batched_keys(getkey):
-    embed = embedding(8, 2, EmbeddingConfig(), key=getkey())
+    embed = embedding(8, 2, MLPConfig(), key=getkey())
     s, t = jr.uniform(getkey(), (2, 5))
     label = jnp.asarray([0, 1, 2, 1, 0])
     together = jax.vmap(lambda s, t, y: embed(s, t, Condition(y)))(s, t, label)

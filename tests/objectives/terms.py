@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array
 
+from core.flow.network import Network
 from core.flow.path import LinearPath
 from core.flow.teacher import frozen
 from core.methods.plugin import Task
@@ -23,13 +24,13 @@ STEP = jnp.zeros((), jnp.int32)
 FIVE_IMAGES = (5, *IMAGE)  # five rows of one channel: broadcasting across rows would show
 
 
-class TinyNet(eqx.Module):
+class TinyNet(Network):
     """A small smooth network of any shape with a velocity head."""
 
     first: Array
     second: Array
     head: Array
-    head_depth: int = eqx.field(static=True, default=1)
+    has_head: bool = eqx.field(static=True, default=True)
 
     def __init__(self, shape, width=16, *, key):
         dim = int(jnp.prod(jnp.asarray(shape)))
@@ -49,10 +50,10 @@ class TinyNet(eqx.Module):
         return (self.second @ h).reshape(x.shape), (self.head @ h).reshape(x.shape)
 
 
-class Zero(eqx.Module):
+class Zero(Network):
     """The network that is zero, and so is every derivative of it."""
 
-    head_depth: int = eqx.field(static=True, default=1)
+    has_head: bool = eqx.field(static=True, default=True)
 
     def __call__(self, x, s, t, cond=None):
         return jnp.zeros_like(x)

@@ -171,7 +171,7 @@ def test_without_labels_or_classes_rows_have_no_condition(getkey):
 
 def test_the_head_version_asks_for_a_network_with_a_head():
     with pytest.raises(UserError, match="--net.head-depth 1"):
-        method(IMF(head=True), Zero(head_depth=0))
+        method(IMF(head=True), Zero(has_head=False))
 
 
 def test_presets_for_points_have_plain_weights_and_uniform_times():

@@ -11,7 +11,8 @@ import pytest
 
 from core.conformance import rows as conformance
 from core.errors import UserError
-from core.flow.flow_map import AverageVelocityMap, DenoisedNetwork, EndpointMap, FlowMap
+from core.flow.flow_map import AverageVelocityMap, EndpointMap, FlowMap
+from core.flow.network import DenoisedNetwork, Network
 from core.flow.path import PATHS, LinearPath, Path
 from core.flow.teacher import MapTeacher, frozen
 from core.methods.plugin import Task
@@ -180,7 +181,7 @@ def test_the_denoising_loss_is_edms(name, x64):
 # --- The combined loss ---
 
 
-class Small(eqx.Module):
+class Small(Network):
     """A small network that names its last layer."""
 
     first: TinyNet
@@ -192,6 +193,10 @@ class Small(eqx.Module):
 
     def __call__(self, x, s, t, cond=None):
         return self.last_layer(self.first(x, s, t))
+
+    @property
+    def last_weight(self):
+        return self.last_layer.weight
 
 
 def combined(**flags):

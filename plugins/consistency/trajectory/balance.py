@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.flow.flow_map import DenoisedNetwork
+from core.flow.network import as_network
 
 Losses = dict[str, Float[Array, ""]]
 
@@ -28,8 +28,7 @@ def ratio(
 
 def last_weight(flow_map: Any) -> Any:
     """The weight of the last layer of the network inside a map, for `eqx.tree_at` too."""
-    net = flow_map.net
-    return (net.net if isinstance(net, DenoisedNetwork) else net).last_layer.weight
+    return as_network(flow_map.net).last_weight
 
 
 def with_gradients(

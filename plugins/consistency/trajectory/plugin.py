@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Array, Key
 
 from core.errors import UserError
-from core.flow.flow_map import DenoisedNetwork, EndpointMap, FlowMap, Network
+from core.flow.flow_map import EndpointMap, FlowMap, Network
+from core.flow.network import DenoisedNetwork
 from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.plugin import Method, Task
@@ -93,6 +94,8 @@ class TrajectoryPlugin(RowPlugin):
             return made
         if self.learned_weight:
             raise UserError("a learned weight and factors of the parts exclude each other")
+        if self.adaptive and net.last_weight is None:
+            raise UserError("--plugin.adaptive needs a network with a last_weight: use --net dit")
         if not 0 < self.diagonal < 1:
             raise UserError("a weighted loss needs rows of both kinds: 0 < --plugin.diagonal < 1")
         assert isinstance(made.objective, RowObjective)

@@ -1,0 +1,21 @@
+"""What the flags of a network are: how the network is built from them."""
+
+import abc
+
+from jaxtyping import Array, Key
+
+from core.flow.network import Network
+
+
+class NetworkConfig(abc.ABC):
+    """Flags of a network, a frozen dataclass: its fields become `--net.*`."""
+
+    @abc.abstractmethod
+    def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> Network:
+        """The network for examples of `shape`; 0 classes are none. Raises `UserError` for a shape
+        that it is not for."""
+
+    @property
+    def takes_guidance(self) -> bool:
+        """Whether the network takes guidance `(w, a, b)` as an input."""
+        return False
