@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from core.steering.fixtures import Fixture, chain_linear, fixtures, gaussian_linear
 from core.steering.reward import Reward
-from core.steering.steering import Evaluations, Steering, Tilt
+from core.steering.steering import Evaluations, Need, Steering, Tilt
 from core.steering.weights import Resampler
 from plugins.steering import (
     FK,
@@ -165,6 +165,9 @@ class Forgetful(Looking):
 
     name: ClassVar[str] = "forgetful"
     source: ClassVar[str] = "a control"
+
+    def needs(self, reward: Reward) -> frozenset[Need]:
+        return FK(steps=self.steps).needs(reward)
 
     def cost(self, reward: Reward) -> Evaluations:
         return FK(steps=self.steps).cost(reward)

@@ -67,22 +67,23 @@ def knows_all(run: Run) -> bool:
 
 def check_method(name: str, method: Steering, tilt: Tilt, run: Run) -> None:
     """Raises `UserError` where the method cannot serve this reward or this run."""
+    needs = method.needs(tilt.reward)
     instead = "add --no-twist" if hasattr(method, "twist") else "use smc, fk, snis, pcn or slice"
     require(
-        tilt.reward.differentiable or not method.needs_gradient(tilt.reward),
+        tilt.reward.differentiable or "gradient" not in needs,
         f"{name} takes the reward's gradient, and this reward has none: {instead}",
     )
     require(
-        tilt.flow_map.two_times or not method.needs_velocity(),
+        tilt.flow_map.two_times or "velocity" not in needs,
         f"{run.config.plugin} has learned no velocity, which {name} looks ahead or steps by; "
         "use smc with look=map and kernel=renoise",
     )
     only_noise = find_plugin(run.config.plugin).most_nfe == 1
     require(
-        not only_noise or not method.needs_between(),
+        not only_noise or "between" not in needs,
         f"{run.config.plugin} jumps from noise only: use snis, bon, pcn or slice",
     )
-    if method.needs_proposal():
+    if "proposal" in needs:
         check_proposal(name, method, tilt, run)
 
 

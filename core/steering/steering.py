@@ -7,7 +7,7 @@ It works on one island of particles; islands are independent, so that their spre
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -124,6 +124,11 @@ class Evaluations:
         return Evaluations(*(times * count for count in dataclasses.astuple(self)))
 
 
+Need = Literal["velocity", "between", "gradient", "proposal"]
+"""The map's velocity, which one of jumps to the data has not; the map at states between noise and
+data; the gradient of the reward; the noise of an adapter, which runs of few methods have."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Steering(abc.ABC):
     """A method of steering.
@@ -146,22 +151,10 @@ class Steering(abc.ABC):
     def cost(self, reward: Reward) -> Evaluations:
         """The cost of a particle, with this reward."""
 
-    def needs_gradient(self, reward: Reward) -> bool:
-        """Whether it takes the gradient of this reward."""
+    def needs(self, reward: Reward) -> frozenset[Need]:
+        """What it needs of the run and of this reward beside jumps from noise; nothing here."""
         del reward
-        return False
-
-    def needs_velocity(self) -> bool:
-        """Whether it evaluates the velocity, which a map of jumps to the data has not."""
-        return False
-
-    def needs_between(self) -> bool:
-        """Whether it evaluates the map at states between noise and data."""
-        return False
-
-    def needs_proposal(self) -> bool:
-        """Whether it starts from the noise of an adapter, which runs of few methods have."""
-        return False
+        return frozenset()
 
 
 JACKKNIFE = 8

@@ -19,7 +19,12 @@ from jaxtyping import Array, Float, Key
 from core.errors import pick
 from core.steering.look import look_ahead
 from core.steering.reward import Reward
-from core.steering.steering import Evaluations, Tilt, register_steering
+from core.steering.steering import (
+    Evaluations,
+    Need,
+    Tilt,
+    register_steering,
+)
 from plugins.steering.sequential import Looking, Particle
 
 POTENTIALS = {"diff": None, "max": jnp.maximum, "sum": jnp.add}
@@ -40,6 +45,10 @@ class FK(Looking):
     def __post_init__(self):
         super().__post_init__()
         pick(POTENTIALS, self.potential, "potential")
+
+    def needs(self, reward: Reward) -> frozenset[Need]:
+        del reward
+        return self.chain_needs(gradient=False)
 
     def cost(self, reward: Reward) -> Evaluations:
         del reward

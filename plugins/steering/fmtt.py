@@ -28,7 +28,15 @@ from core.steering.cap import shortened
 from core.steering.linear import on_linear
 from core.steering.look import LOOKS, slope_cost
 from core.steering.reward import Reward
-from core.steering.steering import Evaluations, Island, Steering, Tilt, only_best, register_steering
+from core.steering.steering import (
+    Evaluations,
+    Island,
+    Need,
+    Steering,
+    Tilt,
+    only_best,
+    register_steering,
+)
 from core.steering.weights import Resampler, effective, log_mean
 
 LOOK_AHEADS = {name: LOOKS[name] for name in ("map", "tweedie", "naive")}
@@ -96,15 +104,12 @@ class FMTT(Steering):
             "look-ahead, or search (fmtt-search)",
         )
 
-    def needs_gradient(self, reward: Reward) -> bool:
+    def needs(self, reward: Reward) -> frozenset[Need]:
         del reward
-        return self.churn > 0 or self.look != "map"
-
-    def needs_velocity(self) -> bool:
-        return True
-
-    def needs_between(self) -> bool:
-        return True
+        found: set[Need] = {"velocity", "between"}
+        if self.churn > 0 or self.look != "map":
+            found.add("gradient")
+        return frozenset(found)
 
     def cost(self, reward: Reward) -> Evaluations:
         """With `chi`, the Laplacian takes one more forward and backward pass, tangents included."""
@@ -198,15 +203,9 @@ class FMTTSearch(Steering):
         )
         pick(LOOK_AHEADS, self.look, "look-ahead")
 
-    def needs_gradient(self, reward: Reward) -> bool:
+    def needs(self, reward: Reward) -> frozenset[Need]:
         del reward
-        return True
-
-    def needs_velocity(self) -> bool:
-        return True
-
-    def needs_between(self) -> bool:
-        return True
+        return frozenset({"velocity", "between", "gradient"})
 
     def cost(self, reward: Reward) -> Evaluations:
         del reward

@@ -30,6 +30,7 @@ from core.steering.reward import Observation, Reward
 from core.steering.steering import (
     Evaluations,
     Island,
+    Need,
     Steering,
     Tilt,
     register_steering,
@@ -77,15 +78,9 @@ class GradientGuide(Steering):
         require(self.renorm in RENORM, f"renorm must be one of {', '.join(RENORM)}")
         pick({name: LOOKS[name] for name in ("map", "tweedie", "naive")}, self.look, "look-ahead")
 
-    def needs_gradient(self, reward: Reward) -> bool:
+    def needs(self, reward: Reward) -> frozenset[Need]:
         del reward
-        return True
-
-    def needs_velocity(self) -> bool:
-        return True
-
-    def needs_between(self) -> bool:
-        return True
+        return frozenset({"velocity", "between", "gradient"})
 
     def cost(self, reward: Reward) -> Evaluations:
         del reward

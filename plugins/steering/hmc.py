@@ -23,7 +23,12 @@ from jaxtyping import Array, Float, Key
 from core.errors import require
 from core.steering.cap import shortened
 from core.steering.reward import Reward
-from core.steering.steering import Evaluations, Tilt, register_steering
+from core.steering.steering import (
+    Evaluations,
+    Need,
+    Tilt,
+    register_steering,
+)
 from plugins.steering.noise import NoiseChain
 
 if TYPE_CHECKING:
@@ -53,9 +58,9 @@ class HMC(NoiseChain):
         require(0 < self.step <= 2, f"--step must be in (0, 2], got {self.step}")
         require(self.most > 0, f"most must be positive, got {self.most}")
 
-    def needs_gradient(self, reward: Reward) -> bool:
+    def needs(self, reward: Reward) -> frozenset[Need]:
         del reward
-        return True
+        return frozenset({"gradient"})
 
     def cost(self, reward: Reward) -> Evaluations:
         del reward

@@ -20,6 +20,7 @@ from core.steering.reward import Reward
 from core.steering.steering import (
     Evaluations,
     Island,
+    Need,
     Steering,
     Tilt,
     register_steering,
@@ -53,9 +54,9 @@ class ReNO(Steering):
         require(0 <= self.momentum < 1, f"momentum must be in [0, 1), got {self.momentum}")
         require(self.penalty >= 0, f"penalty must not be negative, got {self.penalty}")
 
-    def needs_gradient(self, reward: Reward) -> bool:
+    def needs(self, reward: Reward) -> frozenset[Need]:
         del reward
-        return True
+        return frozenset({"gradient"})
 
     def cost(self, reward: Reward) -> Evaluations:
         """A step, and the end of the last."""

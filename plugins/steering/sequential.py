@@ -24,7 +24,13 @@ from jaxtyping import Array, Float, Key
 from core.errors import require
 from core.steering.kernels import Kernel, Renoise, make_kernel
 from core.steering.look import Look, make_look
-from core.steering.steering import Evaluations, Island, Steering, Tilt
+from core.steering.steering import (
+    Evaluations,
+    Island,
+    Need,
+    Steering,
+    Tilt,
+)
 from core.steering.weights import Resampler, effective, log_mean
 
 
@@ -96,11 +102,14 @@ class Sequential(Steering):
         """The choice of survivors: called like a `Resampler`."""
         return Resampler(self.threshold)
 
-    def needs_velocity(self) -> bool:
-        return self.look_at.of_velocity or not isinstance(self.base, Renoise)
-
-    def needs_between(self) -> bool:
-        return self.steps > 1
+    def chain_needs(self, *, gradient: bool) -> frozenset[Need]:
+        """Those of its look-aheads and steps, and the reward's gradient where it is taken."""
+        found: set[Need] = {"between"} if self.steps > 1 else set()
+        if gradient:
+            found.add("gradient")
+        if self.look_at.of_velocity or not isinstance(self.base, Renoise):
+            found.add("velocity")
+        return frozenset(found)
 
     def chain_cost(self) -> Evaluations:
         """Without gradients."""

@@ -20,7 +20,12 @@ from core.errors import pick, require
 from core.steering.cap import shortened
 from core.steering.look import look_ahead
 from core.steering.reward import Reward
-from core.steering.steering import Evaluations, Tilt, register_steering
+from core.steering.steering import (
+    Evaluations,
+    Need,
+    Tilt,
+    register_steering,
+)
 from plugins.steering.sequential import Looking, Particle
 
 SCHEDULES = {"1-t": lambda t: 1 - t, "1": jnp.ones_like}
@@ -46,11 +51,15 @@ class SMC(Looking):
         pick(SCHEDULES, self.g, "schedule g")
         require(self.twist_kl >= 0, f"twist_kl must not be negative, got {self.twist_kl}")
 
-    def needs_gradient(self, reward: Reward) -> bool:
+    def twists(self, reward: Reward) -> bool:
+        """Whether steps are shifted along the gradient of this reward."""
         return self.steps > 1 and (reward.differentiable if self.twist is None else self.twist)
 
+    def needs(self, reward: Reward) -> frozenset[Need]:
+        return self.chain_needs(gradient=self.twists(reward))
+
     def cost(self, reward: Reward) -> Evaluations:
-        twists = (self.steps - 1) * self.needs_gradient(reward)
+        twists = (self.steps - 1) * self.twists(reward)
         return self.chain_cost() + self.look_at.cost().with_gradient() * twists
 
     def scored(
@@ -74,7 +83,7 @@ class SMC(Looking):
         u: Float[Array, ""],
         key: Key[Array, ""],
     ) -> Float[Array, "*shape"]:
-        if not self.needs_gradient(tilt.reward):
+        if not self.twists(tilt.reward):
             return jnp.zeros_like(mu)
         slope = jax.grad(lambda y: self.scored(tilt, y, u, key, particle).phi)(mu)
         return shortened(tau * slope, jnp.sqrt(2 * self.twist_kl))

@@ -18,7 +18,12 @@ from core.steering.cap import shortened
 from core.steering.kernels import Kernel, make_kernel
 from core.steering.look import Look, Tweedie, look_ahead
 from core.steering.reward import Reward
-from core.steering.steering import Evaluations, Tilt, register_steering
+from core.steering.steering import (
+    Evaluations,
+    Need,
+    Tilt,
+    register_steering,
+)
 from plugins.steering.sequential import Particle, Sequential
 
 
@@ -53,9 +58,9 @@ class TDS(Sequential):
     def base(self) -> Kernel:
         return make_kernel(self.kernel, churn=self.churn)
 
-    def needs_gradient(self, reward: Reward) -> bool:
+    def needs(self, reward: Reward) -> frozenset[Need]:
         del reward
-        return True
+        return self.chain_needs(gradient=True)
 
     def cost(self, reward: Reward) -> Evaluations:
         """One pass gives the potential, its gradient, and the kernel's mean."""

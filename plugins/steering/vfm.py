@@ -28,6 +28,7 @@ from core.steering.reward import Reward
 from core.steering.steering import (
     Evaluations,
     Island,
+    Need,
     Steering,
     Tilt,
     register_steering,
@@ -42,8 +43,9 @@ class Adapted(Steering):
 
     source: ClassVar[str] = "arXiv 2603.07276"
 
-    def needs_proposal(self) -> bool:
-        return True
+    def needs(self, reward: Reward) -> frozenset[Need]:
+        del reward
+        return frozenset({"proposal"})
 
     def cost(self, reward: Reward) -> Evaluations:
         """The adapter is not counted: it looks once at the observation, whatever the number of

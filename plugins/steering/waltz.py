@@ -26,6 +26,7 @@ from core.steering.reward import Reward
 from core.steering.steering import (
     Evaluations,
     Island,
+    Need,
     Steering,
     Tilt,
     register_steering,
@@ -54,11 +55,9 @@ class Waltz(Steering):
         require(0 < self.time < 1, f"time must be between 0 and 1, got {self.time}")
         require(self.inner >= 1, f"inner must be at least 1, got {self.inner}")
 
-    def needs_velocity(self) -> bool:
-        return True
-
-    def needs_between(self) -> bool:
-        return True
+    def needs(self, reward: Reward) -> frozenset[Need]:
+        del reward
+        return frozenset({"velocity", "between"})
 
     def cost(self, reward: Reward) -> Evaluations:
         del reward

@@ -51,7 +51,7 @@ def test_a_map_around_a_map_hands_on_encoder_and_head(normal, x64):
     x, s, t, called = normal(3), np.asarray(0.8), np.asarray(0.3), []
     inner = AverageVelocityMap(Split(called), LinearPath())
 
-    def values(maps):
+    def values(maps, x, s, t):
         made = {}
         for name, flow_map in maps.items():
             encoding = flow_map.encode(x, s)
@@ -62,7 +62,7 @@ def test_a_map_around_a_map_hands_on_encoder_and_head(normal, x64):
             )
         return made
 
-    found = once(values)(around(inner))
+    found = once(values)(around(inner), x, s, t)
     assert called == 3 * ["encode", "decode", "call", "head"]
     for name, (decoded, V, V_head, v) in found.items():
         np.testing.assert_allclose(decoded, V, rtol=1e-12)
@@ -79,7 +79,7 @@ def test_any_function_is_a_network_without_extras(normal, x64):
         return s * x + t
 
     flow_map = AverageVelocityMap(net, LinearPath())
-    V, v = once(lambda: flow_map.with_velocity(x, jnp.asarray(s), jnp.asarray(t)))()
+    V, v = once(flow_map.with_velocity)(x, s, t)
     np.testing.assert_allclose(V, 0.8 * x + 0.3, rtol=1e-12)
     np.testing.assert_allclose(v, 0.8 * x + 0.8, rtol=1e-12)
     plain = as_network(net)
