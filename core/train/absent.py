@@ -14,11 +14,7 @@ class AbsentTeacher(Teacher):
     It has a path and no velocity: asking for that raises `UserError`.
     """
 
-    where: Path
-
-    @property
-    def path(self) -> Path:
-        return self.where
+    path: Path
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
