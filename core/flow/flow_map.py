@@ -31,7 +31,7 @@ from core.flow.path import Path
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a map can do beside `V(x, s, t)`; a map around a map hands on that map's."""
+    """Abilities of a map beside `V(x, s, t)`; a map around a map hands on that map's."""
 
     two_times: bool = True
     """Whether it may stop at any target time, not only at the data end."""
@@ -95,7 +95,7 @@ class FlowMap(VelocityField):
 
     @property
     def abilities(self) -> Abilities:
-        """What the map can do; static."""
+        """The abilities of the map; static."""
         return Abilities()
 
     @property

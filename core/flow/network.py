@@ -1,4 +1,4 @@
-"""What a network is to a flow map, and EDM's preconditioning of one."""
+"""The interface of networks for flow maps, and EDM's preconditioning."""
 
 import abc
 from collections.abc import Callable
@@ -66,7 +66,7 @@ class Network(eqx.Module):
     def encode(
         self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
     ) -> Any:
-        """What `decode` needs of `(x, s, cond)`: one encoding serves every target time."""
+        """The encoding of `(x, s, cond)` for `decode`: one encoding serves every target time."""
         return x, s, cond
 
     def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:

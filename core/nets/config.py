@@ -1,4 +1,4 @@
-"""What the flags of a network are: how the network is built from them."""
+"""The interface of a network's flags: how the network is built from them."""
 
 import abc
 

@@ -152,7 +152,7 @@ class Steering(abc.ABC):
         """The cost of a particle, with this reward."""
 
     def needs(self, reward: Reward) -> frozenset[Need]:
-        """What it needs of the run and of this reward beside jumps from noise; nothing here."""
+        """Its needs of the run and of this reward beside jumps from noise; none here."""
         del reward
         return frozenset()
 

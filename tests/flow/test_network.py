@@ -1,4 +1,4 @@
-"""What a network can do beside its call, and what maps around maps hand on."""
+"""Abilities of networks beside the call, and those that maps around maps hand on."""
 
 import equinox as eqx
 import jax.numpy as jnp
