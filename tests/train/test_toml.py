@@ -28,6 +28,12 @@ def there_and_back(config, tmp_path):
     return parse(["--config", str(file)])
 
 
+def read_back(config):
+    """Without a command line, as a run that is opened reads it."""
+    default = recipe(find_plugin(config.plugin), config.data, config.net)
+    return toml.filled(default, toml.to_dict(config), "config.toml")
+
+
 def without_place(config):
     return dataclasses.replace(config, config=None)
 
@@ -36,6 +42,7 @@ def without_place(config):
 def test_every_recipe_comes_back(data, net, tmp_path):
     config = recipe(find_plugin("mf"), data, net)
     assert without_place(there_and_back(config, tmp_path)) == config
+    assert read_back(config) == config
 
 
 @pytest.mark.parametrize("name", sorted({"fm", "mf", "imf"}))
@@ -59,6 +66,7 @@ def test_values_of_every_kind_come_back(tmp_path):
         seed=2**31,
     )
     assert without_place(there_and_back(changed, tmp_path)) == changed
+    assert read_back(changed) == changed
 
 
 def test_what_does_not_shape_the_run_is_not_kept(tmp_path):
