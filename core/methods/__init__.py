@@ -13,6 +13,7 @@ from core.methods.plugin import Method as Method
 from core.methods.plugin import Plugin as Plugin
 from core.methods.plugin import Progress as Progress
 from core.methods.plugin import Task as Task
+from core.methods.presets import by_kind as by_kind
 from core.methods.reflow import PairsPlugin as PairsPlugin
 from core.methods.reflow import nearest_pairs as nearest_pairs
 from core.methods.reflow import teacher_pairs as teacher_pairs
@@ -22,5 +23,4 @@ from core.methods.registry import plugins as plugins
 from core.methods.registry import register as register
 from core.methods.row_plugin import RowPlugin as RowPlugin
 from core.methods.row_plugin import needed as needed
-from core.methods.row_plugin import presets as presets
 from core.methods.warm_start import warm_started as warm_started

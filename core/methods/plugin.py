@@ -12,6 +12,7 @@ from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import defaults
 from core.objectives.objective import Objective
 from core.oracle.problem import Problem
 
@@ -68,8 +69,8 @@ class Plugin(abc.ABC):
     `card` describes it. The other class variables say how it is trained and used:
     `from_teacher`: training starts from the teacher's weights. `tunes`: it goes on from a trained
     map, so that recipes are short and slow. `most_nfe`: the evaluations beyond
-    which sampling means nothing, 1 for a map that starts at noise only. `presets`: the flags in
-    which the recipes differ.
+    which sampling means nothing, 1 for a map that starts at noise only. The default of a flag that
+    depends on the kind of data is given by `by_kind`.
     """
 
     card: ClassVar[Card]
@@ -78,12 +79,11 @@ class Plugin(abc.ABC):
     from_teacher: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
     most_nfe: ClassVar[int | None] = None
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @classmethod
     def preset(cls, kind: str) -> Self:
         """The default flags for the recipe of the data: "points", "small-image" or "image"."""
-        return cls(**cls.presets.get(kind, {}))
+        return cls(**defaults(cls, kind))
 
     @classmethod
     def whole(cls) -> Self:

@@ -16,6 +16,7 @@ from core.flow.flow_map import FORMS, FlowMap, Form, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.plugin import Method, Plugin, Task
+from core.methods.presets import by_kind
 from core.objectives.guidance import GuidanceConfig, Guide
 from core.objectives.log_weight import log_weight
 from core.objectives.objective import FlowMatching, GroupTerm, RowKind, TeacherMatching, Term
@@ -31,34 +32,20 @@ from core.times.distributions import (
 from core.times.pairs import Diagonal, Mixture, OrderedPair, TimeSampler
 from core.times.steps import Step
 
-POINTS: dict[str, Any] = {"uniform": 1.0, "power": 0.0}
-SMALL_IMAGE: dict[str, Any] = {"full": 0.25, "uniform": 0.3, "power": 0.0, "label_drop": 0.0}
-
-
-def presets(
-    points: dict[str, Any] | None = None, small_image: dict[str, Any] | None = None
-) -> dict[str, dict[str, Any]]:
-    """The common presets with changes: uniform times for points, whole jumps for small images."""
-    return {
-        "points": POINTS | (points or {}),
-        "small-image": SMALL_IMAGE | (small_image or {}),
-    }
-
 
 @dataclass(frozen=True)
 class RowPlugin(Plugin):
     """A method with diagonal rows (`s = t`) and jump rows; see `jump`."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = presets()
     sampler: ClassVar[str] = "pushforward"
     guidable: ClassVar[bool] = True
     """Whether guidance can be learned: the pair's velocity is all that the method takes from it."""
 
     diagonal: float = 0.0
     """Share of rows with s = t (plain flow matching)."""
-    full: float = 0.0
+    full: float = by_kind(0.0, small_image=0.25)
     """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling."""
-    uniform: float = 0.0
+    uniform: float = by_kind(0.0, points=1.0, small_image=0.3)
     """Share of the jump rows with uniform times; the rest has the method's own times."""
     time_mean: float = -0.4
     """Mean of the logit-normal times."""
@@ -76,7 +63,7 @@ class RowPlugin(Plugin):
     """The network's output: the average velocity, or the rotation of Simple-EDM and TrigFlow."""
     warm_start: bool = True
     """Start from the teacher's weights where it is a plain run of the same network."""
-    label_drop: float = 0.1
+    label_drop: float = by_kind(0.1, small_image=0.0)
     """Probability with which a label is replaced by the null class; where guidance is learned, 0
     means 0.1."""
     guidance: GuidanceConfig = GuidanceConfig()

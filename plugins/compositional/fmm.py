@@ -16,6 +16,7 @@ from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.methods.card import Card
 from core.methods.plugin import Task
+from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import RowKind, Term
@@ -51,7 +52,7 @@ class FMM(RowPlugin):
     )
 
     diagonal: float = 0.5
-    uniform: float = 1.0
+    uniform: float = by_kind(1.0, small_image=0.3)
     window: float = 0.05
     """Widest gap at the start of training, in unit time; it grows to 1."""
 

@@ -17,8 +17,9 @@ from jaxtyping import Array, Float
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.objectives.row import Row
 
@@ -55,10 +56,9 @@ class PSD(RowPlugin):
         whole_cost=8,
         seed_cost=8,
     )
-    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
-    diagonal: float = 0.75
-    uniform: float = 1.0
+    diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
+    uniform: float = by_kind(1.0, small_image=0.3)
     midpoint: bool = False
     """Divide every jump in the middle (PSD-M) instead of anywhere (PSD-U)."""
 

@@ -11,8 +11,9 @@ from typing import Any, Self
 
 from core.methods.card import Card
 from core.methods.plugin import Task
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.times.pairs import DyadicJumps, TimeSampler
 from plugins.compositional.halves import TwoHalves
@@ -31,17 +32,16 @@ class Shortcut(RowPlugin):
         whole_cost=8,
         seed_cost=8,
     )
-    presets = presets(
-        {"uniform": 0.0, "time_std": 0.0, "diagonal": 0.5, "target_decay": 0.95},
-        {"uniform": 0.0, "full": 0.0, "diagonal": 0.5, "target_decay": 0.95},
-    )
 
-    diagonal: float = 0.875
+    diagonal: float = by_kind(0.875, points=0.5, small_image=0.5)
+    full: float = 0.0
+    uniform: float = 0.0
+    time_std: float = by_kind(1.0, points=0.0)
     sizes: int = 8
     """Number of jump sizes 1, 1/2, 1/4, ...: 8 makes 1/128 the smallest."""
     grounded: bool = True
     """Take the halves of the smallest jump as Euler steps along the diagonal."""
-    target_decay: float = 0.999
+    target_decay: float = by_kind(0.999, points=0.95, small_image=0.95)
     """Decay of the EMA that the targets use; 0 for the current parameters."""
 
     @classmethod

@@ -7,6 +7,7 @@ L = E |V(x_s, s, t) - sg[l V(x_s, s, u) + (1 - l) V(x_u, u, t)]|^2
 
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
@@ -30,7 +31,7 @@ class SplitMF(RowPlugin):
 
     diagonal: float = 0.5
     """Share of rows with s = t, which regress the teacher."""
-    uniform: float = 1.0
+    uniform: float = by_kind(1.0, small_image=0.3)
 
     def jump(self, teacher: Teacher) -> Term:
         return SplitJump()

@@ -6,7 +6,7 @@ from typing import Any
 
 from core.flow.teacher import Teacher
 from core.methods.plugin import Task
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.times.pairs import TimeSampler, stage_length
 from plugins.compositional.halves import TwoHalves
@@ -22,8 +22,9 @@ class StagedPlugin(RowPlugin):
 
     needs_teacher = True
     from_teacher = True
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
+    full: float = 0.0
+    uniform: float = 0.0
     stages: int = 7
     """Stages of the training: 7 start from 128 Euler steps of the teacher."""
 

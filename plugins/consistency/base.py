@@ -7,6 +7,7 @@ from core.errors import require
 from core.flow.flow_map import DataEndMap, FlowMap, Network
 from core.flow.path import Path
 from core.methods.plugin import Task
+from core.methods.presets import by_kind
 from core.methods.row_plugin import RowPlugin
 from core.objectives.weights import Timed, Weight
 from core.times.distributions import Point
@@ -22,6 +23,9 @@ class ConsistencyPlugin(RowPlugin):
     sampler = "restart"
     guidable = False
     to_data: ClassVar[bool] = True
+
+    full: float = 0.0
+    uniform: float = 0.0
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         flow_map = super().flow_map(net, path)
@@ -53,22 +57,15 @@ def check_intervals(first: int, last: int) -> None:
 class GridPlugin(ConsistencyPlugin):
     """A consistency model on the nodes of a grid that is refined during training."""
 
-    presets = {
-        "points": {
-            "power": 0.5, "constant": 1e-3, "gap_power": 2.0, "first": 10, "last": 40, "rho": 0.0,
-        },
-        "small-image": {
-            "power": 0.0, "label_drop": 0.0, "gap_power": 1.0, "first": 10, "last": 20, "rho": 0.0,
-        },
-    }  # fmt: skip
-
+    power: float = by_kind(0.0, points=0.5)
+    constant: float = by_kind(0.01, points=1e-3)
     first: int = 10
     """Intervals of the grid at the start of training."""
-    last: int = 150
+    last: int = by_kind(150, points=40, small_image=20)
     """Intervals of the grid at the end of training."""
-    rho: float = 7.0
+    rho: float = by_kind(7.0, points=0.0, small_image=0.0)
     """Exponent of the grid, EDM's; 0 spaces the nodes evenly in time."""
-    gap_power: float = 0.0
+    gap_power: float = by_kind(0.0, points=2.0, small_image=1.0)
     """Divide the loss of two neighbours by this power of their gap: 0 as in CT, 1 as in iCT; a
     higher one holds the data end firmly, from where everything else is learned."""
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.objectives.objective import Term
 from plugins.consistency.base import GridPlugin
 from plugins.consistency.jump import ConsistencyJump, TeacherStep
@@ -32,14 +32,15 @@ class CD(GridPlugin):
     )
     needs_teacher = True
     guidable = True
-    presets = presets(
-        {"uniform": 0.0, "gap_power": 1.0, "solver": "heun", "first": 20, "last": 20, "rho": 0.0},
-        {"uniform": 0.0, "full": 0.0, "gap_power": 1.0, "solver": "heun", "rho": 0.0},
-    )
 
-    first: int = 40
-    last: int = 40
-    solver: Literal["euler", "heun", "midpoint"] = "euler"
+    gap_power: float = by_kind(0.0, points=1.0, small_image=1.0)
+    constant: float = 0.01
+    power: float = 0.0
+    first: int = by_kind(40, points=20)
+    last: int = by_kind(40, points=20)
+    solver: Literal["euler", "heun", "midpoint"] = by_kind(
+        "euler", points="heun", small_image="heun"
+    )
     """One-step solver of the teacher; the papers take heun, which costs one evaluation more."""
 
     def jump(self, teacher: Teacher) -> Term:

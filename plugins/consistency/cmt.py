@@ -17,7 +17,7 @@ from core.flow.solve import FixedSteps, solve_average_velocity
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.distributions import Point
@@ -67,7 +67,6 @@ class CMT(RowPlugin):
         whole_cost=19,
     )
     needs_teacher = True
-    presets = presets()
 
     to_data: bool = False
     """Only jumps to the data end, before a consistency model."""

@@ -11,8 +11,8 @@ from typing import Literal
 
 from core.errors import require
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.objectives.objective import Term
 from core.objectives.weights import Norm, PseudoHuber, Weight
 from core.times.steps import Step, TuningStep
@@ -34,12 +34,11 @@ class ECT(ConsistencyPlugin):
         whole_cost=4,
         parameterisation="F",
     )
-    presets = presets({"uniform": 0.0, "stages": 6}, {"uniform": 0.0, "full": 0.0, "stages": 6})
 
     base: float = 2.0
     """Factor by which each stage divides the gap; 256 with one stage: the paper's one-hour
     recipe."""
-    stages: int = 8
+    stages: int = by_kind(8, points=6, small_image=6)
     """Stages, equally long."""
     weighting: Literal["gap", "edm"] = "gap"
     """1 / (sigma_s - sigma_u), or EDM's weight for standard deviation 0.5."""

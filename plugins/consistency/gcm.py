@@ -18,7 +18,6 @@ from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.nets.warped import WarpedTimes
 from core.objectives.objective import GroupTerm, Term
 from core.objectives.weights import Norm, Squared, Weight
@@ -37,8 +36,6 @@ DISTRIBUTIONS: dict[str, TimeDistribution] = {"uniform": Uniform(), "sine": Sine
 @dataclass(frozen=True)
 class GCMPlugin(ConsistencyPlugin):
     """A Guide to Training Consistency Models: every part a flag."""
-
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     shape: str = "exponential"
     """Shape of the step: constant, edm, ect, imm, linear-decrease, quadratic-decrease,

@@ -8,8 +8,8 @@
 """
 
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.objectives.objective import Term
 from core.objectives.weights import PseudoHuber, Weight
 from core.times.pairs import GridSource, TimeSampler
@@ -32,11 +32,10 @@ class ICT(ConsistencyPlugin):
         whole_cost=4,
         parameterisation="F",
     )
-    presets = presets({"uniform": 0.0, "last": 80}, {"uniform": 0.0, "full": 0.0, "last": 80})
 
     first: int = 10
     """Intervals of the grid in the first stage; each stage doubles them."""
-    last: int = 1280
+    last: int = by_kind(1280, points=80, small_image=80)
     """Intervals of the grid in the last stage."""
     rho: float = 7.0
     """Exponent of the grid, EDM's."""

@@ -10,8 +10,8 @@ step and, at a fixed step, as groups grow.
 
 from core.errors import require
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.objectives.objective import GroupTerm
 from core.times.distributions import Uniform
 from core.times.pairs import Shared, SourceThenTarget, TimeSampler
@@ -37,13 +37,10 @@ class IMM(ConsistencyPlugin):
     )
     sampler = "pushforward"
     to_data = False
-    presets = presets(
-        {"uniform": 0.0, "exponent": 10}, {"uniform": 0.0, "full": 0.0, "exponent": 10}
-    )
 
     group: int = 4
     """Rows that share their times and are compared with one another."""
-    exponent: int = 12
+    exponent: int = by_kind(12, points=10, small_image=10)
     """The step lowers the noise-to-signal ratio by 160 / 2^exponent."""
     a: float = 1.0
     """Power of alpha in the weight."""

@@ -20,7 +20,6 @@ from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.objectives.weights import Squared, TangentNorm, Weight
@@ -68,8 +67,6 @@ class StabilisedTangent(Term):
 @dataclass(frozen=True)
 class SCMPlugin(ConsistencyPlugin):
     """Simplified, stabilised continuous-time consistency."""
-
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
     form: Form = "rotation"
     learned_weight: bool = True

@@ -16,7 +16,6 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from plugins.consistency.base import ConsistencyPlugin
@@ -62,8 +61,6 @@ class VelocityTangent(Term):
 @dataclass(frozen=True)
 class TangentPlugin(ConsistencyPlugin):
     """Continuous-time consistency, without a step."""
-
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
 
 
 @register

@@ -10,7 +10,7 @@ scores of the two noised distributions, the gradient of their Kullback-Leibler d
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -26,6 +26,7 @@ from core.flow.path import Path
 from core.flow.teacher import Autoguided, Guided, MapTeacher, Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
+from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import needed
 from core.methods.warm_start import warm_started
@@ -173,11 +174,11 @@ class DMD(DistributionPlugin):
         parameterisation="F(z, 1, 0)",
     )
     needs_teacher = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"points": {"rate": 50.0, "wait": 0.3}}
 
+    wait: float = by_kind(0.1, points=0.3)
     every: int = 5
     """Steps of the fake for one of the map."""
-    rate: float = 4.0
+    rate: float = by_kind(4.0, points=50.0)
     """Learning rate of the fake, in units of the map's."""
     levels: tuple[float, float] = (0.02, 0.98)
     """Least and greatest noise level at which the two distributions are compared, in unit time."""

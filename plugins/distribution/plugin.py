@@ -1,7 +1,6 @@
 """Flags of this family of methods, and how the samples are made."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from core.errors import require
 from core.flow.flow_map import FORMS, FlowMap, Form, Network
@@ -22,7 +21,6 @@ class DistributionPlugin(Plugin):
 
     most_nfe = 1
     tunes = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     form: Form = "average"
     """The network's output: that of the run that --init names."""

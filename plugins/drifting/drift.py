@@ -8,7 +8,7 @@ themselves.
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from jaxtyping import Array, Key
 
@@ -18,6 +18,7 @@ from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Method, Plugin, Task
+from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.train.features import open_perception
 from plugins.drifting.field import FieldKernel
@@ -43,10 +44,6 @@ class Drift(Plugin):
         parameterisation="F(z, 1, 0)",
     )
     most_nfe = 1
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "points": {"group": 64, "positives": 512, "queue": 2048},
-        "small-image": {"positives": 128},
-    }
 
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
     """Ranges of the kernel, in units of the mean distance; a field for each."""
@@ -57,11 +54,11 @@ class Drift(Plugin):
     features: str = "identity"
     """Features in which samples are compared: identity (the values themselves), or a run folder of
     apps.features."""
-    group: int = 32
+    group: int = by_kind(32, points=64)
     """Samples of one class that are compared with one another; without labels the whole batch."""
-    positives: int = 64
+    positives: int = by_kind(64, points=512, small_image=128)
     """Examples that attract a group, drawn from the queue of its class."""
-    queue: int = 128
+    queue: int = by_kind(128, points=2048)
     """Examples kept of each class."""
     guidance: float = 1.0
     """Guidance scale that the samples are trained for, by mixing data of all classes into the

@@ -12,6 +12,7 @@ from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
@@ -46,7 +47,7 @@ class EMD(RowPlugin):
     )
     needs_teacher = True
 
-    uniform: float = 1.0
+    uniform: float = by_kind(1.0, small_image=0.3)
 
     def jump(self, teacher: Teacher) -> Term:
         return EulerianDistillation(teacher)

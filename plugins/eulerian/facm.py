@@ -18,8 +18,9 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce, Squared, Timed
@@ -75,15 +76,15 @@ class FACM(RowPlugin):
     )
     needs_teacher = True
     sampler = "restart"
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0})
 
+    uniform: float = 0.0
     anchored: float = 0.5
     """Share of rows that also carry the anchor; FACM's own code: 1."""
     time_mean: float = -0.8
     """Mean of log tan(pi s / 2)."""
     time_std: float = 1.6
     """Standard deviation of log tan(pi s / 2)."""
-    power: float = 0.5
+    power: float = by_kind(0.5, points=0.0, small_image=0.0)
     constant: float = 1e-3
     reduce: Reduce = "mean"
 

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce
@@ -63,16 +64,15 @@ class SoFlow(RowPlugin):
         whole_cost=7,
         seed_cost=7,
     )
-    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
-    diagonal: float = 0.75
+    diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     time_mean: float = -0.2
     """Mean of the diagonal's logit-normal times."""
     start: float = 0.1
     """Step ratio rho at the start of training."""
     end: float = 0.002
     """Step ratio rho at the end of training."""
-    power: float = 1.0
+    power: float = by_kind(1.0, points=0.0, small_image=0.0)
     reduce: Reduce = "mean"
 
     def jump(self, teacher: None) -> Term:

@@ -8,8 +8,9 @@ Not a flow map: it trains the diagonal of one, so it is sampled with an ODE solv
 from dataclasses import dataclass
 
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import FlowMatching, Term
 
 
@@ -18,9 +19,10 @@ class VelocityPlugin(RowPlugin):
     """Flow matching on all rows, sampled with an ODE solver."""
 
     sampler = "euler"
-    presets = presets(small_image={"full": 0.0, "uniform": 0.0})
 
     diagonal: float = 1.0
+    full: float = 0.0
+    uniform: float = by_kind(0.0, points=1.0)
     time_mean: float = 0.0
 
 

@@ -8,6 +8,7 @@ are made once, by Diffrax, before the training.
 
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.reflow import PairsPlugin
 from core.methods.registry import register
 from core.objectives.objective import FlowMatching, Term
@@ -26,7 +27,10 @@ class Reflow(PairsPlugin, VelocityPlugin):
         cost=3,
         whole_cost=3,
     )
-    presets = VelocityPlugin.presets
+
+    # PairsPlugin stands first: but for these its defaults hold, not those of VelocityPlugin
+    full: float = 0.0
+    uniform: float = by_kind(0.0, points=1.0)
 
     def jump(self, teacher: Teacher) -> Term:
         return FlowMatching()

@@ -20,6 +20,7 @@ from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
+from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
@@ -73,7 +74,7 @@ class FreeFlow(NoisePlugin):
     """Strength b of the correction."""
     step: float = 0.005
     """Step of the difference quotient in unit time."""
-    power: float = 1.0
+    power: float = by_kind(1.0, points=0.0, small_image=0.0)
     reduce: Reduce = "mean"
     noise_mean: float = 1.4
     """Mean of the logit-normal noise level r of the correction; 1.4 is near r = 0.8."""

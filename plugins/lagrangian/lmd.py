@@ -13,6 +13,7 @@ from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
@@ -50,7 +51,7 @@ class LMD(RowPlugin):
     )
     needs_teacher = True
 
-    uniform: float = 1.0
+    uniform: float = by_kind(1.0, small_image=0.3)
     stop_input: bool = False
     """Stop the gradient at the teacher's input: one forward-pass equivalent less."""
 

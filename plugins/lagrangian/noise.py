@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.times.distributions import Point, Uniform
 from core.times.pairs import OrderedPair, TimeSampler
 
@@ -13,7 +13,9 @@ class NoisePlugin(RowPlugin):
 
     needs_teacher = True
     most_nfe = 1
-    presets = presets({"uniform": 0.0}, {"uniform": 0.0, "full": 0.0})
+
+    full: float = 0.0
+    uniform: float = 0.0
 
     def jump_times(self) -> TimeSampler:
         return OrderedPair(Point(1.0), Uniform())

@@ -10,7 +10,7 @@ from typing import Any
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.objectives.weights import Reduce
 from core.times.distributions import LogitNormal
@@ -32,7 +32,6 @@ class TVM(RowPlugin):
         whole_cost=10,
         seed_cost=10,
     )
-    presets = presets()
 
     diagonal: float = 0.5
     reduce: Reduce = "mean"

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 from core.errors import require
 from core.flow.flow_map import FlowMap
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.objectives.row import Row
 
@@ -67,10 +68,9 @@ class AlphaFlow(RowPlugin):
         cost=3.5,
         whole_cost=4,
     )
-    presets = presets()
 
     diagonal: float = 0.5
-    power: float = 1.0
+    power: float = by_kind(1.0, points=0.0, small_image=0.0)
     sharpness: float = 25.0
     """How steeply alpha falls, in units of the whole training."""
     least: float = 0.005

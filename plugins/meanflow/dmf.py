@@ -13,7 +13,7 @@ Without the encoder it is MeanFlow under the Cauchy distance. Both parts have ro
 
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.objectives.weights import Cauchy, Reduce, Weight
 from core.times.distributions import LogitNormal
@@ -33,7 +33,6 @@ class DMF(RowPlugin):
         cost=3.5,
         whole_cost=4,
     )
-    presets = presets()
 
     diagonal: float = 0.5
     time_mean: float = 0.0

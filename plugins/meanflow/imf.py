@@ -19,8 +19,9 @@ from core.flow import rules
 from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.guidance import GuidanceConfig
 from core.objectives.objective import FlowMatching, Term
 from core.objectives.row import Row
@@ -53,10 +54,9 @@ class IMF(RowPlugin):
         whole_cost=5,
         seed_cost=5,
     )
-    presets = presets()
 
     diagonal: float = 0.5
-    power: float = 1.0
+    power: float = by_kind(1.0, points=0.0, small_image=0.0)
     head: bool = False
     """Take the tangent from the network's velocity head (needs a head: --net.head-depth)."""
 

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.guidance import GuidanceConfig
 from core.objectives.objective import Term
 from core.objectives.row import Row
@@ -44,10 +45,9 @@ class MF(RowPlugin):
         whole_cost=4,
         seed_cost=4,
     )
-    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
-    diagonal: float = 0.75
-    power: float = 1.0
+    diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
+    power: float = by_kind(1.0, points=0.0, small_image=0.0)
 
     @classmethod
     def whole(cls) -> Self:

@@ -12,8 +12,9 @@ from core.errors import require
 from core.flow.flow_map import EndpointMap, FlowMap, Network
 from core.flow.path import Path
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.objectives.weights import Timed, Weight
 from core.times.weights import Ramp
@@ -33,13 +34,12 @@ class PMF(RowPlugin):
         whole_cost=5,
         parameterisation="g",
     )
-    presets = presets()
 
     diagonal: float = 0.5
-    power: float = 1.0
+    power: float = by_kind(1.0, points=0.0, small_image=0.0)
     time_mean: float = 0.8
     time_std: float = 0.8
-    uniform: float = 0.1
+    uniform: float = by_kind(0.1, points=1.0, small_image=0.3)
     floor: float = 0.05
     """Time below which residuals count less, by the time over this."""
 

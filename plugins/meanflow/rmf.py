@@ -10,9 +10,9 @@ from typing import Self
 
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.reflow import PairsPlugin
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.objectives.objective import Term
 from plugins.meanflow.mf import MeanFlowJump
 
@@ -29,10 +29,9 @@ class RMF(PairsPlugin):
         cost=3.75,
         whole_cost=4,
     )
-    presets = presets({"diagonal": 0.5}, {"diagonal": 0.5})
 
-    diagonal: float = 0.25
-    power: float = 0.5
+    diagonal: float = by_kind(0.25, points=0.5, small_image=0.5)
+    power: float = by_kind(0.5, points=0.0, small_image=0.0)
     discard: float = 0.1
 
     @classmethod

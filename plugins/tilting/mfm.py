@@ -22,7 +22,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
 from core.objectives.rows import RowObjective
 from plugins.tilting.jump import OwnTangentJump
@@ -41,7 +41,6 @@ class MFM(RowPlugin):
         parameterisation="V given a state",
     )
     guidable = False
-    presets = presets()
 
     diagonal: float = 0.5
     nothing: float = 0.1

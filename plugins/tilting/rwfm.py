@@ -8,8 +8,8 @@ learned, and weights accumulate over no rounds. Like flow matching it is sampled
 """
 
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.objectives.objective import FlowMatching, Term
 from plugins.tilting.weighted import RewardWeighted
 
@@ -27,8 +27,9 @@ class RWFM(RewardWeighted):
         whole_cost=3,
     )
     sampler = "euler"
-    presets = presets(small_image={"full": 0.0, "uniform": 0.0})
 
+    full: float = 0.0
+    uniform: float = by_kind(0.0, points=1.0)
     diagonal: float = 1.0
     time_mean: float = 0.0
 

@@ -7,7 +7,6 @@ alike.
 
 from core.methods.card import Card
 from core.methods.registry import register
-from core.methods.row_plugin import presets
 from core.objectives.objective import Term
 from plugins.tilting.jump import OwnTangentJump
 from plugins.tilting.weighted import RewardWeighted
@@ -24,7 +23,6 @@ class RWMF(RewardWeighted):
         source="weights: cf. arXiv 2502.06061; rule: arXiv 2512.02012",
         cost=4,
     )
-    presets = presets()
 
     diagonal: float = 0.5
 

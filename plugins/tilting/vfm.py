@@ -34,8 +34,9 @@ from core.flow.path import Path
 from core.flow.teacher import Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Batch, Metrics, Players, Term
 from core.objectives.one_step import condition
 from core.objectives.row import Row
@@ -137,10 +138,9 @@ class VFM(RowPlugin):
         cost=8,
     )
     guidable = False
-    presets = presets(small_image={"label_drop": 0.5})
 
     diagonal: float = 0.5
-    power: float = 1.0
+    power: float = by_kind(1.0, points=0.0, small_image=0.0)
     label_drop: float = 0.5
     reward: str = "mask"
     """The inverse problem, by the name of its reward: mask, blur or superres. Each example of the

@@ -10,8 +10,9 @@ from typing import Literal
 
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
+from plugins.consistency.trajectory.plugin import TrajectoryPlugin
 from plugins.consistency.trajectory.segment import Segment, Solved
 
 
@@ -31,11 +32,13 @@ class CTM(TrajectoryPlugin):
         parameterisation="F",
     )
     needs_teacher = True
-    presets = ctm_presets(solver="heun", substeps=2)
 
+    substeps: int = by_kind(1, points=2, small_image=2)
     diagonal: float = 0.25
     """Share of rows of the denoising loss; 0 leaves it out."""
-    solver: Literal["euler", "heun", "midpoint"] = "euler"
+    solver: Literal["euler", "heun", "midpoint"] = by_kind(
+        "euler", points="heun", small_image="heun"
+    )
     """Solver of the teacher's segment; the paper takes heun."""
 
     def segment(self, teacher: Teacher) -> Segment:

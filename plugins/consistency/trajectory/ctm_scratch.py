@@ -11,8 +11,9 @@ import dataclasses
 from typing import Literal
 
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
-from plugins.consistency.trajectory.plugin import TrajectoryPlugin, ctm_presets
+from plugins.consistency.trajectory.plugin import TrajectoryPlugin
 from plugins.consistency.trajectory.segment import Jumped, Segment, Solved
 
 
@@ -31,11 +32,13 @@ class CTMScratch(TrajectoryPlugin):
         parameterisation="F",
     )
     least = 1.0
-    presets = ctm_presets(solver="heun", target_decay=0.99)
 
+    target_decay: float = by_kind(0.999, points=0.99, small_image=0.99)
     diagonal: float = 0.5
     """Share of rows of the denoising loss."""
-    solver: Literal["euler", "heun", "midpoint"] = "euler"
+    solver: Literal["euler", "heun", "midpoint"] = by_kind(
+        "euler", points="heun", small_image="heun"
+    )
     """Solver of the segment."""
     jumps: bool = False
     """Take the segment by jumps of the EMA map instead, as the official code's self-learning."""

@@ -20,7 +20,8 @@ from core.flow.network import DenoisedNetwork
 from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.plugin import Method, Task
-from core.methods.row_plugin import RowPlugin, presets
+from core.methods.presets import by_kind
+from core.methods.row_plugin import RowPlugin
 from core.nets.discriminator import discriminator
 from core.objectives.objective import FlowMatching, Term
 from core.objectives.rows import RowObjective
@@ -34,11 +35,6 @@ FLOOR = 2e-3
 """Least time of the endpoint's diagonal rows: its velocity divides by sigma."""
 
 
-def ctm_presets(**both: Any) -> dict[str, dict[str, Any]]:
-    """The common presets with these changes for points and for small images."""
-    return presets({"data_std": 1.0, **both}, {"data_std": 0.75, **both})
-
-
 @dataclass(frozen=True)
 class TrajectoryPlugin(RowPlugin):
     """Jumps to any time, compared with a segment and a jump; denoising on the diagonal."""
@@ -50,7 +46,7 @@ class TrajectoryPlugin(RowPlugin):
     form: Literal["average", "rotation", "endpoint"] = "average"  # pyright: ignore
     """The network's output: the average velocity V, the rotation of Simple-EDM and TrigFlow, or the
     endpoint g behind EDM's preconditioning, which is CTM's own."""
-    data_std: float = 0.5
+    data_std: float = by_kind(0.5, points=1.0, small_image=0.75)
     """Standard deviation of the data, for the endpoint and for --plugin.edm-weight."""
     substeps: int = 1
     """Solver steps of a segment."""
