@@ -28,11 +28,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any
 
 def markdown(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
     """The same table as Markdown under a heading."""
+    return f"# {title}\n\n{markdown_table(columns, rows)}"
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """The same table as Markdown."""
     shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
     lines = [shown, ["---"] * len(shown)]
     lines += [[cell(row.get(name)).replace("|", "\\|") for name in shown] for row in rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"# {title}\n\n{table}\n"
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def save(out: str, result: dict[str, Any], page: str) -> None:
