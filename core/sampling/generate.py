@@ -55,10 +55,19 @@ def generate(
     for i, start in enumerate(range(0, n, batch)):
         count = min(batch, n - start)
         index = np.minimum(np.arange(start, start + batch), n - 1)
-        label = None if isinstance(labels, int) else jnp.asarray(labels)[index]
-        keys = jr.split(jr.fold_in(key, i), batch)
+        label = None if isinstance(labels, int) else jnp.asarray(labels[index])
         asked = None if guidance is None else jnp.asarray(guidance)
-        out = _generate_batch(field, sampler, jnp.asarray(times), shape, label, asked, keys)
+        out = _generate_batch(
+            field,
+            sampler,
+            jnp.asarray(times),
+            shape,
+            label,
+            asked,
+            key=key,
+            number=jnp.asarray(i),
+            batch=batch,
+        )
         parts.append(np.asarray(out.x)[:count])
         counts.append(np.asarray(out.nfe)[:count] * field.evaluations)
         if progress is not None:
@@ -67,7 +76,10 @@ def generate(
 
 
 @eqx.filter_jit
-def _generate_batch(field, sampler, times, shape, label, guidance, keys):
+def _generate_batch(field, sampler, times, shape, label, guidance, *, key, number, batch):
+    # In here these are part of one program; outside each would be a program of its own.
+    keys = jr.split(jr.fold_in(key, number), batch)
+
     def one(key, label):
         key_noise, key_sampler = jr.split(key)
         known = label is not None or guidance is not None
