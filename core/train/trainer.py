@@ -96,6 +96,11 @@ class Trainer(Generic[Config, Work]):
         """Finished steps."""
         return int(self.state.step)
 
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far: one for each number of steps a dispatch has had."""
+        return self._program._cache_size()
+
     def averaged(self) -> Players:
         """The trained networks with the averaged weights, whole on one device of this process.
 

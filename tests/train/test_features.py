@@ -25,6 +25,7 @@ from core.train.features import (
 )
 from core.train.run import claim
 from core.train.trainer import Trainer
+from tests.compiling import once
 
 TINY = [
     "--data", "digits", "--encoder.width", "4", "--encoder.levels", "2", "--batch", "16",
@@ -69,6 +70,7 @@ def test_a_run_in_pieces_ends_where_one_in_one_piece_does(tmp_path, digits):
     assert all(map(np.array_equal, arrays(whole.state), arrays(pieces.state)))
 
 
+@pytest.mark.slow
 def test_what_is_opened_is_what_was_trained(digits):
     folder, trainer = digits
     encoder = open_perception(str(folder), (8, 8, 1))
@@ -97,26 +99,31 @@ def test_maps_go_from_fine_to_coarse_after_the_raw_values(getkey):
 def test_a_place_of_the_finest_map_sees_its_surroundings_only(getkey):
     """Two convolutions of 3 x 3: what is more than 2 pixels away has no part."""
     encoder = EncoderConfig(width=4, levels=1).autoencoder((8, 8, 1), key=getkey()).encoder
-    slope = jax.jacobian(lambda x: encoder.maps(x)[1].reshape(8, 8, 4)[3, 4])(jnp.zeros((8, 8, 1)))
+    place = lambda x: encoder.maps(x)[1].reshape(8, 8, 4)[3, 4]  # noqa: E731
+    slope = once(jax.jacobian(place))(np.zeros((8, 8, 1), np.float32))
     reached = np.abs(slope[..., 0]).sum(axis=0) > 0
     expected = np.zeros((8, 8), bool)
     expected[1:6, 2:7] = True
     assert (reached == expected).all()
 
 
-def test_only_hidden_pixels_count(getkey):
+def test_only_hidden_pixels_count(normal):
     """A network that adds 1 to what it sees is off everywhere, but only what is hidden counts."""
     objective = MaskedReconstruction(patch=2, share=0.4)
-    x, key = jr.normal(getkey(), (5, 6, 7, 3)), getkey()
     players = {"model": lambda x: x + 1}
-    losses, _, _ = objective(players, players, None, Batch(x), key, jnp.zeros((), jnp.int32))
-    masks = np.asarray([objective.mask((6, 7, 3), k) for k in jr.split(key, 5)])
+
+    def loss_and_masks(x):
+        key, step = jr.key(1), jnp.zeros((), jnp.int32)
+        losses, _, _ = objective(players, players, None, Batch(x), key, step)
+        masks = [objective.mask((6, 7, 3), k) for k in jr.split(key, 5)]
+        return losses["model"], jnp.stack(masks)
+
+    x = normal(5, 6, 7, 3)
+    loss, masks = once(loss_and_masks)(x)
     assert masks.shape == (5, 6, 7, 1) and 0.2 < masks.mean() < 0.6
     assert (masks[:, ::2, :6:2] == masks[:, 1::2, 1::2]).all()  # whole patches
     hidden = np.broadcast_to(masks, x.shape)
-    np.testing.assert_allclose(
-        losses["model"], np.mean((1 - np.asarray(x)[hidden]) ** 2), rtol=1e-5
-    )
+    np.testing.assert_allclose(loss, np.mean((1 - x[hidden]) ** 2), rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -129,8 +136,8 @@ def test_a_classifier_learns_from_the_labels(tmp_path):
     assert float(np.mean(np.argmax(np.asarray(logits), axis=1) == data.labels)) > 0.4
 
 
-def test_every_tenth_example_is_left_out(digits):
-    built = digits[1].built
+def test_every_tenth_example_is_left_out():
+    built = build_features(parse_features(TINY))
     assert (len(built.training), len(built.held_out)) == (1618, 179)
     both = np.concatenate([built.training.examples, built.held_out.examples])
     whole = built.dataset.examples
@@ -138,13 +145,14 @@ def test_every_tenth_example_is_left_out(digits):
     assert (built.held_out.labels == built.dataset.labels[9::10]).all()
 
 
+@pytest.mark.slow
 def test_a_metric_looks_at_the_vector(digits):
     folder = str(digits[0])
     features = open_features(folder, (8, 8, 1))
     assert features.name == folder
     x = np.random.default_rng(0).normal(size=(300, 8, 8, 1)).astype(np.float32)
     encoder = open_perception(folder, (8, 8, 1))
-    expected = np.stack([encoder.vector(jnp.asarray(one)) for one in x[[0, 270]]])
+    expected = once(jax.vmap(encoder.vector))(x[[0, 270]])
     np.testing.assert_allclose(extract(features, x)[[0, 270]], expected, atol=1e-5)
     assert open_features("pooled", (8, 8, 1)).name == "pooled"
 
@@ -176,11 +184,15 @@ def test_identity_needs_no_run():
     assert isinstance(open_perception("identity", (2,)), Identity)
 
 
-def test_what_is_no_encoder_is_refused_in_one_line(digits, tmp_path):
-    with pytest.raises(UserError, match=r"no features in nowhere \(no config.toml\)"):
-        open_perception("nowhere", (8, 8, 1))
+@pytest.mark.slow
+def test_features_of_another_shape_are_refused_in_one_line(digits):
     with pytest.raises(UserError, match=r"of shape \(8, 8, 1\), not \(28, 28, 1\)"):
         open_perception(str(digits[0]), (28, 28, 1))
+
+
+def test_what_is_no_encoder_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"no features in nowhere \(no config.toml\)"):
+        open_perception("nowhere", (8, 8, 1))
     with pytest.raises(UserError, match="unknown feature set or folder of features 'pixel'"):
         open_features("pixel", (8, 8, 1))
     claim(parse(["--data", "digits", "--run", str(tmp_path / "map")]))

@@ -1,5 +1,6 @@
 """Learning-rate schedules at their key steps, and what each optimiser's name means."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -8,12 +9,13 @@ import pytest
 from core.errors import UserError
 from core.train.config import OptimConfig
 from core.train.optim import optimizer, schedule
+from tests.compiling import once
 
 RATE = 0.02
 
 
 def values(config, steps, at):
-    return [float(schedule(config, steps)(jnp.asarray(step))) for step in at]
+    return once(jax.vmap(schedule(config, steps)))(np.array(at)).tolist()
 
 
 def test_cosine_rises_in_the_warmup_and_falls_to_zero_at_the_end():
@@ -55,13 +57,19 @@ def test_a_run_shorter_than_its_warmup_still_reaches_the_rate():
 
 def updates(config, gradients, parameter=1.0):
     """The parameter after each gradient."""
-    rule, w = optimizer(config, 1000), {"w": jnp.asarray([parameter])}
-    state, seen = rule.init(w), []
-    for gradient in gradients:
-        change, state = rule.update({"w": jnp.asarray([gradient])}, state, w)
+    rule = optimizer(config, 1000)
+
+    def step(carry, gradient):
+        w, state = carry
+        change, state = rule.update({"w": gradient[None]}, state, w)
         w = optax.apply_updates(w, change)
-        seen.append(float(w["w"][0]))
-    return np.array(seen)
+        return (w, state), w["w"][0]
+
+    def all_steps(gradients):
+        w = {"w": jnp.asarray([parameter])}
+        return jax.lax.scan(step, (w, rule.init(w)), gradients)[1]
+
+    return once(all_steps)(np.float32(gradients))
 
 
 def plain(**flags):

@@ -1,59 +1,39 @@
 """Which teacher the flags name, and what they refuse."""
 
-import importlib
-
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from core.errors import UserError
 from core.flow.teacher import Autoguided, Guided
 from core.oracle import checkerboard
 from core.train.build import build
-from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
-from core.train.run import claim
 from core.train.teachers import open_teacher
-from core.train.trainer import Trainer
+from tests.compiling import once
+from tests.train.conftest import LABELLED, TINY
 
-importlib.import_module("plugins")
-TINY = ["--net", "mlp", "--net.width", "8", "--net.depth", "2", "--steps", "2", "--batch", "8"]
-
-
-def train(folder, *flags):
-    config = parse([*TINY, "--plugin", "fm", "--run", str(folder), *flags])
-    built = build(config, None)
-    trainer = Trainer(config, built)
-    checkpoints = Checkpoints(claim(config, built.dataset.spec), 1)
-    for _ in trainer.run():
-        pass
-    trainer.save(checkpoints)
-    checkpoints.close()
-    return trainer
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "fm"
-    return folder, train(folder, "--data", "eight-gaussians", "--data.labelled")
+X, T = np.float32([0.3, -0.2]), np.float32(0.6)
 
 
 def student(folder, *flags):
     return parse([*TINY, "--plugin", "lmd", "--teacher", str(folder), *flags])
 
 
-LABELLED = ["--data", "eight-gaussians", "--data.labelled"]
+def velocities(*fields):
+    """Of each at one point, compiled together."""
+    return once(lambda fields, x, t: [field.velocity(x, t) for field in fields])(fields, X, T)
 
 
 def test_a_run_teaches_its_averaged_diagonal_and_gives_its_weights(taught):
-    folder, trainer = taught
+    folder, averaged = taught
     config = student(folder, *LABELLED)
     teacher = open_teacher(config)
-    x, t = jnp.array([0.3, -0.2]), jnp.asarray(0.6)
-    expected = trainer.flow_map().velocity(x, t)
-    assert jnp.allclose(teacher.velocity(x, t), expected)
-    assert jnp.allclose(build(config, teacher).method.flow_map.velocity(x, t), expected)
     cold = student(folder, *LABELLED, "--plugin.no-warm-start")
-    assert not jnp.allclose(build(cold, teacher).method.flow_map.velocity(x, t), expected)
+    warm, fresh = (build(one, teacher).method.flow_map for one in (config, cold))
+    expected, taught_by, begun, other = velocities(averaged, teacher, warm, fresh)
+    np.testing.assert_allclose(taught_by, expected, rtol=1e-5)
+    np.testing.assert_allclose(begun, expected, rtol=1e-5)
+    assert not np.allclose(other, expected)
 
 
 def test_guidance_flags_wrap_the_teacher(taught):
@@ -62,14 +42,16 @@ def test_guidance_flags_wrap_the_teacher(taught):
     assert isinstance(guided, Guided) and guided.null_label == 8
     weak = open_teacher(student(folder, *LABELLED, "--teaching.weak", str(folder)))
     assert isinstance(weak, Autoguided)
-    x, t = jnp.array([0.3, -0.2]), jnp.asarray(0.6)
-    assert jnp.allclose(weak.velocity(x, t), weak.strong.velocity(x, t), atol=1e-6)
+    np.testing.assert_allclose(*velocities(weak, weak.strong), atol=1e-6)
 
 
 def test_the_exact_teacher_is_the_distribution_of_the_data():
     config = student("exact", "--data", "checkerboard")
-    teacher, x, t = open_teacher(config), jnp.array([0.3, -0.2]), jnp.asarray(0.6)
-    assert jnp.allclose(teacher.velocity(x, t), checkerboard().velocity(teacher.path, x, t))
+    teacher = open_teacher(config)
+    problem, path = checkerboard(), teacher.path
+    both = once(lambda x, t: (teacher.velocity(x, t), problem.velocity(path, x, t)))
+    found, expected = both(X, T)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert build(config, teacher).method.flow_map is not teacher.flow_map
 
 

@@ -1,0 +1,27 @@
+"""Runs made without training them."""
+
+import importlib
+
+import equinox as eqx
+import jax.random as jr
+
+from core.train.checkpoint import Checkpoints
+from core.train.cli import parse
+from core.train.run import build_run, claim
+from core.train.trainer import Trainer
+from tests.nets.randomised import noise
+
+importlib.import_module("plugins")
+
+
+def make_run(folder, *flags) -> Trainer:
+    """A run at step 0 whose averaged weights are noise, so that all of them matter to samples, and
+    differ from the weights that are trained. No training step is compiled."""
+    config = parse([*map(str, flags), "--run", str(folder)])
+    trainer = Trainer(config, build_run(config))
+    drawn = noise(trainer.state.ema, jr.key(0), 0.3)
+    trainer.state = eqx.tree_at(lambda state: state.ema, trainer.state, drawn)
+    checkpoints = Checkpoints(claim(config), config.keep)
+    trainer.save(checkpoints)
+    checkpoints.close()
+    return trainer
