@@ -1,7 +1,5 @@
 """What the apps print, write and accept: one JSON object for machines, files, help."""
 
-import contextlib
-import io
 import json
 import sys
 
@@ -16,6 +14,7 @@ from core.conformance import rows as conformance
 from core.sampling import GRIDS, SAMPLERS
 from core.train import toml
 from tests.apps.conftest import POINTS
+from tests.apps.inside import no_constant, run
 
 APPS = {
     "train": train, "sample": sample, "eval": eval, "compare": compare, "check": check,
@@ -26,26 +25,6 @@ IMAGES = [
     "--net.heads", "2", "--net.remat", "none", "--batch", "16", "--steps", "4", "--dispatch", "2",
     "--log-every", "2", "--sample-every", "2", "--save-every", "0", "--evals", "1",
 ]  # fmt: skip
-
-
-def no_constant(name):
-    raise AssertionError(f"{name} is no JSON")
-
-
-def run(app, *flags):
-    """Runs an app in this process as the command line does: exit status, stdout, its JSON."""
-    out, status = io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-        patch.setattr(sys, "argv", [f"apps.{app}", *map(str, flags)])
-        try:
-            launch(APPS[app].main)
-        except SystemExit as stop:
-            status = stop.code
-    lines = out.getvalue().splitlines()
-    result = json.loads(lines[-1], parse_constant=no_constant) if "--json" in flags else None
-    assert not any(line.startswith("{") for line in lines[:-1])
-    return status, out.getvalue(), result
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +81,7 @@ def test_samples_have_the_shape_of_the_data_and_repeat_with_their_seed(trained, 
     assert not np.array_equal(values["samples"], other["samples"])
 
 
+@pytest.mark.slow
 def test_one_class_can_be_drawn_with_another_sampler(trained, tmp_path):
     folder, _ = trained
     flags = ["--n", 5, "--label", 2, "--sampler", "heun", "--steps", 2]
@@ -110,6 +90,7 @@ def test_one_class_can_be_drawn_with_another_sampler(trained, tmp_path):
     assert (result["sampler"], result["steps"], result["nfe"]) == ("heun", 2, 4)
 
 
+@pytest.mark.slow
 def test_times_and_settings_of_a_sampler_can_be_chosen(trained, tmp_path):
     folder, _ = trained
     flags = ["--n", 4, "--sampler", "gamma", "--gamma", 0.3, "--times", 1, 0.6, 0]
@@ -122,6 +103,7 @@ def test_times_and_settings_of_a_sampler_can_be_chosen(trained, tmp_path):
     assert 0.6 < other["times"][1] < 1
 
 
+@pytest.mark.slow
 def test_eval_measures_and_writes_what_it_prints(trained, tmp_path):
     folder, _ = trained
     flags = ["--run", folder, "--nfe", 1, 2, "--n", 24, "--sampler", "pushforward", "restart"]
@@ -179,7 +161,7 @@ def test_check_reports_every_check_and_leaves_the_float_type_alone(gaussian_only
     assert not jax.config.jax_enable_x64
 
 
-@pytest.mark.parametrize("flags", [(), ("--json",)])
+@pytest.mark.parametrize("flags", [("--json",), pytest.param((), marks=pytest.mark.slow)])
 def test_a_failed_check_is_exit_status_1(gaussian_only, monkeypatch, capsys, flags):
     monkeypatch.setattr(conformance, "P0_BOUND", -1.0)
     status, _, result = run("check", "--plugin", "fm", "--rows", 512, *flags)

@@ -14,6 +14,8 @@ from apps import sample as sample_app
 from apps import train as train_app
 from core.errors import UserError
 from tests.apps.conftest import POINTS
+from tests.apps.inside import run
+from tests.train.runs import make_run
 
 
 def idx_folder(folder, images=None, labels=None, cut=None):
@@ -162,6 +164,14 @@ def test_bad_input_is_one_line_that_says_what_to_do(case, tmp_path, monkeypatch)
     assert sorted(p for p in tmp_path.rglob("*")) == before
 
 
+def test_a_user_error_is_one_line_on_stderr_and_status_2(capsys):
+    status, out, _ = run("train", "--plugin", "infm")
+    err = capsys.readouterr().err
+    assert status == 2 and out == ""
+    assert err.startswith("error: unknown plugin 'infm'") and err.count("\n") == 1
+
+
+@pytest.mark.slow
 def test_a_user_error_exits_with_status_2_and_no_traceback(run_app):
     result = run_app("train", "--plugin", "infm")
     assert result.returncode == 2
@@ -178,18 +188,18 @@ def test_a_folder_that_is_no_run(main, tmp_path):
 @pytest.fixture(scope="module")
 def one_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("one") / "run"
-    train_app.main([*POINTS, "--run", str(folder)])
+    make_run(folder, *POINTS)
     return folder
 
 
 @pytest.fixture
-def trained(one_run, tmp_path, monkeypatch):
-    """A copy of a trained run, to be spoilt."""
+def opened(one_run, tmp_path, monkeypatch):
+    """A copy of a run, to be spoilt."""
     monkeypatch.chdir(tmp_path)
     return shutil.copytree(one_run, tmp_path / "run")
 
 
-def test_what_can_be_wrong_with_a_trained_run(trained, tmp_path):
+def test_what_can_be_wrong_with_a_run(opened, tmp_path):
     with pytest.raises(UserError, match="holds another run .*--steps 8 there, 9 asked"):
         train_app.main([*POINTS, "--steps", "9", "--run", "run"])
     with pytest.raises(UserError, match="unknown sampler 'pushforwrd'; did you mean 'pushforward'"):
@@ -212,14 +222,14 @@ def test_what_can_be_wrong_with_a_trained_run(trained, tmp_path):
         eval_app.main(["--run", "run", "--sampler", "euler", "heun", "--gamma", "0.5"])
     empty = tmp_path / "empty"
     empty.mkdir()
-    shutil.copy(trained / "config.toml", empty)
+    shutil.copy(opened / "config.toml", empty)
     with pytest.raises(UserError, match="has no checkpoint yet"):
         sample_app.main(["--run", str(empty)])
 
 
-def test_damaged_and_foreign_checkpoints(trained):
-    newest = trained / "checkpoints" / "8" / "state"
-    config = trained / "config.toml"
+def test_damaged_and_foreign_checkpoints(opened):
+    newest = opened / "checkpoints" / "0" / "state"
+    config = opened / "config.toml"
     original = config.read_text()
     config.write_text(original.replace("width = 16", "width = 24"))
     with pytest.raises(UserError, match="damaged or belongs to another network"):
@@ -232,15 +242,17 @@ def test_damaged_and_foreign_checkpoints(trained):
         sample_app.main(["--run", "run"])
 
 
-def test_restart_replaces_a_run_and_nothing_else(trained):
-    note = trained / "my-notes.txt"
+@pytest.mark.slow
+def test_restart_replaces_a_run_and_nothing_else(opened):
+    note = opened / "my-notes.txt"
     note.write_text("keep")
     train_app.main([*POINTS, "--steps", "4", "--run", "run", "--restart"])
     assert note.read_text() == "keep"
-    assert (trained / "checkpoints" / "4").exists()
-    assert not (trained / "checkpoints" / "8").exists()
+    assert (opened / "checkpoints" / "4").exists()
+    assert '"step": 4' in (opened / "summary.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_step_and_checkpoint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wild = [*POINTS, "--steps", "40", "--optim.rate", "1e30", "--optim.clip", "0", "--run", "run"]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -23,14 +22,11 @@ from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath
 from core.nets.unet import UNetConfig
 from core.sampling import SAMPLERS, generate, uniform_grid
-from core.train.checkpoint import Checkpoints
-from core.train.cli import parse
-from core.train.run import claim, open_run
-from core.train.teachers import build_run
-from core.train.trainer import Trainer
+from core.train.run import open_run
 from tests.apps.conftest import POINTS, ROOT
-from tests.apps.test_apps import run
-from tests.nets.randomised import noise, randomised
+from tests.apps.inside import run
+from tests.nets.randomised import randomised
+from tests.train.runs import make_run
 
 pytestmark = pytest.mark.slow
 
@@ -43,17 +39,9 @@ GUIDED = ["--plugin.guidance.most", "4"]
 TWICE = ["--nfe", "2", "--json", "--platforms"]
 
 
-def make_run(folder, *flags):
-    """A run whose averaged weights are noise, so that everything that is asked for matters."""
-    config = parse([*flags, "--run", str(folder)])
-    built = build_run(config)
-    trainer = Trainer(config, built)
-    drawn = noise(trainer.state.ema, jr.key(0), 0.3)
-    trainer.state = eqx.tree_at(lambda state: state.ema, trainer.state, drawn)
-    claim(config, built.dataset.spec)
-    checkpoints = Checkpoints(folder, config.keep)
-    trainer.save(checkpoints)
-    checkpoints.close()
+def made(folder, *flags):
+    """The folder, with a run in it whose averaged weights are noise."""
+    make_run(folder, *flags)
     return folder
 
 
@@ -103,14 +91,14 @@ def exported(folder, sampler, guidance, *flags):
 @pytest.fixture(scope="module")
 def points(tmp_path_factory):
     """Points without labels, by a sampler that adds noise on its way."""
-    folder = make_run(tmp_path_factory.mktemp("points") / "run", *POINTS)
+    folder = made(tmp_path_factory.mktemp("points") / "run", *POINTS)
     return exported(folder, "restart", None, *TWICE, "cpu", "cuda", "tpu")
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """Labelled images by a guided transformer with a velocity head and blockwise attention."""
-    folder = make_run(tmp_path_factory.mktemp("digits") / "run", *DIGITS, *GUIDED)
+    folder = made(tmp_path_factory.mktemp("digits") / "run", *DIGITS, *GUIDED)
     return exported(folder, "pushforward", 2.5, *TWICE, "cpu", "cuda", "rocm", "tpu")
 
 
@@ -285,7 +273,7 @@ def test_guidance_that_was_not_learned_and_every_exportable_sampler(points, tmp_
         flags = ["--sampler", sampler, "--nfe", nfe, "--out", tmp_path / sampler, "--json"]
         _, _, result = run("export", "--run", points.run, *flags)
         assert result["difference"] < 1e-5 and result["evaluations"] == nfe
-    folder = make_run(tmp_path / "run", *DIGITS)
+    folder = made(tmp_path / "run", *DIGITS)
     flags = ["--sampler", "dpmpp-2m", "--nfe", 2, "--guidance", 3, "--interval", 0.4, 0.6, "--json"]
     _, _, result = run("export", "--run", folder, *flags)
     assert result["inputs"] == ["noise", "labels", "guidance"] and result["evaluations"] == 4

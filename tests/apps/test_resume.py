@@ -14,6 +14,9 @@ import plugins as plugins
 from core.train.checkpoint import Checkpoints
 from core.train.run import open_run
 from tests.apps.conftest import POINTS, ROOT, command
+from tests.apps.inside import run
+
+pytestmark = pytest.mark.slow
 
 LONG = [*POINTS, "--steps", "1000", "--dispatch", "5", "--save-every", "50", "--log-every", "50"]
 
@@ -68,7 +71,9 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, whole, run_app, number):
     broken = tmp_path / "broken"
     message, status = interrupt(tmp_path, broken, number, after=150)
@@ -90,16 +95,12 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, whole, r
     assert lines[0] == lines[1] == 20
 
 
-@pytest.mark.slow
-def test_the_written_config_repeats_the_run(tmp_path, run_app):
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert run_app("train", *POINTS, "--seed", "3", "--run", first).returncode == 0
-    repeat = run_app("train", "--config", first / "config.toml", "--run", second)
-    assert repeat.returncode == 0
+def test_the_written_config_repeats_the_run(tmp_path):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    assert run("train", *POINTS, "--seed", "3", "--run", first)[0] == 0
+    assert run("train", "--config", first / "config.toml", "--run", second)[0] == 0
     assert (first / "config.toml").read_text() == (second / "config.toml").read_text()
     assert all(np.array_equal(a, b) for a, b in zip(parameters(first), parameters(second)))
-    other = run_app("train", "--config", first / "config.toml", "--seed", "4", "--run", "third")
-    assert other.returncode == 0
-    assert any(
-        not np.array_equal(a, b) for a, b in zip(parameters(first), parameters(tmp_path / "third"))
-    )
+    other = ["--config", first / "config.toml", "--seed", "4", "--run", third]
+    assert run("train", *other)[0] == 0
+    assert any(not np.array_equal(a, b) for a, b in zip(parameters(first), parameters(third)))

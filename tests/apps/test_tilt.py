@@ -1,7 +1,5 @@
 """`apps.tilt` as a user runs it."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,19 +16,21 @@ from core.steering.reward import Function
 from core.steering.steering import Tilt
 from plugins.steering import FK, SMC, SNIS, BestOfN
 from tests.apps.conftest import POINTS
+from tests.apps.inside import run
+from tests.train.runs import make_run
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_is_steered_and_mistakes_are_one_line(run_app, tmp_path):
-    assert run_app("train", *POINTS, "--run", "run").returncode == 0
+def test_a_run_is_steered_and_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "run", *POINTS)
     flags = ("--run", "run", "--n", "8", "--islands", "3", "--seed", "1", "--show", "4")
-    tilted = run_app(
+    status, _, result = run(
         "tilt", *flags, "--plugin", "snis", "smc", "smc:steps=2,twist=no,kernel=em", "--steps", "3",
         "--reward", "target:5", "--chunk", "8", "--json",
     )  # fmt: skip
-    assert tilted.returncode == 0, tilted.stderr
-    result = json.loads(tilted.stdout.splitlines()[-1])
+    assert status == 0
     rows = {row["method"]: row for row in result["rows"]}
     spec = "smc:steps=2,twist=no,kernel=em"
     assert set(rows) == {"prior", "snis", "smc", spec}
@@ -38,7 +38,7 @@ def test_a_run_is_steered_and_mistakes_are_one_line(run_app, tmp_path):
     assert [rows[name]["evaluations"] for name in ("snis", "smc")] == [24, 24 * (3 + 2 * 3)]
     # 2 looks, 2 steps of the velocity
     assert rows[spec]["evaluations"] == 24 * 4
-    assert "±" not in rows["smc"]["log Z"] and "8 --islands" in tilted.stderr
+    assert "±" not in rows["smc"]["log Z"] and "8 --islands" in capsys.readouterr().err
     assert (tmp_path / "run" / "tilt" / "smc-steps-2-twist-no-kernel-em.npz").exists()
     saved = np.load(tmp_path / "run" / "tilt" / "smc.npz")
     assert saved["samples"].shape == (24, 2)

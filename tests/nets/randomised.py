@@ -8,10 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-
-def jit(function):
-    """`jax.jit` that compiles in half the time and runs slower."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": "0"})
+from core.flow.condition import Condition
 
 
 def randomised(config, shape, num_classes, key, scale=0.3):
@@ -20,11 +17,13 @@ def randomised(config, shape, num_classes, key, scale=0.3):
 
 
 def noise(tree, key, scale=1.0):
-    """Normal numbers in the shapes of the arrays of `tree`."""
-    leaves, structure = jax.tree.flatten(tree)
+    """Normal numbers, drawn by NumPy, in the shapes of the arrays of `tree`."""
     generator = np.random.default_rng(np.asarray(jr.key_data(key)))
-    drawn = [jnp.asarray(scale * generator.normal(size=leaf.shape), leaf.dtype) for leaf in leaves]
-    return jax.tree.unflatten(structure, drawn)
+
+    def draw(leaf):
+        return jax.device_put((scale * generator.normal(size=leaf.shape)).astype(leaf.dtype))
+
+    return jax.tree.map(draw, tree)
 
 
 def skeleton(config, shape, num_classes):
@@ -37,6 +36,23 @@ def with_config(net, shape, num_classes, config, **changes):
     other = dataclasses.replace(config, **changes)
     structure = jax.tree.structure(skeleton(other, shape, num_classes))
     return jax.tree.unflatten(structure, jax.tree.leaves(net))
+
+
+def in_float64(net):
+    """The network with parameters of 64 bits, converted by NumPy."""
+    return jax.tree.map(lambda p: jax.device_put(np.asarray(p, np.float64)), net)
+
+
+def times(*values):
+    """Scalars in JAX's default precision."""
+    return tuple(np.asarray(value, jax.dtypes.canonicalize_dtype(float)) for value in values)
+
+
+def given(label=None, guidance=None):
+    """A condition of these numbers; compiles nothing."""
+    number = None if label is None else jax.device_put(np.int32(label))
+    scale = None if guidance is None else jax.device_put(np.float32(guidance))
+    return Condition(number, scale)
 
 
 def mean_flow_loss(net, x, s, t, cond):

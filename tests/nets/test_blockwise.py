@@ -16,7 +16,7 @@ from core.nets.attention.flash import Kernels, flash
 from core.nets.attention.naive import naive
 from core.nets.attention.primitive import PALLAS
 from tests.nets import attention_forms as forms
-from tests.nets.randomised import jit, mean_flow_loss
+from tests.nets.randomised import mean_flow_loss
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def everything(f):
     """All forms of one implementation at float64, by name."""
     with jax.enable_x64(True):
         x = forms.arrays(5, 11)
-        return jit(lambda x: {form.__name__: form(f, *x) for form in forms.FORMS})(x)
+        return jax.jit(lambda x: {form.__name__: form(f, *x) for form in forms.FORMS})(x)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_kernels_give_what_the_scan_gives_over_many_blocks(x64):
         return o, lse, *moved_o, *which.transposed(*qkv, o, lse, *moved_o, **back)
 
     blocks = {"block": 4}
-    pair = jit(lambda: (passes(kernels, blocks, blocks), passes(scan, blocks, {})))()
+    pair = jax.jit(lambda: (passes(kernels, blocks, blocks), passes(scan, blocks, {})))()
     for a, b in zip(*pair, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
@@ -67,7 +67,7 @@ def test_an_offset_common_to_all_tangent_scores_is_not_lost_in_rounding():
     wide = jax.tree.map(lambda x: x.astype(jnp.float32), narrow)
     scanned, by_kernels = (partial(flash, kernels=passes) for passes in (BLOCKS_OF_4, PALLAS))
     cases = (naive, wide), (naive, narrow), (scanned, narrow), (by_kernels, narrow)
-    tangents = jit(lambda: [forms.tangent(f, *x)[1] for f, x in cases])()
+    tangents = jax.jit(lambda: [forms.tangent(f, *x)[1] for f, x in cases])()
     exact, *rounded = (np.asarray(tangent, np.float64) for tangent in tangents)
     formula, *centred = (np.abs(tangent - exact).max() for tangent in rounded)
     assert max(centred) <= formula
@@ -103,7 +103,7 @@ def learned(implementation):
 
     weights, h = (jr.normal(jr.key(i), shape) for i, shape in enumerate([(3, 4, 12), (2, 7, 4)]))
     batch = jax.value_and_grad(lambda weights: jax.vmap(partial(loss, weights))(h).mean())
-    return jit(batch)(weights)
+    return jax.jit(batch)(weights)
 
 
 def test_stacked_layers_learn_the_same(x64):
@@ -119,7 +119,7 @@ def batch_loss(net, x, s, t):
 
 
 def flops(function, *arguments):
-    return jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
 
 def test_gradient_of_a_stopped_derivative_costs_four_forward_passes():
@@ -143,7 +143,7 @@ def test_kernels_are_lowered_for(platform, call):
 
 def memory(form, f, tokens):
     x = jax.eval_shape(lambda: forms.arrays(tokens, tokens, heads=1, dim=16, dtype=jnp.float32))
-    compiled = jit(partial(form, f)).lower(*x).compile()
+    compiled = jax.jit(partial(form, f)).lower(*x).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 

@@ -12,7 +12,18 @@ import pytest
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.nets import NETS, DiTConfig, MLPConfig, UNetConfig
-from tests.nets.randomised import jit, mean_flow_loss, noise, randomised, skeleton, with_config
+from tests.compiling import once
+from tests.nets.randomised import (
+    given,
+    in_float64,
+    mean_flow_loss,
+    noise,
+    randomised,
+    skeleton,
+    times,
+    with_config,
+)
+from tests.sets import some
 
 DIT = DiTConfig(width=16, depth=2, heads=2)
 UNET = UNetConfig(channels=8, multipliers=(1, 2), attention=(4,))
@@ -28,178 +39,179 @@ CASES = {
 SMALL = ["mlp", "dit", "unet-flat"]
 
 
-def in_float64(net):
-    return jax.tree.map(lambda p: p.astype(jnp.float64) if eqx.is_inexact_array(p) else p, net)
+@pytest.fixture
+def built(getkey, normal):
+    """`built(name, **changes)` -> a randomised network of one of the cases, and a point for it."""
+
+    def build(name, **changes):
+        config, shape = CASES[name]
+        return randomised(dataclasses.replace(config, **changes), shape, 10, getkey()), normal(
+            *shape
+        )
+
+    return build
 
 
-def built(name, getkey, **changes):
-    config, shape = CASES[name]
-    config = dataclasses.replace(config, **changes)
-    return randomised(config, shape, 10, getkey()), jr.normal(getkey(), shape)
+def call(net, x, s, t, cond=None):
+    return net(x, s, t, cond)
 
 
-def times(*values):
-    return tuple(jnp.asarray(v) for v in values)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_output_has_the_shape_of_the_input_and_is_zero_at_the_start(name, getkey):
+@pytest.mark.parametrize("name", some(CASES, "mlp", "mlp-concat", "dit", "unet"))
+def test_output_has_the_shape_of_the_input_and_is_zero_at_the_start(name, getkey, normal):
     config, shape = CASES[name]
     net = config.build(shape, 10, key=getkey())
-    cond = Condition(jnp.asarray(4))
-    out = jit(lambda x: net(x, *times(0.8, 0.3), cond))(jr.normal(getkey(), shape))
+    out = once(call)(net, normal(*shape), *times(0.8, 0.3), given(4))
     assert out.shape == shape and out.dtype == jnp.float32
     assert (out == 0).all()
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
-def test_default_unet_takes_the_usual_sizes(shape, getkey):
-    net = UNetConfig().build(shape, 10, key=getkey())
-    assert eqx.filter_eval_shape(net, jnp.zeros(shape), *times(1.0, 0.0)).shape == shape
+def test_default_unet_takes_the_usual_sizes(shape):
+    net, time = skeleton(UNetConfig(), shape, 10), jax.ShapeDtypeStruct((), jnp.float32)
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    assert eqx.filter_eval_shape(call, net, x, time, time).shape == shape
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_batched_equals_one_by_one(name, getkey):
-    net, _ = built(name, getkey)
-    x = jr.normal(getkey(), (3, *CASES[name][1]))
-    s, t = jnp.asarray([0.9, 0.5, 0.1]), jnp.asarray([0.2, 0.5, 0.7])
-    label = jnp.asarray([0, 3, 10])
-    call = jit(lambda x, s, t, label: net(x, s, t, Condition(label)))
-    together = jax.vmap(call)(x, s, t, label)
-    one_by_one = [call(x[i], s[i], t[i], label[i]) for i in range(3)]
+def test_batched_equals_one_by_one(name, built, normal):
+    net, _ = built(name)
+    x = normal(3, *CASES[name][1])
+    s, t = np.float32([0.9, 0.5, 0.1]), np.float32([0.2, 0.5, 0.7])
+    label = np.int32([0, 3, 10])
+    one = lambda x, s, t, label: net(x, s, t, Condition(label))  # noqa: E731
+    together, alone = once(jax.vmap(one))(x, s, t, label), once(one)
+    one_by_one = [alone(x[i], s[i], t[i], label[i]) for i in range(3)]
     np.testing.assert_allclose(together, np.stack(one_by_one), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mlp-concat", "dit", "unet"])
-def test_jvp_equals_central_differences(name, getkey, x64):
-    net, x = built(name, getkey)
-    net, x = in_float64(net), x.astype(jnp.float64)
-    s, t = jnp.asarray(0.7), jnp.asarray(0.2)
-    tangent = (jr.normal(getkey(), x.shape, x.dtype), jnp.asarray(0.8), jnp.asarray(-0.6))
-    plain = lambda x, s, t: net(x, s, t, Condition(jnp.asarray(2)))  # noqa: E731
-    call, derivative = jit(plain), jit(lambda *at: jax.jvp(plain, at, tangent)[1])(x, s, t)
+@pytest.mark.parametrize("name", some(["mlp-concat", "dit", "unet"], "mlp-concat", "dit"))
+def test_jvp_equals_central_differences(name, built, normal, x64):
+    net, x = built(name)
+    net, at = in_float64(net), (x, *times(0.7, 0.2))
+    tangent = (normal(*x.shape), *times(0.8, -0.6))
+    plain = lambda x, s, t: net(x, s, t, given(2))  # noqa: E731
+    value = once(plain)
+    derivative = once(lambda at, along: jax.jvp(plain, at, along)[1])(at, tangent)
     h = 1e-5
     ahead, behind = (
-        call(*(p + sign * h * d for p, d in zip((x, s, t), tangent, strict=True)))
-        for sign in (1, -1)
+        value(*(p + sign * h * d for p, d in zip(at, tangent, strict=True))) for sign in (1, -1)
     )
-    assert derivative.dtype == jnp.float64 and jnp.abs(derivative).max() > 1e-2
+    assert derivative.dtype == np.float64 and np.abs(derivative).max() > 1e-2
     np.testing.assert_allclose(derivative, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_gradient_of_a_derivative_equals_differences(name, getkey, x64):
+@pytest.mark.parametrize("name", some(SMALL, "mlp", "dit"))
+def test_gradient_of_a_derivative_equals_differences(name, built, getkey, x64):
     """Reverse over forward, without a stop: the gradient of |dV/ds|^2 in a random direction."""
-    net, x = built(name, getkey)
-    net, x = in_float64(net), x.astype(jnp.float64)
-    params, static = eqx.partition(net, eqx.is_inexact_array)
-    direction = noise(params, getkey())
-    s, t = jnp.asarray(0.7), jnp.asarray(0.2)
+    net, x = built(name)
+    net = in_float64(net)
+    direction = noise(net, getkey())
 
-    def squared_slope(params):
-        net = eqx.combine(params, static)
+    def squared_slope(h, net, direction, x, s, t):
+        net = jax.tree.map(lambda p, d: p + h * d, net, direction)
         return jnp.sum(jax.jvp(lambda s: net(x, s, t), (s,), (jnp.ones_like(s),))[1] ** 2)
 
-    products = jax.tree.map(
-        lambda g, d: (g * d).sum(), jit(jax.grad(squared_slope))(params), direction
-    )
-    slope, h, loss = sum(jax.tree.leaves(products)), 1e-6, jit(squared_slope)
-    ahead, behind = (
-        loss(jax.tree.map(lambda p, d: p + sign * h * d, params, direction)) for sign in (1, -1)
-    )
+    def gradient(h, net, *rest):
+        return jax.grad(lambda net: squared_slope(h, net, *rest))(net)
+
+    rest = (net, direction, x, *times(0.7, 0.2))
+    parts = once(gradient)(*times(0), *rest)
+    pairs = zip(*map(jax.tree.leaves, (parts, direction)), strict=True)
+    slope, h, loss = sum(np.sum(g * d) for g, d in pairs), 1e-6, once(squared_slope)
+    ahead, behind = (loss(*times(sign * h), *rest) for sign in (1, -1))
     np.testing.assert_allclose(slope, (ahead - behind) / (2 * h), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_bfloat16_is_close_and_its_output_float32(name, getkey):
-    net, x = built(name, getkey)
+def test_bfloat16_is_close_and_its_output_float32(name, built):
+    net, x = built(name)
     half = with_config(net, x.shape, 10, CASES[name][0], dtype="bfloat16")
-    call = jit(lambda net: net(x, *times(0.8, 0.3), Condition(jnp.asarray(1))))
-    exact, rounded = call(net), call(half)
-    assert rounded.dtype == jnp.float32 and not (exact == rounded).all()
-    assert jnp.linalg.norm(exact - rounded) < 0.03 * jnp.linalg.norm(exact)
+    exact, rounded = (once(call)(n, x, *times(0.8, 0.3), given(1)) for n in (net, half))
+    assert rounded.dtype == np.float32 and not (exact == rounded).all()
+    assert np.linalg.norm(exact - rounded) < 0.03 * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("name", ["mlp", "dit"])
-def test_parameters_and_gradients_stay_float32_in_bfloat16(name, getkey):
-    net, x = built(name, getkey)
+@pytest.mark.parametrize("name", some(["mlp", "dit"], "mlp"))
+def test_parameters_and_gradients_stay_float32_in_bfloat16(name, built):
+    net, x = built(name)
     half = with_config(net, x.shape, 10, CASES[name][0], dtype="bfloat16")
-    at = (x, *times(0.8, 0.3), Condition(jnp.asarray(1)))
-    grads, wide = (jit(jax.grad(mean_flow_loss))(n, *at) for n in (half, net))
+    at = (x, *times(0.8, 0.3), given(1))
+    grads, wide = (once(jax.grad(mean_flow_loss))(n, *at) for n in (half, net))
     for p, g, w in zip(*map(jax.tree.leaves, (half, grads, wide)), strict=True):
-        assert p.dtype == jnp.float32 and g.dtype == jnp.float32
-        assert jnp.linalg.norm(g - w) < 0.2 * jnp.linalg.norm(w) + 1e-3
+        assert p.dtype == np.float32 and g.dtype == np.float32
+        assert np.linalg.norm(g - w) < 0.2 * np.linalg.norm(w) + 1e-3
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_no_label_is_the_null_class(name, getkey):
-    net, x = built(name, getkey)
-    s, t = times(0.8, 0.3)
-    call = jit(lambda cond: net(x, s, t, cond))
-    null = call(Condition(jnp.asarray(10)))
-    np.testing.assert_allclose(call(None), null, rtol=1e-5, atol=1e-5)
-    assert jnp.abs(call(Condition(jnp.asarray(9))) - null).max() > 1e-2
+def test_no_label_is_the_null_class(name, built):
+    net, x = built(name)
+    each = once(lambda net, x, s, t, conds: [net(x, s, t, cond) for cond in conds])
+    null, none, other = each(net, x, *times(0.8, 0.3), (given(10), None, given(9)))
+    np.testing.assert_allclose(none, null, rtol=1e-5, atol=1e-5)
+    assert np.abs(other - null).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", ["mlp", "dit"])
-def test_guidance_matters_only_with_the_flag(name, getkey):
-    s, t = times(0.8, 0.3)
-    given = Condition(None, jnp.asarray([2.5, 0.1, 0.9]))
-    none = Condition(None, jnp.asarray([1.0, 0.0, 1.0]))
-    blind, x = built(name, getkey)
-    guided, _ = built(name, getkey, guidance=True)
-    call = jit(lambda net, cond: net(x, s, t, cond))
-    np.testing.assert_allclose(call(blind, given), call(blind, None), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(call(guided, none), call(guided, None), rtol=1e-5, atol=1e-5)
-    assert jnp.abs(call(guided, given) - call(guided, None)).max() > 1e-2
+@pytest.mark.parametrize("name", some(["mlp", "dit"], "mlp"))
+def test_guidance_matters_only_with_the_flag(name, built):
+    asked, neutral = given(None, [2.5, 0.1, 0.9]), given(None, [1.0, 0.0, 1.0])
+    blind, x = built(name)
+    guided, _ = built(name, guidance=True)
+    each = once(lambda net, x, s, t, conds: [net(x, s, t, cond) for cond in conds])
+    at = (x, *times(0.8, 0.3), (None, asked, neutral))
+    unconditional, same, _ = each(blind, *at)
+    np.testing.assert_allclose(same, unconditional, rtol=1e-5, atol=1e-5)
+    unconditional, other, same = each(guided, *at)
+    np.testing.assert_allclose(same, unconditional, rtol=1e-5, atol=1e-5)
+    assert np.abs(other - unconditional).max() > 1e-2
 
 
 def size_and_slope(net, x):
     """Root mean squares of V and of dV/ds, at 17 source times."""
 
-    def along(s):
+    def along(net, x, s):
         return jax.jvp(lambda s: net(x, s, 0.2 + 0 * s), (s,), (jnp.ones_like(s),))
 
-    pair = jit(jax.vmap(along))(jnp.linspace(0.0, 1.0, 17))
-    return [jnp.sqrt(jnp.mean(jnp.square(a.reshape(17, -1)), 1)) for a in pair]
+    s = np.linspace(0.0, 1.0, 17, dtype=np.float32)
+    pair = once(jax.vmap(along, (None, None, 0)))(net, x, s)
+    return [np.sqrt(np.mean(np.square(a.reshape(17, -1)), 1)) for a in pair]
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_time_derivative_of_a_randomised_net_is_small(name, getkey):
+def test_time_derivative_of_a_randomised_net_is_small(name, getkey, normal):
     """|dV/ds| stays below max_frequency |V|."""
     config, shape = CASES[name]
     net = randomised(config, shape, 10, getkey(), scale=0.15)
-    size, slope = size_and_slope(net, jr.normal(getkey(), shape))
+    size, slope = size_and_slope(net, normal(*shape))
     assert 0 < slope.max() < config.max_frequency * size.mean()
 
 
-def test_large_frequencies_make_the_time_derivative_large(getkey):
+def test_large_frequencies_make_the_time_derivative_large(getkey, normal):
     """The trap that the default avoids: with 1000 s in the embedding dV/ds is of that order."""
     config = dataclasses.replace(MLP, max_frequency=1000.0)
     net = randomised(config, (2,), 10, getkey(), scale=0.15)
-    size, slope = size_and_slope(net, jr.normal(getkey(), (2,)))
+    size, slope = size_and_slope(net, normal(2))
     assert slope.max() > 50 * size.mean()
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_new_times_do_not_retrace(name, getkey):
-    net, x = built(name, getkey)
+def test_new_times_do_not_retrace(name, built):
+    net, x = built(name)
     traced = []
 
-    @jit
-    def call(net, x, s, t, cond):
+    def counted(*args):
         traced.append(1)
-        return net(x, s, t, cond)
+        return call(*args)
 
-    call(net, x, *times(0.8, 0.3), Condition(jnp.asarray(1)))
-    call(net, x, *times(0.1, 0.6), Condition(jnp.asarray(7)))
+    run = once(counted)
+    run(net, x, *times(0.8, 0.3), given(1))
+    run(net, x, *times(0.1, 0.6), given(7))
     assert len(traced) == 1
 
 
 def test_networks_without_labels_have_no_table(getkey):
     net = MLP.build((2,), 0, key=getkey())
     assert net.embedding.labels is None
-    assert net(jnp.ones(2), *times(0.8, 0.3)).shape == (2,)
+    assert once(call)(net, np.ones(2, np.float32), *times(0.8, 0.3)).shape == (2,)
 
 
 def test_mlp_learns_a_simple_field(getkey):

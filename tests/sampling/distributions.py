@@ -6,10 +6,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from core.flow.path import LinearPath
+from core.flow.path import PATHS, LinearPath
 from core.oracle import GaussianProblem, OracleMap
 from core.sampling import SAMPLERS, generate, uniform_grid
+from tests.sets import some
 
+SOME_PATHS = some(PATHS, "trig", "vp")
+"""One path that ends at the data and one that does not; the others are slow tests."""
 N = 10_000
 MEAN, COVARIANCE = np.array([0.5, -0.3]), np.array([[0.8, 0.3], [0.3, 0.5]])
 
@@ -36,12 +39,13 @@ def samples_of(flow_map, name, steps, n=N, key=jr.key(3)):
 
 def ends(sampler, flow_map, starts, times, key=jr.key(5)):
     """Where the sampler takes each of the starts, with a key of its own each."""
+    times = np.asarray(times, starts.dtype)
+    return np.asarray(_ends(sampler, flow_map, starts, times, key))
 
-    @eqx.filter_jit
-    def run(sampler, flow_map, starts, times):
-        def one(x, key):
-            return sampler(flow_map, x, times, key=key).x
 
-        return jax.vmap(one)(starts, jr.split(key, len(starts)))
+@eqx.filter_jit
+def _ends(sampler, flow_map, starts, times, key):
+    def one(x, key):
+        return sampler(flow_map, x, times, key=key).x
 
-    return run(sampler, flow_map, starts, jnp.asarray(times, starts.dtype))
+    return jax.vmap(one)(starts, jr.split(key, len(starts)))

@@ -1,5 +1,6 @@
 """Time grids on every path."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -7,9 +8,12 @@ from core.errors import UserError
 from core.flow.path import PATHS, EDMPath, LinearPath, TrigPath, VPPath
 from core.sampling import GRIDS, at_units, shifted, uniform_grid
 from core.sampling.grids import cosine_grid, edm_grid, log_snr_grid
+from tests.compiling import once
+from tests.sampling.distributions import SOME_PATHS
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", SOME_PATHS)
+@pytest.mark.programs(40)  # a grid is computed outside jax.jit
 def test_grids_fall_from_noise_to_data(path):
     path = PATHS[path](noise_std=0.5)
     for grid in (*GRIDS.values(), shifted(edm_grid, 3.0), shifted(uniform_grid, 0.3)):
@@ -43,10 +47,12 @@ def test_noise_levels_are_the_same_on_every_path(grid):
     assert np.allclose(0.5 * np.tan(angle), levels, rtol=1e-9)
 
 
+@pytest.mark.programs(25)
 def test_log_snr_is_even_in_it_also_where_the_path_has_fewer_levels():
     for path in (EDMPath(), VPPath()):
         times = log_snr_grid(path, 6)
-        even = np.diff([float(path.log_snr(t)) for t in times[1 if path.t_max == 1 else 0 :]])
+        log_snr = once(jax.vmap(path.log_snr))(np.float32(times[1 if path.t_max == 1 else 0 :]))
+        even = np.diff(log_snr)
         assert np.allclose(even, even[0], rtol=1e-3)
 
 

@@ -7,7 +7,8 @@ import jax.random as jr
 
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
-from core.train.run import build_run, claim
+from core.train.run import claim
+from core.train.teachers import build_run
 from core.train.trainer import Trainer
 from tests.nets.randomised import noise
 
@@ -18,10 +19,11 @@ def make_run(folder, *flags) -> Trainer:
     """A run at step 0 whose averaged weights are noise, so that all of them matter to samples, and
     differ from the weights that are trained. No training step is compiled."""
     config = parse([*map(str, flags), "--run", str(folder)])
-    trainer = Trainer(config, build_run(config))
+    built = build_run(config)
+    trainer = Trainer(config, built)
     drawn = noise(trainer.state.ema, jr.key(0), 0.3)
     trainer.state = eqx.tree_at(lambda state: state.ema, trainer.state, drawn)
-    checkpoints = Checkpoints(claim(config), config.keep)
+    checkpoints = Checkpoints(claim(config, built.dataset.spec), config.keep)
     trainer.save(checkpoints)
     checkpoints.close()
     return trainer
