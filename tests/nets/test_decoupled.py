@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.nets import DiTConfig, MLPConfig
 from tests.compiling import once
 from tests.nets.randomised import given, in_float64, randomised, skeleton, times, with_config
+from tests.sets import some
 
 DIT = DiTConfig(width=8, depth=4, heads=2, encoder_depth=2, guidance=True, remat="none")
 MLP = MLPConfig(width=16, depth=3, encoder_depth=2, guidance=True)
@@ -54,7 +55,7 @@ def zeroed(array, rows=slice(None)):
     return jax.device_put(copy)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", some(CASES, "mlp"))
 def test_one_encoding_serves_every_target_time(name, getkey, normal):
     """V(x, s, t) and its small slope in t, |dV/dt| < max_frequency |V|, from one encoding."""
     config, shape = CASES[name]
@@ -141,6 +142,7 @@ def lagrangian(net, x, s, t):
     return jnp.mean(jnp.square(V + (t - s) * dV_dt))
 
 
+@pytest.mark.slow
 def test_derivative_in_the_target_time_costs_the_decoder_alone():
     """Forward mode and reverse mode through it: 6 passes; on a third of the blocks 2 + 2 = 4.
 

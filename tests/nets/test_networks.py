@@ -65,14 +65,14 @@ def test_output_has_the_shape_of_the_input_and_is_zero_at_the_start(name, getkey
     assert (out == 0).all()
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
+@pytest.mark.parametrize("shape", [(28, 28, 1), pytest.param((32, 32, 3), marks=pytest.mark.slow)])
 def test_default_unet_takes_the_usual_sizes(shape):
     net, time = skeleton(UNetConfig(), shape, 10), jax.ShapeDtypeStruct((), jnp.float32)
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     assert eqx.filter_eval_shape(call, net, x, time, time).shape == shape
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", some(SMALL, "mlp", "dit"))
 def test_batched_equals_one_by_one(name, built, normal):
     net, _ = built(name)
     x = normal(3, *CASES[name][1])
@@ -100,7 +100,7 @@ def test_jvp_equals_central_differences(name, built, normal, x64):
     np.testing.assert_allclose(derivative, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", some(SMALL, "mlp", "dit"))
+@pytest.mark.parametrize("name", some(SMALL, "mlp"))
 def test_gradient_of_a_derivative_equals_differences(name, built, getkey, x64):
     """Reverse over forward, without a stop: the gradient of |dV/ds|^2 in a random direction."""
     net, x = built(name)

@@ -65,8 +65,7 @@ def test_pushforward_is_the_one_jump_whatever_the_grid(name, x64, normal):
 # --- Gamma ---
 
 
-@pytest.mark.parametrize("path", SOME_PATHS)
-@pytest.mark.programs(20)
+@pytest.mark.parametrize("path", some(PATHS, "vp"))
 def test_gamma_runs_from_pushforward_to_restart(path, x64, normal):
     """With the same key, number by number, also where the path ends before the data."""
     exact = gaussian(PATHS[path](noise_std=0.5))
