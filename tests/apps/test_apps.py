@@ -16,6 +16,8 @@ from core.train import toml
 from tests.apps.conftest import POINTS
 from tests.apps.inside import no_constant, run
 
+pytestmark = pytest.mark.programs(100)  # runs are built, saved and opened
+
 APPS = {
     "train": train, "sample": sample, "eval": eval, "compare": compare, "check": check,
     "plugins": plugins, "export": export,

@@ -17,6 +17,8 @@ from tests.apps.conftest import POINTS
 from tests.apps.inside import run
 from tests.train.runs import make_run
 
+pytestmark = pytest.mark.programs(100)  # runs are built, saved and opened
+
 
 def idx_folder(folder, images=None, labels=None, cut=None):
     folder.mkdir()

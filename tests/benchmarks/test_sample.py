@@ -23,6 +23,7 @@ class ToLabel(FlowMap):
         return (x - self.scale * cond.label) / s
 
 
+@pytest.mark.programs(25)  # two samplers, and what is drawn for them
 def test_what_is_timed_are_samples_of_the_map_a_class_after_another():
     flow_map = ToLabel(jnp.asarray(2.0))
     for steps in (1, 3):

@@ -16,6 +16,7 @@ from benchmarks._timing import (
     repeats,
     utilisation,
 )
+from tests.compiling import once
 
 
 def test_variants_take_turns_and_warm_rounds_do_not_count():
@@ -41,12 +42,14 @@ def test_quartiles_of_one_value_are_that_value():
     assert (low, high) == pytest.approx((25, 75), abs=1)
 
 
+@pytest.mark.programs(25)  # they are made outside jax.jit
 def test_products_are_what_layers_compute():
     sizes = [(30, 400, 500), (600, 70, 80)]
     found = products(sizes)()
     assert [x.shape for x in found] == [(30, 500), (600, 80)]
     shapes = (30, 400), (500, 400)
-    a, b = (jr.normal(jr.split(jr.key(i))[0], shape) for i, shape in enumerate(shapes))
+    draw = lambda: [jr.normal(jr.split(jr.key(i))[0], shape) for i, shape in enumerate(shapes)]  # noqa: E731
+    a, b = once(draw)()
     np.testing.assert_allclose(found[0], a @ b.T, atol=1e-3)
     assert [x.dtype for x in products(sizes, jnp.bfloat16)()] == [jnp.bfloat16] * 2
     assert [repeats(*size) for size in sizes] == [84, 149]
@@ -71,7 +74,8 @@ def test_nothing_is_read_from_the_compilation_cache_within_fresh_compiles():
     before = jax.config.jax_enable_compilation_cache
 
     def compiled():
-        jax.jit(lambda x: jnp.sin(x) * 3.25 + 1.5).lower(jnp.ones(7)).compile()
+        x = jax.ShapeDtypeStruct((7,), jnp.float32)
+        jax.jit(lambda x: jnp.sin(x) * 3.25 + 1.5).lower(x).compile()
         return len(hits)
 
     compiled()

@@ -57,7 +57,7 @@ def test_derivative_of_the_embedding_is_bounded_by_its_weights(getkey, x64):
 def test_only_the_chosen_times_enter(times, same, other, getkey):
     embed = embedding(16, 0, MLPConfig(times=times), key=getkey())
     s, t = np.float32([(0.5, 0.2), same, other]).T
-    e, close, apart = once(jax.vmap(embed))(s, t)
+    e, close, apart = once(jax.vmap(lambda s, t: embed(s, t)))(s, t)
     np.testing.assert_allclose(close, e, atol=1e-6)
     assert not np.allclose(apart, e, atol=1e-3)
 
@@ -65,7 +65,7 @@ def test_only_the_chosen_times_enter(times, same, other, getkey):
 def test_forward_and_backward_steps_are_distinguished(getkey):
     embed = embedding(16, 0, MLPConfig(times="s-t"), key=getkey())
     s, t = np.float32([(0.3, 0.8), (0.8, 0.3)]).T
-    ahead, back = once(jax.vmap(embed))(s, t)
+    ahead, back = once(jax.vmap(lambda s, t: embed(s, t)))(s, t)
     assert np.isfinite(ahead).all()
     assert not np.allclose(ahead, back, atol=1e-3)
 

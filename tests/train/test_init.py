@@ -11,6 +11,8 @@ from tests.compiling import once
 from tests.train.conftest import LABELLED, TINY
 from tests.train.runs import make_run
 
+pytestmark = pytest.mark.programs(100)  # runs are built, saved and opened
+
 X, S, T = np.float32([0.3, -0.2]), np.float32(0.7), np.float32(0.2)
 
 

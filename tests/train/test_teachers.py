@@ -12,6 +12,8 @@ from core.train.teachers import open_teacher
 from tests.compiling import once
 from tests.train.conftest import LABELLED, TINY
 
+pytestmark = pytest.mark.programs(100)  # runs are built, saved and opened
+
 X, T = np.float32([0.3, -0.2]), np.float32(0.6)
 
 

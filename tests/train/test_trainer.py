@@ -22,6 +22,8 @@ from core.train.cli import parse
 from core.train.run import claim
 from core.train.trainer import NonFinite, Trainer
 
+pytestmark = pytest.mark.programs(100)  # runs are built, saved and opened
+
 TINY = [
     "--data", "two-moons", "--data.n", "256", "--net.width", "16", "--net.depth", "2",
     "--batch", "32", "--optim.warmup", "0",
