@@ -18,9 +18,8 @@ from core.sampling import SAMPLERS
 def run_of(name):
     """As much of a run of the method as is looked at."""
     flow_map = AverageVelocityMap(lambda x, s, t, cond: jnp.zeros_like(x), LinearPath())
-    method = SimpleNamespace(sampler=getattr(find_plugin(name), "sampler"))
-    built, config = SimpleNamespace(method=method), SimpleNamespace(plugin=name)
-    return SimpleNamespace(flow_map=flow_map, built=built, config=config)
+    sampler, config = getattr(find_plugin(name), "sampler"), SimpleNamespace(plugin=name)
+    return SimpleNamespace(flow_map=flow_map, sampler=sampler, config=config)
 
 
 @pytest.mark.parametrize(
