@@ -217,7 +217,7 @@ def test_each_parameter_of_a_network_with_context_tokens_does_something(getkey):
     x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(SHAPE)
 
     def total(arrays, x, s, t):
-        V, v = eqx.combine(arrays, static).with_head(x, s, t, Condition(jnp.asarray(3)))
+        V, v = eqx.combine(arrays, static).with_head(x, s, t, given(3))
         return jnp.sum(jnp.sin(V * x)) + jnp.sum(jnp.cos(v * x))
 
     slopes = jax.jit(jax.grad(total))(arrays, x, np.float32(0.7), np.float32(0.2))
