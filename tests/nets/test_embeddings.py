@@ -8,6 +8,7 @@ import pytest
 from core.flow.condition import Condition
 from core.nets.embeddings import Embedding, sinusoid
 from core.nets.initial import initialise
+from core.nets.mlp import MLPConfig
 from tests.compiling import once
 from tests.nets.randomised import given, times
 
