@@ -1,6 +1,7 @@
 """Mistakes that a user can make, each reported in one line."""
 
 import difflib
+from collections.abc import Mapping
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -20,7 +21,7 @@ def require(holds: bool, message: str) -> None:
         raise UserError(message)
 
 
-def pick(items: dict[str, Item], name: str, what: str) -> Item:
+def pick(items: Mapping[str, Item], name: str, what: str) -> Item:
     """`items[name]`. Raises `UserError`, one line, that suggests the nearest name."""
     if name in items:
         return items[name]

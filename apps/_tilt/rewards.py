@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-import core.steering.catalogue as catalogue  # registers the rewards of this project
 from apps._table import print_table
 from core.errors import require
 from core.nets.encoder import Classifier
@@ -14,8 +13,6 @@ from core.steering.registry import RewardContext, make_reward, rewards
 from core.steering.reward import Reward, Sum
 from core.train.features import open_classifier
 from core.train.run import Run
-
-assert catalogue
 
 
 def print_rewards() -> list[dict[str, Any]]:

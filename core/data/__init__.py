@@ -17,16 +17,20 @@ from core.data.toy import EightGaussiansData as EightGaussiansData
 from core.data.toy import SpiralData as SpiralData
 from core.data.toy import TwoMoonsData as TwoMoonsData
 from core.data.toy import eight_centres as eight_centres
+from core.registry import Registry
 
-DATA: dict[str, type] = {
-    "checkerboard": CheckerboardData,
-    "eight-gaussians": EightGaussiansData,
-    "two-moons": TwoMoonsData,
-    "spiral": SpiralData,
-    "digits": DigitsData,
-    "idx": IdxData,
-    "cifar10": Cifar10Data,
-    "arrays": ArraysData,
-    "images": ImagesData,
-}
+DATA: Registry[type] = Registry(
+    "data set",
+    {
+        "checkerboard": CheckerboardData,
+        "eight-gaussians": EightGaussiansData,
+        "two-moons": TwoMoonsData,
+        "spiral": SpiralData,
+        "digits": DigitsData,
+        "idx": IdxData,
+        "cifar10": Cifar10Data,
+        "arrays": ArraysData,
+        "images": ImagesData,
+    },
+)
 """Every data set by the name that `--data` takes; each is a dataclass of flags with `load()`."""

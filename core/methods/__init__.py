@@ -18,7 +18,6 @@ from core.methods.reflow import PairsPlugin as PairsPlugin
 from core.methods.reflow import nearest_pairs as nearest_pairs
 from core.methods.reflow import teacher_pairs as teacher_pairs
 from core.methods.registry import find_plugin as find_plugin
-from core.methods.registry import load_packages as load_packages
 from core.methods.registry import plugins as plugins
 from core.methods.registry import register as register
 from core.methods.row_plugin import RowPlugin as RowPlugin

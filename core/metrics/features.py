@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from core.errors import UserError
 from core.nets.perception import Perception
+from core.registry import Registry
 
 
 @runtime_checkable
@@ -79,15 +79,14 @@ def _vectors(perception: Perception, examples: Array) -> Array:
     return jax.vmap(perception.vector)(examples)
 
 
-FEATURES: dict[str, FeatureExtractor] = {"pixels": Pixels(), "pooled": Pooled()}
+FEATURES: Registry[FeatureExtractor] = Registry(
+    "feature set", {"pixels": Pixels(), "pooled": Pooled()}
+)
 
 
 def register_features(extractor: FeatureExtractor) -> FeatureExtractor:
     """Adds an extractor to `FEATURES` under its name; `ValueError` if the name is taken."""
-    if extractor.name in FEATURES:
-        raise ValueError(f"features named {extractor.name!r} exist already: choose another name")
-    FEATURES[extractor.name] = extractor
-    return extractor
+    return FEATURES.add(extractor.name, extractor)
 
 
 def get_features(features: str | FeatureExtractor) -> FeatureExtractor:
@@ -95,12 +94,7 @@ def get_features(features: str | FeatureExtractor) -> FeatureExtractor:
 
     **Raises:** `UserError` for a name that is not there.
     """
-    if not isinstance(features, str):
-        return features
-    if features not in FEATURES:
-        known = ", ".join(sorted(FEATURES))
-        raise UserError(f"no features are named {features!r}: choose one of {known}")
-    return FEATURES[features]
+    return FEATURES.find(features) if isinstance(features, str) else features
 
 
 def extract(

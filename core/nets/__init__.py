@@ -11,7 +11,10 @@ from core.nets.mlp import MLP as MLP
 from core.nets.mlp import MLPConfig as MLPConfig
 from core.nets.unet import UNet as UNet
 from core.nets.unet import UNetConfig as UNetConfig
+from core.registry import Registry
 
-NETS: dict[str, type[NetworkConfig]] = {"mlp": MLPConfig, "dit": DiTConfig, "unet": UNetConfig}
+NETS: Registry[type[NetworkConfig]] = Registry(
+    "network", {"mlp": MLPConfig, "dit": DiTConfig, "unet": UNetConfig}
+)
 """Configurations by the name that `--net` takes. Each has
 `build(shape, num_classes, *, key) -> network`."""

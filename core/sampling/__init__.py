@@ -1,5 +1,6 @@
 """From noise to data: samplers, the times at which they stop, and many samples at once."""
 
+from core.registry import Registry
 from core.sampling.generate import Samples as Samples
 from core.sampling.generate import generate as generate
 from core.sampling.grids import GRIDS as GRIDS
@@ -21,16 +22,19 @@ from core.sampling.sampler import usable as usable
 from core.sampling.sde import EulerMaruyama as EulerMaruyama
 from core.sampling.sde import HeunChurn as HeunChurn
 
-SAMPLERS: dict[str, Sampler] = {
-    "pushforward": Pushforward(),
-    "restart": Restart(),
-    "gamma": Gamma(),
-    "euler": Ode("euler"),
-    "heun": Ode("heun"),
-    "ddim": Ddim(),
-    "ancestral": Ddim(randomness=1.0),
-    "dpmpp-2m": DpmPlusPlus(),
-    "churn": HeunChurn(),
-    "euler-maruyama": EulerMaruyama(),
-    "adaptive": AdaptiveOde(),
-}
+SAMPLERS: Registry[Sampler] = Registry(
+    "sampler",
+    {
+        "pushforward": Pushforward(),
+        "restart": Restart(),
+        "gamma": Gamma(),
+        "euler": Ode("euler"),
+        "heun": Ode("heun"),
+        "ddim": Ddim(),
+        "ancestral": Ddim(randomness=1.0),
+        "dpmpp-2m": DpmPlusPlus(),
+        "churn": HeunChurn(),
+        "euler-maruyama": EulerMaruyama(),
+        "adaptive": AdaptiveOde(),
+    },
+)

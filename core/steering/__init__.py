@@ -1,5 +1,6 @@
 """Draws from `p(x) exp(lambda r(x)) / Z`: rewards, look-aheads, weights, methods."""
 
+from core.steering import catalogue as catalogue
 from core.steering.adapter import AdaptedObjective as AdaptedObjective
 from core.steering.adapter import NoiseAdapter as NoiseAdapter
 from core.steering.adapter import Observed as Observed

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from core.data.dataset import Dataset
-from core.errors import UserError, pick, require
-from core.methods.registry import load_packages
+from core.errors import UserError, require
 from core.nets.encoder import Classifier
+from core.registry import Registry
 from core.steering.reward import Reward, Sum
 
 
@@ -75,7 +75,7 @@ class RewardKind:
         return f"{self.name}:{self.argument}" if self.argument else self.name
 
 
-_REWARDS: dict[str, RewardKind] = {}
+REWARDS: Registry[RewardKind] = Registry("reward")
 
 
 def register_reward(
@@ -85,11 +85,8 @@ def register_reward(
     describes the reward. A name that another function has raises `ValueError`."""
 
     def register(make: Maker) -> Maker:
-        known = _REWARDS.get(name)
-        if known is not None and known.make.__qualname__ != make.__qualname__:
-            raise ValueError(f"reward name {name!r} is taken by {known.make.__module__}")
         summary = (make.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        _REWARDS[name] = RewardKind(name, argument, summary, gradient, make)
+        REWARDS.add(name, RewardKind(name, argument, summary, gradient, make))
         return make
 
     return register
@@ -97,8 +94,7 @@ def register_reward(
 
 def rewards() -> dict[str, RewardKind]:
     """All rewards by name, those of installed packages too."""
-    load_packages()
-    return dict(sorted(_REWARDS.items()))
+    return dict(sorted(REWARDS.items()))
 
 
 def make_reward(
@@ -114,7 +110,7 @@ def make_reward(
 
 def _named(name: str, context: RewardContext) -> Reward:
     head, _, argument = name.partition(":")
-    kind = pick(rewards(), head, "reward")
+    kind = REWARDS.find(head)
     require(bool(kind.argument) or not argument, f"the reward {head!r} takes no argument")
     needed = kind.argument and not kind.argument.startswith("[")
     require(bool(argument) or not needed, f"--reward {head} needs an argument: {kind.usage}")

@@ -16,10 +16,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from core.errors import pick
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
-from core.methods.registry import load_packages
+from core.registry import Registry
 from core.steering.adapter import Proposal
 from core.steering.reward import Reward
 
@@ -242,24 +241,20 @@ def jackknife(log_z: Float[np.ndarray, " islands"]) -> float:
 
 
 Registered = TypeVar("Registered", bound=type[Steering])
-_STEERINGS: dict[str, type[Steering]] = {}
+STEERING: Registry[type[Steering]] = Registry("steering method")
 
 
 def register_steering(cls: Registered) -> Registered:
     """Class decorator: makes a method known by its `name`. A name taken by another raises."""
-    known = _STEERINGS.get(cls.name)
-    if known is not None and known.__qualname__ != cls.__qualname__:
-        raise ValueError(f"steering method {cls.name!r} is taken by {known.__module__}")
-    _STEERINGS[cls.name] = cls
+    STEERING.add(cls.name, cls)
     return cls
 
 
 def steerings() -> dict[str, type[Steering]]:
     """All methods of steering by name, those of installed packages too."""
-    load_packages()
-    return dict(sorted(_STEERINGS.items()))
+    return dict(sorted(STEERING.items()))
 
 
 def find_steering(name: str) -> type[Steering]:
     """The method of that name. Raises `UserError` with the nearest name where there is none."""
-    return pick(steerings(), name, "steering method")
+    return STEERING.find(name)

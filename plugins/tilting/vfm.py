@@ -26,7 +26,6 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-import core.steering.catalogue as catalogue
 from core.data.dataset import Dataset
 from core.errors import UserError, require
 from core.flow.flow_map import FlowMap, Network
@@ -50,8 +49,6 @@ from core.steering.adapter import (
 )
 from core.steering.registry import RewardContext, make_reward
 from plugins.tilting.jump import OwnTangentJump
-
-assert catalogue  # registers the rewards of this project
 
 
 class Variational(AdaptedObjective):

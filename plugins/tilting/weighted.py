@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-import core.steering.catalogue as catalogue
 from core.errors import require
 from core.flow.path import Path
 from core.flow.teacher import Teacher
@@ -29,8 +28,6 @@ from core.oracle import ClosedProblem, Problem
 from core.steering.registry import RewardContext, make_reward
 from core.steering.reward import Linear, Reward, check_reward
 from core.train.features import open_classifier
-
-assert catalogue  # registers the rewards of this project
 
 MEASURED = 2048
 

@@ -17,14 +17,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
 @pytest.fixture
-def example(monkeypatch):
+def example():
     """The names that the page's code defines; what it registers is forgotten after the test."""
-    monkeypatch.setattr(registry, "_REWARDS", dict(registry._REWARDS))
-    monkeypatch.setattr(steering, "_STEERINGS", dict(steering._STEERINGS))
     (code,) = re.findall(r"```python title.*?\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names = {"__name__": "my_steering"}
-    exec(compile(code, "my_steering.py", "exec"), names)
-    return names
+    with registry.REWARDS.scope(), steering.STEERING.scope():
+        exec(compile(code, "my_steering.py", "exec"), names)
+        yield names
 
 
 def test_the_reward_is_known_by_name_and_listed(example):

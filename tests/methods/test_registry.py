@@ -13,9 +13,10 @@ CARD = Card("mine", rule="none", supervision="none", source="a test", cost=1)
 
 
 @pytest.fixture(autouse=True)
-def forgotten(monkeypatch):
+def forgotten():
     """What a test registers is forgotten after it."""
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    with registry.METHODS.scope():
+        yield
 
 
 def method(self, net, path, teacher, task, *, key):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.metrics import FEATURES, FeatureExtractor, Pixels, extract, register_features
+from core.metrics import FEATURES, FeatureExtractor, extract, register_features
+from core.metrics.features import Pooled
 
 
 class _Means:
@@ -21,15 +22,16 @@ def test_pixels_flatten_each_example_in_order():
     np.testing.assert_array_equal(found, [np.arange(12), np.arange(12, 24)])
 
 
-def test_a_registered_extractor_is_found_by_its_name(monkeypatch):
-    monkeypatch.setattr("core.metrics.features.FEATURES", dict(FEATURES))
-    assert isinstance(register_features(_Means()), FeatureExtractor)
-    np.testing.assert_array_equal(extract("means", np.array([[1.0, 3.0]])), [[2.0]])
+def test_a_registered_extractor_is_found_by_its_name():
+    with FEATURES.scope():
+        assert isinstance(register_features(_Means()), FeatureExtractor)
+        np.testing.assert_array_equal(extract("means", np.array([[1.0, 3.0]])), [[2.0]])
+    assert "means" not in FEATURES
 
 
 def test_a_name_cannot_be_taken_twice():
-    with pytest.raises(ValueError, match="'pixels' exist already"):
-        register_features(Pixels())
+    with pytest.raises(ValueError, match="'pixels' is taken by core.metrics.features"):
+        register_features(Pooled(name="pixels"))
 
 
 def test_an_unknown_name_lists_what_there_is():
