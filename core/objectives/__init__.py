@@ -7,6 +7,7 @@ from core.objectives.guidance import Guide as Guide
 from core.objectives.guidance import power_law as power_law
 from core.objectives.log_weight import LogWeight as LogWeight
 from core.objectives.objective import Batch as Batch
+from core.objectives.objective import DivisibleObjective as DivisibleObjective
 from core.objectives.objective import FlowMatching as FlowMatching
 from core.objectives.objective import GroupTerm as GroupTerm
 from core.objectives.objective import JointTerm as JointTerm

@@ -65,6 +65,25 @@ class Objective(eqx.Module):
         """
 
 
+class DivisibleObjective(Objective):
+    """An objective whose losses are means over what a step draws, so that a step may take it in
+    equal pieces, one after the other. It carries nothing."""
+
+    @abc.abstractmethod
+    def check(self, batch: int, pieces: int) -> None:
+        """Raises `UserError` where `pieces` steps would not add up to that of the whole batch."""
+
+    @abc.abstractmethod
+    def divided(self, batch: Batch, key: Key[Array, ""], step: Int[Array, ""], pieces: int) -> Any:
+        """What a call with these arguments draws, as arrays with a leading axis of pieces."""
+
+    @abc.abstractmethod
+    def of_piece(
+        self, players: Players, target: Players, piece: Any
+    ) -> tuple[dict[str, Float[Array, ""]], Metrics]:
+        """The losses and metrics of one piece; their means over the pieces are those of a call."""
+
+
 class JointTerm(eqx.Module):
     """The residuals of one row, for each player that the row trains.
 

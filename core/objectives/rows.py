@@ -20,14 +20,15 @@ from core.flow.posterior import States
 from core.objectives.guidance import Guide
 from core.objectives.objective import (
     Batch,
+    DivisibleObjective,
     GroupTerm,
     JointTerm,
     Metrics,
-    Objective,
     Players,
     Residuals,
     RowKind,
 )
+from core.objectives.pieces import check_kind, split_rows
 from core.objectives.row import Row, make_row
 from core.objectives.weights import Weight, square
 from core.times.distributions import split_counts
@@ -35,7 +36,7 @@ from core.times.distributions import split_counts
 stop = jax.lax.stop_gradient
 
 
-class RowObjective(Objective):
+class RowObjective(DivisibleObjective):
     """A static split of the batch into kinds of rows; the loss is the mean over all rows.
 
     **Fields:** `path` of the training pairs; `kinds` whose shares sum to 1; `num_classes` (0: no
@@ -109,6 +110,29 @@ class RowObjective(Objective):
                 totals[name] = totals.get(name, jnp.zeros(())) + value * (len(rows.s) / total)
             metrics[f"{kind.name}/residual"] = raw
         return totals, {"loss": totals["model"], **metrics}
+
+    def check(self, batch: int, pieces: int) -> None:
+        counts = split_counts(batch, tuple(kind.share for kind in self.kinds))
+        for kind, n in zip(self.kinds, counts):
+            check_kind(kind, n, pieces)
+            dropped, of_piece = self.num_dropped(n), self.num_dropped(n // pieces)
+            if self.guide is not None and dropped != pieces * of_piece:
+                raise UserError(
+                    f"--accumulate {pieces} does not divide the {dropped} rows without a label: "
+                    "choose another --batch or --plugin.label-drop"
+                )
+
+    def divided(
+        self, batch: Batch, key: Key[Array, ""], step: Int[Array, ""], pieces: int
+    ) -> dict[str, Row]:
+        drawn = self.draw(self.weighed(batch), key, step)
+        kinds = {kind.name: kind for kind in self.kinds}
+        return {name: split_rows(kinds[name], rows, pieces) for name, rows in drawn.items()}
+
+    def of_piece(
+        self, players: Players, target: Players, piece: dict[str, Row]
+    ) -> tuple[dict[str, Float[Array, ""]], Metrics]:
+        return self.of_rows(players, target, piece)
 
     def weighed(self, batch: Batch) -> Batch:
         """The batch with the weights of its examples, where they have any."""

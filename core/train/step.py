@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from core.objectives.objective import Batch, Metrics, Objective, Players
-from core.objectives.rows import RowObjective
-from core.train.accumulate import divided, mean_over
+from core.objectives.objective import Batch, DivisibleObjective, Metrics, Objective, Players
+from core.train.accumulate import mean_over
 from core.train.state import TargetParameters, TrainState, target_players
 
 if TYPE_CHECKING:
@@ -58,13 +57,11 @@ def make_step(
                 lambda players: objective(players, stopped, state.carry, batch, key, state.step)
             )
         else:
-            assert isinstance(objective, RowObjective)
-            rows = objective.draw(objective.weighed(batch), key, state.step)
-            drawn = divided(objective, rows, pieces)
-            carry, of_rows = state.carry, objective.of_rows
+            assert isinstance(objective, DivisibleObjective)
+            carry, of_piece = state.carry, objective.of_piece
             grads, (losses, metrics) = mean_over(
-                drawn,
-                lambda rows: gradient(lambda players: of_rows(players, stopped, rows)),
+                objective.divided(batch, key, state.step, pieces),
+                lambda piece: gradient(lambda players: of_piece(players, stopped, piece)),
                 state.players,
             )
         # An optimiser state for each player: clipping by the norm of one must not depend on
