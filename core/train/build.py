@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -15,8 +16,9 @@ from core.flow.flow_map import FlowMap
 from core.flow.path import PATHS, Path
 from core.flow.teacher import MapTeacher, Teacher
 from core.methods.plugin import DataContext, Method, Progress, Task
-from core.methods.warm_start import warm_started
+from core.methods.warm_start import COMPUTATION, warm_started
 from core.objectives.objective import Objective, Players
+from core.train import toml
 from core.train.config import TrainConfig
 from core.train.state import TargetParameters
 
@@ -98,7 +100,7 @@ def build(
     path = PATHS[config.path]()
     method = method_of(config, path, teacher, task)
     if train:
-        flow_map = _started(method.flow_map, config, teacher, start)
+        flow_map = _started(method.flow_map, config, teacher, start, dataset.num_classes)
         method = dataclasses.replace(method, flow_map=flow_map)
     training = dataset
     if train:
@@ -115,15 +117,20 @@ def method_of(config: TrainConfig, path: Path, teacher: Teacher | None, task: Ta
 
 
 def _started(
-    fresh: FlowMap, config: TrainConfig, teacher: Teacher | None, start: FlowMap | None
+    fresh: FlowMap,
+    config: TrainConfig,
+    teacher: Teacher | None,
+    start: FlowMap | None,
+    classes: int,
 ) -> FlowMap:
     """The map with the weights that training starts from."""
     if start is not None:
         found = warm_started(start, fresh)
         if found is None:
+            other = ", ".join(_differences(config, classes))
             raise UserError(
-                f"--init {config.init} is a run of another network or form of the map; give this "
-                "one the same --net flags and --plugin.form (a run's config.toml lists them)"
+                f"--init {config.init} is a run of another network or form of the map ({other}); "
+                "give this one the same settings"
             )
         return found
     if not config.plugin_flags.starts_from(teacher):
@@ -136,3 +143,21 @@ def _started(
             "network for a teacher: train one with the same --net flags"
         )
     return fresh if found is None else found
+
+
+def _differences(config: TrainConfig, classes: int) -> list[str]:
+    """The settings of the map in which the run of --init differs, each with both values."""
+    folder, here = FilePath(config.init or ""), toml.to_dict(config)
+    there = toml.read(folder / "config.toml")
+    pairs = [("--plugin.form", there["plugin"].get("form"), here["plugin"].get("form"))]
+    if there["net"]["name"] != here["net"]["name"]:
+        pairs.append(("--net", there["net"]["name"], here["net"]["name"]))
+    else:
+        for name in sorted(set(there["net"]) | set(here["net"])):
+            if name not in COMPUTATION:
+                flag = f"--net.{name.replace('_', '-')}"
+                pairs.append((flag, there["net"].get(name), here["net"].get(name)))
+    if (folder / "data.toml").exists():
+        pairs.append(("classes", toml.read(folder / "data.toml")["num_classes"], classes))
+    found = [f"{what} {old} there, {new} here" for what, old, new in pairs if old != new]
+    return found or [f"--plugin {there['plugin']['name']} there, {config.plugin} here"]

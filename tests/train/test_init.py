@@ -47,10 +47,11 @@ def test_a_decoupled_network_is_the_velocity_network_on_its_diagonal_bit_for_bit
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--plugin", "mf", "--net.width", "16"], "another network or form"),
-        (["--plugin", "mf", "--net.max-frequency", "4"], "another network or form"),
-        (["--plugin", "mf", "--plugin.form", "rotation"], "another network or form"),
-        (["--plugin", "gcm-cu"], "another network or form"),
+        (["--plugin", "mf", "--net.width", "16"], "form of the map .--net.width 8 there, 16 here."),
+        (["--plugin", "mf", "--net.max-frequency", "4"], "max-frequency 8.0 there, 4.0 here"),
+        (["--plugin", "mf", "--plugin.form", "rotation"], "--plugin.form average there, rotation"),
+        (["--plugin", "gcm-cu"], "--plugin fm there, gcm-cu here"),
+        (["--plugin", "mf", "--data.labelled"], "classes 0 there, 8 here"),
         (["--plugin", "mf", "--path", "trig"], "--path linear"),
     ],
 )
