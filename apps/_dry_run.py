@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import tomli_w
 
-from apps._table import console
 from core.report.compare import has_loop
 from core.train.build import Built, build
 from core.train.config import TrainConfig
@@ -14,6 +13,7 @@ from core.train.sharding import describe_mesh
 from core.train.teachers import open_teacher
 from core.train.toml import to_dict
 from core.train.trainer import Trainer
+from portolan.tables import console
 
 
 def describe(config: TrainConfig, built: Built) -> list[str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import plugins as plugins  # registers the methods of this project
-from apps._table import console
 from core.errors import UserError
 from core.train import processes
 from core.train.config import ClusterConfig
+from portolan.tables import console
 
 Main = Callable[[list[str]], dict[str, Any] | None]
 

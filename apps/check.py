@@ -9,13 +9,13 @@ import jax
 import tyro
 
 from apps._main import launch, print_json
-from apps._table import console, markdown, print_table, save
 from core.conformance import Check, check_plugin
 from core.flow.path import PATHS
 from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin, plugins
 from core.report.versions import caption, versions
 from core.train.cli import parse_flags
+from portolan.tables import console, markdown, print_table, save
 
 NOTE = (
     "Residuals are checked under the plain square, whatever distance and weight a method trains "

@@ -9,8 +9,8 @@ from apps._compare.plan import Plan
 from apps._compare.settings import CompareConfig, read_settings
 from apps._compare.work import train_all
 from apps._main import launch, print_json
-from apps._table import print_table
 from core.report.compare.cell import cells_in
+from portolan.tables import print_table
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from apps._main import launch
-from apps._progress import Meter
-from apps._table import console, markdown, print_table, save
 from core.errors import UserError
 from core.methods.cost import Bench, Cost
 from core.methods.plugin import Plugin
@@ -20,6 +18,8 @@ from core.objectives.guidance import GuidanceConfig
 from core.objectives.objective import Batch
 from core.report.versions import caption, versions
 from core.train.cli import parse_flags
+from portolan.progress import Meter
+from portolan.tables import console, markdown, print_table, save
 
 COLUMNS = (
     "plugin",

@@ -10,15 +10,15 @@ from typing import Any
 import tyro
 
 from apps._main import launch
-from apps._progress import Meter
 from apps._sampling import Sampling, check, guided_map
-from apps._table import console, print_table
 from core.errors import UserError
 from core.report.evaluation import evaluate_map, floor_row
 from core.sampling import SAMPLERS, Sampler, usable
 from core.train.cli import parse_flags
 from core.train.features import open_features
 from core.train.run import Run, open_run
+from portolan.progress import Meter
+from portolan.tables import console, print_table
 
 COLUMNS = (
     "data",

@@ -11,7 +11,6 @@ from jax import export
 
 from apps._main import launch, print_json
 from apps._sampling import Sampling, check, guided_map
-from apps._table import console
 from core.errors import UserError, require
 from core.export import (
     Drawing,
@@ -27,6 +26,7 @@ from core.train import toml
 from core.train.cli import parse_flags
 from core.train.run import Run, open_run
 from core.train.teachers import takes_guidance
+from portolan.tables import console
 
 BOUND = {"float32": 1e-3, "bfloat16": 0.05}
 """Largest difference from the run's own samples that counts as equal, over their largest value or

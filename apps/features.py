@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from apps._loop import Loop
 from apps._main import join, launch
-from apps._table import console, print_table
 from core.nets.encoder import Autoencoder
 from core.objectives.objective import Batch
 from core.objectives.pretext import MaskedReconstruction
@@ -22,6 +20,8 @@ from core.train.features import FeaturesBuilt, FeaturesConfig, build_features, p
 from core.train.run import claim
 from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
+from portolan.loop import Loop
+from portolan.tables import console, print_table
 
 Training = Trainer[FeaturesConfig, FeaturesBuilt]
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from apps._main import launch
-from apps._table import markdown_table, print_table
 from core.errors import UserError
 from core.methods.plugin import Plugin
 from core.methods.registry import plugins
 from core.train.cli import parse_flags
+from portolan.tables import markdown_table, print_table
 
 COLUMNS = ("name", "kind", "family", "rule", "supervision", "parameterisation", "cost", "source")
 KINDS = {"points": "points", "small images": "small-image", "images": "image"}

@@ -10,14 +10,14 @@ import numpy as np
 import tyro
 
 from apps._main import launch
-from apps._progress import Meter
 from apps._sampling import Sampling, beside, check, guided_map
-from apps._table import console
 from core.errors import UserError
 from core.report.gallery import draw_blocks, grid_labels
 from core.sampling import at_units, generate
 from core.train.cli import parse_flags
 from core.train.run import Run, open_run
+from portolan.progress import Meter
+from portolan.tables import console
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,21 @@ import jax.random as jr
 import numpy as np
 
 from apps._main import launch
-from apps._progress import Meter
 from apps._sampling import beside
-from apps._table import console, markdown, print_table, save
 from apps._tilt.config import TiltConfig
 from apps._tilt.rewards import judged, open_judge, print_classes, print_rewards
 from apps._tilt.self_test import self_test
 from apps._tilt.setup import check_method, islands_of, tilt_of
 from apps._tilt.specs import file_name, methods_of, print_methods
-from apps._tilt.table import COLUMNS, method_row, prior_row
 from core.errors import UserError, require
 from core.report.gallery import MOST_COLUMNS, draw_blocks
 from core.steering.reward import check_reward
 from core.steering.steering import JACKKNIFE, Steered, Steering, Tilt, steer
 from core.train.cli import parse_flags
 from core.train.run import open_run
+from portolan.progress import Meter
+from portolan.tables import console, markdown, print_table, save
+from portolan.tilt_rows import COLUMNS, method_row, prior_row
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:

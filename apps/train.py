@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from apps._dry_run import describe, dry_run
-from apps._loop import Loop
 from apps._main import join, launch
-from apps._progress import Meter, if_long
-from apps._table import console, print_table
 from core.report.evaluation import evaluate_map, floor_row
 from core.report.gallery import sample_picture
 from core.sampling import SAMPLERS, check_sampler
@@ -21,6 +18,9 @@ from core.train.config import TrainConfig
 from core.train.run import claim
 from core.train.teachers import build_run
 from core.train.trainer import Trainer
+from portolan.loop import Loop
+from portolan.progress import Meter, if_long
+from portolan.tables import console, print_table
 
 COLUMNS = ("data", "sampler", "nfe", "n", "frechet", "accuracy", "w2", "sliced_w2", "map_error")
 

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from apps._main import launch
-from apps._table import console, markdown, print_table, save
 from benchmarks._timing import QUICK, interleaved
 from core.methods.cost import flops, temporary
 from core.nets.attention import AUTO_TOKENS, IMPLEMENTATIONS, Implementation, scan
@@ -26,6 +25,7 @@ from core.nets.dit import DiTConfig
 from core.nets.layers import Dtype, Remat
 from core.report.versions import versions
 from core.train.cli import parse_flags
+from portolan.tables import console, markdown, print_table, save
 
 COLUMNS = ("tokens", "form", "attention", "milliseconds", "memory_mib", "forwards")
 OF_A_NET = ("attention", "forward", "matching", "stopped", "through")

@@ -12,7 +12,6 @@ from typing import Any
 import jax.random as jr
 
 from apps._main import launch
-from apps._table import console, markdown, print_table, save
 from core.methods.cost import Bench
 from core.methods.registry import find_plugin
 from core.nets.dit import DiTConfig
@@ -20,6 +19,7 @@ from core.nets.layers import Remat
 from core.objectives.objective import Batch
 from core.report.versions import versions
 from core.train.cli import parse_flags
+from portolan.tables import console, markdown, print_table, save
 
 COLUMNS = ("derivative", "milliseconds", "memory")
 NAMES = ("difference", "exact")

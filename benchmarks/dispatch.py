@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any
 
 from apps._main import launch
-from apps._table import console, markdown, print_table, save
 from benchmarks._steps import dispatches, turn
 from benchmarks._timing import interleaved, quartiles
 from core.data import Dataset
@@ -20,6 +19,7 @@ from core.errors import require
 from core.report.versions import caption, versions
 from core.train.cli import parse, parse_flags
 from core.train.config import TrainConfig
+from portolan.tables import console, markdown, print_table, save
 
 COLUMNS = ("run", "steps a dispatch", "steps/s", "ms a step", "share of dispatch")
 AIM = 0.05

@@ -17,11 +17,11 @@ from typing import Any
 import jax
 
 from apps._main import finite, launch
-from apps._table import console
 from benchmarks._gpu_cases import CASES, Sizes
 from core.errors import UserError, pick, require
 from core.report.versions import versions
 from core.train.cli import parse_flags
+from portolan.tables import console
 
 ENOUGH = 0.6
 """A case that did not end in this share of the minutes gets a line that says so."""

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from apps._main import launch
-from apps._table import markdown, print_table, save
 from benchmarks._steps import dispatches, turn
 from benchmarks._timing import interleaved, ratio
 from core.data import Dataset, batches
 from core.errors import require
 from core.report.versions import caption, versions
 from core.train.cli import parse, parse_flags
+from portolan.tables import markdown, print_table, save
 
 COLUMNS = ("data", "examples", "net", "batch", "loader/s", "training/s", "ratio")
 FREE = ("digits", "checkerboard", "eight-gaussians", "two-moons", "spiral", "arrays")

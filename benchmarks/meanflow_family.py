@@ -16,11 +16,11 @@ from typing import Any
 import tyro
 
 from apps._main import launch
-from apps._table import console, markdown, print_table, save
 from core.errors import UserError
 from core.methods.registry import find_plugin
 from core.report.versions import versions
 from core.train.cli import parse_flags
+from portolan.tables import console, markdown, print_table, save
 
 
 @dataclass(frozen=True)

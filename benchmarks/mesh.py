@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from apps._main import launch
-from apps._table import console, markdown, print_table, save
 from core.errors import UserError
 from core.flow.path import LinearPath
 from core.methods.plugin import Method, Task
@@ -29,6 +28,7 @@ from core.train.optim import optimizer
 from core.train.sharding import Placement
 from core.train.state import init_state
 from core.train.step import make_step, many_steps
+from portolan.tables import console, markdown, print_table, save
 
 COLUMNS = ("mesh", "parameters", "state", "temporary", "together")
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}

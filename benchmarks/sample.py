@@ -14,7 +14,6 @@ import jax.random as jr
 import numpy as np
 
 from apps._main import launch
-from apps._table import console, markdown, print_table, save
 from benchmarks._timing import interleaved
 from core.data.spec import DataSpec
 from core.errors import pick, require
@@ -26,6 +25,7 @@ from core.train.build import build
 from core.train.cli import parse, parse_flags
 from core.train.run import open_run
 from core.train.teachers import open_teacher
+from portolan.tables import console, markdown, print_table, save
 
 LATENCY = ("program", "p50 ms", "p90 ms")
 THROUGHPUT = ("evaluations", "batch", "ms a batch", "samples/s")

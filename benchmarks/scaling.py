@@ -14,12 +14,12 @@ from typing import Any, Literal
 import jax
 
 from apps._main import launch
-from apps._table import console, markdown, print_table, save
 from benchmarks._steps import dispatches, turn
 from benchmarks._timing import interleaved, ratio
 from core.errors import require
 from core.report.versions import caption, versions
 from core.train.cli import parse, parse_flags
+from portolan.tables import console, markdown, print_table, save
 
 COLUMNS = ("scaling", "mesh", "devices", "batch", "ms a step", "examples/s", "efficiency")
 VIRTUAL = "These devices are virtual and share one CPU: efficiency says nothing about real ones."

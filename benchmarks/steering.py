@@ -9,13 +9,13 @@ import numpy as np
 
 from apps import tilt
 from apps._main import launch
-from apps._table import markdown, print_table, save
 from apps._tilt.config import TiltConfig
 from apps._tilt.specs import file_name
 from core.report import pictures
 from core.report.versions import versions
 from core.train.cli import parse_flags
 from core.train.run import open_run
+from portolan.tables import markdown, print_table, save
 
 METHODS = (
     "bon", "snis", "smc", "smc:look=tweedie", "smc:look=naive", "smc:look=posterior,steps=4",

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from apps._main import launch
-from apps._table import console, markdown, print_table, save
 from benchmarks._steps import lower_step, training_step
 from benchmarks._timing import (
     QUICK,
@@ -40,6 +39,7 @@ from core.nets.layers import Dtype, Remat
 from core.objectives.objective import Batch
 from core.report.versions import caption, versions
 from core.train.cli import parse_flags
+from portolan.tables import console, markdown, print_table, save
 
 COLUMNS = (
     "net",

@@ -20,7 +20,6 @@ from apps._compare.files import EXAMPLES, write_json
 from apps._compare.plan import Job
 from apps._dry_run import step_flops
 from apps._main import launch
-from apps._progress import Meter
 from apps.train import closing_features, train
 from core.data.dataset import Dataset
 from core.flow.flow_map import FlowMap
@@ -38,6 +37,7 @@ from core.train.config import TrainConfig
 from core.train.run import claim, read_config
 from core.train.teachers import build_run
 from core.train.trainer import Trainer
+from portolan.progress import Meter
 
 MOST_SAMPLES = 10_000
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from apps._compare.files import EXAMPLES, write_json, write_text
-from apps._table import console, print_table
 from core.errors import UserError
 from core.report import pictures
 from core.report.compare import Cell, Summary, as_json, cells_in, markdown, metrics_of, summarise
 from core.report.compare.report import FLOOR, LABELS
 from core.report.pictures import Curve, Spot
 from core.report.versions import versions
+from portolan.tables import console, print_table
 
 _COST_AT = (1, 4)
 

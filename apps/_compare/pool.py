@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps._compare.plan import Job
-from apps._signals import StopRequest
+from portolan.signals import StopRequest
 
 _PAUSE = 0.2
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from apps._compare.plan import Job, Plan
 from apps._compare.pool import run_jobs
 from apps._compare.settings import CompareConfig
-from apps._progress import Meter
-from apps._signals import StopRequest
-from apps._table import cell as shown
-from apps._table import console
 from core.report.compare import metrics_of
 from core.report.compare.cell import read_cell
 from core.train.journal import last_step
+from portolan.progress import Meter
+from portolan.signals import StopRequest
+from portolan.tables import cell as shown
+from portolan.tables import console
 
 _SECONDS_BETWEEN_LINES = 60.0
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from apps._table import print_table
 from core.errors import require
 from core.nets.encoder import Classifier
 from core.steering.classify import ClassProbability, class_shares
@@ -13,6 +12,7 @@ from core.steering.registry import RewardContext, make_reward, rewards
 from core.steering.reward import Reward, Sum
 from core.train.features import open_classifier
 from core.train.run import Run
+from portolan.tables import print_table
 
 
 def print_rewards() -> list[dict[str, Any]]:

@@ -7,8 +7,6 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from apps._progress import Meter
-from apps._table import console, print_table
 from apps._tilt.cases import (
     CONTROL,
     EXACT,
@@ -24,6 +22,8 @@ from apps._tilt.cases import (
 from apps._tilt.look_table import LOOK_COLUMNS, look_rows
 from core.steering.fixtures import Fixture
 from core.steering.steering import Steered, Steering, steer
+from portolan.progress import Meter
+from portolan.tables import console, print_table
 
 COLUMNS = (
     "fixture", "method", "Z", "Z error", "mean", "mean error", "score", "control", "passed",

@@ -8,9 +8,9 @@ import textwrap
 import typing
 from typing import Any
 
-from apps._table import print_table
 from core.errors import UserError, pick, require
 from core.steering.steering import Steering, find_steering, steerings
+from portolan.tables import print_table
 
 COLUMNS = ("method", "answer", "what it is", "field", "default", "meaning")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")

@@ -30,7 +30,7 @@ def join(config: ClusterConfig) -> None:
         "give --coordinator, --processes and --process together, or none of them",
     )
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # one line says that another is gone
-    jax.config.update("jax_enable_preemption_service", False)  # signals are ours: apps/_signals.py
+    jax.config.update("jax_enable_preemption_service", False)  # signals are the loop's
     try:
         jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError) as error:

@@ -13,9 +13,9 @@ from apps import compare
 from apps._compare import pool
 from apps._compare.plan import Job, Plan
 from apps._compare.settings import read_settings
-from apps._signals import StopRequest
 from core.errors import UserError
 from core.train.run import open_run
+from portolan.signals import StopRequest
 from tests.apps.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from apps._table import console
+from portolan.tables import console
 
 _SECONDS_BETWEEN_LINES = 10.0
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import jax
 
-from apps._progress import Meter
-from apps._signals import StopRequest
-from apps._table import console
 from core.errors import UserError
 from core.train import processes
 from core.train.checkpoint import Checkpoints
 from core.train.journal import Journal, NoJournal
 from core.train.toml import to_dict
 from core.train.trainer import Dispatch, NonFinite, Trainer
+from portolan.progress import Meter
+from portolan.signals import StopRequest
+from portolan.tables import console
 
 MOST_ROLLBACKS = 5
 

@@ -1,0 +1,1 @@
+"""The face of the project: what notebooks and other packages use."""
