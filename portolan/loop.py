@@ -1,4 +1,4 @@
-"""Training from a command: progress, log, pictures, checkpoints, signals, bad batches."""
+"""Training to the end: progress, log, pictures, checkpoints, signals, bad batches."""
 
 import sys
 import time
@@ -23,9 +23,10 @@ MOST_ROLLBACKS = 5
 
 @dataclass(frozen=True)
 class Loop:
-    """One run, trained by the command `apps.<app>`; `picture(path)` writes a picture of it."""
+    """One run, trained by the command `apps.<app>`, or from Python where `app` is None;
+    `picture(path)` writes a picture of it."""
 
-    app: str
+    app: str | None
     trainer: Trainer
     checkpoints: Checkpoints
     folder: Path
@@ -96,10 +97,17 @@ class Loop:
             self.trainer.save(self.checkpoints)
 
     def _leave(self, number: int) -> None:
-        """Saves and exits with 128 + the signal's number, as a shell reports it."""
+        """Saves and leaves: a command exits with 128 + the signal's number, as a shell reports it,
+        Python gets the interrupt."""
         self.trainer.save(self.checkpoints)
         self.checkpoints.close()
         folder = self.folder
+        if self.app is None:
+            console.print(
+                f"stopped at step {self.trainer.step}; where a run folder was named, the same call "
+                "goes on"
+            )
+            raise KeyboardInterrupt
         console.print(
             f"stopped and saved at step {self.trainer.step}; go on with: "
             f"python -m apps.{self.app} --config {folder}/config.toml --run {folder}"

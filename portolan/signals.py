@@ -1,19 +1,24 @@
 """SIGTERM and Ctrl-C: finish the dispatch at hand, save, exit."""
 
 import signal
+import threading
 from types import FrameType
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Notes the first SIGTERM or SIGINT inside the `with`; a second one ends the program."""
+    """Notes the first SIGTERM or SIGINT inside the `with`; a second one ends the program.
+
+    In a thread other than the main one it does nothing: signals come to the main one alone.
+    """
 
     def __init__(self):
         self.number: int | None = None
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in NUMBERS}
+        here = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.signal(number, self._note) for number in NUMBERS if here}
         return self
 
     def __exit__(self, *error: object) -> None:

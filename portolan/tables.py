@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,16 @@ from rich.table import Table
 from core.errors import UserError
 
 console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 140)
+
+
+@contextmanager
+def quiet(silent: bool = True) -> Iterator[None]:
+    """Nothing is printed on the console inside the `with`, if `silent`."""
+    before, console.quiet = console.quiet, console.quiet or silent
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:

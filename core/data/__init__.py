@@ -1,6 +1,7 @@
 """Data sets by name, and the batches that training draws from them."""
 
 from core.data.arrays import ArraysData as ArraysData
+from core.data.arrays import from_arrays as from_arrays
 from core.data.batches import Batches as Batches
 from core.data.batches import batches as batches
 from core.data.cifar import Cifar10Data as Cifar10Data

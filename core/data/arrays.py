@@ -92,6 +92,35 @@ def _examples(x: Shaped[np.ndarray, "..."], file: Path) -> Shaped[np.ndarray, " 
     return x if x.ndim == 2 else _images(x, file)
 
 
+def from_arrays(
+    x: Shaped[np.ndarray, " n *shape"],
+    labels: Shaped[np.ndarray, " n"] | None = None,
+    num_classes: int = 0,
+) -> Dataset:
+    """A data set of arrays in memory, of the types and shapes that `ArraysData` reads.
+
+    Raises `UserError` for values, types or shapes that do not fit.
+    """
+    examples = _examples(np.asarray(x), Path("data"))
+    if labels is None:
+        return _dataset(examples, None, 0)
+    found = class_labels(np.asarray(labels), len(examples), num_classes, Path("labels"))
+    return _dataset(examples, found, num_classes or int(found.max()) + 1)
+
+
+def _dataset(x: np.ndarray, labels: np.ndarray | None, num_classes: int) -> Dataset:
+    return Dataset(
+        name="arrays",
+        kind="points" if x.ndim == 2 else "image",
+        shape=x.shape[1:],
+        examples=x,
+        labels=labels,
+        num_classes=num_classes,
+        class_names=tuple(str(k) for k in range(num_classes)),
+        levels=255 if x.dtype == np.uint8 else None,
+    )
+
+
 @dataclass(frozen=True)
 class ArraysData:
     """Images or points from NumPy files: an `.npz`, or an `.npy` and maybe another of labels.
@@ -117,17 +146,7 @@ class ArraysData:
         if stored is None:
             raise UserError(f"{file}: no array named images or x; save the examples under one")
         x = _examples(stored, file)
-        labels, num_classes = self._labels(arrays, len(x), file)
-        return Dataset(
-            name="arrays",
-            kind="points" if x.ndim == 2 else "image",
-            shape=x.shape[1:],
-            examples=x,
-            labels=labels,
-            num_classes=num_classes,
-            class_names=tuple(str(k) for k in range(num_classes)),
-            levels=255 if x.dtype == np.uint8 else None,
-        )
+        return _dataset(x, *self._labels(arrays, len(x), file))
 
     def _labels(
         self, arrays: Mapping[str, Shaped[np.ndarray, "..."]], n: int, file: Path

@@ -68,6 +68,7 @@ from core.steering.reward import Sum as Sum
 from core.steering.reward import Symmetry as Symmetry
 from core.steering.reward import check_reward as check_reward
 from core.steering.reward import load_function as load_function
+from core.steering.specs import configured as configured
 from core.steering.steering import Evaluations as Evaluations
 from core.steering.steering import Island as Island
 from core.steering.steering import Steered as Steered

@@ -195,38 +195,62 @@ def steer(
     n: int,
     islands: int,
     key: Key[Array, ""],
+    labels: Int[np.ndarray, " classes"] | None = None,
     together: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> Steered:
     """Runs `islands` islands of `n` particles, `together` at a time; the result does not depend on
-    that number. Islands count in proportion to their estimates of Z."""
-    keys = jr.split(key, islands)
+    that number. Islands count in proportion to their estimates of Z.
+
+    With `labels` the prior is the mixture of these classes in equal parts, `p = mean_c p_c`: island
+    `i` is of class `labels[i % classes]` in the place of the tilt's own condition, and
+    `Z = mean_c Z_c`. `islands` is then a multiple of the number of classes, and the islands of
+    `log_z_islands` are rounds of all classes.
+    """
+    keys, turns = jr.split(key, islands), None if labels is None else np.resize(labels, islands)
+    if labels is not None and islands % len(labels):
+        raise ValueError(f"{islands} islands are no multiple of {len(labels)} classes")
     parts = []
     for i in range(0, islands, together):
-        parts.append(jax.block_until_ready(_run(method, tilt, n, keys[i : i + together])))
+        some = slice(i, i + together)
+        of = None if turns is None else jnp.asarray(turns[some])
+        parts.append(jax.block_until_ready(_run(method, tilt, n, keys[some], of)))
         if progress is not None:
             progress(len(keys[i : i + together]))
     joined = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(a) for a in leaves]), *parts)
-    return _gathered(joined, n)
+    return _gathered(joined, n, 1 if labels is None else len(labels))
 
 
 @eqx.filter_jit
-def _run(method: Steering, tilt: Tilt, n: int, keys: Key[Array, " islands"]) -> Island:
-    return jax.vmap(lambda key: method.island(tilt, n, key))(keys)
+def _run(
+    method: Steering,
+    tilt: Tilt,
+    n: int,
+    keys: Key[Array, " islands"],
+    labels: Int[Array, " islands"] | None = None,
+) -> Island:
+    if labels is None:
+        return jax.vmap(lambda key: method.island(tilt, n, key))(keys)
+
+    def of_class(key, label):
+        return method.island(dataclasses.replace(tilt, cond=Condition(label=label)), n, key)
+
+    return jax.vmap(of_class)(keys, labels)
 
 
-def _gathered(islands: Island, n: int) -> Steered:
+def _gathered(islands: Island, n: int, classes: int = 1) -> Steered:
     log_z = np.asarray(islands.log_z, np.float64)
     within = np.asarray(jax.nn.softmax(islands.log_w, axis=1), np.float64)
     share = np.exp(log_z - log_z.max())
     weights = (within * (share / share.sum())[:, None]).reshape(-1)
     starts = np.mean([len(np.unique(row)) / n for row in np.asarray(islands.ancestors)])
+    rounds = np.log(np.maximum(share.reshape(-1, classes).mean(axis=1), 1e-300)) + log_z.max()
     return Steered(
         x=np.concatenate(list(islands.x)),
         weights=weights / weights.sum(),
         log_z=float(np.log(share.mean()) + log_z.max()),
-        log_z_error=jackknife(log_z) if len(log_z) >= JACKKNIFE else float("nan"),
-        log_z_islands=log_z,
+        log_z_error=jackknife(rounds) if len(rounds) >= JACKKNIFE else float("nan"),
+        log_z_islands=log_z if classes == 1 else rounds,
         ess=np.asarray(islands.ess).mean(axis=0) / n,
         starts=float(starts),
     )

@@ -15,9 +15,14 @@ from core.train.config import OptimConfig, TrainConfig
 POINTS = ("checkerboard", "eight-gaussians", "two-moons", "spiral")
 
 
-def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
-    """The default configuration of a method on a data set, with another network where asked."""
-    kind = "points" if data in POINTS else "small-image" if data == "digits" else "image"
+def recipe(
+    plugin: type[Plugin], data: str, net: str | None, kind: str | None = None
+) -> TrainConfig:
+    """The default configuration of a method on a data set, with another network where asked.
+
+    `kind`, `"points"`, `"small-image"` or `"image"`, is said by the name of the data, unless given.
+    """
+    kind = kind or kind_of(data)
     base = {"points": _points, "small-image": _digits, "image": _images}[kind]()
     if plugin.tunes:
         base |= _tuning(base)
@@ -32,6 +37,11 @@ def recipe(plugin: type[Plugin], data: str, net: str | None) -> TrainConfig:
         data_flags=DATA[data](),
         **base,
     )
+
+
+def kind_of(data: str) -> str:
+    """What the recipes of a data set are made for."""
+    return "points" if data in POINTS else "small-image" if data == "digits" else "image"
 
 
 def _tuning(base: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ config.toml     resolved; repeats the run
 data.toml       what the data are, without them: shape, kind, classes
 metrics.jsonl   one line every --log-every steps
 samples/        pictures
-checkpoints/    the last few
+checkpoints/    the last few; a packed run has weights.safetensors instead
 summary.json    the closing table
 """
 
@@ -30,7 +30,7 @@ from core.flow.path import Path as ProbabilityPath
 from core.methods.plugin import Method, Task
 from core.methods.registry import find_plugin
 from core.objectives.objective import Players
-from core.train import processes, toml
+from core.train import packed, processes, toml
 from core.train.absent import AbsentTeacher
 from core.train.build import method_of
 from core.train.checkpoint import Checkpoints, delete_run
@@ -188,6 +188,8 @@ class Run:
     @cached_property
     def players(self) -> Players:
         """All trained networks by name, with averaged weights; the map is "model"."""
+        if self.names == {"model"}:
+            return {"model": self.flow_map}
         like = {"model": self.method.flow_map, **self.method.players}
         checkpoints = Checkpoints(self.folder, self.config.keep)
         players = averaged(like, checkpoints, self.step)
@@ -206,15 +208,17 @@ def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
     if attention is not None:
         flags = dataclasses.replace(config.net_flags, attention=attention)
         config = dataclasses.replace(config, net_flags=flags)
-    opened = newest(folder, config.keep)
+    opened, spec = newest(folder, config.keep), read_spec(folder, config.data_flags)
+    like, sampler = _map_like(config, spec)
+    if opened is None and (folder / packed.FILE).exists():
+        flow_map, step = packed.unpack(like, folder)
+        return Run(folder, config, spec, step, flow_map, sampler)
     if opened is None:
         raise UserError(
             f"run {folder} has no checkpoint yet; train it with "
             f"python -m apps.train --config {folder}/config.toml --run {folder}"
         )
     checkpoints, step = opened
-    spec = read_spec(folder, config.data_flags)
-    like, sampler = _map_like(config, spec)
     players = averaged({"model": like}, checkpoints, step)
     checkpoints.close()
     return Run(folder, config, spec, step, players["model"], sampler)

@@ -8,11 +8,12 @@ import pytest
 from apps import tilt as tilt_app
 from apps._tilt.cases import CONTROL, Published, Wrong
 from apps._tilt.self_test import sd_error, self_test
-from apps._tilt.specs import configured, described, file_name, methods_of, print_methods
+from apps._tilt.specs import described, file_name, methods_of, print_methods
 from apps.tilt import TiltConfig, steered_by
 from core.errors import UserError
 from core.steering.fixtures import fixtures
 from core.steering.reward import Function
+from core.steering.specs import configured
 from core.steering.steering import Tilt
 from plugins.steering import FK, SMC, SNIS, BestOfN
 from tests.apps.conftest import POINTS

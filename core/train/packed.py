@@ -1,0 +1,70 @@
+"""A run folder with the averaged weights of its map alone, in the place of checkpoints.
+
+config.toml           as the run has it
+data.toml             as the run has it
+weights.safetensors   the weights by their place in the map, in the precision of the file; the step
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from core.errors import UserError, pick
+from core.flow.flow_map import FlowMap
+from core.train import toml
+
+if TYPE_CHECKING:
+    from core.train.run import Run
+
+FILE = "weights.safetensors"
+PRECISIONS = {"float32": jnp.float32, "float16": jnp.float16, "bfloat16": jnp.bfloat16}
+
+
+def pack(run: "Run", folder: Path, precision: str) -> None:
+    """Writes the folder. Raises `UserError` for a precision that there is not."""
+    from safetensors.numpy import save_file
+
+    dtype = pick(PRECISIONS, precision, "precision")
+    arrays = {name: np.asarray(leaf.astype(dtype)) for name, leaf in _by_name(run.flow_map).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(arrays, folder / FILE, {"step": str(run.step)})
+    toml.write(run.config, folder / "config.toml")
+    toml.write_record(run.spec, folder / "data.toml")
+
+
+def unpack(like: FlowMap, folder: Path) -> tuple[FlowMap, int]:
+    """The map with the weights of a folder, in its own precision, and their step.
+
+    `like` may have shapes in the place of arrays. Raises `UserError` for a damaged file, and for
+    weights of another network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / FILE, "flax") as file:
+            step = int((file.metadata() or {}).get("step", 0))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{folder / FILE} is damaged ({error}); copy it again") from None
+    wanted = _by_name(like)
+    shapes = {name: leaf.shape for name, leaf in wanted.items()}
+    if shapes != {name: array.shape for name, array in arrays.items()}:
+        raise UserError(f"{folder / FILE} has the weights of another network than config.toml says")
+    leaves = [arrays[name].astype(leaf.dtype) for name, leaf in wanted.items()]
+    kept, static = eqx.partition(like, _is_trained)
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(kept), leaves), static), step
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    """The trained arrays by their place, in order."""
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, _is_trained))
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _is_trained(leaf: Any) -> bool:
+    arrays = isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+    return arrays and jnp.issubdtype(leaf.dtype, jnp.inexact)

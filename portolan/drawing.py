@@ -1,0 +1,132 @@
+"""Samples and their pictures, of any model."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+from jaxtyping import Int
+
+from core.errors import UserError, pick, require
+from core.flow.flow_map import FlowMap
+from core.report.gallery import draw_blocks, grid_labels
+from core.sampling import (
+    SAMPLERS,
+    ClassifierFree,
+    Grid,
+    Sampler,
+    Samples,
+    at_units,
+    check_sampler,
+    generate,
+    uniform_grid,
+)
+from portolan.model import Model
+from portolan.pictures import Picture, drawn
+
+IMAGES, POINTS = 80, 2000
+"""Samples of a picture."""
+
+Labels = Int[np.ndarray, " n"] | int
+"""One a sample, or the number of samples where there are no classes."""
+
+
+def draw(
+    model: Model,
+    labels: Labels,
+    *,
+    steps: int = 1,
+    times: Sequence[float] = (),
+    grid: Grid = uniform_grid,
+    sampler: str | Sampler | None = None,
+    guidance: float | None = None,
+    interval: tuple[float, float] = (0.0, 1.0),
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Samples:
+    """Samples with these labels. Raises `UserError` for what the model cannot serve."""
+    require(steps >= 1 and seed >= 0, "steps must be at least 1 and seed at least 0")
+    require(guidance is None or guidance >= 1, f"guidance must be at least 1, got {guidance}")
+    name, chosen = choose(model, sampler)
+    most, stops = check(model, name, chosen), len(times) - 1 if times else steps
+    if most is not None and stops > most:
+        raise UserError(f"{model.name} jumps from noise only: steps is at most {most}")
+    path = model.flow_map.path
+    return generate(
+        model.flow_map if guidance is None else guided_map(model, [chosen]),
+        chosen,
+        at_units(path, tuple(times)) if times else grid(path, steps),
+        model.spec.shape,
+        labels,
+        key=jr.key(seed),
+        guidance=None if guidance is None else (guidance, *interval),
+        progress=progress,
+    )
+
+
+def choose(model: Model, sampler: str | Sampler | None) -> tuple[str, Sampler]:
+    """A sampler by name or as it is, with its name; by default the model's own."""
+    if isinstance(sampler, Sampler):
+        return type(sampler).__name__, sampler
+    name = sampler or model.sampler
+    return name, pick(SAMPLERS, name, "sampler")
+
+
+def check(model: Model, name: str, sampler: Sampler) -> int | None:
+    """Raises `UserError` where the model has not learned what the sampler needs.
+
+    Returns the most evaluations that mean something, for a map that starts at noise only.
+    """
+    check_sampler(name, sampler, model.flow_map, SAMPLERS[model.sampler])
+    most = model.abilities.most_nfe
+    if most is not None and sampler.needs == "velocity":
+        raise UserError(
+            f"{model.name} has learned jumps that start at noise, which the sampler "
+            f"{name!r} does not use; use --sampler {model.sampler}"
+        )
+    return most
+
+
+def guided_map(model: Model, samplers: Sequence[Sampler]) -> FlowMap:
+    """The map with classifier-free guidance at sampling time, or as it is where it has learned
+    guidance. Raises `UserError` where guidance is impossible."""
+    if model.abilities.guidance:
+        return model.flow_map
+    require(model.spec.num_classes > 0, f"guidance goes by labels, and {model.name} has none")
+    require(
+        all(sampler.needs == "velocity" for sampler in samplers),
+        f"{model.name} has not learned guidance, so its jumps have none: train with "
+        "--plugin.guidance.most 8, or name a --sampler that follows the velocity, such as heun",
+    )
+    flow_map = model.flow_map
+    return ClassifierFree(flow_map=flow_map, path=flow_map.path, null_label=model.spec.num_classes)
+
+
+def labels_of(model: Model, n: int, label: int | np.ndarray | None) -> Labels:
+    """The labels of `n` samples: those given, or the classes in turn."""
+    classes = model.spec.num_classes
+    require(n >= 1, f"n must be at least 1, got {n}")
+    if label is None:
+        return np.arange(n, dtype=np.int32) % classes if classes else n
+    given = np.broadcast_to(np.asarray(label), (n,)) if np.ndim(label) == 0 else np.asarray(label)
+    what = f"classes 0 to {classes - 1}" if classes else "no classes"
+    require(len(given) == n, f"{len(given)} labels for {n} samples; give one, or one a sample")
+    bad = [int(one) for one in given if not 0 <= one < classes]
+    require(not bad, f"label {bad[:1] and bad[0]}: {model.name} has {what}")
+    return given.astype(np.int32)
+
+
+def picture(model: Model, n: int | None, label: int | np.ndarray | None, **how: Any) -> Picture:
+    """A picture of samples; see `Model.show`."""
+    points = model.spec.kind == "points"
+    n = n or (POINTS if points else IMAGES)
+    labels = labels_of(model, n, label)
+    if label is None and model.spec.num_classes and not points:
+        labels = np.resize(grid_labels(model.spec.num_classes, 1), n)  # one column a class
+    samples = draw(model, labels, **how)
+    name, _ = choose(model, how.get("sampler"))
+    title = f"{name}, {samples.nfe} {'evaluation' if samples.nfe == 1 else 'evaluations'}"
+    spec = model.spec if label is None else dataclasses.replace(model.spec, num_classes=0)
+    beside = model.data_beside()
+    return drawn(lambda path: draw_blocks(spec, [samples.x], path, title, [], beside))

@@ -1,0 +1,200 @@
+"""What can be sampled, measured and steered: a trained run, or a flow map of the user's own."""
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from core.data.dataset import Dataset
+from core.data.spec import DataSpec
+from core.errors import UserError
+from core.flow.flow_map import FlowMap
+from core.sampling import Sampler
+from core.steering.adapter import Proposal
+from core.steering.reward import Reward
+from core.steering.steering import Steering
+from portolan.pictures import Picture
+from portolan.results import Table
+from portolan.tilted import Tilted
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a map has learned, and what it has not.
+
+    **Fields:** `most_nfe`, the evaluations beyond which sampling means nothing, 1 for a map that
+    starts at noise only; `all_classes`, whether the label `num_classes` stands for all classes
+    together; `guidance`, whether the guidance scale is an input; `observes`, the reward that an
+    adapter was trained for, where there is one.
+    """
+
+    most_nfe: int | None = None
+    all_classes: bool = False
+    guidance: bool = False
+    observes: str = "another problem"
+
+
+class Model(abc.ABC):
+    """A flow map and what its samples are. Samples are network values: images are in [-1, 1]."""
+
+    @property
+    @abc.abstractmethod
+    def flow_map(self) -> FlowMap:
+        """The map from noise to data."""
+
+    @property
+    @abc.abstractmethod
+    def spec(self) -> DataSpec:
+        """What its samples are."""
+
+    @property
+    @abc.abstractmethod
+    def sampler(self) -> str:
+        """The name of the sampler that it was trained for."""
+
+    @property
+    @abc.abstractmethod
+    def abilities(self) -> Abilities:
+        """What it has learned."""
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    @abc.abstractmethod
+    def title(self) -> str:
+        """What tables and pictures call it."""
+
+    @abc.abstractmethod
+    def dataset(self) -> Dataset:
+        """Data to compare with. Raises `UserError` where there are none."""
+
+    @abc.abstractmethod
+    def proposal(self) -> Proposal | None:
+        """The noise that the map was trained with for observations, or None."""
+
+    def data_beside(self) -> Dataset | None:
+        """The data that a picture shows beside samples that are points; None where there are none.
+
+        A picture of images shows samples alone.
+        """
+        if self.spec.kind != "points":
+            return None
+        try:
+            return self.dataset()
+        except UserError:
+            return None
+
+    def sample(
+        self,
+        n: int = 16,
+        *,
+        label: int | Int[np.ndarray, " n"] | None = None,
+        steps: int = 1,
+        seed: int = 0,
+        sampler: str | Sampler | None = None,
+        guidance: float | None = None,
+        times: Sequence[float] = (),
+    ) -> Float[np.ndarray, " n *shape"]:
+        """Draws `n` samples, `(n, *shape)`.
+
+        The first samples of a seed are the same for any `n`. **Arguments:** `label`, a class, or
+        one a sample; by default the classes take turns, 0, 1, 2 and so on. `sampler`, a name (see
+        `SAMPLERS`) or a sampler with settings of its own, by default the method's; `steps` of it.
+        `guidance`, the scale of classifier-free guidance, 1 for none. `times` to stop at, from 1
+        (noise) to 0 (data), in place of `steps`. Raises `UserError` for what does not exist or was
+        not learned.
+        """
+        from portolan import drawing
+
+        drawn = drawing.draw(
+            self, drawing.labels_of(self, n, label), steps=steps, times=times,
+            sampler=sampler, guidance=guidance, seed=seed,
+        )  # fmt: skip
+        return drawn.x
+
+    def show(
+        self,
+        n: int | None = None,
+        *,
+        label: int | Int[np.ndarray, " n"] | None = None,
+        steps: int = 1,
+        seed: int = 0,
+        sampler: str | Sampler | None = None,
+        guidance: float | None = None,
+        times: Sequence[float] = (),
+    ) -> Picture:
+        """A picture of the samples that `sample` draws with the same arguments.
+
+        Images stand in rows, with one column a class where there are classes; points are drawn
+        beside the data. `n` is 80 images or 2,000 points by default.
+        """
+        from portolan import drawing
+
+        return drawing.picture(
+            self, n, label, steps=steps, times=times, sampler=sampler, guidance=guidance, seed=seed
+        )
+
+    def evaluate(
+        self,
+        nfe: Sequence[int] = (1, 2, 4),
+        *,
+        n: int | None = None,
+        sampler: str | Sampler | None = None,
+        features: str = "pixels",
+        guidance: float | None = None,
+        seed: int = 0,
+    ) -> Table:
+        """Measures samples against the data, one row a number of network evaluations.
+
+        The last row is the floor: the same metrics between two disjoint sets of real data.
+        **Arguments:** `n` samples a row, by default as many as the data, 10,000 at most;
+        `features`, "pixels", "pooled" or a run folder of `apps.features`. What the columns mean:
+        `python -m apps.eval --help`. Raises `UserError` where there are no data.
+        """
+        from portolan import measuring
+
+        return measuring.evaluate(self, nfe, n, sampler, features, guidance, seed)
+
+    def tilt(
+        self,
+        reward: str | Reward | Callable[[Array], Array] | Sequence[str],
+        *,
+        method: str | Steering = "smc",
+        strength: float = 2.0,
+        lam: float | None = None,
+        label: int | None = None,
+        n: int = 64,
+        islands: int = 8,
+        weights: Sequence[float] = (),
+        classifier: str | None = None,
+        chunk: int | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> Tilted:
+        """Draws from `p(x) exp(lambda r(x)) / Z`, where p is the distribution of the samples.
+
+        **Arguments:**
+
+        - `reward`: a name as `apps.tilt --rewards` lists them, several, which are added up with
+          `weights`, a `Reward`, or a function of one example that JAX can differentiate.
+        - `method`: a name as `apps.tilt --methods` lists them, `settings` its fields; or an object.
+        - `strength`: lambda in standard deviations of the reward; `lam` is lambda itself.
+        - `label`: a class; by default all classes together.
+        - `n` particles in each of `islands`, whose spread is the error of log Z.
+        - `classifier`: a run folder of `apps.features --task classifier`, for the reward `class:K`.
+        - `chunk`: particles that go through the network at once, where memory is short.
+
+        Raises `UserError` where the method cannot serve the reward or this map.
+        """
+        from portolan import tilting
+
+        return tilting.tilt(
+            self, reward, method, settings, strength=strength, lam=lam, label=label, n=n,
+            islands=islands, weights=tuple(weights), classifier=classifier, chunk=chunk, seed=seed,
+        )  # fmt: skip

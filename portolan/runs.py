@@ -1,0 +1,232 @@
+"""Runs: trained, opened, saved; and the small one that comes with the package."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+import plugins as plugins  # registers the methods of this project
+from core.data.arrays import from_arrays, read_arrays
+from core.data.dataset import Dataset
+from core.data.spec import DataSpec
+from core.errors import UserError, pick, require
+from core.flow.flow_map import FlowMap
+from core.methods.registry import find_plugin
+from core.steering.adapter import AdaptedObjective, Proposal
+from core.train import run as runs
+from core.train import toml
+from core.train.config import TrainConfig
+from core.train.packed import pack
+from core.train.teachers import build_run, takes_guidance
+from portolan.model import Abilities, Model
+from portolan.progress import if_long
+from portolan.settings import Chosen, config_of
+from portolan.tables import quiet
+from portolan.training import run_to_end
+
+SHIPPED = Path(__file__).parent / "samplers"
+"""The runs that come with the package, a folder each."""
+ARRAYS = "data.npz"
+"""The file in a run folder with the arrays that it was trained on."""
+
+Folder = str | Path
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Model):
+    """A trained run: a flow map in a run folder.
+
+    **Fields:** `opened`, the run as core knows it, with its `config`, `folder` and `step`.
+    """
+
+    opened: runs.Run
+    _keep: Any = None
+    """The temporary folder of a run that is not saved; it is deleted with this object."""
+
+    @property
+    def flow_map(self) -> FlowMap:
+        return self.opened.flow_map
+
+    @property
+    def spec(self) -> DataSpec:
+        return self.opened.spec
+
+    @property
+    def sampler(self) -> str:
+        return self.opened.sampler
+
+    @property
+    def name(self) -> str:
+        return self.config.plugin
+
+    @property
+    def title(self) -> str:
+        return f"{self.config.plugin} on {self.config.data}, step {self.step}"
+
+    @property
+    def config(self) -> TrainConfig:
+        """The configuration that it was trained with."""
+        return self.opened.config
+
+    @property
+    def folder(self) -> Path:
+        """The run folder; a temporary one before `save`, where `train` was given none."""
+        return self.opened.folder
+
+    @property
+    def step(self) -> int:
+        """Training steps behind the weights."""
+        return self.opened.step
+
+    @cached_property
+    def abilities(self) -> Abilities:
+        flags = self.config.plugin_flags
+        return Abilities(
+            most_nfe=find_plugin(self.config.plugin).most_nfe,
+            all_classes=knows_all(flags),
+            guidance=takes_guidance(self.config),
+            observes=getattr(flags, "reward", "another problem"),
+        )
+
+    def dataset(self) -> Dataset:
+        return self.opened.data()
+
+    def proposal(self) -> Proposal | None:
+        if "adapter" not in self.opened.names:
+            return None
+        objective = self.opened.method.objective
+        if not isinstance(objective, AdaptedObjective):
+            return None
+        return Proposal(self.opened.players["adapter"], objective.observed)
+
+    def save(self, folder: Folder, *, weights: str | None = None) -> "Run":
+        """Copies the run into a new folder, and returns it opened there.
+
+        `weights`, "float32", "float16" or "bfloat16", leaves out what only training needs: the
+        folder then has the averaged weights of the map alone, in this precision. It opens, samples
+        and steers, and training cannot go on from its step. Raises `UserError` for a folder that
+        holds a run or cannot be written.
+        """
+        folder = Path(folder)
+        require(
+            not (folder / "config.toml").exists(),
+            f"{folder} holds a run already; name another folder, or delete it",
+        )
+        try:
+            if weights is None:
+                shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+            else:
+                pack(self.opened, folder, weights)
+            _move_arrays(self.config, self.folder, folder)
+        except OSError as error:
+            raise UserError(f"cannot write {folder} ({error}); name another") from None
+        return open(folder)
+
+    def __repr__(self) -> str:
+        return f"Run({self.title}, {self.folder})"
+
+
+def knows_all(flags: Any) -> bool:
+    """Whether the null class was trained, which stands for all classes together."""
+    guidance = getattr(flags, "guidance", None)
+    return getattr(flags, "label_drop", 0) > 0 or bool(getattr(guidance, "on", False))
+
+
+def train(
+    method: Chosen = "imf",
+    data: str | dict[str, Any] | Shaped[np.ndarray, " n *shape"] = "digits",
+    *,
+    labels: Shaped[np.ndarray, " n"] | None = None,
+    run: Folder | None = None,
+    teacher: "Folder | Run | None" = None,
+    init: "Folder | Run | None" = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Trains a method on data to the end, and returns the run.
+
+    **Arguments:**
+
+    - `method`: a name (`python -m apps.plugins` lists them), or a plugin of your own: its class,
+      with the preset that suits the data, or an object with its settings, `IMF(diagonal=0.25)`.
+    - `data`: a name, a group such as `{"name": "images", "path": "DIR", "size": 32}`, or an array:
+      uint8 images or floats in [-1, 1], `(n, height, width[, channels])`, or points `(n, 2)`;
+      `labels`, one whole number an example.
+    - `run`: the run folder. The same call then goes on with an interrupted run. Without one the run
+      lies in a temporary folder, until `save`.
+    - `teacher`, `init`: runs or their folders; `teacher` may be "exact" where the distribution of
+      the data is known.
+    - `progress`: whether to print how far it is.
+    - `settings`: the flags of `apps.train`, grouped as in `config.toml`: `steps=2000`,
+      `optim={"rate": 1e-3}`, `plugin={"diagonal": 0.5}`, `net={"width": 64}`, `net="unet"`,
+      `net={"name": "unet", "width": 64}`.
+
+    Raises `UserError`, one line, for what does not exist or does not fit together.
+    """
+    keep = tempfile.TemporaryDirectory(prefix="portolan-") if run is None else None
+    folder = Path(keep.name if keep is not None else str(run))
+    settings |= {"teacher": _folder_of(teacher), "init": _folder_of(init)}
+    if keep is not None:  # nobody looks into it on the way
+        settings = {"sample_every": 0, "save_every": 0, **settings}
+    if isinstance(data, str | dict):
+        require(labels is None, "labels go with an array of data")
+        config = config_of(method, data, settings)
+    else:
+        given = from_arrays(data, labels)
+        stored = {"name": "arrays", "path": str(folder / ARRAYS)}
+        config = config_of(method, stored, settings, given)
+        _store(given, folder, config.restart)
+    config = replace(config, run=str(folder))
+    with quiet(not progress):
+        with if_long("pairs of the teacher") as meter:
+            built = build_run(config, meter)
+        run_to_end(config, built, None)
+    return Run(runs.open_run(folder), keep)
+
+
+def open(folder: Folder) -> Run:
+    """Opens a run folder at its newest checkpoint. Raises `UserError` where it holds no run."""
+    return Run(runs.open_run(folder))
+
+
+def load(name: str = "digits") -> Run:
+    """Opens a small trained run that comes with the package: "digits"."""
+    known = {path.name: path for path in sorted(SHIPPED.iterdir()) if path.is_dir()}
+    return open(pick(known, name, "sampler of the package"))
+
+
+def _folder_of(run: "Folder | Run | None") -> str | None:
+    return str(run.folder) if isinstance(run, Run) else None if run is None else str(run)
+
+
+def _store(dataset: Dataset, folder: Path, restart: bool) -> None:
+    """Writes arrays into the run folder. Raises `UserError` where a run of other arrays lies."""
+    arrays = {"x": dataset.examples}
+    if dataset.labels is not None:
+        arrays["labels"] = dataset.labels
+    file = folder / ARRAYS
+    if (folder / "config.toml").exists() and not restart:
+        there = read_arrays(file) if file.exists() else {}
+        same = there.keys() == arrays.keys() and all(
+            np.array_equal(there[name], arrays[name]) for name in arrays
+        )
+        require(same, f"run folder {folder} holds a run of other data; name another with run=")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _move_arrays(config: TrainConfig, old: Path, new: Path) -> None:
+    """Takes the arrays along that lie in the run folder, and writes where they are now."""
+    path = Path(getattr(config.data_flags, "path", "") or ".")
+    if config.data != "arrays" or path.resolve() != (old / ARRAYS).resolve():
+        return
+    if not (new / ARRAYS).exists():
+        shutil.copy(old / ARRAYS, new / ARRAYS)
+    flags = replace(config.data_flags, path=str(new / ARRAYS))
+    toml.write(replace(config, data_flags=flags), new / "config.toml")

@@ -1,0 +1,234 @@
+"""Steering of any model: what is tilted, whether a method can serve it, and the samples."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+import core.steering.catalogue as catalogue  # registers the rewards of this project
+import plugins.steering as methods  # registers the methods of this project
+from core.errors import require
+from core.flow.condition import Condition
+from core.sampling import SAMPLERS
+from core.steering.prior import OdeMap
+from core.steering.registry import RewardContext, make_reward
+from core.steering.reward import Function, Reward, check_reward
+from core.steering.specs import configured
+from core.steering.steering import JACKKNIFE, Steered, Steering, Tilt, steer
+from core.train.features import open_classifier
+from portolan.model import Model
+from portolan.progress import Meter
+from portolan.results import Table
+from portolan.tables import console
+from portolan.tilt_rows import COLUMNS, method_row, prior_row
+from portolan.tilted import Tilted
+
+assert catalogue and methods
+
+PRIOR = 512
+"""Samples of the prior on which the reward's spread is measured."""
+
+RewardLike = str | Reward | Callable[[Array], Array] | Sequence[str]
+
+
+def tilt(
+    model: Model,
+    reward: RewardLike,
+    method: str | Steering,
+    settings: dict[str, Any],
+    *,
+    strength: float,
+    lam: float | None,
+    label: int | None,
+    n: int,
+    islands: int,
+    weights: tuple[float, ...],
+    classifier: str | None,
+    chunk: int | None,
+    seed: int,
+) -> Tilted:
+    """See `Model.tilt`."""
+    require(min(n, islands) >= 1 and seed >= 0, "n and islands must be at least 1, seed at least 0")
+    name, chosen = method_of(method, settings)
+    made = reward_of(model, reward, weights, classifier)
+    setting = set_up(model, made, strength=strength, lam=lam, label=label, chunk=chunk, seed=seed)
+    check_method(name, chosen, setting, model)
+    steered = run(name, chosen, setting, n=n, islands=islands, seed=seed)
+    goal = reward if isinstance(reward, str) else type(made).__name__
+    value = float(setting.tilt.strength)
+    rows = (
+        prior_row(setting.prior, setting.tilt),
+        method_row(name, chosen, steered, setting.tilt),
+    )
+    table = Table(f"{model.title} tilted by {goal}, lambda {value:.4g}", COLUMNS, rows)
+    return Tilted(steered, setting.prior, value, table, model.spec, model.data_beside())
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What is drawn from, with samples of the prior.
+
+    **Fields:** `labels`, the classes that islands take in turn where the map has learned each class
+    but not all of them together; None where one condition serves all islands.
+    """
+
+    tilt: Tilt
+    prior: Float[np.ndarray, " m *shape"]
+    labels: np.ndarray | None = None
+
+
+def method_of(method: str | Steering, settings: dict[str, Any]) -> tuple[str, Steering]:
+    """The method, by a name with settings or as it is. Raises `UserError`."""
+    if isinstance(method, Steering):
+        require(not settings, f"{list(settings)}: an object of a method has its settings already")
+        return method.name, method
+    spec = ",".join(f"{key}={value}" for key, value in settings.items())
+    return method, configured(f"{method}:{spec}" if spec else method, {})
+
+
+def reward_of(
+    model: Model, reward: RewardLike, weights: tuple[float, ...], classifier: str | None
+) -> Reward:
+    """The reward as an object. Raises `UserError`."""
+    if isinstance(reward, Reward):
+        return reward
+    if callable(reward):
+        return Function(reward)
+    names = (reward,) if isinstance(reward, str) else tuple(reward)
+    opened = None if classifier is None else open_classifier(classifier, model.spec)
+    return make_reward(names, weights, RewardContext(model.spec.shape, model.dataset, opened))
+
+
+def set_up(
+    model: Model,
+    reward: Reward,
+    *,
+    strength: float = 2.0,
+    lam: float | None = None,
+    label: int | None = None,
+    chunk: int | None = None,
+    seed: int = 0,
+) -> Setting:
+    """What is drawn from; `strength` is in standard deviations of the reward over the prior."""
+    flow_map, classes = model.flow_map, model.spec.num_classes
+    if SAMPLERS[model.sampler].needs == "velocity":
+        flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
+    require(label is None or 0 <= label < classes, f"--label {label}: classes 0 to {classes - 1}")
+    together = label is None and classes > 0
+    turns = np.arange(classes) if together and not model.abilities.all_classes else None
+    chosen = classes if label is None else label
+    cond = Condition(label=jnp.asarray(chosen)) if classes else None
+    tilt = Tilt(flow_map, reward, jnp.asarray(1.0), tuple(model.spec.shape), cond)
+    prior = _prior(tilt, turns, seed)
+    spread = float(jnp.std(check_reward(reward, jnp.asarray(prior))))
+    value = strength / max(spread, 1e-12) if lam is None else lam
+    strong = dataclasses.replace(
+        tilt, strength=jnp.asarray(value), chunk=chunk, proposal=model.proposal()
+    )
+    return Setting(strong, prior, turns)
+
+
+def _prior(tilt: Tilt, turns: np.ndarray | None, seed: int) -> Float[np.ndarray, " m *shape"]:
+    """Samples of the map's own distribution, of the classes in turn where there are `turns`."""
+    path = tilt.flow_map.path
+    start, end = path.time_of_unit(1.0), path.time_of_unit(0.0)
+    noise = tilt.noise(jr.key(seed + 1), PRIOR)
+    if turns is None:
+        return np.asarray(
+            jax.jit(jax.vmap(lambda z: tilt.flow_map(z, start, end, tilt.cond)))(noise)
+        )
+
+    def one(z, label):
+        return tilt.flow_map(z, start, end, Condition(label=label))
+
+    return np.asarray(jax.jit(jax.vmap(one))(noise, jnp.asarray(np.resize(turns, PRIOR))))
+
+
+def check_method(name: str, method: Steering, setting: Setting, model: Model) -> None:
+    """Raises `UserError` where the method cannot serve this reward or this model."""
+    tilt = setting.tilt
+    instead = "add --no-twist" if hasattr(method, "twist") else "use smc, fk, snis, pcn or slice"
+    require(
+        tilt.reward.differentiable or not method.needs_gradient(tilt.reward),
+        f"{name} takes the reward's gradient, and this reward has none: {instead}",
+    )
+    require(
+        tilt.flow_map.two_times or not method.needs_velocity(),
+        f"{model.name} has learned no velocity, which {name} looks ahead or steps by; "
+        "use smc with look=map and kernel=renoise",
+    )
+    require(
+        model.abilities.most_nfe != 1 or not method.needs_between(),
+        f"{model.name} jumps from noise only: use snis, bon, pcn or slice",
+    )
+    require(
+        setting.labels is None or method.normalises or not method.exact,
+        f"{model.name} has learned each class but not all together, and {name} does not say how "
+        "much each one weighs: name a --label, or use smc, fk, snis or tds",
+    )
+    if method.needs_proposal():
+        check_proposal(name, method, tilt, model)
+
+
+def check_proposal(name: str, method: Steering, tilt: Tilt, model: Model) -> None:
+    """Raises `UserError` unless the model has an adapter for this reward."""
+    require(
+        tilt.proposal is not None,
+        f"{name} starts from an adapter's noise, and {model.name} has trained none: train "
+        "one with python -m apps.train --plugin vfm --plugin.reward mask",
+    )
+    assert tilt.proposal is not None
+    noise, trained = tilt.proposal.observed.noise, model.abilities.observes
+    require(
+        tilt.proposal.serves(tilt.reward),
+        f"the adapter of this run was trained for {trained} with noise {noise:g}, and {name} "
+        f"serves no other --reward; write {trained.partition(':')[0]}:INDEX,{noise:g}",
+    )
+    require(
+        method.exact or float(tilt.strength) == 1,
+        f"{name} draws from the posterior, which is lambda 1: add --lam 1",
+    )
+
+
+def run(
+    name: str, method: Steering, setting: Setting, *, n: int, islands: int, seed: int
+) -> Steered:
+    """The method's samples; a line on the screen where few particles carry the weight.
+
+    Where classes take turns, each has the same number of islands, `islands` together or a few more.
+    Raises `UserError` where the reward was not finite on the way.
+    """
+    tilt, labels = setting.tilt, setting.labels
+    if labels is not None:
+        islands = -(-islands // len(labels)) * len(labels)
+    together = min(16, max(1, (tilt.chunk or 16 * n) // n))
+    with Meter(name, islands) as meter:
+        found = steer(
+            method,
+            tilt,
+            n=n,
+            islands=islands,
+            key=jr.key(seed),
+            labels=labels,
+            together=together,
+            progress=meter.more,
+        )
+    require(
+        bool(np.all(np.isfinite(found.weights)) and np.isfinite(found.log_z)),
+        f"{name}: the reward is not finite for some states on the way; fix it, or try snis",
+    )
+    if method.normalises and found.ess[-1] < 0.1:
+        console.print(
+            f"warning: {name}: few particles carry the weight (effective share "
+            f"{found.ess[-1]:.3f}); lower --strength, or try smc"
+        )
+    if method.normalises and len(found.log_z_islands) < JACKKNIFE:
+        needed = JACKKNIFE * (1 if labels is None else len(labels))
+        console.print(f"{name}: log Z has an error bar from {needed} --islands on")
+    return found

@@ -1,0 +1,84 @@
+"""Training: what `train` and `apps.train` share."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from core.report.gallery import sample_picture
+from core.sampling import SAMPLERS, check_sampler
+from core.train import processes
+from core.train.build import Built
+from core.train.checkpoint import Checkpoints
+from core.train.config import TrainConfig
+from core.train.run import claim
+from core.train.sharding import describe_mesh
+from core.train.trainer import Trainer
+from portolan.loop import Loop
+
+Training = Trainer[TrainConfig, Built]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run that was trained to its end; `seconds` and `rate`, samples a second, of this call."""
+
+    trainer: Training
+    folder: Path
+    seconds: float
+    rate: float
+
+
+def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
+    """Trains, or goes on with an interrupted run, in the folder that the configuration names.
+
+    `app` is the command that trains, or None. Raises `UserError` for what could not be sampled in
+    the end, before anything is trained, and for a folder that holds another run.
+    """
+    name = built.method.sampler
+    check_sampler(name, SAMPLERS[name], built.method.flow_map)
+    for nfe in config.evals:
+        SAMPLERS[name].steps(nfe)
+    trainer = Trainer(config, built)
+    folder = claim(config, built.dataset.spec)
+    checkpoints = Checkpoints(folder, config.keep)
+    try:
+        seconds, rate = train(trainer, checkpoints, folder, app)
+    finally:
+        checkpoints.close()
+    return Trained(trainer, folder, seconds, rate)
+
+
+def train(
+    trainer: Training, checkpoints: Checkpoints, folder: Path, app: str | None
+) -> tuple[float, float]:
+    """Trains to the end. Returns the seconds and samples a second of this call."""
+    loop = Loop(app, trainer, checkpoints, folder, lambda path: picture(trainer, path))
+    return loop.run(describe(trainer.config, trainer.built))
+
+
+def picture(trainer: Training, path: Path) -> None:
+    """Writes the picture of the averaged map's samples."""
+    name = trainer.built.method.sampler
+    nfe, flow_map = SAMPLERS[name].preview, trainer.flow_map()
+    if processes.first():
+        sample_picture(flow_map, trainer.built.dataset, path, sampler=name, nfe=nfe)
+
+
+def describe(config: TrainConfig, built: Built) -> list[str]:
+    """A few lines that say what is trained."""
+    data = built.dataset
+    classes = f", {data.num_classes} classes" if data.num_classes else ""
+    device, mesh = jax.devices()[0], describe_mesh(config.mesh)
+    return [
+        f"method {config.plugin}: {_fields(config.plugin_flags)}",
+        f"data {config.data}: {len(data):,} examples of shape {data.shape}{classes}",
+        f"network {config.net}: {built.num_parameters():,} parameters; "
+        f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
+    ]
+
+
+def _fields(flags: Any) -> str:
+    pairs = ((f.name, getattr(flags, f.name)) for f in dataclasses.fields(flags))
+    return ", ".join(f"{name} {value}" for name, value in pairs)
