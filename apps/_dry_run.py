@@ -3,35 +3,16 @@
 import dataclasses
 from typing import Any
 
-import jax
 import tomli_w
 
 from core.report.compare import has_loop
 from core.train.build import Built, build
 from core.train.config import TrainConfig
-from core.train.sharding import describe_mesh
 from core.train.teachers import open_teacher
 from core.train.toml import to_dict
 from core.train.trainer import Trainer
 from portolan.tables import console
-
-
-def describe(config: TrainConfig, built: Built) -> list[str]:
-    """A few lines that describe the run."""
-    data = built.dataset
-    classes = f", {data.num_classes} classes" if data.num_classes else ""
-    device, mesh = jax.devices()[0], describe_mesh(config.mesh)
-    return [
-        f"method {config.plugin}: {_fields(config.plugin_flags)}",
-        f"data {config.data}: {len(data):,} examples of shape {data.shape}{classes}",
-        f"network {config.net}: {built.num_parameters():,} parameters; "
-        f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
-    ]
-
-
-def _fields(flags: Any) -> str:
-    pairs = ((f.name, getattr(flags, f.name)) for f in dataclasses.fields(flags))
-    return ", ".join(f"{name} {value}" for name, value in pairs)
+from portolan.training import describe
 
 
 def dry_run(config: TrainConfig, built: Built) -> dict[str, Any] | None:

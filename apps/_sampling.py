@@ -5,21 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.data.dataset import Dataset
 from core.errors import UserError, pick, require
-from core.flow.field import VelocityField
-from core.flow.teacher import Guided
-from core.methods.registry import find_plugin
 from core.sampling import (
     GRIDS,
     SAMPLERS,
     Grid,
     Sampler,
-    check_sampler,
     shifted,
 )
-from core.train.run import Run
-from core.train.teachers import takes_guidance
 
 _COMMON = ("grid", "shift", "guidance", "interval")
 """Settings that are not one sampler's own."""
@@ -97,44 +90,3 @@ class Sampling:
         """The grid. Raises `UserError` for one that there is not."""
         grid = pick(GRIDS, self.grid, "grid")
         return grid if self.shift == 1 else shifted(grid, self.shift)
-
-
-def guided_map(run: Run, sampling: Sampling, samplers: Sequence[Sampler]) -> VelocityField:
-    """The run's map, with classifier-free guidance at sampling time where that is asked for and it
-    has learned none. Raises `UserError` where guidance is impossible."""
-    if not sampling.guidance or takes_guidance(run.config):
-        return run.flow_map
-    classes = run.num_classes
-    require(classes > 0, "--guidance goes by labels, and this run has none")
-    require(
-        all(sampler.needs == "velocity" for sampler in samplers),
-        f"{run.folder} has not learned guidance, so its jumps have none: train with "
-        "--plugin.guidance.most 8, or name a --sampler that follows the velocity, such as heun",
-    )
-    return Guided(run.flow_map, None, classes)
-
-
-def beside(run: Run) -> Dataset | None:
-    """The data that a picture shows beside samples that are points; None where they do not open."""
-    if run.kind != "points":
-        return None
-    try:
-        return run.data()
-    except UserError:
-        return None
-
-
-def check(run: Run, name: str, sampler: Sampler) -> int | None:
-    """Raises `UserError` where the run's method does not serve the sampler.
-
-    Returns the most evaluations that mean something, for a method that starts at noise only.
-    """
-    own = SAMPLERS[run.sampler]
-    check_sampler(name, sampler, run.flow_map, own)
-    most = find_plugin(run.config.plugin).most_nfe
-    if most is not None and sampler.needs == "velocity":
-        raise UserError(
-            f"{run.config.plugin} has learned jumps that start at noise, which the sampler "
-            f"{name!r} does not use; use --sampler {run.sampler}"
-        )
-    return most

@@ -10,34 +10,18 @@ from typing import Any
 import tyro
 
 from apps._main import launch
-from apps._sampling import Sampling, check, guided_map
+from apps._sampling import Sampling
 from core.errors import UserError
 from core.report.evaluation import evaluate_map, floor_row
 from core.sampling import SAMPLERS, Sampler, usable
 from core.train.cli import parse_flags
 from core.train.features import open_features
-from core.train.run import Run, open_run
+from portolan.drawing import check, guided_map
+from portolan.measuring import COLUMNS
+from portolan.model import Model
 from portolan.progress import Meter
+from portolan.runs import open as open_run
 from portolan.tables import console, print_table
-
-COLUMNS = (
-    "data",
-    "sampler",
-    "guidance",
-    "steps",
-    "nfe",
-    "n",
-    "frechet",
-    "kid",
-    "accuracy",
-    "precision",
-    "recall",
-    "w2",
-    "sliced_w2",
-    "energy",
-    "kl",
-    "map_error",
-)
 
 
 @dataclass(frozen=True)
@@ -79,11 +63,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config.sampling.samplers(config.sampler or tuple(SAMPLERS))
     grid = config.sampling.times()
     run = open_run(config.run)
-    dataset = run.data()
+    dataset = run.dataset()
     features = open_features(config.features, dataset.shape)
     n = config.n or min(len(dataset), 10_000)
     plan, scales = rows_to_measure(run, config), config.sampling.scales()
-    flow_map = guided_map(run, config.sampling, [sampler for sampler, _ in plan.values()])
+    flow_map = run.flow_map
+    if config.sampling.guidance:
+        flow_map = guided_map(run, [sampler for sampler, _ in plan.values()])
     rows = []
     total = n * len(scales) * sum(len(nfe) for _, nfe in plan.values())
     with Meter("sampling and measuring", total) as meter:
@@ -117,7 +103,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def rows_to_measure(run: Run, config: EvalConfig) -> dict[str, tuple[Sampler, list[int]]]:
+def rows_to_measure(run: Model, config: EvalConfig) -> dict[str, tuple[Sampler, list[int]]]:
     """Each sampler with the numbers of evaluations that it can use; says which are left out.
 
     Raises `UserError` for a sampler that the run does not allow, and where nothing is left.

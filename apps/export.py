@@ -10,7 +10,7 @@ import tyro
 from jax import export
 
 from apps._main import launch, print_json
-from apps._sampling import Sampling, check, guided_map
+from apps._sampling import Sampling
 from core.errors import UserError, require
 from core.export import (
     Drawing,
@@ -24,8 +24,10 @@ from core.report.versions import versions
 from core.sampling import Sampler, at_units, usable
 from core.train import toml
 from core.train.cli import parse_flags
-from core.train.run import Run, open_run
-from core.train.teachers import takes_guidance
+from core.train.run import open_run as reopened
+from portolan.drawing import check, guided_map
+from portolan.runs import Run
+from portolan.runs import open as open_run
 from portolan.tables import console
 
 BOUND = {"float32": 1e-3, "bfloat16": 0.05}
@@ -71,7 +73,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     run = open_run(config.run)
     plain = _with_plain_attention(run)
     drawing, name = drawing_of(plain, config)
-    scale = scales[0][0] if scales[0] else 1.0 if takes_guidance(run.config) else None
+    scale = scales[0][0] if scales[0] else 1.0 if run.abilities.guidance else None
     program, weights = make_program(drawing, config.platforms)
     folder = Path(config.out or Path(config.run) / "export")
     about = describe(run, plain, config, drawing, name, scale)
@@ -103,8 +105,8 @@ def drawing_of(run: Run, config: ExportConfig) -> tuple[Drawing, str]:
     most = check(run, name, sampler)
     check_exportable(name, sampler)
     times = _times(run, config, name, sampler, most)
-    flow_map = guided_map(run, config.sampling, [sampler])
-    guided = bool(config.sampling.guidance) or takes_guidance(run.config)
+    flow_map = guided_map(run, [sampler]) if config.sampling.guidance else run.flow_map
+    guided = bool(config.sampling.guidance) or run.abilities.guidance
     data = run.spec
     interval = config.sampling.interval if guided else None
     return Drawing(flow_map, sampler, times, data.shape, data.num_classes, interval), name
@@ -139,7 +141,7 @@ def _with_plain_attention(run: Run) -> Run:
     if own in (None, "xla"):
         return run
     console.print(f"attention is exported as xla, the formula, in place of the run's {own}")
-    return open_run(run.folder, attention="xla")
+    return Run(reopened(run.folder, attention="xla"))
 
 
 def describe(
@@ -169,7 +171,8 @@ def compare(
     if here not in config.platforms:
         console.print(f"not checked: the program is not for this machine, which is {here}")
         return {}
-    own = guided_map(run, config.sampling, [drawing.sampler])
+    guided = bool(config.sampling.guidance)
+    own = guided_map(run, [drawing.sampler]) if guided else run.flow_map
     difference, largest = largest_difference(folder, drawing, own, scale)
     dtype = getattr(run.config.net_flags, "dtype", "float32")
     bound = BOUND.get(dtype, BOUND["float32"]) * max(1.0, largest)

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax.random as jr
 import numpy as np
 import tyro
 
 from apps._main import launch
-from apps._sampling import Sampling, beside, check, guided_map
+from apps._sampling import Sampling
 from core.errors import UserError
 from core.report.gallery import draw_blocks, grid_labels
-from core.sampling import at_units, generate
 from core.train.cli import parse_flags
-from core.train.run import Run, open_run
+from portolan.drawing import draw, times_of
 from portolan.progress import Meter
+from portolan.runs import Run
+from portolan.runs import open as open_run
 from portolan.tables import console
 
 
@@ -57,26 +57,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     run = open_run(config.run)
     name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
-    most = check(run, name, sampler)
-    if most is not None and steps > most:
-        raise UserError(f"{run.config.plugin} jumps from noise only: --steps is at most {most}")
-    path, labels = run.flow_map.path, choose_labels(run, config)
-    times = at_units(path, config.times) if config.times else grid(path, steps)
-    flow_map, scales = guided_map(run, config.sampling, [sampler]), config.sampling.scales()
-    drawn = []
+    labels, scales = choose_labels(run, config), config.sampling.scales()
+    times = times_of(run, name, sampler, steps, grid, config.times)
     with Meter("sampling", config.n * len(scales)) as meter:
-        for guidance in scales:
-            samples = generate(
-                flow_map,
-                sampler,
-                times,
-                run.shape,
-                labels,
-                key=jr.key(config.seed),
-                guidance=guidance,
-                progress=meter.more,
-            )
-            drawn.append(samples)
+        drawn = [
+            draw(run, sampler, times, labels, scale=scale, seed=config.seed, progress=meter.more)
+            for scale in scales
+        ]
     out = Path(config.out or Path(config.run) / "samples" / f"sample_{name}_{steps}")
     nfe = drawn[0].nfe
     title = f"{name}, {nfe} {'evaluation' if nfe == 1 else 'evaluations'}"
@@ -104,7 +91,7 @@ def number_of_steps(config: SampleConfig) -> int:
 
 def choose_labels(run: Run, config: SampleConfig) -> np.ndarray | int:
     """The labels asked for; a number of samples where the data have none."""
-    classes = run.num_classes
+    classes = run.spec.num_classes
     if config.label is None:
         if not classes:
             return config.n
@@ -140,7 +127,7 @@ def write(
     single = not isinstance(labels, int) and len(set(labels.tolist())) == 1
     shown = dataclasses.replace(run.spec, num_classes=0) if single else run.spec
     names = [f"guidance {w:g}" for w in sampling.guidance]
-    draw_blocks(shown, samples, picture, title, names, beside(run))
+    draw_blocks(shown, samples, picture, title, names, run.data_beside())
     return picture, values
 
 

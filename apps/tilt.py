@@ -7,25 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from apps._main import launch
-from apps._sampling import beside
 from apps._tilt.config import TiltConfig
 from apps._tilt.rewards import judged, open_judge, print_classes, print_rewards
 from apps._tilt.self_test import self_test
-from apps._tilt.setup import check_method, islands_of, tilt_of
+from apps._tilt.setup import islands_of, setting_of
 from apps._tilt.specs import file_name, methods_of, print_methods
 from core.errors import UserError, require
 from core.report.gallery import MOST_COLUMNS, draw_blocks
 from core.steering.reward import check_reward
-from core.steering.steering import JACKKNIFE, Steered, Steering, Tilt, steer
+from core.steering.steering import Tilt
 from core.train.cli import parse_flags
-from core.train.run import open_run
-from portolan.progress import Meter
+from portolan.runs import open as open_run
 from portolan.tables import console, markdown, print_table, save
 from portolan.tilt_rows import COLUMNS, method_row, prior_row
+from portolan.tilting import check_method
+from portolan.tilting import run as steered
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -56,9 +55,10 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
     methods = methods_of(config.plugin, flags)
     run = open_run(config.run)
     judge = open_judge(run, config.judge, config.classifier)
-    tilt, prior = tilt_of(run, config)
+    setting = setting_of(run, config)
+    tilt, prior = setting.tilt, setting.prior
     for name, method in methods.items():
-        check_method(name, method, tilt, run)
+        check_method(name, method, setting, run)
     folder = Path(config.out or Path(config.run) / "tilt")
     make_folder(folder)
     rows, blocks = [prior_row(prior, tilt)], [prior[: config.show]]
@@ -66,7 +66,8 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
     rows[0] |= judged(judge, tilt.reward, prior)
     for name, method in methods.items():
         begin = time.perf_counter()
-        found = steered_by(name, method, tilt, config)
+        islands = islands_of(method, tilt, config)
+        found = steered(name, method, setting, n=config.n, islands=islands, seed=config.seed)
         rows.append(method_row(name, method, found, tilt))
         rows[-1] |= {"seconds": round(time.perf_counter() - begin, 1)}
         rows[-1] |= judged(judge, tilt.reward, found.x, found.weights)
@@ -76,7 +77,7 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
         np.savez_compressed(path, samples=found.x, weights=found.weights)
     title = f"{config.run} tilted by {' + '.join(config.reward)}, lambda {float(tilt.strength):.4g}"
     spec, names = dataclasses.replace(run.spec, num_classes=0), ["prior", *methods]
-    data = beside(run)
+    data = run.data_beside()
     if spec.kind != "points" and tilt.reward.observed is not None:
         names.append("observation")
         blocks.append(alone(np.asarray(tilt.reward.observed), config.show))
@@ -87,7 +88,7 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
 
     reward_plot(rows, folder / "reward.png", title)
     print_table(title, COLUMNS, rows)
-    print_classes(rows, run.class_names)
+    print_classes(rows, run.spec.class_names)
     console.print(
         f"wrote samples.png (drawn by weight), best.png, reward.png, table.json and the weighted "
         f"samples to {folder}"
@@ -118,37 +119,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror}); choose another --out") from None
-
-
-def steered_by(name: str, method: Steering, tilt: Tilt, config: TiltConfig) -> Steered:
-    """The method's samples; a line on the screen where few particles carry the weight.
-
-    Raises `UserError` where the reward was not finite on the way.
-    """
-    islands, n = islands_of(method, tilt, config), config.n
-    together = min(16, max(1, (config.chunk or 16 * n) // n))
-    with Meter(name, islands) as meter:
-        found = steer(
-            method,
-            tilt,
-            n=n,
-            islands=islands,
-            key=jr.key(config.seed),
-            together=together,
-            progress=meter.more,
-        )
-    require(
-        bool(np.all(np.isfinite(found.weights)) and np.isfinite(found.log_z)),
-        f"{name}: the reward is not finite for some states on the way; fix it, or try snis",
-    )
-    if method.normalises and found.ess[-1] < 0.1:
-        console.print(
-            f"warning: {name}: few particles carry the weight (effective share "
-            f"{found.ess[-1]:.3f}); lower --strength, or try smc"
-        )
-    if method.normalises and islands < JACKKNIFE:
-        console.print(f"{name}: log Z has an error bar from {JACKKNIFE} --islands on")
-    return found
 
 
 if __name__ == "__main__":

@@ -5,22 +5,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-from apps._dry_run import describe, dry_run
+from apps._dry_run import dry_run
 from apps._main import join, launch
 from core.report.evaluation import evaluate_map, floor_row
 from core.report.gallery import sample_picture
-from core.sampling import SAMPLERS, check_sampler
+from core.sampling import SAMPLERS
 from core.train import processes
 from core.train.build import Built
-from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
-from core.train.config import TrainConfig
-from core.train.run import claim
 from core.train.teachers import build_run
-from core.train.trainer import Trainer
-from portolan.loop import Loop
 from portolan.progress import Meter, if_long
 from portolan.tables import console, print_table
+from portolan.training import Training, run_to_end
 
 COLUMNS = ("data", "sampler", "nfe", "n", "frechet", "accuracy", "w2", "sliced_w2", "map_error")
 
@@ -33,43 +29,14 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         built = build_run(config, progress)
     if config.dry_run:
         return dry_run(config, built)
-    preflight(config, built)
-    trainer = Trainer(config, built)
-    folder = claim(config, built.dataset.spec)
-    checkpoints = Checkpoints(folder, config.keep)
-    seconds, rate = train(trainer, checkpoints, folder)
-    checkpoints.close()
-    close(trainer, folder)
-    result = {"run": str(folder), "step": trainer.step}
-    result |= {"seconds": round(seconds, 2), "samples_per_second": round(rate, 1)}
+    run = run_to_end(config, built, "train")
+    close(run.trainer, run.folder)
+    result = {"run": str(run.folder), "step": run.trainer.step}
+    result |= {"seconds": round(run.seconds, 2), "samples_per_second": round(run.rate, 1)}
     return result if config.json and processes.first() else None
 
 
-def preflight(config: TrainConfig, built: Built) -> None:
-    """Raises `UserError` where the closing table would be impossible, before any training."""
-    name = built.method.sampler
-    check_sampler(name, SAMPLERS[name], built.method.flow_map)
-    for nfe in config.evals:
-        SAMPLERS[name].steps(nfe)
-
-
-def train(
-    trainer: Trainer[TrainConfig, Built], checkpoints: Checkpoints, folder: Path
-) -> tuple[float, float]:
-    """Trains to the end. Returns the seconds and samples a second of this call."""
-    loop = Loop("train", trainer, checkpoints, folder, lambda path: picture(trainer, path))
-    return loop.run(describe(trainer.config, trainer.built))
-
-
-def picture(trainer: Trainer[TrainConfig, Built], path: Path) -> None:
-    """Writes the picture of the averaged map's samples."""
-    name = trainer.built.method.sampler
-    nfe, flow_map = SAMPLERS[name].preview, trainer.flow_map()
-    if processes.first():
-        sample_picture(flow_map, trainer.built.dataset, path, sampler=name, nfe=nfe)
-
-
-def close(trainer: Trainer[TrainConfig, Built], folder: Path) -> None:
+def close(trainer: Training, folder: Path) -> None:
     """The closing table and pictures, and `summary.json`. Every process measures, one writes."""
     config, built = trainer.config, trainer.built
     flow_map, n = trainer.flow_map(), closing_size(built)

@@ -81,7 +81,6 @@ _WHERE = {
     "portolan.tilted": ("Tilted",),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
-__all__ = sorted(_MODULE)
 
 
 def __getattr__(name: str) -> Any:
@@ -93,4 +92,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*sorted(_MODULE), "__version__"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.random as jr
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from core.errors import UserError, pick, require
 from core.flow.flow_map import FlowMap
@@ -34,35 +34,56 @@ Labels = Int[np.ndarray, " n"] | int
 
 def draw(
     model: Model,
+    sampler: Sampler,
+    times: Float[np.ndarray, " nodes"],
     labels: Labels,
     *,
-    steps: int = 1,
-    times: Sequence[float] = (),
-    grid: Grid = uniform_grid,
-    sampler: str | Sampler | None = None,
-    guidance: float | None = None,
-    interval: tuple[float, float] = (0.0, 1.0),
+    scale: tuple[float, float, float] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
-    """Samples with these labels. Raises `UserError` for what the model cannot serve."""
+    """Samples with these labels; `scale`, `(w, a, b)`, is a guidance scale with its interval.
+
+    Raises `UserError` where the model cannot be guided.
+    """
+    flow_map = model.flow_map if scale is None else guided_map(model, [sampler])
+    shape, key = model.spec.shape, jr.key(seed)
+    return generate(
+        flow_map, sampler, times, shape, labels, key=key, guidance=scale, progress=progress
+    )
+
+
+def draw_as_asked(
+    model: Model,
+    labels: Labels,
+    *,
+    steps: int,
+    times: Sequence[float],
+    sampler: str | Sampler | None,
+    guidance: float | None,
+    seed: int,
+) -> Samples:
+    """Samples with these labels; see `Model.sample`."""
     require(steps >= 1 and seed >= 0, "steps must be at least 1 and seed at least 0")
     require(guidance is None or guidance >= 1, f"guidance must be at least 1, got {guidance}")
     name, chosen = choose(model, sampler)
-    most, stops = check(model, name, chosen), len(times) - 1 if times else steps
-    if most is not None and stops > most:
-        raise UserError(f"{model.name} jumps from noise only: steps is at most {most}")
+    stops = times_of(model, name, chosen, steps, uniform_grid, tuple(times))
+    scale = None if guidance is None else (guidance, 0.0, 1.0)
+    return draw(model, chosen, stops, labels, scale=scale, seed=seed)
+
+
+def times_of(
+    model: Model, name: str, sampler: Sampler, steps: int, grid: Grid, times: tuple[float, ...]
+) -> Float[np.ndarray, " nodes"]:
+    """The times at which a sampler stops: those given, from 1 to 0, or `steps` of a grid.
+
+    Raises `UserError` for what the model has not learned.
+    """
+    most = check(model, name, sampler)
+    if most is not None and (len(times) - 1 if times else steps) > most:
+        raise UserError(f"{model.name} jumps from noise only: --steps is at most {most}")
     path = model.flow_map.path
-    return generate(
-        model.flow_map if guidance is None else guided_map(model, [chosen]),
-        chosen,
-        at_units(path, tuple(times)) if times else grid(path, steps),
-        model.spec.shape,
-        labels,
-        key=jr.key(seed),
-        guidance=None if guidance is None else (guidance, *interval),
-        progress=progress,
-    )
+    return at_units(path, times) if times else grid(path, steps)
 
 
 def choose(model: Model, sampler: str | Sampler | None) -> tuple[str, Sampler]:
@@ -124,7 +145,7 @@ def picture(model: Model, n: int | None, label: int | np.ndarray | None, **how: 
     labels = labels_of(model, n, label)
     if label is None and model.spec.num_classes and not points:
         labels = np.resize(grid_labels(model.spec.num_classes, 1), n)  # one column a class
-    samples = draw(model, labels, **how)
+    samples = draw_as_asked(model, labels, **how)
     name, _ = choose(model, how.get("sampler"))
     title = f"{name}, {samples.nfe} {'evaluation' if samples.nfe == 1 else 'evaluations'}"
     spec = model.spec if label is None else dataclasses.replace(model.spec, num_classes=0)

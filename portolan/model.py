@@ -112,7 +112,7 @@ class Model(abc.ABC):
         """
         from portolan import drawing
 
-        drawn = drawing.draw(
+        drawn = drawing.draw_as_asked(
             self, drawing.labels_of(self, n, label), steps=steps, times=times,
             sampler=sampler, guidance=guidance, seed=seed,
         )  # fmt: skip

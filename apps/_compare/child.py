@@ -20,7 +20,7 @@ from apps._compare.files import EXAMPLES, write_json
 from apps._compare.plan import Job
 from apps._dry_run import step_flops
 from apps._main import launch
-from apps.train import closing_features, train
+from apps.train import closing_features
 from core.data.dataset import Dataset
 from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
@@ -38,6 +38,7 @@ from core.train.run import claim, read_config
 from core.train.teachers import build_run
 from core.train.trainer import Trainer
 from portolan.progress import Meter
+from portolan.training import train
 
 MOST_SAMPLES = 10_000
 
@@ -72,7 +73,7 @@ def _run(job: Job) -> None:
     trainer = Trainer(config, built)
     folder = claim(config, built.dataset.spec)
     checkpoints = Checkpoints(folder, config.keep)
-    train(trainer, checkpoints, folder)
+    train(trainer, checkpoints, folder, "train")
     checkpoints.close()
     flow_map, step = trainer.flow_map(), trainer.step
     del trainer

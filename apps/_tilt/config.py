@@ -48,7 +48,8 @@ class TiltConfig:
     chunk: int | None = None
     """Particles that go through the network at once, where memory is short; default all of them."""
     label: int | None = None
-    """Class to draw from; default: all together, where the run has learned that."""
+    """Class to draw from; default: all together. Where the run has learned each class but not all
+    of them at once, islands take the classes in turn."""
     seed: int = 0
     """Seed."""
     show: int = 20

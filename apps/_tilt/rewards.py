@@ -8,10 +8,10 @@ import numpy as np
 from core.errors import require
 from core.nets.encoder import Classifier
 from core.steering.classify import ClassProbability, class_shares
-from core.steering.registry import RewardContext, make_reward, rewards
+from core.steering.registry import rewards
 from core.steering.reward import Reward, Sum
 from core.train.features import open_classifier
-from core.train.run import Run
+from portolan.model import Model
 from portolan.tables import print_table
 
 
@@ -25,15 +25,7 @@ def print_rewards() -> list[dict[str, Any]]:
     return rows
 
 
-def reward_of(
-    run: Run, names: tuple[str, ...], weights: tuple[float, ...], classifier: str | None
-) -> Reward:
-    """The reward that the flags name, for this run. Raises `UserError`."""
-    opened = None if classifier is None else open_classifier(classifier, run.spec)
-    return make_reward(names, weights, RewardContext(run.shape, run.data, opened))
-
-
-def open_judge(run: Run, judge: str | None, classifier: str | None) -> Classifier | None:
+def open_judge(run: Model, judge: str | None, classifier: str | None) -> Classifier | None:
     """The second classifier. Raises `UserError` where it is the one that the reward asks."""
     if judge is None:
         return None
