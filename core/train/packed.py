@@ -26,12 +26,12 @@ PRECISIONS = {"float32": jnp.float32, "float16": jnp.float16, "bfloat16": jnp.bf
 
 def pack(run: "Run", folder: Path, precision: str) -> None:
     """Writes the folder. Raises `UserError` for a precision that there is not."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     dtype = pick(PRECISIONS, precision, "precision")
     arrays = {name: np.asarray(leaf.astype(dtype)) for name, leaf in _by_name(run.flow_map).items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(arrays, folder / FILE, {"step": str(run.step)})
+    (folder / FILE).write_bytes(save(arrays, {"step": str(run.step)}))
     toml.write(run.config, folder / "config.toml")
     toml.write_record(run.spec, folder / "data.toml")
 
