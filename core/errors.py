@@ -11,8 +11,12 @@ class UserError(Exception):
     """A mistake that a user can make and fix.
 
     The message is one line: what was wrong, and what to do. An app prints it to stderr and exits
-    with status 2, without a traceback.
+    with status 2, without a traceback; so does a notebook show it.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in the place of a traceback."""
+        return [f"error: {self}"]
 
 
 def require(holds: bool, message: str) -> None:

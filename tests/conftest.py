@@ -31,7 +31,7 @@ pytest_plugins = ["tests.programs"]
 # checked only where a whole class is decorated, so it is let through.
 OVERRIDES = "beartype.FrozenDict({beartype.typing.Self: beartype.typing.Any})"
 CONFIG = f"beartype.BeartypeConf(is_pep484_tower=True, hint_overrides={OVERRIDES})"
-jaxtyping.install_import_hook(["core", "plugins"], f"beartype.beartype(conf={CONFIG})")
+jaxtyping.install_import_hook(["core", "plugins", "portolan"], f"beartype.beartype(conf={CONFIG})")
 
 # The environment is for the commands that a test starts, the setting for this process.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
