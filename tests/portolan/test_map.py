@@ -12,6 +12,7 @@ from plugins.steering import SNIS
 
 MEAN, COVARIANCE = np.array([0.5, -0.3]), np.array([[1.44, 0.6], [0.6, 0.61]])
 PULL = np.array([0.8, -0.4], np.float32)
+LINE = Linear(jnp.asarray(PULL))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_the_data_and_the_exact_map_are_as_near_as_two_halves_of_the_data(gaussi
         po.Map(gaussian.flow_map, (2,)).evaluate()
 
 
-@pytest.mark.parametrize("reward", [Linear(PULL), lambda x: PULL @ x])
+@pytest.mark.parametrize("reward", [LINE, lambda x: PULL @ x])
 def test_a_tilt_by_a_line_moves_a_gaussian(gaussian, reward):
     """`N(m, C) exp(w x)` is `N(m + C w, C)`, and `log Z = w m + w C w / 2`."""
     tilted = gaussian.tilt(reward, method=SNIS(), lam=1.0, n=512, islands=8)
@@ -74,14 +75,14 @@ def test_a_tilt_by_a_line_moves_a_gaussian(gaussian, reward):
 
 
 def test_the_strength_is_in_standard_deviations_of_the_reward(gaussian):
-    tilted = gaussian.tilt(Linear(PULL), method="snis", strength=1.5, islands=1)
+    tilted = gaussian.tilt(LINE, method="snis", strength=1.5, islands=1)
     spread = np.sqrt(PULL @ COVARIANCE @ PULL)
     assert tilted.strength == pytest.approx(1.5 / spread, rel=0.1)
 
 
 def test_classes_in_turn_make_the_tilted_mixture(classes):
-    """`sum_c N(m_c, I) / 2 exp(w x)`: each class is moved by w and counts `exp(w m_c + w w / 2)`."""
-    tilted = classes.tilt(Linear(PULL), method="snis", lam=1.0, n=1024, islands=16)
+    """Of `sum_c N(m_c, I) exp(w x)` class c is moved by w and counts `exp(w m_c + w w / 2)`."""
+    tilted = classes.tilt(LINE, method="snis", lam=1.0, n=1024, islands=16)
     share = np.exp(np.array([PULL[0], -PULL[0]]))
     log_z = np.log(share.mean()) + PULL @ PULL / 2
     share = share / share.sum()
@@ -94,7 +95,7 @@ def test_classes_in_turn_make_the_tilted_mixture(classes):
 
 
 def test_one_class_is_steered_alone(classes):
-    tilted = classes.tilt(Linear(PULL), method="snis", lam=1.0, label=1, n=1024)
+    tilted = classes.tilt(LINE, method="snis", lam=1.0, label=1, n=1024)
     np.testing.assert_allclose(tilted.mean(tilted.x), PULL + [-1.0, 0.0], atol=0.1)
 
 
@@ -121,10 +122,19 @@ def test_what_a_map_cannot_serve_is_one_line(gaussian, classes):
         (lambda: gaussian.sample(sampler="hein"), "did you mean 'heun'"),
         (lambda: gaussian.sample(guidance=2.0), "guidance goes by labels"),
         (lambda: gaussian.tilt("brightnes"), "did you mean 'brightness'"),
-        (lambda: gaussian.tilt(Linear(PULL), method="smd"), "did you mean 'smc'"),
-        (lambda: gaussian.tilt(Linear(PULL), stpes=3), "field of smc 'stpes'; did you mean"),
-        (lambda: classes.tilt(Linear(PULL), method="pcn"), "does not say how much each one weighs"),
-        (lambda: gaussian.tilt(Linear(PULL), method="vfm"), "this map has trained none"),
+        (lambda: gaussian.tilt(LINE, method="smd"), "did you mean 'smc'"),
+        (
+            lambda: gaussian.tilt(LINE, stpes=3),
+            "field of smc 'stpes'; did you mean",
+        ),
+        (
+            lambda: classes.tilt(LINE, method="pcn"),
+            "does not say how much each one weighs",
+        ),
+        (
+            lambda: gaussian.tilt(LINE, method="vfm"),
+            "this map has trained none",
+        ),
     ):
         with pytest.raises(po.UserError, match=message) as raised:
             call()
