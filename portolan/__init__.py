@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from core.flow import Condition as Condition
     from core.flow import FlowMap as FlowMap
     from core.flow import rules as rules
+    from core.methods import Card as Card
     from core.methods import Method as Method
     from core.methods import Plugin as Plugin
     from core.methods import RowPlugin as RowPlugin
@@ -64,7 +65,9 @@ _WHERE = {
     "core.data": ("DATA",),
     "core.errors": ("UserError",),
     "core.flow": ("PATHS", "Condition", "FlowMap", "rules"),
-    "core.methods": ("Method", "Plugin", "RowPlugin", "Task", "plugins", "presets", "register"),
+    "core.methods": (
+        "Card", "Method", "Plugin", "RowPlugin", "Task", "plugins", "presets", "register",
+    ),
     "core.nets": ("NETS",),
     "core.objectives": (
         "Batch", "FlowMatching", "GroupTerm", "Objective", "Row", "RowKind", "Term",

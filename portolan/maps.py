@@ -18,10 +18,12 @@ class Map(Model):
     **Arguments:**
 
     - `shape` of one sample: `(dim,)` for points, `(height, width, channels)` for images in [-1, 1].
-    - `num_classes`, for maps that take labels; `all_classes`, whether the label `num_classes` stands
-      for all together.
+    - `num_classes`, for maps that take labels; `all_classes`, whether the label `num_classes`
+      stands for all together.
     - `sampler`, the name of the one that it was made for: "euler" for a map of which only the
       velocity means something.
+    - `most_nfe`, the evaluations beyond which sampling means nothing: 1 for a map that starts at
+      noise only.
     - `data` and `labels`, arrays to measure against.
     """
 
@@ -33,6 +35,7 @@ class Map(Model):
         num_classes: int = 0,
         all_classes: bool = False,
         sampler: str = "pushforward",
+        most_nfe: int | None = None,
         data: Shaped[np.ndarray, " n *shape"] | None = None,
         labels: Shaped[np.ndarray, " n"] | None = None,
         name: str = "this map",
@@ -41,7 +44,7 @@ class Map(Model):
         classes = tuple(str(k) for k in range(num_classes))
         self._flow_map, self._sampler, self._name = flow_map, sampler, name
         self._spec = DataSpec(name, kind, tuple(shape), num_classes, classes)
-        self._abilities = Abilities(all_classes=all_classes)
+        self._abilities = Abilities(most_nfe, all_classes)
         self._data = None if data is None else from_arrays(data, labels, num_classes)
 
     @property

@@ -175,6 +175,7 @@ class Model(abc.ABC):
         classifier: str | None = None,
         chunk: int | None = None,
         seed: int = 0,
+        progress: bool = False,
         **settings: Any,
     ) -> Tilted:
         """Draws from `p(x) exp(lambda r(x)) / Z`, where p is the distribution of the samples.
@@ -189,6 +190,7 @@ class Model(abc.ABC):
         - `n` particles in each of `islands`, whose spread is the error of log Z.
         - `classifier`: a run folder of `apps.features --task classifier`, for the reward `class:K`.
         - `chunk`: particles that go through the network at once, where memory is short.
+        - `progress`: whether to print how far it is.
 
         Raises `UserError` where the method cannot serve the reward or this map.
         """
@@ -197,4 +199,5 @@ class Model(abc.ABC):
         return tilting.tilt(
             self, reward, method, settings, strength=strength, lam=lam, label=label, n=n,
             islands=islands, weights=tuple(weights), classifier=classifier, chunk=chunk, seed=seed,
+            progress=progress,
         )  # fmt: skip

@@ -20,13 +20,13 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Meter:
-    """A progress bar with a free text beside it; use it as a context manager."""
+    """A progress bar with a free text beside it, if it is `shown`; use it as a context manager."""
 
-    def __init__(self, what: str, total: int, done: int = 0):
-        self._what, self._total, self._done = what, total, done
+    def __init__(self, what: str, total: int, done: int = 0, shown: bool = True):
+        self._what, self._total, self._done, self._shown = what, total, done, shown
         self._bar: Progress | None = None
         self._last = time.monotonic()
-        if console.is_terminal:
+        if shown and console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=28),
@@ -59,9 +59,13 @@ class Meter:
         self._done = done
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
-        elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES or done >= self._total:
+        elif self._shown and self._is_due():
             self._last = time.monotonic()
             console.print(f"{self._what} {done}/{self._total}  {note}  {self._left()} left")
+
+    def _is_due(self) -> bool:
+        late = time.monotonic() - self._last > _SECONDS_BETWEEN_LINES
+        return late or self._done >= self._total
 
     @property
     def done(self) -> int:

@@ -52,6 +52,7 @@ def tilt(
     classifier: str | None,
     chunk: int | None,
     seed: int,
+    progress: bool,
 ) -> Tilted:
     """See `Model.tilt`."""
     require(min(n, islands) >= 1 and seed >= 0, "n and islands must be at least 1, seed at least 0")
@@ -59,7 +60,7 @@ def tilt(
     made = reward_of(model, reward, weights, classifier)
     setting = set_up(model, made, strength=strength, lam=lam, label=label, chunk=chunk, seed=seed)
     check_method(name, chosen, setting, model)
-    steered = run(name, chosen, setting, n=n, islands=islands, seed=seed)
+    steered = run(name, chosen, setting, n=n, islands=islands, seed=seed, progress=progress)
     goal = reward if isinstance(reward, str) else type(made).__name__
     value = float(setting.tilt.strength)
     rows = (
@@ -173,18 +174,19 @@ def check_method(name: str, method: Steering, setting: Setting, model: Model) ->
         "much each one weighs: name a --label, or use smc, fk, snis or tds",
     )
     if method.needs_proposal():
-        check_proposal(name, method, tilt, model)
+        check_proposal(name, method, tilt, model.name, model.abilities.observes)
 
 
-def check_proposal(name: str, method: Steering, tilt: Tilt, model: Model) -> None:
-    """Raises `UserError` unless the model has an adapter for this reward."""
+def check_proposal(name: str, method: Steering, tilt: Tilt, model: str, trained: str) -> None:
+    """Raises `UserError` unless `model` has an adapter for this reward; `trained` names the one
+    that it was trained for."""
     require(
         tilt.proposal is not None,
-        f"{name} starts from an adapter's noise, and {model.name} has trained none: train "
+        f"{name} starts from an adapter's noise, and {model} has trained none: train "
         "one with python -m apps.train --plugin vfm --plugin.reward mask",
     )
     assert tilt.proposal is not None
-    noise, trained = tilt.proposal.observed.noise, model.abilities.observes
+    noise = tilt.proposal.observed.noise
     require(
         tilt.proposal.serves(tilt.reward),
         f"the adapter of this run was trained for {trained} with noise {noise:g}, and {name} "
@@ -197,7 +199,14 @@ def check_proposal(name: str, method: Steering, tilt: Tilt, model: Model) -> Non
 
 
 def run(
-    name: str, method: Steering, setting: Setting, *, n: int, islands: int, seed: int
+    name: str,
+    method: Steering,
+    setting: Setting,
+    *,
+    n: int,
+    islands: int,
+    seed: int,
+    progress: bool = True,
 ) -> Steered:
     """The method's samples; a line on the screen where few particles carry the weight.
 
@@ -208,7 +217,7 @@ def run(
     if labels is not None:
         islands = -(-islands // len(labels)) * len(labels)
     together = min(16, max(1, (tilt.chunk or 16 * n) // n))
-    with Meter(name, islands) as meter:
+    with Meter(name, islands, shown=progress) as meter:
         found = steer(
             method,
             tilt,

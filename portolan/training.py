@@ -67,7 +67,7 @@ def picture(trainer: Training, path: Path) -> None:
 
 
 def describe(config: TrainConfig, built: Built) -> list[str]:
-    """A few lines that say what is trained."""
+    """A few lines that describe the run."""
     data = built.dataset
     classes = f", {data.num_classes} classes" if data.num_classes else ""
     device, mesh = jax.devices()[0], describe_mesh(config.mesh)

@@ -1,25 +1,25 @@
 """Which samplers and times a run allows, as the apps see it."""
 
-from types import SimpleNamespace
-
 import jax.numpy as jnp
 import pytest
 
 import plugins as plugins  # registers the methods
-from apps._sampling import Sampling, check
+from apps._sampling import Sampling
 from apps.eval import EvalConfig, rows_to_measure
 from core.errors import UserError
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath
 from core.methods.registry import find_plugin
 from core.sampling import SAMPLERS
+from portolan.drawing import check
+from portolan.maps import Map
 
 
 def run_of(name):
-    """As much of a run of the method as is looked at."""
+    """A map that has learned what the method teaches."""
+    plugin = find_plugin(name)
     flow_map = AverageVelocityMap(lambda x, s, t, cond: jnp.zeros_like(x), LinearPath())
-    sampler, config = getattr(find_plugin(name), "sampler"), SimpleNamespace(plugin=name)
-    return SimpleNamespace(flow_map=flow_map, sampler=sampler, config=config)
+    return Map(flow_map, (2,), sampler=plugin.sampler, most_nfe=plugin.most_nfe, name=name)
 
 
 @pytest.mark.parametrize(

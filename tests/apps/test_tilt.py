@@ -9,13 +9,13 @@ from apps import tilt as tilt_app
 from apps._tilt.cases import CONTROL, Published, Wrong
 from apps._tilt.self_test import sd_error, self_test
 from apps._tilt.specs import described, file_name, methods_of, print_methods
-from apps.tilt import TiltConfig, steered_by
 from core.errors import UserError
 from core.steering.fixtures import fixtures
 from core.steering.reward import Function
 from core.steering.specs import configured
 from core.steering.steering import Tilt
 from plugins.steering import FK, SMC, SNIS, BestOfN
+from portolan.tilting import Setting, run
 from tests.apps.conftest import POINTS
 from tests.apps.inside import run
 from tests.train.runs import make_run
@@ -108,9 +108,9 @@ def test_a_reward_that_fails_on_the_way_is_one_line():
         prior = fixtures()["G1"].tilt()
     root = Function(lambda x: jnp.sqrt(x[0] + 1))
     tilt = Tilt(prior.flow_map, root, jnp.ones(()), (1,))
-    config = TiltConfig(n=32, islands=2)
+    setting = Setting(tilt, np.zeros((1, 1)))
     with pytest.raises(UserError, match="not finite for some states on the way"):
-        steered_by("fk", FK(steps=2), tilt, config)
+        run("fk", FK(steps=2), setting, n=32, islands=2, seed=0)
 
 
 def test_the_self_test_catches_wrong_answers():

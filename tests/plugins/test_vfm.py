@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from types import SimpleNamespace
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +13,6 @@ import optax
 import pytest
 from scipy.integrate import solve_ivp
 
-from apps._tilt.setup import check_proposal
 from core.errors import UserError
 from core.flow.path import LinearPath, TrigPath
 from core.methods.plugin import Task
@@ -32,6 +30,7 @@ from plugins.steering import VFMSNIS
 from plugins.steering import VFMDraws as Draws
 from plugins.tilting import VFM
 from plugins.tilting.vfm import Variational, blank
+from portolan.tilting import check_proposal
 from tests.objectives.terms import STEP, TinyNet
 
 pytestmark = pytest.mark.slow
@@ -353,8 +352,7 @@ def test_what_does_not_serve_is_one_line():
     for name, value in ranges.items():
         with pytest.raises(UserError, match=name.replace("_", "-")):
             VFM(**{name: value})
-    config = SimpleNamespace(plugin="imf", plugin_flags=VFM())
-    run: Any = SimpleNamespace(config=config)
+    run = "imf", VFM().reward
     proposal = Proposal(adapter_of(np.ones(2), np.ones(2), np.ones(2)), observed())
     bare = Tilt(exact_map(), reward_of(1.0), jnp.ones(()), (2,))
     adapted = dataclasses.replace(bare, proposal=proposal)
@@ -366,7 +364,7 @@ def test_what_does_not_serve_is_one_line():
         (Draws(), strong, "add --lam 1"),
     ):
         with pytest.raises(UserError, match=message) as raised:
-            check_proposal(method.name, method, tilt, run)
+            check_proposal(method.name, method, tilt, *run)
         assert "\n" not in str(raised.value)
-    check_proposal("vfm", Draws(), adapted, run)
-    check_proposal("vfm-snis", VFMSNIS(), strong, run)
+    check_proposal("vfm", Draws(), adapted, *run)
+    check_proposal("vfm-snis", VFMSNIS(), strong, *run)

@@ -41,7 +41,7 @@ IMF = find_plugin("imf")
             {"name": "images", "path": "pictures", "size": 8},
             {"net": {"name": "unet", "channels": 32}},
             ["--data", "images", "--data.path", "pictures", "--data.size", "8"]
-            + ["--net", "unet", "--net.width", "32"],
+            + ["--net", "unet", "--net.channels", "32"],
         ),
     ],
 )
@@ -55,7 +55,7 @@ def test_keywords_say_what_flags_say(method, data, settings, flags):
         ({"stpes": 5}, "unknown setting 'stpes'; did you mean 'steps'"),
         ({"plugin": {"diagnal": 0.5}}, "setting of plugin 'diagnal'; did you mean 'diagonal'"),
         ({"plugin": {"guidance": {"mots": 4}}}, "of plugin.guidance 'mots'; did you mean 'most'"),
-        ({"net": {"name": "unet", "widht": 4}}, "of net 'widht'; did you mean 'width'"),
+        ({"net": {"name": "unet", "chanels": 4}}, "of net 'chanels'; did you mean 'channels'"),
         ({"optim": {"rate": "fast"}}, "optim.rate 'fast' is not of the type float"),
         ({"steps": 1.5}, "steps 1.5 is not of the type int"),
         ({"optim": 1e-3}, "optim is a group of settings"),
