@@ -37,7 +37,7 @@ class Map(Model):
         sampler: str = "pushforward",
         most_nfe: int | None = None,
         data: Shaped[np.ndarray, " n *shape"] | None = None,
-        labels: Shaped[np.ndarray, " n"] | None = None,
+        labels: Shaped[np.ndarray, " m"] | None = None,
         name: str = "this map",
     ):
         kind = "image" if len(shape) == 3 else "points"

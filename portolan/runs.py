@@ -141,7 +141,7 @@ def train(
     method: Chosen = "imf",
     data: str | dict[str, Any] | Shaped[np.ndarray, " n *shape"] = "digits",
     *,
-    labels: Shaped[np.ndarray, " n"] | None = None,
+    labels: Shaped[np.ndarray, " m"] | None = None,
     run: Folder | None = None,
     teacher: "Folder | Run | None" = None,
     init: "Folder | Run | None" = None,

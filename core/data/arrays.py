@@ -94,7 +94,7 @@ def _examples(x: Shaped[np.ndarray, "..."], file: Path) -> Shaped[np.ndarray, " 
 
 def from_arrays(
     x: Shaped[np.ndarray, " n *shape"],
-    labels: Shaped[np.ndarray, " n"] | None = None,
+    labels: Shaped[np.ndarray, " m"] | None = None,
     num_classes: int = 0,
 ) -> Dataset:
     """A data set of arrays in memory, of the types and shapes that `ArraysData` reads.

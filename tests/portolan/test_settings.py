@@ -35,7 +35,7 @@ IMF = find_plugin("imf")
             ["--plugin.diagonal", "0.25", "--plugin.guidance.most", "4"],
         ),
         ("imf", "digits", {"net": "unet"}, ["--net", "unet"]),
-        ("imf", "digits", {"net": {"channels": 32}}, ["--net.width", "32"]),
+        ("imf", "digits", {"net": {"width": 32}}, ["--net.width", "32"]),
         (
             "imf",
             {"name": "images", "path": "pictures", "size": 8},
