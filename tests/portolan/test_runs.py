@@ -96,7 +96,7 @@ def test_arguments_that_do_not_go_together_are_one_line(points):
         (lambda: po.train("imf", "digits", labels=points[1]), "labels go with an array"),
         (lambda: po.train("imf", np.zeros((3, 4, 4, 4, 1), np.float32)), "data: examples of type"),
         (lambda: po.train("imf", points[0], labels=points[1][:3]), "labels: "),
-        (lambda: po.train("mif"), "did you mean 'imf'"),
+        (lambda: po.train("mif"), "did you mean 'mf'"),
         (lambda: po.train("lmd"), "lmd needs a teacher"),
         (lambda: po.open("nowhere"), "nowhere is not a run folder"),
         (lambda: po.load("digit"), "did you mean 'digits'"),
