@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import tomli_w
 
 from core.report.compare import has_loop

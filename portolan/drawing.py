@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from core.errors import UserError, pick, require
-from core.flow.flow_map import FlowMap
+from core.flow.field import VelocityField
+from core.flow.teacher import Guided
 from core.report.gallery import draw_blocks, grid_labels
 from core.sampling import (
     SAMPLERS,
-    ClassifierFree,
     Grid,
     Sampler,
     Samples,
@@ -109,7 +109,7 @@ def check(model: Model, name: str, sampler: Sampler) -> int | None:
     return most
 
 
-def guided_map(model: Model, samplers: Sequence[Sampler]) -> FlowMap:
+def guided_map(model: Model, samplers: Sequence[Sampler]) -> VelocityField:
     """The map with classifier-free guidance at sampling time, or as it is where it has learned
     guidance. Raises `UserError` where guidance is impossible."""
     if model.abilities.guidance:
@@ -120,8 +120,7 @@ def guided_map(model: Model, samplers: Sequence[Sampler]) -> FlowMap:
         f"{model.name} has not learned guidance, so its jumps have none: train with "
         "--plugin.guidance.most 8, or name a --sampler that follows the velocity, such as heun",
     )
-    flow_map = model.flow_map
-    return ClassifierFree(flow_map=flow_map, path=flow_map.path, null_label=model.spec.num_classes)
+    return Guided(model.flow_map, None, model.spec.num_classes)
 
 
 def labels_of(model: Model, n: int, label: int | np.ndarray | None) -> Labels:

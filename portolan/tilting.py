@@ -153,19 +153,19 @@ def _prior(tilt: Tilt, turns: np.ndarray | None, seed: int) -> Float[np.ndarray,
 
 def check_method(name: str, method: Steering, setting: Setting, model: Model) -> None:
     """Raises `UserError` where the method cannot serve this reward or this model."""
-    tilt = setting.tilt
+    tilt, needs = setting.tilt, method.needs(setting.tilt.reward)
     instead = "add --no-twist" if hasattr(method, "twist") else "use smc, fk, snis, pcn or slice"
     require(
-        tilt.reward.differentiable or not method.needs_gradient(tilt.reward),
+        tilt.reward.differentiable or "gradient" not in needs,
         f"{name} takes the reward's gradient, and this reward has none: {instead}",
     )
     require(
-        tilt.flow_map.two_times or not method.needs_velocity(),
+        tilt.flow_map.two_times or "velocity" not in needs,
         f"{model.name} has learned no velocity, which {name} looks ahead or steps by; "
         "use smc with look=map and kernel=renoise",
     )
     require(
-        model.abilities.most_nfe != 1 or not method.needs_between(),
+        model.abilities.most_nfe != 1 or "between" not in needs,
         f"{model.name} jumps from noise only: use snis, bon, pcn or slice",
     )
     require(
@@ -173,7 +173,7 @@ def check_method(name: str, method: Steering, setting: Setting, model: Model) ->
         f"{model.name} has learned each class but not all together, and {name} does not say how "
         "much each one weighs: name a --label, or use smc, fk, snis or tds",
     )
-    if method.needs_proposal():
+    if "proposal" in needs:
         check_proposal(name, method, tilt, model.name, model.abilities.observes)
 
 
