@@ -16,7 +16,7 @@ adds these verbs; what is re-exported is imported when it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
     from core.data import DATA as DATA

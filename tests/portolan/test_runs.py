@@ -113,7 +113,7 @@ def test_a_method_of_a_notebook_is_trained_and_opened_by_its_name(points, tmp_pa
         """Improved MeanFlow, the boundary version, under another name."""
 
         card = replace(imf.card, name="mine of a notebook")
-        terms = imf.terms
+        jump = imf.jump
         head: bool = False
 
     mine = dataclass(frozen=True)(Mine)(diagonal=0.25)  # pyright: ignore
