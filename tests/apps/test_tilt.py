@@ -15,7 +15,8 @@ from core.steering.reward import Function
 from core.steering.specs import configured
 from core.steering.steering import Tilt
 from plugins.steering import FK, SMC, SNIS, BestOfN
-from portolan.tilting import Setting, run
+from portolan.tilting import Setting
+from portolan.tilting import run as steered
 from tests.apps.conftest import POINTS
 from tests.apps.inside import run
 from tests.train.runs import make_run
@@ -110,7 +111,7 @@ def test_a_reward_that_fails_on_the_way_is_one_line():
     tilt = Tilt(prior.flow_map, root, jnp.ones(()), (1,))
     setting = Setting(tilt, np.zeros((1, 1)))
     with pytest.raises(UserError, match="not finite for some states on the way"):
-        run("fk", FK(steps=2), setting, n=32, islands=2, seed=0)
+        steered("fk", FK(steps=2), setting, n=32, islands=2, seed=0)
 
 
 def test_the_self_test_catches_wrong_answers():
