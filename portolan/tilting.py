@@ -11,8 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-import core.steering.catalogue as catalogue  # registers the rewards of this project
-import plugins.steering as methods  # registers the methods of this project
+import plugins.steering as _methods  # registers the methods of this project
 from core.errors import require
 from core.flow.condition import Condition
 from core.sampling import SAMPLERS
@@ -29,7 +28,7 @@ from portolan.tables import console
 from portolan.tilt_rows import COLUMNS, method_row, prior_row
 from portolan.tilted import Tilted
 
-assert catalogue and methods
+assert _methods
 
 PRIOR = 512
 """Samples of the prior on which the reward's spread is measured."""
