@@ -113,7 +113,9 @@ def test_encoder_depends_on_s_and_the_rest_on_t(name, made, x64):
     assert min(np.abs(d).max() for d in (*whole, heard_s, heard_t)) > 1e-2
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("mlp", "float32"), ("dit", "bfloat16")])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("mlp", "float32"), pytest.param("dit", "bfloat16", marks=pytest.mark.slow)]
+)
 def test_output_is_zero_at_the_start(name, dtype, getkey):
     config, shape = CASES[name]
     net = dataclasses.replace(config, dtype=dtype).build(shape, 10, key=getkey())
