@@ -222,3 +222,18 @@ def test_each_parameter_of_a_network_with_context_tokens_does_something(getkey):
 
     slopes = jax.jit(jax.grad(total))(arrays, x, np.float32(0.7), np.float32(0.2))
     assert all(np.abs(np.asarray(slope)).max() > 0 for slope in jax.tree.leaves(slopes))
+
+
+@pytest.mark.parametrize("changes", [{}, {"encoder_depth": 1, "head_depth": 1}, {"context": 2}])
+def test_unstacked_blocks_give_the_same_output_and_copy_no_weights(getkey, changes):
+    net = make(getkey, **changes)
+    apart = net.unstacked()
+    x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(SHAPE)
+    args = *map(jax.device_put, (x, np.float32(0.7), np.float32(0.2))), given(3)
+    one, other = (
+        jax.jit(lambda net, args: net(*args)).lower(n, args).compile() for n in (net, apart)
+    )
+    np.testing.assert_allclose(one(net, args), other(apart, args), rtol=1e-5, atol=1e-6)
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(apart.blocks[0]))
+    copied = one.memory_analysis().temp_size_in_bytes - other.memory_analysis().temp_size_in_bytes
+    assert copied > weights / 2
