@@ -18,7 +18,7 @@ of one function count as part of the test, those that several tests share do not
 import jax
 import pytest
 
-BUDGET = 1000  # while the tests are rewritten; 12 then
+BUDGET = 24
 COMPILED = "/jax/core/compile/backend_compile_duration"  # of a program read from the disk too
 
 

@@ -34,6 +34,9 @@ samples of an exact student does: on those of a wrong one it has. In an objectiv
 of rows E0 is therefore checked for every such player.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -44,6 +47,8 @@ from jaxtyping import Array, Float, Key
 from core.conformance.batches import batch_checks, batch_scores
 from core.conformance.checks import E0_BOUND, Check, largest_score
 from core.conformance.probes import NUM_BUMPS, Flipped, NoNetwork, Probe, shifted
+from core.conformance.problems import classes
+from core.conformance.problems import problems as all_problems
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
 from core.flow.teacher import MapTeacher, frozen
@@ -52,61 +57,52 @@ from core.objectives.objective import Batch, GroupTerm, JointTerm, RowKind
 from core.objectives.row import Row
 from core.objectives.rows import RowObjective
 from core.objectives.weights import Weight
-from core.oracle import (
-    ClassMixture,
-    GaussianProblem,
-    GuidedOracle,
-    OracleMap,
-    Problem,
-    ProductMixture,
-)
+from core.oracle import ClassMixture, GuidedOracle, OracleMap, Problem, ProductMixture
 from core.oracle.map import posterior
 
 P0_BOUND = 1e-9
 ORDER_BOUND = 0.25
+ORDER_ROWS = 256
 STEPS = (0.04, 0.02, 0.01)
 
 
-def problems() -> dict[str, Problem]:
-    """The distributions of the data in the checks: one curved and skewed, one in two dimensions."""
-    mixture = ProductMixture(
-        weights=jnp.array([[0.3, 0.7]]),
-        means=jnp.array([[-1.2, 0.8]]),
-        stds=jnp.array([[0.35, 0.6]]),
-    )
-    gaussian = GaussianProblem(
-        mean=jnp.array([0.5, -0.3]), covariance=jnp.array([[0.8, 0.3], [0.3, 0.5]])
-    )
-    return {"mixture": mixture, "gaussian": gaussian}
+class _Orders(NamedTuple):
+    """How the order of a rule with a finite step is measured."""
+
+    rows: int
+    steps: tuple[float, ...]
 
 
-def classes() -> ClassMixture:
-    """Two classes on the line that overlap: the distribution on which guidance is checked."""
-    mixture = ProductMixture(
-        weights=jnp.array([[0.3, 0.3, 0.4]]),
-        means=jnp.array([[-1.2, 0.2, 0.9]]),
-        stds=jnp.array([[0.4, 0.7, 0.5]]),
-    )
-    return ClassMixture(mixture, jnp.array([0, 1, 1]), 2)
-
-
-def check_plugin(plugin: Plugin, path: Path, *, rows: int = 4096, seed: int = 0) -> list[Check]:
+def check_plugin(
+    plugin: Plugin,
+    path: Path,
+    *,
+    problems: Mapping[str, Problem] | None = None,
+    rows: int = 4096,
+    order_rows: int = ORDER_ROWS,
+    steps: tuple[float, ...] = STEPS,
+    seed: int = 0,
+) -> list[Check]:
     """All checks of one plugin. Call it with 64-bit floats enabled.
 
-    **Arguments:** `plugin` with its flags; `path`; `rows` per check; `seed`. Raises `ValueError`
-    where floats are 32-bit.
+    **Arguments:** `plugin` with its flags; `path`; the `problems` that are checked, by default all
+    of `core.conformance.problems` (a guided plugin is checked on classes always); `rows` per check;
+    `order_rows`, of which the order of a finite step and groups are measured; the `steps` for that,
+    each half of the one before; `seed`. Raises `ValueError` where floats are 32-bit.
     """
     if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError("the oracle checks need 64-bit floats: use jax.enable_x64(True)")
     checks: list[Check] = []
-    for name, problem in ({"classes": classes()} if plugin.guided else problems()).items():
+    given = {"classes": classes()} if plugin.guided else problems or all_problems()
+    for name, problem in given.items():
         key = jr.fold_in(jr.key(seed), len(checks))
         learned = problem if isinstance(problem, ClassMixture) else plugin.learns(problem)
         exact, task = _exact(learned, path, plugin)
         method = plugin.method(NoNetwork(), path, MapTeacher(exact), task, key=key)
         drawn = jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows))
         batch = Batch(*drawn) if isinstance(drawn, tuple) else Batch(drawn)
-        checks += _check_method(name, method, learned, exact, batch, key)
+        orders = _Orders(order_rows, steps)
+        checks += _check_method(name, method, learned, exact, batch, orders, key)
     return checks
 
 
@@ -124,6 +120,7 @@ def _check_method(
     problem: Problem | ClassMixture,
     exact: FlowMap,
     batch: Batch,
+    orders: _Orders,
     key: Key[Array, ""],
 ) -> list[Check]:
     objective = method.objective
@@ -145,16 +142,17 @@ def _check_method(
         made = objective.rows(kind, batch, jr.fold_in(key, index + 1), last)
         term = kind.term
         if isinstance(term, GroupTerm):
-            checks += _check_group(name, kind, term, models, exact, made)
+            checks += _check_group(name, kind, term, models, exact, _first(made, orders.rows))
             term = term.single()
         # A finite step leaves a residual at the exact map, so P0 and E0 would fail; its order is
         # checked.
         if term.order is not None:
-            checks += _check_order(f"{name}: {kind.name}", term, problem, models, players, made)
+            label, few = f"{name}: {kind.name}", _first(made, orders.rows)
+            checks += _check_order(label, term, problem, models, players, few, orders.steps)
             continue
         # Guidance comes after the exchange of the pair: its targets contain the pair's velocity
         # too.
-        marginal = jax.vmap(lambda row: _marginal_row(problem, objective.path, row))(made)
+        marginal = _marginal_rows(problem, objective.path, made)
         guided = _guided if objective.guide is not None else RowObjective.guided
         (p0, e0), (p0_flipped, e0_flipped) = (
             _examine(
@@ -183,18 +181,16 @@ def _check_order(
     models: list[Flipped],
     players: list[str],
     made: Row,
+    steps: tuple[float, ...],
 ) -> list[Check]:
     """By how much the measured power of the step falls short, on problems with a quadrature."""
     if not (isinstance(problem, ProductMixture) and problem.shape == (1,)):
         return []
     order = term.order
     assert order is not None
-    few = jax.tree.map(lambda leaf: leaf[:ORDER_ROWS], made)
+    terms = [_traced(term.with_step(h)) for h in steps]
     sizes = [
-        [
-            float(_mean_size(term.with_step(h), problem, m, dict.fromkeys(players, m), few))
-            for h in STEPS
-        ]
+        [float(_mean_size(t, problem, m, dict.fromkeys(players, m), made)) for t in terms]
         for m in models
     ]
     short, short_flipped = (order - _power(size) for size in sizes)
@@ -208,7 +204,7 @@ def _check_group(
     """The loss of groups whose neighbours lie on true trajectories, and its gradient: both 0."""
     assert isinstance(kind.weight, Weight)
     weight = kind.weight
-    few = jax.tree.map(lambda leaf: leaf[: ORDER_ROWS // term.size * term.size], made)
+    few = _first(made, len(made.s) // term.size * term.size)
     groups = jax.tree.map(lambda leaf: leaf.reshape(-1, term.size, *leaf.shape[1:]), few)
     value, control = (float(_group_size(term.exact(exact), weight, m, groups)) for m in models)
     return [Check(f"{name}: {kind.name} groups", "P0", value, P0_BOUND, control)]
@@ -227,12 +223,20 @@ def _group_size(term: GroupTerm, weight: Weight, model: FlowMap, groups: Row) ->
     return jnp.maximum(jnp.max(jnp.abs(values)), jnp.max(jnp.abs(gradients)))
 
 
-ORDER_ROWS = 256
+def _traced(term: JointTerm) -> JointTerm:
+    """The term with arrays in the place of its numbers, so that one program serves all steps."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if type(leaf) is float else leaf, term)
+
+
+def _first(rows: Row, n: int) -> Row:
+    return jax.tree.map(lambda leaf: leaf[:n], rows)
+
+
 NODES = 12
 
 
 def _power(sizes: list[float]) -> float:
-    """The exponent of a quantity that was measured at `STEPS`; 0 where it is not finite."""
+    """The exponent of a quantity that was measured at halved steps; 0 where it is not finite."""
     ratios = np.asarray(sizes[:-1]) / np.maximum(np.asarray(sizes[1:]), 1e-300)
     power = np.mean(np.log2(np.maximum(ratios, 1e-300)))
     return float(power) if np.isfinite(power) else 0.0
@@ -261,6 +265,11 @@ def _mean_size(
         return term.residuals(players, players, pair)["model"][0]
 
     return jnp.median(jnp.abs(jax.vmap(mean)(rows)))
+
+
+@eqx.filter_jit
+def _marginal_rows(problem: Problem | ClassMixture, path: Path, rows: Row) -> Row:
+    return jax.vmap(lambda row: _marginal_row(problem, path, row))(rows)
 
 
 def _marginal_row(problem: Problem | ClassMixture, path: Path, row: Row) -> Row:

@@ -55,7 +55,7 @@ class FiniteDifference(Derivative):
     negative to look towards the data, so that no time leaves the path's interval.
     """
 
-    step: float = eqx.field(static=True, default=-1e-3)
+    step: float | Float[Array, ""] = -1e-3
 
     def __call__(
         self, f: Callable[..., Any], primals: tuple[Array, ...], tangents: tuple[Array, ...]

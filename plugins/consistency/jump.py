@@ -135,6 +135,6 @@ class VelocityJump(Term):
         return self.neighbour.order - 1
 
 
-def neighbour_time(row: Row, step: float | None) -> Float[Array, ""]:
+def neighbour_time(row: Row, step: float | Float[Array, ""] | None) -> Float[Array, ""]:
     """The row's own neighbour, or `step` below `s` but not below `t`."""
     return row.u if step is None else jnp.maximum(row.s - step, row.t)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from apps import check, compare, eval, export, plugins, sample, train
 from apps._main import launch
+from core.conformance import problems
 from core.conformance import rows as conformance
 from core.sampling import GRIDS, SAMPLERS
 from core.train import toml
@@ -148,8 +149,8 @@ def test_plugins_are_listed():
 @pytest.fixture
 def gaussian_only(monkeypatch):
     with jax.enable_x64(True):
-        problem = conformance.problems()["gaussian"]
-    monkeypatch.setattr(conformance, "problems", lambda: {"gaussian": problem})
+        problem = problems()["gaussian"]
+    monkeypatch.setattr(conformance, "all_problems", lambda: {"gaussian": problem})
 
 
 def test_check_reports_every_check_and_leaves_the_float_type_alone(gaussian_only):

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from core.conformance import E0_BOUND, P0_BOUND, Check, check_plugin, largest_score
-from core.conformance import rows as conformance
+from core.conformance import E0_BOUND, P0_BOUND, Check, check_plugin, largest_score, problems
 from core.flow import rules
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import PATHS, LinearPath, TrigPath
@@ -24,24 +23,24 @@ from core.times.pairs import Diagonal, OrderedPair
 from plugins.flow_matching import FM
 from plugins.meanflow import IMF, MF
 
+pytestmark = pytest.mark.programs(80)
+
 ROWS = 2048
 OURS = {"fm": FM.preset("points"), "imf head": IMF.variants()["head"]}
 
 
-@pytest.fixture
-def gaussian_only(monkeypatch, x64):
-    """The problem that compiles fast: enough for a fault to show."""
-    problem = conformance.problems()["gaussian"]
-    monkeypatch.setattr(conformance, "problems", lambda: {"gaussian": problem})
+def checks_of(plugin, path=LinearPath(), rows=ROWS):
+    """The checks on the problem that compiles fast: enough for a fault to show."""
+    return check_plugin(plugin, path, problems={"gaussian": problems()["gaussian"]}, rows=rows)
 
 
 # --- What is right passes ---
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_methods_pass_and_their_controls_fail(name, gaussian_only):
+def test_our_methods_pass_and_their_controls_fail(name, x64):
     """On the Gaussian; `tests/plugins` has every method on the mixture."""
-    checks = check_plugin(OURS[name], LinearPath(), rows=ROWS)
+    checks = checks_of(OURS[name])
     kinds = 1 if name == "fm" else 2
     assert [check.kind for check in checks] == ["P0", "E0"] * kinds
     for check in checks:
@@ -50,9 +49,11 @@ def test_our_methods_pass_and_their_controls_fail(name, gaussian_only):
         assert check.to_json()["passed"] is True
 
 
-@pytest.mark.parametrize("path", ["trig", "cosine", "vp", "edm"])
-def test_meanflow_passes_on_every_path(path, gaussian_only):
-    checks = check_plugin(MF.preset("points"), PATHS[path](), rows=ROWS)
+@pytest.mark.parametrize(
+    "path", ["trig", "vp", *(pytest.param(p, marks=pytest.mark.slow) for p in ("cosine", "edm"))]
+)
+def test_meanflow_passes_on_every_path(path, x64):
+    checks = checks_of(MF.preset("points"), PATHS[path]())
     assert all(check.passed for check in checks), checks
 
 
@@ -114,7 +115,7 @@ class ThirdParty(Plugin):
 
 def failed(plugin):
     """The kinds of rows that fail, by kind of check."""
-    checks = check_plugin(plugin, LinearPath(), rows=ROWS)
+    checks = checks_of(plugin)
     bad = [check for check in checks if not check.passed]
     return {kind: {c.name.split()[1] for c in bad if c.kind == kind} for kind in ("P0", "E0")}
 
@@ -144,7 +145,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_fault_is_caught_in_the_rows_that_have_it(case, gaussian_only):
+def test_a_fault_is_caught_in_the_rows_that_have_it(case, x64):
     plugin, faulty = CASES[case]
     found = failed(plugin())
     assert found["P0"] == faulty
@@ -152,8 +153,8 @@ def test_a_fault_is_caught_in_the_rows_that_have_it(case, gaussian_only):
         assert found["E0"] == faulty
 
 
-def test_kinds_without_a_share_are_not_checked(gaussian_only):
-    checks = check_plugin(ThirdParty(share=1.0), LinearPath(), rows=64)
+def test_kinds_without_a_share_are_not_checked(x64):
+    checks = checks_of(ThirdParty(share=1.0), rows=64)
     assert {check.name for check in checks} == {
         "gaussian: diagonal residual",
         "gaussian: diagonal update",
@@ -193,8 +194,8 @@ class Whole(Plugin):
 
 
 @pytest.mark.parametrize("sign, passed", [(1.0, True), (-1.0, False)])
-def test_an_objective_without_rows_is_checked_by_its_expected_update(sign, passed, gaussian_only):
-    (check,) = check_plugin(Whole(sign=sign), LinearPath(), rows=ROWS)
+def test_an_objective_without_rows_is_checked_by_its_expected_update(sign, passed, x64):
+    (check,) = checks_of(Whole(sign=sign))
     assert (check.kind, check.name) == ("E0", "gaussian: expected update")
     assert check.passed == passed
     assert (check.value <= E0_BOUND) == passed
@@ -215,8 +216,8 @@ def test_a_check_needs_its_control_to_fail():
     assert not Check("c", "P0", float("nan"), 1.0, 2.0).passed
 
 
-def test_the_score_counts_standard_errors(getkey):
-    noise = np.asarray(jr.normal(getkey(), (10_000, 4)), np.float64)
+def test_the_score_counts_standard_errors(rng):
+    noise = rng.standard_normal((10_000, 4))
     assert largest_score(noise) < 4
     shifted = noise + np.array([0.0, 0.0, 0.1, 0.0])
     assert largest_score(shifted) == pytest.approx(10, abs=4)

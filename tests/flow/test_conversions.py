@@ -1,15 +1,16 @@
 """Conversions among denoiser, noise, velocity and score."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 
 from core.flow.conversions import PREDICTIONS, convert, diffusion_squared, drift_rate
 from core.flow.path import PATHS, LinearPath, TrigPath
+from tests.compiling import once
 
 PAIRS = list(itertools.permutations(PREDICTIONS, 2))
 
@@ -19,10 +20,9 @@ def inner_times(path, n=20):
     return jax.vmap(path.time_of_eta)(jnp.geomspace(0.05, 20.0, n))
 
 
-def one_state(path, t, key):
+def one_state(path, t, x_0, unit):
     """The four predictions when the pair itself is known; the score by autodiff of the density."""
-    key_data, key_noise = jr.split(key)
-    x_0, z = jr.normal(key_data, (4,)), path.noise(key_noise, (4,))
+    z = path.noise_std * unit
     x = path.interpolate(x_0, z, t)
 
     def log_density(x):
@@ -33,62 +33,87 @@ def one_state(path, t, key):
     return x, dict(x_0=x_0, noise=z, velocity=velocity, score=jax.grad(log_density)(x))
 
 
-@pytest.mark.parametrize("noise_std", [1.0, 0.5])
-@pytest.mark.parametrize("name", PATHS)
-def test_every_conversion_describes_the_same_state(name, noise_std, getkey, x64):
+ON = [(name, noise_std) for name in PATHS for noise_std in (1.0, 0.5)]
+QUICK = [("trig", 0.5), ("vp", 0.5), ("edm", 0.5)]
+
+
+@pytest.mark.parametrize(
+    "name, noise_std",
+    [pytest.param(*on, marks=[] if on in QUICK else pytest.mark.slow) for on in ON],
+)
+def test_every_conversion_describes_the_same_state(name, noise_std, normal, x64):
     path = PATHS[name](noise_std=noise_std)
-    times, key = inner_times(path), getkey()
-    x, values = jax.vmap(lambda t: one_state(path, t, key))(times)
-    for source, target in PAIRS:
 
-        def one(value, x, t, source=source, target=target):
-            return convert(path, value, x, t, source=source, target=target)
+    @once
+    def run(x_0, unit):
+        def one(t):
+            x, values = one_state(path, t, x_0, unit)
+            return values, [
+                convert(path, values[source], x, t, source=source, target=target)
+                for source, target in PAIRS
+            ]
 
-        got = jax.vmap(one)(values[source], x, times)
-        assert jnp.allclose(got, values[target], rtol=1e-9, atol=1e-10), (source, target)
+        return jax.vmap(one)(inner_times(path))
+
+    values, found = run(normal(4), normal(4))
+    for (source, target), got in zip(PAIRS, found, strict=True):
+        expected, name = np.broadcast_to(values[target], got.shape), f"{source} to {target}"
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10, err_msg=name)
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_round_trips_in_float32(name, getkey):
-    path = PATHS[name]()
-    times, key = inner_times(path), getkey()
-    x, values = jax.vmap(lambda t: one_state(path, t, key))(times)
-    v, size = values["velocity"], jnp.max(jnp.abs(x), axis=1)
-    for other in ("x_0", "noise", "score"):
+def test_round_trips_in_float32(name, normal):
+    path, others = PATHS[name](), ("x_0", "noise", "score")
 
-        def there_and_back(v, x, t, other=other):
-            there = convert(path, v, x, t, source="velocity", target=other)
-            return convert(path, there, x, t, source=other, target="velocity")
+    @once
+    def run(x_0, unit):
+        def one(t):
+            x, values = one_state(path, t, x_0, unit)
+            v, errors = values["velocity"], []
+            for other in others:
+                there = convert(path, v, x, t, source="velocity", target=other)
+                back = convert(path, there, x, t, source=other, target="velocity")
+                errors.append(jnp.max(jnp.abs(back - v)))
+            return jnp.stack(errors), jnp.max(jnp.abs(x)) + jnp.max(jnp.abs(v)), path.eta(t)
 
-        error = jnp.max(jnp.abs(jax.vmap(there_and_back)(v, x, times) - v), axis=1)
-        # Dividing by sigma or alpha multiplies the rounding by eta or 1 / eta, up to 20 here.
-        eta = jax.vmap(path.eta)(times)
-        assert jnp.all(error < 1e-6 * (size + jnp.max(jnp.abs(v), axis=1)) * (eta + 1 / eta))
+        return jax.vmap(one)(inner_times(path))
+
+    errors, size, eta = run(normal(4), normal(4))
+    # Dividing by sigma or alpha multiplies the rounding by eta or 1 / eta, up to 20 here.
+    assert np.all(errors < 1e-6 * (size * (eta + 1 / eta))[:, None])
 
 
 @pytest.mark.parametrize("name", ["linear", "trig"])
-def test_velocity_to_data_and_noise_is_finite_at_both_ends(name, getkey):
+def test_velocity_to_data_and_noise_is_finite_at_both_ends(name, normal):
     path = PATHS[name]()
-    for t in (path.t_min, path.t_max):
-        x_0, z = jr.normal(getkey(), (2, 4))
-        x, v = path.interpolate(x_0, z, t), path.conditional_velocity(x_0, z, t)
-        assert jnp.allclose(convert(path, v, x, t, source="velocity", target="x_0"), x_0, atol=1e-6)
-        assert jnp.allclose(convert(path, v, x, t, source="velocity", target="noise"), z, atol=1e-6)
+
+    @once
+    def run(x_0, z):
+        def one(t):
+            x, v = path.interpolate(x_0, z, t), path.conditional_velocity(x_0, z, t)
+            return [convert(path, v, x, t, source="velocity", target=a) for a in ("x_0", "noise")]
+
+        return jax.vmap(one)(jnp.array([path.t_min, path.t_max]))
+
+    x_0, z = normal(4), normal(4)
+    clean, noise = run(x_0, z)
+    np.testing.assert_allclose(clean, [x_0, x_0], atol=1e-6, rtol=1e-5)
+    np.testing.assert_allclose(noise, [z, z], atol=1e-6, rtol=1e-5)
 
 
 def test_linear_path_by_hand():
-    path, x, x_0 = LinearPath(), jnp.asarray([0.5]), jnp.asarray([2.0])
-    v = convert(path, x_0, x, 0.25, source="x_0", target="velocity")
-    assert jnp.allclose(v, (x - x_0) / 0.25)
+    given = partial(convert, LinearPath(), t=0.25, source="x_0", target="velocity")
+    v = once(lambda x_0, x: given(x_0, x))(np.float32([2.0]), np.float32([0.5]))
+    np.testing.assert_allclose(v, (0.5 - 2.0) / 0.25, rtol=1e-6)
 
 
 def test_trigflow_score_by_hand():
     """sCM: score = -(cos t sigma_d N + sin t x) / (sigma_d^2 sin t) with v = sigma_d N."""
-    data_std, t = 0.5, 0.7
-    path, x, v = TrigPath(noise_std=data_std), jnp.asarray([0.3]), jnp.asarray([-1.1])
+    data_std, t, x, v = 0.5, 0.7, np.float32([0.3]), np.float32([-1.1])
+    path = TrigPath(noise_std=data_std)
+    got = once(lambda v, x: convert(path, v, x, t, source="velocity", target="score"))(v, x)
     expected = -(np.cos(t) * v + np.sin(t) * x) / (data_std**2 * np.sin(t))
-    got = convert(path, v, x, t, source="velocity", target="score")
-    assert jnp.allclose(got, expected, rtol=1e-5)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("noise_std", [1.0, 0.5])
@@ -100,24 +125,31 @@ def test_sde_coefficients_keep_the_noise_level(name, noise_std, x64):
     def q(t):
         return (path.noise_std * path.sigma(t)) ** 2
 
-    def both(t):
-        f, g_squared = drift_rate(path, t), diffusion_squared(path, t)
-        return jnp.stack([2 * f * q(t) + g_squared, f * path.alpha(t)]), g_squared
+    @once
+    def run():
+        def one(t):
+            f, g_squared = drift_rate(path, t), diffusion_squared(path, t)
+            rates = jnp.stack([2 * f * q(t) + g_squared, f * path.alpha(t)])
+            return rates, jnp.stack([jax.grad(q)(t), jax.grad(path.alpha)(t)]), g_squared
 
-    def expected(t):
-        return jnp.stack([jax.grad(q)(t), jax.grad(path.alpha)(t)])
+        return jax.vmap(one)(inner_times(path))
 
-    rates, g_squared = jax.vmap(both)(inner_times(path))
-    assert jnp.allclose(rates, jax.vmap(expected)(inner_times(path)), rtol=1e-9, atol=1e-12)
-    assert jnp.all(g_squared > 0)
+    rates, expected, g_squared = run()
+    np.testing.assert_allclose(rates, expected, rtol=1e-9, atol=1e-12)
+    assert np.all(g_squared > 0)
 
 
-def test_probability_flow_velocity_is_half_of_the_sde(getkey, x64):
+def test_probability_flow_velocity_is_half_of_the_sde(normal, x64):
     path = PATHS["vp"](noise_std=0.7)
-    t = jnp.asarray(0.4)
-    x, values = one_state(path, t, getkey())
-    v = drift_rate(path, t) * x - diffusion_squared(path, t) * values["score"] / 2
-    assert jnp.allclose(v, values["velocity"], rtol=1e-10)
+
+    @once
+    def run(x_0, unit, t):
+        x, values = one_state(path, t, x_0, unit)
+        drift = drift_rate(path, t) * x - diffusion_squared(path, t) * values["score"] / 2
+        return drift, values["velocity"]
+
+    v, expected = run(normal(4), normal(4), np.array(0.4))
+    np.testing.assert_allclose(v, expected, rtol=1e-10)
 
 
 def test_same_prediction_is_returned_as_it_is():

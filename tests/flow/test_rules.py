@@ -1,107 +1,148 @@
 """The three rules vanish on exact maps, and their derivatives are right."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
+import numpy as np
 import pytest
 
 from core.conformance import problems
 from core.flow import rules
 from core.flow.flow_map import AverageVelocityMap
-from core.flow.path import PATHS, LinearPath
+from core.flow.path import LinearPath
 from core.oracle import OracleMap
+from tests.compiling import once
 
-PAIRS = [(0.9, 0.2), (0.6, 0.55), (0.3, 0.7)]
-
-
-@pytest.fixture(params=["mixture", "gaussian"])
-def exact(request, x64):
-    return OracleMap(problems()[request.param], LinearPath())
+S, T = np.array([0.9, 0.6, 0.3]), np.array([0.2, 0.55, 0.7])
+PATH = LinearPath()
 
 
-def points(exact, getkey):
-    for s, t in PAIRS:
-        yield jr.normal(getkey(), exact.problem.shape), jnp.asarray(s), jnp.asarray(t)
+def at_points(name, check, *draws):
+    """`check(exact, x, s, t, *draws)` at three points, in one program."""
+
+    def all_points(problem, *rows):
+        exact = OracleMap(problem, PATH)
+        return jax.vmap(lambda *row: check(exact, *row))(*rows)
+
+    problem = problems()[name]
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((3, *problem.shape))
+    return once(all_points)(problem, x, S, T, *draws)
 
 
-def test_eulerian_rule_holds_with_the_marginal_velocity(exact, getkey):
-    for x, s, t in points(exact, getkey):
-        v = exact.velocity(x, s)
-        V, dV_ds = rules.eulerian(exact, x, s, t, v)
-        assert jnp.allclose(V, v + (t - s) * dV_ds, rtol=1e-9, atol=1e-10)
-        assert not jnp.allclose(V, v - (t - s) * dV_ds, rtol=1e-3)
+def three_rules(exact, x, s, t, other):
+    v = exact.velocity(x, s)
+    V, dV_ds = rules.eulerian(exact, x, s, t, v)
+    yield "eulerian", V, v + (t - s) * dV_ds
+    V, dV_dt = rules.lagrangian(exact, x, s, t)
+    yield "lagrangian", V, exact.velocity(x + (t - s) * V, t) - (t - s) * dV_dt
+    V = exact.average_velocity(x, s, t)
+    for fraction in (0.2, 0.5, 0.9):
+        composed = rules.compositional(exact, x, s, t, jnp.asarray(fraction))
+        yield f"compositional, {fraction}", composed, V
+    V, dV_ds = rules.eulerian(exact, x, s, t, v + other)
+    pushed = jax.jvp(lambda y: exact(y, s, t), (x,), (-other,))[1]
+    yield "pushed", V - v - other - (t - s) * dV_ds, pushed
+    V, dV_ds = rules.eulerian(exact, x, s, t, v)
+    yield "wrong sign", V, v - (t - s) * dV_ds
 
 
-def test_lagrangian_rule_holds_in_both_directions(exact, getkey):
-    for x, s, t in points(exact, getkey):
-        V, dV_dt = rules.lagrangian(exact, x, s, t)
-        v = exact.velocity(x + (t - s) * V, t)
-        assert jnp.allclose(V, v - (t - s) * dV_dt, rtol=1e-9, atol=1e-10)
+@pytest.mark.parametrize("name", ["mixture", "gaussian"])
+def test_the_rules_hold_on_an_exact_map(name, x64, normal):
+    """Eulerian with the marginal velocity; Lagrangian in both directions; compositional for any
+    split; and the Eulerian residual with another velocity is the gradient of the map along it."""
 
+    def check(*arguments):
+        return {name: sides for name, *sides in three_rules(*arguments)}
 
-@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.9])
-def test_compositional_rule_holds_for_any_split(exact, getkey, fraction):
-    for x, s, t in points(exact, getkey):
-        V = rules.compositional(exact, x, s, t, jnp.asarray(fraction))
-        assert jnp.allclose(V, exact.average_velocity(x, s, t), rtol=1e-9, atol=1e-10)
-
-
-def test_residual_with_the_conditional_velocity_is_the_gradient_of_the_map(exact, getkey):
-    for x, s, t in points(exact, getkey):
-        v = exact.velocity(x, s)
-        other = v + jr.normal(getkey(), v.shape)
-        V, dV_ds = rules.eulerian(exact, x, s, t, other)
-        pushed = jax.jvp(lambda y: exact(y, s, t), (x,), (v - other,))[1]
-        assert jnp.allclose(V - other - (t - s) * dV_ds, pushed, rtol=1e-8, atol=1e-9)
+    found = at_points(name, check, normal(3, *problems()[name].shape))
+    wrong = found.pop("wrong sign")
+    assert len(found) == 6 and np.abs(wrong[0] - wrong[1]).min() > 1e-3
+    for rule, (left, right) in found.items():
+        tolerance = 1e-8 if rule == "pushed" else 1e-9
+        np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance / 10, err_msg=rule)
 
 
 def smooth(path):
     return AverageVelocityMap(lambda x, s, t, cond: jnp.sin(2 * x + s) * jnp.cos(t) + s * t, path)
 
 
-def test_finite_difference_has_first_order_and_agrees_with_the_jvp(x64, getkey):
-    flow_map = smooth(PATHS["linear"]())
-    x, v = jr.normal(getkey(), (3,)), jr.normal(getkey(), (3,))
-    s, t = jnp.asarray(0.7), jnp.asarray(0.2)
-    V, exact = rules.eulerian(flow_map, x, s, t, v)
+def by_hand(x, s, t, dx, ds):
+    """`V` of the smooth map, and its derivative along `(dx, ds)` worked out."""
+    V = np.sin(2 * x + s) * np.cos(t) + s * t
+    return V, np.cos(2 * x + s) * np.cos(t) * (2 * dx + ds) + ds * t
+
+
+def test_finite_difference_has_first_order_and_agrees_with_the_jvp(x64, normal):
+    @once
+    def run(x, v, s, t):
+        steps = [rules.FiniteDifference(step) for step in (-1e-2, -5e-3, -2.5e-3)]
+        given = smooth(PATH), x, s, t, v
+        quotients = [rules.eulerian(*given, derivative=step) for step in steps]
+        return rules.eulerian(*given), quotients
+
+    (V, exact), quotients = run(normal(3), normal(3), np.array(0.7), np.array(0.2))
     errors = []
-    for step in (-1e-2, -5e-3, -2.5e-3):
-        V_fd, value = rules.eulerian(flow_map, x, s, t, v, derivative=rules.FiniteDifference(step))
-        assert jnp.array_equal(V_fd, V)
-        errors.append(float(jnp.linalg.norm(value - exact)))
-    slopes = [jnp.log2(a / b) for a, b in zip(errors, errors[1:])]
-    assert all(slope == pytest.approx(1.0, abs=0.05) for slope in slopes)
+    for V_fd, value in quotients:
+        np.testing.assert_allclose(V_fd, V, rtol=1e-15)
+        errors.append(np.linalg.norm(value - exact))
+    slopes = np.log2(np.divide(errors[:-1], errors[1:]))
+    np.testing.assert_allclose(slopes, 1.0, atol=0.05)
 
 
-def test_head_rule_returns_the_same_derivative_and_the_head(x64, getkey):
-    flow_map = smooth(PATHS["linear"]())
-    x, v = jr.normal(getkey(), (3,)), jr.normal(getkey(), (3,))
-    s, t = jnp.asarray(0.7), jnp.asarray(0.2)
-    V, dV_ds = rules.eulerian(flow_map, x, s, t, v)
-    V_h, dV_h, head = rules.eulerian_with_head(flow_map, x, s, t, v)
-    assert jnp.array_equal(V, V_h) and jnp.array_equal(dV_ds, dV_h)
-    assert jnp.array_equal(head, flow_map.velocity(x, s))
+class WithHead(eqx.Module):
+    """The smooth network, with a head that is not its diagonal."""
+
+    head_depth: int = eqx.field(static=True, default=1)
+
+    def __call__(self, x, s, t, cond=None):
+        return jnp.sin(2 * x + s) * jnp.cos(t) + s * t
+
+    def with_head(self, x, s, t, cond=None):
+        return self(x, s, t), x + 10 * s
 
 
-def test_the_two_parts_of_the_eulerian_derivative_add_up(x64, getkey):
-    model = smooth(LinearPath())
-    x, v = jr.normal(getkey(), (2, 3))
-    s, t = jnp.asarray(0.8), jnp.asarray(0.3)
-    V, dV_ds, along_v = rules.eulerian_parts(model, x, s, t, v)
-    whole = rules.eulerian(model, x, s, t, v)
-    assert jnp.allclose(V, whole[0]) and jnp.allclose(dV_ds + along_v, whole[1])
-    at_rest = rules.eulerian(model, x, s, t, jnp.zeros_like(v))
-    assert jnp.allclose(dV_ds, at_rest[1]) and not jnp.allclose(dV_ds, whole[1])
+def test_head_rule_returns_the_derivative_and_the_head_of_the_network(x64, normal):
+    """A map without a head has its own diagonal for it."""
+    x, v, s, t = normal(3), normal(3), np.array(0.7), np.array(0.2)
+
+    @once
+    def run(*given):
+        maps = smooth(PATH), AverageVelocityMap(WithHead(), PATH)
+        return [rules.eulerian_with_head(flow_map, *given) for flow_map in maps]
+
+    heads = by_hand(x, s, s, 0.0, 0.0)[0], x + 10 * s
+    for (V, dV_ds, head), expected in zip(run(x, s, t, v), heads):
+        np.testing.assert_allclose((V, dV_ds), by_hand(x, s, t, v, 1.0), rtol=1e-12)
+        np.testing.assert_allclose(head, expected, rtol=1e-12)
 
 
-def test_euler_legs_are_steps_along_the_diagonal(x64, getkey):
-    model = smooth(LinearPath())
-    x, s, t = jr.normal(getkey(), (3,)), jnp.asarray(0.8), jnp.asarray(0.2)
+def test_the_two_parts_of_the_eulerian_derivative_are_at_rest_and_along_the_velocity(x64, normal):
+    x, v, s, t = normal(3), normal(3), np.array(0.8), np.array(0.3)
+    V, dV_ds, along_v = once(lambda *given: rules.eulerian_parts(smooth(PATH), *given))(x, s, t, v)
+    np.testing.assert_allclose((V, dV_ds), by_hand(x, s, t, 0.0, 1.0), rtol=1e-12)
+    np.testing.assert_allclose((V, along_v), by_hand(x, s, t, v, 0.0), rtol=1e-12)
+
+
+def test_euler_legs_are_steps_along_the_diagonal(x64, normal):
+    x, s, t = normal(3), np.array(0.8), np.array(0.2)
+
+    @once
+    def run(x, s, t):
+        given = smooth(PATH), x, s, t, jnp.asarray(0.25)
+        switches = {"euler": jnp.asarray(True)}, {"euler": jnp.asarray(False)}, {}
+        return [rules.compositional(*given, **switch) for switch in switches]
+
+    def V(x, s, t):
+        return by_hand(x, s, t, 0.0, 0.0)[0]
+
+    steps, jumps, plain = run(x, s, t)
     u = 0.25 * s + 0.75 * t
-    middle = x + (u - s) * model.velocity(x, s)
-    end = middle + (t - u) * model.velocity(middle, u)
-    two = rules.compositional(model, x, s, t, jnp.asarray(0.25), euler=jnp.asarray(True))
-    assert jnp.allclose(x + (t - s) * two, end)
-    jumps = rules.compositional(model, x, s, t, jnp.asarray(0.25), euler=jnp.asarray(False))
-    assert jnp.allclose(jumps, rules.compositional(model, x, s, t, jnp.asarray(0.25)))
-    assert not jnp.allclose(jumps, two)
+    ends = []
+    for first in (s, u):  # a leg's velocity: that of its start, or the average
+        middle = x + (u - s) * V(x, s, first)
+        ends.append(middle + (t - u) * V(middle, u, u if first == s else t))
+    np.testing.assert_allclose(x + (t - s) * steps, ends[0], rtol=1e-12)
+    np.testing.assert_allclose(x + (t - s) * jumps, ends[1], rtol=1e-12)
+    np.testing.assert_allclose(jumps, plain, rtol=1e-12)
+    assert np.abs(jumps - steps).max() > 1e-3

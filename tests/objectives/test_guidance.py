@@ -23,6 +23,7 @@ from core.oracle import GuidedOracle
 from core.sampling import SAMPLERS, generate
 from core.times.distributions import Uniform
 from core.times.pairs import Diagonal
+from tests.compiling import once
 from tests.objectives.terms import TinyNet
 
 PATH = LinearPath()
@@ -52,66 +53,96 @@ RECIPES = {"own": None, "TVM": 0.0, "MeanFlow": 0.5, "SoFlow": 0.75}
 @pytest.mark.parametrize("drawn", [False, True])
 def test_every_recipe_has_the_guided_velocity_for_its_fixed_point(own, drawn, x64):
     w = 2.5
-    oracle = GuidedOracle(classes(), PATH, scale=w)
     config = GuidanceConfig(scale=1.0 if drawn else w, most=4.0 if drawn else None, own=own)
-    row = marginal(oracle, row_at(0, guidance=jnp.array([w, 0.0, 1.0]) if drawn else None))
-    target = guided(config, oracle, row).v
-    np.testing.assert_allclose(target, oracle.velocity(row.x_s, row.s, row.cond), rtol=1e-12)
-    unguided = oracle.marginal_velocity(row.x_s, row.s, 0)
-    assert abs(float(target[0] - unguided[0])) > 0.1  # guidance does something here
-    other = GuidedOracle(classes(), PATH, scale=2.0)
+
+    @once
+    def run(distribution):
+        oracle = GuidedOracle(distribution, PATH, scale=w)
+        row = marginal(oracle, row_at(0, guidance=jnp.array([w, 0.0, 1.0]) if drawn else None))
+        other = GuidedOracle(distribution, PATH, scale=2.0)
+        return (
+            guided(config, oracle, row).v,
+            oracle.velocity(row.x_s, row.s, row.cond),
+            oracle.marginal_velocity(row.x_s, row.s, 0),
+            guided(config, other, row).v - other.velocity(row.x_s, row.s, row.cond),
+        )
+
+    target, velocity, unguided, wrong = run(classes())
+    np.testing.assert_allclose(target, velocity, rtol=1e-12)
+    assert abs(target[0] - unguided[0]) > 0.1  # guidance does something here
     if not drawn:  # a map that was guided otherwise is no fixed point
-        wrong = guided(config, other, row).v - other.velocity(row.x_s, row.s, row.cond)
-        assert abs(float(wrong[0])) > 0.03
+        assert abs(wrong[0]) > 0.03
 
 
 def test_meanflow_s_omega_and_kappa_are_a_scale_and_a_share(x64):
     omega, kappa = 0.2, 0.92
-    oracle = GuidedOracle(classes(), PATH, scale=1.7)  # any network
-    row = row_at(1)
     config = GuidanceConfig(scale=omega / (1 - kappa), own=kappa)
-    v_own = oracle.velocity(row.x_s, row.s, row.cond)
-    v_null = oracle.velocity(row.x_s, row.s, Condition(jnp.asarray(NULL)))
-    printed = omega * row.v + (1 - omega - kappa) * v_null + kappa * v_own
-    np.testing.assert_allclose(guided(config, oracle, row).v, printed, rtol=1e-12)
+
+    @once
+    def run(distribution):
+        oracle = GuidedOracle(distribution, PATH, scale=1.7)  # any network
+        row = row_at(1)
+        v_own = oracle.velocity(row.x_s, row.s, row.cond)
+        v_null = oracle.velocity(row.x_s, row.s, Condition(jnp.asarray(NULL)))
+        printed = omega * row.v + (1 - omega - kappa) * v_null + kappa * v_own
+        return guided(config, oracle, row).v, printed
+
+    np.testing.assert_allclose(*run(classes()), rtol=1e-12)
 
 
-@pytest.mark.parametrize("label, s", [(NULL, 0.5), (0, 0.2), (0, 0.8)])
-def test_nothing_is_guided_outside_the_interval_or_without_a_label(label, s):
-    oracle = GuidedOracle(classes(), PATH, scale=3.0)
-    config, row = GuidanceConfig(scale=3.0, interval=(0.3, 0.7)), row_at(label, s)
-    np.testing.assert_array_equal(guided(config, oracle, row).v, row.v)
-    inside = row_at(0, 0.5)
-    assert abs(float(guided(config, oracle, inside).v[0] - inside.v[0])) > 0.1
+def test_nothing_is_guided_outside_the_interval_or_without_a_label():
+    config, outside = (
+        GuidanceConfig(scale=3.0, interval=(0.3, 0.7)),
+        [(NULL, 0.5), (0, 0.2), (0, 0.8)],
+    )
+
+    @once
+    def run(distribution, label, s):
+        oracle = GuidedOracle(distribution, PATH, scale=3.0)
+
+        def both(label, s):
+            row = row_at(label, s)
+            return guided(config, oracle, row).v, row.v
+
+        return jax.vmap(both)(label, s)
+
+    label, s = zip(*outside, (0, 0.5))
+    found, plain = run(classes(), np.int32(label), np.float32(s))
+    np.testing.assert_array_equal(found[:3], plain[:3])
+    assert abs(found[3, 0] - plain[3, 0]) > 0.1
 
 
 def test_scales_follow_the_power_law_and_ends_lie_in_their_halves():
-    drop, diagonal = jnp.arange(40_000) < 100, jnp.arange(40_000) % 2 == 0
+    drop, diagonal = np.arange(40_000) < 100, np.arange(40_000) % 2 == 0
     for tilt in (0.0, 1.0, 2.0):
         config = GuidanceConfig(most=8.0, tilt=tilt, interval=(0.2, 1.0), draw_interval=True)
-        drawn = Guide(config, NULL).draw(jr.key(0), drop, diagonal)
+        drawn = once(Guide(config, NULL).draw)(jr.key(0), drop, diagonal)
         assert drawn is not None
         np.testing.assert_allclose(drawn[:100], np.tile([1.0, 0.0, 1.0], (100, 1)))
-        w, a, b = np.asarray(drawn[100:]).T
+        w, a, b = drawn[100:].T
         assert w.min() >= 1 and w.max() <= 8
         grid = np.linspace(1, 8, 200_001)
         mass = np.cumsum(grid**-tilt) / np.sum(grid**-tilt)
         for level in (2.0, 4.0):
             share = mass[np.searchsorted(grid, level)]
             assert np.mean(w < level) == pytest.approx(share, abs=4 * 0.5 / np.sqrt(len(w)))
-        whole = np.asarray(diagonal[100:])
+        whole = diagonal[100:]
         np.testing.assert_allclose(a[whole], 0.2, atol=1e-6)
         np.testing.assert_allclose(b[whole], 1.0, atol=1e-6)
         assert a[~whole].min() < 0.21 and 0.59 < a[~whole].max() <= 0.6
         assert 0.6 <= b[~whole].min() < 0.61 and b[~whole].max() > 0.99
 
 
-def test_a_fixed_number_of_rows_loses_its_label():
+def test_a_fixed_number_of_rows_loses_its_label(normal):
     config = GuidanceConfig(most=4.0)
     kinds = (RowKind("diagonal", 1.0, Diagonal(Uniform()), FlowMatching()),)
     objective = RowObjective(PATH, kinds, NULL, 0.25, 1, Guide(config, NULL))
-    batch = Batch(jr.normal(jr.key(0), (8, 1)), jnp.zeros(8, jnp.int32))
-    rows = objective.rows(kinds[0], batch, jr.key(1), jnp.asarray(0))
+
+    @once
+    def drawn(x_0, label, key):
+        return objective.rows(kinds[0], Batch(x_0, label), key, jnp.asarray(0))
+
+    rows = drawn(normal(8, 1), np.zeros(8, np.int32), jr.key(1))
     assert rows.cond is not None and rows.cond.guidance is not None
     np.testing.assert_array_equal(rows.cond.label, [NULL, NULL, 0, 0, 0, 0, 0, 0])
     np.testing.assert_array_equal(rows.cond.guidance[:2, 0], [1, 1])
@@ -126,31 +157,42 @@ def test_guidance_free_training_is_the_printed_square(x64):
     )
     objective = method.objective
     assert isinstance(objective, RowObjective)
-    oracle, kind = GuidedOracle(classes(), PATH, scale=1.7), objective.kinds[0]
-    row = row_at(0, guidance=jnp.array([3.0, 0.0, 1.0]))
-    rows = jax.tree.map(lambda leaf: leaf[None], row)
+    kind = objective.kinds[0]
     objective = dataclasses.replace(objective, label_drop=0.0)
-    made = jax.tree.map(lambda leaf: leaf[0], objective.guided(kind, oracle, rows))
-    residual = FlowMatching()(oracle, oracle, made)
-    V = oracle.velocity(row.x_s, row.s, row.cond)
-    v_null = oracle.velocity(row.x_s, row.s, Condition(jnp.asarray(NULL)))
-    printed = V / 3 + (1 - 1 / 3) * v_null - row.v
-    np.testing.assert_allclose(residual**2 * made.factor, printed**2, rtol=1e-12)
+
+    @once
+    def run(distribution):
+        oracle = GuidedOracle(distribution, PATH, scale=1.7)
+        row = row_at(0, guidance=jnp.array([3.0, 0.0, 1.0]))
+        rows = jax.tree.map(lambda leaf: leaf[None], row)
+        made = jax.tree.map(lambda leaf: leaf[0], objective.guided(kind, oracle, rows))
+        V = oracle.velocity(row.x_s, row.s, row.cond)
+        v_null = oracle.velocity(row.x_s, row.s, Condition(jnp.asarray(NULL)))
+        printed = V / 3 + (1 - 1 / 3) * v_null - row.v
+        return FlowMatching()(oracle, oracle, made) ** 2 * made.factor, printed**2
+
+    np.testing.assert_allclose(*run(classes()), rtol=1e-12)
 
 
 def test_a_teacher_is_guided_by_the_condition(x64):
-    oracle = GuidedOracle(classes(), PATH)
-    x, t, label = jnp.array([0.3]), jnp.asarray(0.5), jnp.asarray(0)
-    asks = Guided(MapTeacher(oracle), None, NULL)
-    fixed = Guided(MapTeacher(oracle), 3.0, NULL)
-    given = asks.velocity(x, t, Condition(label, jnp.array([3.0, 0.4, 0.6])))
-    np.testing.assert_allclose(given, fixed.velocity(x, t, Condition(label)), rtol=1e-12)
-    outside = asks.velocity(x, t, Condition(label, jnp.array([3.0, 0.6, 0.9])))
-    np.testing.assert_allclose(outside, oracle.velocity(x, t, Condition(label)), rtol=1e-12)
-    alike = Autoguided(MapTeacher(oracle), MapTeacher(oracle), None)
-    for w in (1.0, 2.0, 5.0):
-        same = alike.velocity(x, t, Condition(label, jnp.array([w, 0.0, 1.0])))
-        np.testing.assert_allclose(same, oracle.velocity(x, t, Condition(label)), rtol=1e-12)
+    @once
+    def run(distribution, x, t, label):
+        oracle = GuidedOracle(distribution, PATH)
+        plain, teacher = oracle.velocity(x, t, Condition(label)), MapTeacher(oracle)
+        asks, fixed = Guided(teacher, None, NULL), Guided(teacher, 3.0, NULL)
+        alike = Autoguided(teacher, teacher, None)
+
+        def asked(teacher, *guidance):
+            return teacher.velocity(x, t, Condition(label, jnp.array(guidance)))
+
+        return [
+            (asked(asks, 3.0, 0.4, 0.6), fixed.velocity(x, t, Condition(label))),
+            (asked(asks, 3.0, 0.6, 0.9), plain),
+            *((asked(alike, w, 0.0, 1.0), plain) for w in (1.0, 2.0, 5.0)),
+        ]
+
+    for given, expected in run(classes(), np.array([0.3]), np.array(0.5), np.array(0)):
+        np.testing.assert_allclose(given, expected, rtol=1e-12)
 
 
 def test_guidance_at_sampling_time_is_two_evaluations_of_the_guided_velocity():

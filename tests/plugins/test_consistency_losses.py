@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from core.conformance import rows as conformance
+from core.conformance import problems
 from core.conformance.rows import P0_BOUND, _group_size
 from core.flow.flow_map import AverageVelocityMap, FlowMap
 from core.flow.path import LinearPath, Path
@@ -134,7 +134,7 @@ def test_a_group_logs_the_residuals_that_its_rows_have_alone(term):
 
 @pytest.mark.slow
 def test_the_printed_kernel_moves_the_exact_map_and_the_symmetric_one_does_not(x64):
-    exact = OracleMap(problem=conformance.problems()["mixture"], path=PATH)
+    exact = OracleMap(problem=problems()["mixture"], path=PATH)
     x_0, z = jax.vmap(exact.problem.sample)(jr.split(jr.key(0), 64)), jr.normal(jr.key(1), (64, 1))
     s = jr.uniform(jr.key(2), (64,), minval=0.4)
     make = jax.vmap(lambda x, z, s: make_row(PATH, x, z, s, s / 4, None, jr.key(3), u=s - 0.02))
@@ -162,7 +162,7 @@ class Offset(FlowMap):
 def test_the_update_of_moment_matching_fades_as_groups_grow(x64):
     """On pairs, equality holds in distribution only: at a fixed step the bias falls with the
     group."""
-    exact = OracleMap(problem=conformance.problems()["mixture"], path=PATH)
+    exact = OracleMap(problem=problems()["mixture"], path=PATH)
     s, u, t = (jnp.asarray(value) for value in (0.8, 0.5, 0.0))
 
     def bias(size):
@@ -186,7 +186,7 @@ def test_the_update_of_moment_matching_fades_as_groups_grow(x64):
 
 def test_warm_up_goes_from_velocity_matching_to_the_tangent(x64):
     """At progress 0 the exact map is not stationary; from `warmup` on it is."""
-    exact = OracleMap(problem=conformance.problems()["mixture"], path=PATH)
+    exact = OracleMap(problem=problems()["mixture"], path=PATH)
     x, s = jnp.array([0.3]), jnp.asarray(0.6)
     v = exact.velocity(x, s)
     row = make_row(PATH, x - s * v, x + (1 - s) * v, s, jnp.zeros(()), None, jr.key(0))

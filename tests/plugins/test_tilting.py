@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from core.conformance import check_plugin
-from core.conformance import rows as conformance
+from core.conformance import check_plugin, problems
 from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow.condition import Condition
@@ -34,25 +33,20 @@ def gaussian():
     return GaussianProblem(jnp.asarray(MEAN), jnp.asarray(COVARIANCE))
 
 
-@pytest.fixture
-def only_gaussian(monkeypatch):
-    problem = conformance.problems()["gaussian"]
-    monkeypatch.setattr(conformance, "problems", lambda: {"gaussian": problem})
-
-
 def updates(plugin):
-    checks = check_plugin(plugin, LinearPath(), rows=2048)
+    only = {"gaussian": problems()["gaussian"]}
+    checks = check_plugin(plugin, LinearPath(), problems=only, rows=2048)
     return [check for check in checks if check.kind == "E0"]
 
 
-def test_without_the_weights_the_tilted_map_is_no_fixed_point(x64, only_gaussian, monkeypatch):
+def test_without_the_weights_the_tilted_map_is_no_fixed_point(x64, monkeypatch):
     monkeypatch.setattr(RowObjective, "weighed", lambda self, batch: batch)
     assert all(check.value > check.bound for check in updates(RWFM.variants()[""]))
 
 
-def test_a_state_of_another_example_is_no_posterior(x64, only_gaussian, monkeypatch):
+def test_a_state_of_another_example_is_no_posterior(x64, monkeypatch):
     """The usual mistake: it teaches the network to ignore the state."""
-    right, problem = States.__call__, conformance.problems()["gaussian"]
+    right, problem = States.__call__, problems()["gaussian"]
 
     def wrong(self, path, x_0, cond, key):
         return right(self, path, problem.sample(jr.fold_in(key, 1)), cond, key)
