@@ -5,13 +5,14 @@ import importlib
 import pkgutil
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import equinox as eqx
 import pytest
 
 from core.methods.plugin import Plugin
+from core.overriding import overridable
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("core", "plugins", "portolan", "apps")  # a room imports itself and the rooms before it
@@ -71,7 +72,7 @@ def test_nothing_in_core_but_training_imports_training():
     assert wrong_imports(outside, ("core.train",)) == []
 
 
-FLOORS = (("errors",), ("registry",), ("flow", "times"), ("objectives",), ("methods",))
+FLOORS = (("errors", "overriding"), ("registry",), ("flow", "times"), ("objectives",), ("methods",))
 """The lower floors of core: each may import the floors below it and its rooms in `BESIDE`."""
 BESIDE = {"objectives": ("nets",), "methods": ("nets", "data", "oracle")}
 
@@ -204,3 +205,44 @@ def test_a_class_is_abstract_or_final():
         if is_ours(base) and not is_abstract(base)
     ]
     assert sorted(wrong) == []
+
+
+def function(value: object) -> object:
+    """The function in an entry of a class, or None where it is none."""
+    value = getattr(value, "fget", None) or getattr(value, "__func__", value)
+    return value if callable(value) and not isinstance(value, type) else None
+
+
+def hook_overridden(cls: type, name: str) -> str | None:
+    """The concrete method of ours that `cls.name` overrides and that is not marked, or None."""
+    for base in cls.__mro__[1:]:
+        if name in vars(base):
+            above = vars(base)[name]
+            free = getattr(above, "__isabstractmethod__", False) or function(above) is None
+            marked = getattr(function(above), "__overridable__", False)
+            return None if free or marked or not is_ours(base) else f"{base.__qualname__}.{name}"
+    return None
+
+
+def wrong_overrides(classes: Iterable[type]) -> list[str]:
+    return sorted(
+        f"{cls.__module__}.{cls.__qualname__} overrides {found}, which is not @overridable"
+        for cls in classes
+        for name, value in vars(cls).items()
+        if (not name.startswith("__") or name == "__call__") and function(value) is not None
+        if (found := hook_overridden(cls, name)) is not None
+    )
+
+
+def test_only_hooks_are_overridden():
+    assert wrong_overrides(our_classes()) == []
+
+
+def test_an_override_of_a_method_that_is_no_hook_is_seen():
+    module = {"__module__": "core.made_up"}
+    above = type(
+        "Above", (), {**module, "plain": lambda self: 1, "hook": overridable(lambda self: 1)}
+    )
+    below = type("Below", (above,), {**module, "plain": lambda self: 2, "hook": lambda self: 2})
+    found = "core.made_up.Below overrides Above.plain, which is not @overridable"
+    assert wrong_overrides([above, below]) == [found]

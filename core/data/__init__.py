@@ -18,7 +18,7 @@ from core.data.toy import EightGaussiansData as EightGaussiansData
 from core.data.toy import SpiralData as SpiralData
 from core.data.toy import TwoMoonsData as TwoMoonsData
 from core.data.toy import eight_centres as eight_centres
-from core.registry import Registry
+from core.registry import Registry as Registry
 
 DATA: Registry[type] = Registry(
     "data set",

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from core.flow.condition import Condition
 from core.flow.path import Path
 from core.flow.solve import AdaptiveSteps, FixedSteps, Solution, solve
+from core.overriding import overridable
 
 
 class VelocityField(eqx.Module):
@@ -26,6 +27,7 @@ class VelocityField(eqx.Module):
         """`v(x, t)` of one example at path time `t`."""
 
     @property
+    @overridable
     def evaluations(self) -> int:
         """Evaluations of a network in one of the field."""
         return 1

@@ -27,6 +27,7 @@ from core.flow.field import VelocityField
 from core.flow.network import Callee, as_network
 from core.flow.network import Network as Network
 from core.flow.path import Path
+from core.overriding import overridable
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ class FlowMap(VelocityField):
         at `s = t`, where it is the instantaneous velocity.
         """
 
+    @overridable
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
     ) -> Float[Array, "*shape"]:
         """The instantaneous velocity `v(x, t) = V(x, t, t)`: the diagonal of the map."""
         return self.average_velocity(x, t, t, cond)
 
+    @overridable
     def with_velocity(
         self,
         x: Float[Array, "*shape"],
@@ -79,6 +82,7 @@ class FlowMap(VelocityField):
         """`(V(x_s, s, t), v(x_s, s))`, from one pass where the network has a velocity head."""
         return self.average_velocity(x, s, t, cond), self.velocity(x, s, cond)
 
+    @overridable
     def encode(
         self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
     ) -> Any:
@@ -88,12 +92,14 @@ class FlowMap(VelocityField):
         """
         return x, s, cond
 
+    @overridable
     def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
         """`V(x_s, s, t)` from the encoding of `(x_s, s, cond)`."""
         x, s, cond = encoding
         return self.average_velocity(x, s, t, cond)
 
     @property
+    @overridable
     def abilities(self) -> Abilities:
         """The abilities of the map; static."""
         return Abilities()

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
 from core.flow.path import Path
+from core.overriding import overridable
 
 Callee = Callable[..., Float[Array, "*shape"]]
 """Any function `N(x, s, t, cond)`. Maps take one as it is: it has none of a `Network`'s extras."""
@@ -33,26 +34,31 @@ class Network(eqx.Module):
         """An array of the shape of `x`."""
 
     @property
+    @overridable
     def has_head(self) -> bool:
         """Whether `with_head` reads an auxiliary velocity head."""
         return False
 
     @property
+    @overridable
     def decoupled(self) -> bool:
         """Whether `encode` computes anything that `decode` need not compute again."""
         return False
 
     @property
+    @overridable
     def takes_guidance(self) -> bool:
         """Whether the guidance `(w, a, b)` of a condition is an input."""
         return False
 
     @property
+    @overridable
     def last_weight(self) -> Any:
         """The weight of the layer that makes the output, an array, also inside `eqx.tree_at`; None
         where it is not known."""
         return None
 
+    @overridable
     def with_head(
         self,
         x: Float[Array, "*shape"],
@@ -63,12 +69,14 @@ class Network(eqx.Module):
         """`(N(x, s, t), v(x, s))`, `v` from the head, or `N(x, s, s)` without one."""
         return self(x, s, t, cond), self(x, s, s, cond)
 
+    @overridable
     def encode(
         self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
     ) -> Any:
         """The encoding of `(x, s, cond)` for `decode`: one encoding serves every target time."""
         return x, s, cond
 
+    @overridable
     def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
         """`N(x, s, t, cond)` from the encoding of `(x, s, cond)`."""
         x, s, cond = encoding

@@ -15,6 +15,7 @@ from core.methods.card import Card
 from core.methods.presets import defaults
 from core.objectives.objective import Objective
 from core.oracle.problem import Problem
+from core.overriding import overridable
 
 Progress = Callable[[int, int], None]
 """Called with `(done, of)` while something long is made."""
@@ -86,6 +87,7 @@ class Plugin(abc.ABC):
         return cls(**defaults(cls, kind))
 
     @classmethod
+    @overridable
     def whole(cls) -> Self:
         """The version whose every row pays for every term, as surveys count a method's cost.
 
@@ -94,33 +96,40 @@ class Plugin(abc.ABC):
         return cls.preset("image")
 
     @property
+    @overridable
     def guided(self) -> float | None:
         """The guidance scale that is learned (the least, where it is an input), or None."""
         return None
 
+    @overridable
     def learns(self, problem: Problem) -> Problem:
         """The distribution whose flow map the method converges to when the data follow `problem`;
         another one where it is tilted."""
         return problem
 
+    @overridable
     def starts_from(self, teacher: Teacher | None) -> bool:
         """Whether training starts from the weights of this teacher."""
         return teacher is not None and self.from_teacher
 
+    @overridable
     def net_flags(self, flags: Any) -> Any:
         """The network's flags with the method's needs, such as guidance as an input."""
         return flags
 
+    @overridable
     def dataset(self, data: Dataset, making: DataContext) -> Dataset:
         """The training data of the method: the data set, or pairs that a teacher makes first."""
         del making
         return data
 
     @classmethod
+    @overridable
     def variants(cls) -> dict[str, Self]:
         """The versions of the method that the oracle checks are run on, by name."""
         return {"": cls.preset("points")}
 
+    @overridable
     def flow_map(self, net: Network, path: Path) -> FlowMap | None:
         """The map that `method` trains, around this network: what a run is opened with, without
         its data, its teacher or other runs. None: it is taken from `method`, which is then given a

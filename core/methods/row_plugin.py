@@ -22,6 +22,7 @@ from core.objectives.log_weight import log_weight
 from core.objectives.objective import FlowMatching, GroupTerm, RowKind, TeacherMatching, Term
 from core.objectives.rows import LOG_WEIGHT, RowObjective
 from core.objectives.weights import Adaptive, Reduce, Weight
+from core.overriding import overridable
 from core.times.distributions import (
     LogitNormal,
     MixedDistribution,
@@ -79,10 +80,12 @@ class RowPlugin(Plugin):
         """The residual of the jump rows. `teacher` is a `Teacher` where `needs_teacher`, else None,
         here and in all that follows."""
 
+    @overridable
     def diagonal_term(self, teacher: Any) -> Term:
         """The residual of the diagonal rows: the velocity is the teacher's, or the pair's."""
         return FlowMatching() if teacher is None else TeacherMatching(teacher)
 
+    @overridable
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
@@ -94,6 +97,7 @@ class RowPlugin(Plugin):
             **self.target_parameters(task),
         )
 
+    @overridable
     def row_objective(self, path: Path, teacher: Teacher | None, task: Task) -> RowObjective:
         """The objective of the kinds of rows, with the task's classes and steps.
 
@@ -123,11 +127,13 @@ class RowPlugin(Plugin):
         )
         return Guide(self.guidance, task.num_classes, targets=not self.needs_teacher)
 
+    @overridable
     def net_flags(self, flags: Any) -> Any:
         if self.guidance.most is None:
             return flags
         return dataclasses.replace(flags, guidance=True)
 
+    @overridable
     def target_parameters(self, task: Task) -> dict[str, Any]:
         """`target_decay` or `target_every` of the `Method`, where targets use other parameters."""
         del task
@@ -137,10 +143,12 @@ class RowPlugin(Plugin):
         wanted = self.warm_start and self.needs_teacher
         return teacher is not None and (wanted or self.from_teacher)
 
+    @overridable
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         """The map that is trained."""
         return FORMS[self.form](net=net, path=path)
 
+    @overridable
     def kinds(self, teacher: Any, task: Task) -> tuple[RowKind, ...]:
         """The kinds of rows: diagonal and jump, with the shares of the flags."""
         del task
@@ -162,6 +170,7 @@ class RowPlugin(Plugin):
             ),
         )
 
+    @overridable
     def weight(self) -> Weight:
         """The weight of both kinds."""
         return Adaptive(self.power, self.constant, self.reduce)
@@ -170,14 +179,17 @@ class RowPlugin(Plugin):
         """The distribution of a single time that the flags name."""
         return LogitNormal(self.time_mean, self.time_std) if self.time_std > 0 else Uniform()
 
+    @overridable
     def diagonal_distribution(self) -> TimeDistribution:
         """The distribution of the diagonal's times: the method's own and the uniform one, mixed."""
         return MixedDistribution((Uniform(), self.distribution()), (self.uniform, 1 - self.uniform))
 
+    @overridable
     def step_function(self) -> Step | None:
         """Where the neighbour of a jump's source time lies, for rules with a finite step."""
         return None
 
+    @overridable
     def jump_times(self) -> TimeSampler:
         """The method's own pairs of times."""
         return OrderedPair(self.distribution(), self.distribution())

@@ -11,7 +11,7 @@ from core.nets.mlp import MLP as MLP
 from core.nets.mlp import MLPConfig as MLPConfig
 from core.nets.unet import UNet as UNet
 from core.nets.unet import UNetConfig as UNetConfig
-from core.registry import Registry
+from core.registry import Registry as Registry
 
 NETS: Registry[type[NetworkConfig]] = Registry(
     "network", {"mlp": MLPConfig, "dit": DiTConfig, "unet": UNetConfig}

@@ -5,6 +5,7 @@ import abc
 from jaxtyping import Array, Key
 
 from core.flow.network import Network
+from core.overriding import overridable
 
 
 class NetworkConfig(abc.ABC):
@@ -16,6 +17,7 @@ class NetworkConfig(abc.ABC):
         that it is not for."""
 
     @property
+    @overridable
     def takes_guidance(self) -> bool:
         """Whether the network takes guidance `(w, a, b)` as an input."""
         return False

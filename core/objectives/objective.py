@@ -18,6 +18,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.objectives.row import Row
 from core.objectives.weights import Squared, Weight
+from core.overriding import overridable
 from core.times.pairs import TimeSampler
 from core.times.steps import Step
 
@@ -42,6 +43,7 @@ class Batch(eqx.Module):
 class Objective(eqx.Module):
     """The losses of a training step: pure, with the state that must persist carried in and out."""
 
+    @overridable
     def init(self, players: Players) -> Any:
         """The carry before the first step (queues, running statistics): a pytree; empty here."""
         del players
@@ -105,10 +107,12 @@ class JointTerm(eqx.Module):
         """
 
     @property
+    @overridable
     def order(self) -> int | None:
         """None for a rule that is exact; `k` where the residual of the exact map is O(step^k)."""
         return None
 
+    @overridable
     def with_step(self, step: float) -> "JointTerm":
         """The same term with another step, here its field `step`; for terms with an `order`."""
         return dataclasses.replace(self, **{"step": step})

@@ -1,6 +1,6 @@
 """From noise to data: samplers, the times at which they stop, and many samples at once."""
 
-from core.registry import Registry
+from core.registry import Registry as Registry
 from core.sampling.generate import Samples as Samples
 from core.sampling.generate import generate as generate
 from core.sampling.grids import GRIDS as GRIDS

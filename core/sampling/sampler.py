@@ -12,6 +12,7 @@ from core.flow.condition import Condition
 from core.flow.field import VelocityField
 from core.flow.flow_map import FlowMap
 from core.flow.solve import Solution
+from core.overriding import overridable
 
 Nodes = Float[Array, " nodes"]
 
@@ -48,6 +49,7 @@ class Sampler(eqx.Module, Generic[Field]):
     def draws_noise(self, steps: int) -> bool:
         """Whether its result depends on noise beside that of the start."""
 
+    @overridable
     def steps(self, nfe: int) -> int:
         """The number of steps that use `nfe` network evaluations: one a step, unless overridden.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from core.overriding import overridable
 from core.steering.reward import Observation, Reward
 
 
@@ -17,6 +18,7 @@ class Operator(eqx.Module):
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*observed"]:
         """`A x`."""
 
+    @overridable
     def enlarged(self, y: Float[Array, "*observed"]) -> Float[Array, "*shape"] | None:
         """An observation in the shape of an example, to be drawn; none where it is no image."""
         return None

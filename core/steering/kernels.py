@@ -14,6 +14,7 @@ from core.errors import pick, require
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
+from core.overriding import overridable
 from core.steering.look import Jump, Look, Tweedie
 from core.steering.steering import Evaluations
 
@@ -53,6 +54,7 @@ class Kernel(eqx.Module):
     def known(self, look: Look, last: bool) -> bool:
         """Whether the look-ahead is the prediction, in the last step or in the others."""
 
+    @overridable
     def finish(
         self,
         path: Path,

@@ -11,17 +11,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.errors import UserError
+from core.overriding import overridable
 
 
 class Reward(eqx.Module):
     """`r(x)` of one example in network values (images in [-1, 1], height by width by channels)."""
 
     @property
+    @overridable
     def differentiable(self) -> bool:
         """Whether it has a gradient; methods that take one refuse a reward without."""
         return True
 
     @property
+    @overridable
     def observed(self) -> Float[Array, "*shape"] | None:
         """The observation in the shape of an example, to be drawn beside the samples; or None.
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
+from core.overriding import overridable
 from core.registry import Registry
 from core.steering.adapter import Proposal
 from core.steering.reward import Reward
@@ -150,6 +151,7 @@ class Steering(abc.ABC):
     def cost(self, reward: Reward) -> Evaluations:
         """The cost of a particle, with this reward."""
 
+    @overridable
     def needs(self, reward: Reward) -> frozenset[Need]:
         """Its needs of the run and of this reward beside jumps from noise; none here."""
         del reward

@@ -10,6 +10,7 @@ from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.row_plugin import RowPlugin
 from core.objectives.weights import Timed, Weight
+from core.overriding import overridable
 from core.times.distributions import Point
 from core.times.pairs import GridSource, OrderedPair, TimeSampler
 from core.times.steps import GridStep, NodeGrid, Step
@@ -27,20 +28,24 @@ class ConsistencyPlugin(RowPlugin):
     full: float = 0.0
     uniform: float = 0.0
 
+    @overridable
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         flow_map = super().flow_map(net, path)
         return DataEndMap.of(flow_map) if self.to_data else flow_map
 
+    @overridable
     def jump_times(self) -> TimeSampler:
         return OrderedPair(self.distribution(), Point(0.0))
 
     def weight(self) -> Weight:
         return Timed(self.factor(), self.distance())
 
+    @overridable
     def distance(self) -> Weight:
         """The weight of a residual; the adaptive square of the flags."""
         return super().weight()
 
+    @overridable
     def factor(self) -> TimeWeight:
         """How much a row counts by its times."""
         return Even()

@@ -18,6 +18,7 @@ from core.flow.solve import FixedSteps
 from core.flow.teacher import Teacher
 from core.objectives.objective import Term
 from core.objectives.row import Row
+from core.overriding import overridable
 
 stop = jax.lax.stop_gradient
 
@@ -34,6 +35,7 @@ class Neighbour(eqx.Module):
     def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         """`x_u`, near `row.x_s`."""
 
+    @overridable
     def secant(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         """`(x_s - x_u) / (s - u)`; the velocity of the pair at `u = s`."""
         gap = row.s - u

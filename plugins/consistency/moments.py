@@ -18,6 +18,7 @@ from core.flow.flow_map import FlowMap
 from core.objectives.objective import GroupTerm, Term
 from core.objectives.row import Row
 from core.objectives.weights import Norm, Timed, Weight
+from core.overriding import overridable
 from core.times.unit import Times
 from plugins.consistency.jump import ConsistencyJump, Neighbour, TrueJump, VelocityJump, stop
 
@@ -70,6 +71,7 @@ class MomentTerm(GroupTerm):
     def particles(self, model: FlowMap, target: FlowMap, row: Row) -> tuple[Array, Array]:
         """`(A, B)` of one row; no gradient flows into `B`."""
 
+    @overridable
     def scale(self, times: Times) -> Float[Array, ""]:
         """A factor of the row's weight; times `A - B` the residual of `single`, up to its sign."""
         return jnp.ones_like(times.s)

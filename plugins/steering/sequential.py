@@ -22,6 +22,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from core.errors import require
+from core.overriding import overridable
 from core.steering.kernels import Kernel, Renoise, make_kernel
 from core.steering.look import Look, make_look
 from core.steering.steering import (
@@ -85,6 +86,7 @@ class Sequential(Steering):
     ) -> Particle:
         """The particle at `x` with its potential; `before` is the one that it came from, if any."""
 
+    @overridable
     def shift(
         self,
         tilt: Tilt,
