@@ -3,7 +3,7 @@
 import diffrax
 import jax
 import jax.numpy as jnp
-import jax.random as jr
+import numpy as np
 import pytest
 
 from core.flow.path import LinearPath
@@ -16,6 +16,7 @@ from core.flow.solve import (
     solve_grid,
 )
 from core.oracle import OracleMap, mixture_1d
+from tests.compiling import once
 
 PATH = LinearPath()
 S, T = 0.95, 0.05
@@ -43,51 +44,58 @@ def riccati_exact(x, s, t):
     return 1 / (1 / x - (jnp.sin(t) - jnp.sin(s)))
 
 
-def starts(key, n=32):
-    return jr.normal(key, (n, 1))
-
-
 @pytest.mark.parametrize(
     "solver, order, s, t",
     [("euler", 1, S, T), ("heun", 2, S, T), ("heun", 2, T, S), ("midpoint", 2, S, T)],
 )
-def test_error_falls_with_the_order_of_the_solver(solver, order, s, t, getkey, x64):
-    x = starts(getkey())
-    expected = jax.vmap(exact, (0, None, None))(x, s, t)
+def test_error_falls_with_the_order_of_the_solver(solver, order, s, t, normal, x64):
+    @once
+    def run(x):
+        def one(x):
+            methods = (FixedSteps(solver=solver, steps=steps) for steps in (60, 120))
+            return exact(x, s, t), *(solve(velocity, x, s, t, method=m).x for m in methods)
 
-    def error(steps):
-        method = FixedSteps(solver=solver, steps=steps)
-        got = jax.vmap(lambda x: solve(velocity, x, s, t, method=method).x)(x)
-        return jnp.sqrt(jnp.mean((got - expected) ** 2))
+        return jax.vmap(one)(x)
 
-    slope = jnp.log2(error(60) / error(120))
-    assert abs(slope - order) < 0.15, slope
+    expected, coarse, fine = run(normal(32, 1))
+    errors = [np.sqrt(np.mean((got - expected) ** 2)) for got in (coarse, fine)]
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
 
 
 @pytest.mark.parametrize("solver", ["dopri8"])
-def test_adaptive_error_follows_the_tolerance(solver, getkey, x64):
-    x = starts(getkey(), 16)
-    stretch = jnp.max(jax.vmap(jax.jacfwd(exact), (0, None, None))(x, S, T))
-    expected = jax.vmap(exact, (0, None, None))(x, S, T)
+def test_adaptive_error_follows_the_tolerance(solver, normal, x64):
+    @once
+    def run(x, tolerance):
+        def one(x):
+            method = AdaptiveSteps(solver=solver, rtol=tolerance, atol=tolerance)
+            stretch = jax.jacfwd(exact)(x, S, T)
+            return stretch, exact(x, S, T), solve(velocity, x, S, T, method=method).x
+
+        return jax.vmap(one)(x)
+
+    x = normal(16, 1)
     for tolerance in (1e-6, 1e-9):
-        method = AdaptiveSteps(solver=solver, rtol=tolerance, atol=tolerance)
-        got = jax.vmap(lambda x, m=method: solve(velocity, x, S, T, method=m).x)(x)
-        assert jnp.max(jnp.abs(got - expected)) < 20 * stretch * tolerance
+        stretch, expected, got = run(x, tolerance)
+        assert np.max(np.abs(got - expected)) < 20 * np.max(stretch) * tolerance
 
 
 @pytest.mark.parametrize("method", [AdaptiveSteps(rtol=1e-9, atol=1e-9), FixedSteps("dopri5", 60)])
-def test_forward_and_back_returns_the_start(method, getkey, x64):
-    x = starts(getkey(), 1)[0]
-    y = solve(velocity, x, T, S, method=method).x
-    assert jnp.allclose(solve(velocity, y, S, T, method=method).x, x, atol=1e-6)
+def test_forward_and_back_returns_the_start(method, normal, x64):
+    @once
+    def run(x):
+        y = solve(velocity, x, T, S, method=method).x
+        return solve(velocity, y, S, T, method=method).x
+
+    x = normal(1)
+    np.testing.assert_allclose(run(x), x, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "method", [AdaptiveSteps(), FixedSteps("euler", 3), FixedSteps("dopri8", 2)]
 )
 def test_equal_times_return_the_start(method):
-    x, t = jnp.asarray(0.8), jnp.asarray(0.4)
-    assert jnp.array_equal(solve(riccati, x, t, t, method=method).x, x)
+    x, t = np.float32(0.8), np.float32(0.4)
+    assert once(lambda x, t: solve(riccati, x, t, t, method=method).x)(x, t) == x
 
 
 @pytest.mark.parametrize(
@@ -97,52 +105,64 @@ def test_equal_times_return_the_start(method):
     + [(solve_average_velocity, AdaptiveSteps(rtol=1e-4, atol=1e-9))],
     ids=lambda value: getattr(value, "__name__", repr(value)),
 )
-def test_evaluations_are_counted_as_they_happen(run, method, getkey):
+def test_evaluations_are_counted_as_they_happen(run, method, normal):
     calls = []
 
     def counted(x, t):
         jax.debug.callback(lambda _: calls.append(1), t)
         return jnp.cos(20 * t) * x  # uneven enough that adaptive solves reject steps
 
-    solution = jax.block_until_ready(run(counted, starts(getkey(), 1)[0], 1.0, 0.0, method=method))
+    solution = once(lambda x: run(counted, x, 1.0, 0.0, method=method))(normal(1))
     jax.effects_barrier()
     assert int(solution.nfe) == len(calls)
 
 
-def test_evaluations_of_the_usual_solvers(getkey):
-    x = starts(getkey(), 1)[0]
-    for solver, expected in {"euler": 10, "heun": 20, "dopri5": 61}.items():
-        solution = solve(lambda x, t: -t * x, x, S, T, method=FixedSteps(solver, 10))
-        assert solution.nfe == expected
+def test_evaluations_of_the_usual_solvers(normal):
+    expected = {"euler": 10, "heun": 20, "dopri5": 61}
+
+    @once
+    def run(x):
+        methods = (FixedSteps(solver, 10) for solver in expected)
+        return [solve(lambda x, t: -t * x, x, S, T, method=method).nfe for method in methods]
+
+    assert [int(nfe) for nfe in run(normal(1))] == list(expected.values())
 
 
-def test_grid_takes_the_steps_that_it_names(getkey, x64):
+def test_grid_takes_the_steps_that_it_names(normal, x64):
     """Heun by hand on an uneven grid towards data."""
-    x, times = starts(getkey(), 1)[0], jnp.array([0.95, 0.7, 0.62, 0.3, 0.05])
-    y = x
-    for u, w in zip(times[:-1], times[1:]):
-        start = velocity(y, u)
-        y = y + (w - u) / 2 * (start + velocity(y + (w - u) * start, w))
-    solution = solve_grid(velocity, x, times, solver="heun")
-    assert jnp.allclose(solution.x, y, rtol=1e-12)
+
+    @once
+    def run(x, times):
+        y = x
+        for u, w in zip(times[:-1], times[1:]):
+            start = velocity(y, u)
+            y = y + (w - u) / 2 * (start + velocity(y + (w - u) * start, w))
+        return y, solve_grid(velocity, x, times, solver="heun")
+
+    y, solution = run(normal(1), np.array([0.95, 0.7, 0.62, 0.3, 0.05]))
+    np.testing.assert_allclose(solution.x, y, rtol=1e-12)
     assert solution.nfe == 8
 
 
 @pytest.mark.parametrize("solver", ["euler", "dopri5"])
-def test_even_grid_equals_fixed_steps(solver, getkey, x64):
-    x = starts(getkey(), 1)[0]
-    on_grid = solve_grid(velocity, x, jnp.linspace(S, T, 11), solver=solver)
-    fixed = solve(velocity, x, S, T, method=FixedSteps(solver, 10))
-    assert jnp.allclose(on_grid.x, fixed.x, rtol=1e-12)
+def test_even_grid_equals_fixed_steps(solver, normal, x64):
+    @once
+    def run(x):
+        on_grid = solve_grid(velocity, x, jnp.linspace(S, T, 11), solver=solver)
+        return on_grid, solve(velocity, x, S, T, method=FixedSteps(solver, 10))
+
+    on_grid, fixed = run(normal(1))
+    np.testing.assert_allclose(on_grid.x, fixed.x, rtol=1e-12)
     assert on_grid.nfe == fixed.nfe
 
 
 def test_each_example_of_a_batch_has_its_own_steps(x64):
-    x = jnp.array([[0.1], [0.9], [2.4]])
-    alone = jax.jit(lambda x: solve(riccati, x, S, T))
-    batch, single = jax.vmap(alone)(x), [alone(x_i) for x_i in x]
-    assert jnp.allclose(batch.x, jnp.stack([one.x for one in single]), rtol=1e-12)
-    assert batch.nfe.tolist() == [int(one.nfe) for one in single]
+    x = np.array([[0.1], [0.9], [2.4]])
+    batch = once(jax.vmap(lambda x: solve(riccati, x, S, T)))(x)
+    single = once(lambda x: solve(riccati, x, S, T))
+    alone = [single(one) for one in x]
+    np.testing.assert_allclose(batch.x, [one.x for one in alone], rtol=1e-12)
+    assert batch.nfe.tolist() == [int(one.nfe) for one in alone]
     assert len(set(batch.nfe.tolist())) > 1
 
 
@@ -150,44 +170,54 @@ def test_each_example_of_a_batch_has_its_own_steps(x64):
     "method", [AdaptiveSteps(rtol=1e-10, atol=1e-10), FixedSteps("dopri5", 80)]
 )
 def test_forward_derivatives_are_those_of_the_flow(method, x64):
-    x, s, t = jnp.asarray(0.8), jnp.asarray(S), jnp.asarray(T)
-
     def F(x, s, t):
         return solve(riccati, x, s, t, method=method).x
 
-    got = jax.jit(jax.jacfwd(F, (0, 1, 2)))(x, s, t)
-    expected = jax.jacfwd(riccati_exact, (0, 1, 2))(x, s, t)
-    assert jnp.allclose(jnp.stack(got), jnp.stack(expected), rtol=1e-7)
+    @once
+    def run(*at):
+        return [jnp.stack(jax.jacfwd(f, (0, 1, 2))(*at)) for f in (F, riccati_exact)]
+
+    np.testing.assert_allclose(*run(np.array(0.8), np.array(S), np.array(T)), rtol=1e-7)
 
 
 def test_reverse_derivatives_with_the_adjoint_for_them(x64):
-    x, s, t = jnp.asarray(0.8), jnp.asarray(S), jnp.asarray(T)
-
     def F(x, s, t):
         method = AdaptiveSteps(rtol=1e-10, atol=1e-10)
         adjoint = diffrax.RecursiveCheckpointAdjoint()
         return solve(riccati, x, s, t, method=method, adjoint=adjoint).x
 
-    got = jax.jit(jax.grad(F, (0, 1, 2)))(x, s, t)
-    expected = jax.grad(riccati_exact, (0, 1, 2))(x, s, t)
-    assert jnp.allclose(jnp.stack(got), jnp.stack(expected), rtol=1e-7)
+    @once
+    def run(*at):
+        return [jnp.stack(jax.grad(f, (0, 1, 2))(*at)) for f in (F, riccati_exact)]
+
+    np.testing.assert_allclose(*run(np.array(0.8), np.array(S), np.array(T)), rtol=1e-7)
 
 
 def test_average_velocity_is_the_displacement_over_the_time(x64):
-    x, method = jnp.asarray(0.8), AdaptiveSteps(rtol=1e-10, atol=1e-10)
-    V = solve_average_velocity(riccati, x, S, T, method=method).x
-    assert jnp.allclose(V, (riccati_exact(x, S, T) - x) / (T - S), rtol=1e-8)
+    method = AdaptiveSteps(rtol=1e-10, atol=1e-10)
+
+    @once
+    def run(x):
+        V = solve_average_velocity(riccati, x, S, T, method=method).x
+        return V, (riccati_exact(x, S, T) - x) / (T - S)
+
+    np.testing.assert_allclose(*run(np.array(0.8)), rtol=1e-8)
 
 
 @pytest.mark.parametrize("method", [AdaptiveSteps(), FixedSteps("heun", 4)])
 def test_average_velocity_is_smooth_where_the_times_meet(method, x64):
     """At `t = s`: V is the velocity, and its derivative in t half of that along the flow."""
-    x, s = jnp.asarray(0.8), jnp.asarray(0.4)
-    got = jax.jvp(
-        lambda t: solve_average_velocity(riccati, x, s, t, method=method).x, (s,), (jnp.ones(()),)
-    )
-    _, along = jax.jvp(riccati, (x, s), (riccati(x, s), jnp.ones(())))
-    assert jnp.allclose(jnp.stack(got), jnp.stack([riccati(x, s), along / 2]), rtol=1e-12)
+
+    @once
+    def run(x, s):
+        def V(t):
+            return solve_average_velocity(riccati, x, s, t, method=method).x
+
+        v = riccati(x, s)
+        _, along = jax.jvp(riccati, (x, s), (v, jnp.ones(())))
+        return jnp.stack(jax.jvp(V, (s,), (jnp.ones(()),))), jnp.stack([v, along / 2])
+
+    np.testing.assert_allclose(*run(np.array(0.8), np.array(0.4)), rtol=1e-12)
 
 
 def test_too_many_steps_is_an_error_not_a_wrong_answer():

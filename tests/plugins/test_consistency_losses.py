@@ -2,7 +2,6 @@
 
 import equinox as eqx
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -26,12 +25,13 @@ from plugins.consistency.jump import ConsistencyJump, SameNoise, TrueJump, Veloc
 from plugins.consistency.moments import JumpMoments, Laplace, TimeAware, VelocityMoments
 from plugins.consistency.scm import StabilisedTangent
 from plugins.consistency.tangent import TangentJump, VelocityTangent
+from tests.compiling import once
 from tests.objectives.terms import TinyNet
 
 PATH = LinearPath()
 
 
-def rows(n, gap=0.05, t=0.1, seed=0):
+def made_rows(n, gap=0.05, t=0.1, seed=0):
     def one(key):
         key_data, key_noise, key_time, key_row = jr.split(key, 4)
         s = jr.uniform(key_time, (), minval=0.4, maxval=0.95)
@@ -42,17 +42,21 @@ def rows(n, gap=0.05, t=0.1, seed=0):
     return jax.vmap(one)(jr.split(jr.key(seed), n))
 
 
+def rows(*args, **kwargs):
+    return once(lambda: made_rows(*args, **kwargs))()
+
+
 def net(seed=0):
     return AverageVelocityMap(TinyNet((2,), key=jr.key(seed)), PATH)
 
 
+@once
 def gradient(term, weight, model, batch):
-    """The flat gradient of the mean loss, and its value."""
+    """The mean loss, and its flat gradient."""
     arrays, static = eqx.partition(model, eqx.is_inexact_array)
-    flat, back = jax.flatten_util.ravel_pytree(arrays)
 
-    def loss(flat):
-        player = eqx.combine(back(flat), static)
+    def loss(arrays):
+        player = eqx.combine(arrays, static)
 
         def one(row):
             (residual,) = term.residuals({"model": player}, {"model": frozen(model)}, row)["model"]
@@ -60,29 +64,30 @@ def gradient(term, weight, model, batch):
 
         return jnp.mean(jax.vmap(one)(batch))
 
-    return jax.value_and_grad(loss)(flat)
+    value, tree = jax.value_and_grad(loss)(arrays)
+    return value, jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
 
 
 @pytest.mark.slow
 def test_finite_steps_over_the_step_tend_to_the_tangent_at_first_order(x64):
     """Proposition 1 of the lecture notes: (1 / h) grad L_h -> grad L_infinity, with error O(h)."""
-    model = jax.tree.map(lambda a: a.astype(jnp.float64), net())
+    model = net()
     _, limit = gradient(TangentJump(), Squared(), model, rows(32))
     errors = []
     for h in (0.02, 0.01, 0.005):
         _, found = gradient(ConsistencyJump(SameNoise()), Squared(), model, rows(32, gap=h))
-        errors.append(float(jnp.linalg.norm(found / h - limit)))
+        errors.append(np.linalg.norm(found / h - limit))
     slopes = np.log2(np.asarray(errors[:-1]) / np.asarray(errors[1:]))
     np.testing.assert_allclose(slopes, 1.0, atol=0.1)
-    assert errors[-1] < 0.05 * float(jnp.linalg.norm(limit))
+    assert errors[-1] < 0.05 * np.linalg.norm(limit)
 
 
 def test_the_velocity_form_has_the_gradient_of_the_jump_and_another_value(x64):
     """Under the norm; the jump's loss is divided by s - t, and one value is (s - u) / (s - t)
     times the other."""
-    model = jax.tree.map(lambda a: a.astype(jnp.float64), net())
-    for index in range(4):
-        batch = jax.tree.map(lambda leaf: leaf[index : index + 1], rows(4))
+    model = net()
+    for seed in range(4):
+        batch = rows(1, seed=seed)
         reach = float(batch.s[0] - batch.t[0])
         jump_value, jump = gradient(ConsistencyJump(SameNoise()), Norm(), model, batch)
         value, velocity = gradient(VelocityJump(SameNoise()), Norm(), model, batch)
@@ -91,31 +96,43 @@ def test_the_velocity_form_has_the_gradient_of_the_jump_and_another_value(x64):
 
 
 def test_the_velocity_form_tends_to_its_exact_derivative_and_is_flow_matching_without_a_gap():
-    model = net()
-    batch = rows(8, gap=1e-3)
-    quotient = jax.vmap(lambda row: VelocityJump(SameNoise())(model, model, row))(batch)
-    exact = jax.vmap(lambda row: VelocityTangent()(model, model, row))(batch)
+    @once
+    def run(model):
+        near, at_once = made_rows(8, gap=1e-3), made_rows(8, gap=0.0)
+        jump, tangent = VelocityJump(SameNoise()), VelocityTangent()
+        quotients = [
+            jax.vmap(lambda row: jump(model, model, row))(made) for made in (near, at_once)
+        ]
+        exact = jax.vmap(lambda row: tangent(model, model, row))(near)
+        velocity = jax.vmap(lambda row: model.average_velocity(row.x_s, row.s, row.t) - row.v)
+        return quotients, exact, velocity(at_once)
+
+    (quotient, at_once), exact, velocity = run(net())
     np.testing.assert_allclose(quotient, exact, atol=5e-3)
     assert not np.allclose(quotient, exact, atol=1e-6)
-    at_once = jax.vmap(lambda row: VelocityJump(SameNoise())(model, model, row))(rows(8, gap=0.0))
-    velocity = jax.vmap(lambda row: model.average_velocity(row.x_s, row.s, row.t) - row.v)(batch)
     np.testing.assert_allclose(at_once, velocity, atol=1e-6)
 
 
+@once
 def moments_loss(term, model, group, weight=Timed(Even())):
-    return term.loss(model, frozen(model), group, weight)[0]
+    """The loss of a group, and what it logs."""
+    return term.loss(model, frozen(model), group, weight)
 
 
 def test_a_group_of_one_is_the_consistency_loss():
     """Twice the norm of A - B over the gap, damped by the kernel of the gap where printed."""
     model, group = net(), rows(1)
-    row = jax.tree.map(lambda leaf: leaf[0], group)
     for symmetric, damping in ((True, 1.0), (False, np.exp(-0.05 / 0.1))):
         kernel = TimeAware(0.1, symmetric=symmetric)
         term = VelocityMoments(neighbour=SameNoise(), kernel=kernel, size=1)
-        A, B = term.particles(model, model, row)
-        expected = 2 * damping * float(jnp.linalg.norm(A - B)) / 0.05
-        assert float(moments_loss(term, model, group)) == pytest.approx(expected, rel=1e-3)
+
+        @once
+        def particles(model, group, term=term):
+            return term.particles(model, model, jax.tree.map(lambda leaf: leaf[0], group))
+
+        A, B = particles(model, group)
+        expected = 2 * damping * np.linalg.norm(A - B) / 0.05
+        assert moments_loss(term, model, group)[0] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +144,12 @@ def test_a_group_of_one_is_the_consistency_loss():
 )
 def test_a_group_logs_the_residuals_that_its_rows_have_alone(term):
     model, group = net(), rows(4)
-    _, logged = term.loss(model, frozen(model), group, Timed(Even()))
-    alone = jax.vmap(lambda row: term.single()(model, frozen(model), row))(group)
-    assert float(logged) == pytest.approx(float(jnp.mean(alone**2)), rel=1e-4)
+    _, logged = moments_loss(term, model, group)
+    single = term.single()
+    alone = once(lambda m, rows: jax.vmap(lambda row: single(m, frozen(m), row))(rows))(
+        model, group
+    )
+    assert logged == pytest.approx(np.mean(alone**2), rel=1e-4)
 
 
 @pytest.mark.slow
@@ -186,31 +206,44 @@ def test_the_update_of_moment_matching_fades_as_groups_grow(x64):
 
 def test_warm_up_goes_from_velocity_matching_to_the_tangent(x64):
     """At progress 0 the exact map is not stationary; from `warmup` on it is."""
-    exact = OracleMap(problem=problems()["mixture"], path=PATH)
-    x, s = jnp.array([0.3]), jnp.asarray(0.6)
-    v = exact.velocity(x, s)
-    row = make_row(PATH, x - s * v, x + (1 - s) * v, s, jnp.zeros(()), None, jr.key(0))
-    sizes = []
-    for progress in (0.0, 0.1, 0.2, 1.0):
-        at = eqx.tree_at(lambda r: r.progress, row, jnp.asarray(progress))
-        sizes.append(float(jnp.abs(StabilisedTangent(warmup=0.2)(exact, exact, at))[0]))
+
+    @once
+    def run(problem, progress):
+        exact = OracleMap(problem=problem, path=PATH)
+        x, s = jnp.array([0.3]), jnp.asarray(0.6)
+        v = exact.velocity(x, s)
+        row = make_row(PATH, x - s * v, x + (1 - s) * v, s, jnp.zeros(()), None, jr.key(0))
+
+        def size(progress):
+            at = eqx.tree_at(lambda r: r.progress, row, progress)
+            return jnp.abs(StabilisedTangent(warmup=0.2)(exact, exact, at))[0]
+
+        return jax.vmap(size)(progress)
+
+    sizes = run(problems()["mixture"], np.array([0.0, 0.1, 0.2, 1.0]))
     assert sizes[0] > 0.02 and sizes[1] == pytest.approx(sizes[0] / 2)
     assert max(sizes[2:]) < 1e-9
 
 
 def test_a_learned_weight_is_still_where_the_weighted_loss_is_one():
     kind = RowKind("diagonal", 1.0, Diagonal(), FlowMatching())
-    row = jax.tree.map(lambda leaf: leaf[0], rows(1))
-    fresh = log_weight(jr.key(0))
+    model, batch, fresh = net(), rows(1), log_weight(jr.key(0))
 
-    def losses(level):
-        player = eqx.tree_at(lambda w: w.output.bias, fresh, jnp.full(1, level))
-        players = {"model": net(), LOG_WEIGHT: player}
-        return row_losses(kind, players, players, row)[0]
+    @once
+    def run(model, fresh, batch, level):
+        row = jax.tree.map(lambda leaf: leaf[0], batch)
 
-    plain = float(losses(0.0)["model"])
-    slope = jax.grad(lambda level: losses(level)[LOG_WEIGHT])
-    assert float(slope(-jnp.log(plain))) == pytest.approx(0.0, abs=1e-5)
-    assert float(slope(0.0)) == pytest.approx(plain - 1, rel=1e-5)
-    assert float(losses(1.0)["model"]) == pytest.approx(plain * np.e, rel=1e-5)
-    assert float(jax.grad(lambda level: losses(level)["model"])(0.3)) == 0
+        def losses(level):
+            player = eqx.tree_at(lambda w: w.output.bias, fresh, jnp.full(1, level))
+            players = {"model": model, LOG_WEIGHT: player}
+            return row_losses(kind, players, players, row)[0]
+
+        return losses(level), jax.jacrev(losses)(level)
+
+    at = {level: run(model, fresh, batch, np.float32(level)) for level in (0.0, 0.3, 1.0)}
+    plain = at[0.0][0]["model"]
+    still = run(model, fresh, batch, -np.log(plain))[1][LOG_WEIGHT]
+    assert still == pytest.approx(0.0, abs=1e-5)
+    assert at[0.0][1][LOG_WEIGHT] == pytest.approx(plain - 1, rel=1e-5)
+    assert at[1.0][0]["model"] == pytest.approx(plain * np.e, rel=1e-5)
+    assert at[0.3][1]["model"] == 0
