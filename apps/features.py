@@ -1,6 +1,7 @@
 """Trains an encoder of images, for its features: `python -m apps.features --data digits`."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from core.objectives.pretext import MaskedReconstruction
 from core.train import processes
 from core.train.checkpoint import Checkpoints
 from core.train.features import FeaturesBuilt, FeaturesConfig, build_features, parse_features
-from core.train.run import claim
+from core.train.run import claim, extended_from
 from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
 from portolan.loop import Loop
@@ -34,10 +35,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = parse_features(argv)
     join(config.cluster)
     built = build_features(config)
+    before = extended_from(config)
     trainer = Trainer(config, built)
     folder = claim(config, built.dataset.spec)
     checkpoints = Checkpoints(folder, config.keep)
-    loop = Loop("features", trainer, checkpoints, folder, lambda path: picture(trainer, path))
+    draw = partial(picture, trainer)
+    loop = Loop("features", trainer, checkpoints, folder, draw, before)
     seconds, rate = loop.run(describe(config, built, trainer))
     checkpoints.close()
     figures = close(trainer, folder)

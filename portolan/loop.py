@@ -11,7 +11,9 @@ import jax
 from core.errors import UserError
 from core.train import processes
 from core.train.checkpoint import Checkpoints
+from core.train.config import RunConfig
 from core.train.journal import Journal, NoJournal
+from core.train.optim import schedule
 from core.train.toml import to_dict
 from core.train.trainer import Dispatch, NonFinite, Trainer
 from portolan.progress import Meter
@@ -31,6 +33,8 @@ class Loop:
     checkpoints: Checkpoints
     folder: Path
     picture: Callable[[Path], None]
+    before: int | None = None
+    """The steps that the run had before --extend, or None."""
 
     def run(self, lines: list[str]) -> tuple[float, float]:
         """Trains to the end; `lines` describe the run. Returns the seconds and samples a second of
@@ -45,8 +49,12 @@ class Loop:
         for line in lines:
             console.print(line)
         if trainer.step >= config.steps:
-            console.print(f"{folder} is complete; --restart trains it again")
+            console.print(
+                f"{folder} is complete; more --steps with --extend go on, --restart trains it again"
+            )
             return 0.0, 0.0
+        if self.before is not None and self.before < config.steps:
+            console.print(extension(config, self.before, trainer.step))
         began, first = time.perf_counter(), trainer.step
         journal = NoJournal()
         if processes.first():
@@ -125,3 +133,15 @@ class Loop:
             raise UserError(f"{bad}, after {MOST_ROLLBACKS} rollbacks; {good}; lower --optim.rate")
         trainer.roll_back(self.checkpoints, bad)
         console.print(f"{bad}: went back to step {last}, and the batch is left out")
+
+
+def extension(config: RunConfig, before: int, done: int) -> str:
+    """What it means for the next step, after `done`, that the run has more than `before` steps."""
+    steps, optim = config.steps, config.optim
+    old, new = (float(schedule(optim, total)(done)) for total in (before, steps))
+    instead = f" instead of {old:.3g}" if old != new else ", as before"
+    return (
+        f"extended from {before:,} to {steps:,} steps: the learning rate of step {done + 1:,} is "
+        f"{new:.3g}{instead} ({optim.schedule}); a method's curriculum, where it has one, is at "
+        f"{done / steps:.0%} instead of {done / before:.0%}"
+    )

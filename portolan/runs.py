@@ -157,8 +157,9 @@ def train(
     - `data`: a name, a group such as `{"name": "images", "path": "DIR", "size": 32}`, or an array:
       uint8 images or floats in [-1, 1], `(n, height, width[, channels])`, or points `(n, 2)`;
       `labels`, one whole number an example.
-    - `run`: the run folder. The same call then goes on with an interrupted run. Without one the run
-      lies in a temporary folder, until `save`.
+    - `run`: the run folder. The same call then goes on with an interrupted run, and with more
+      `steps` and `extend=True` it makes a run longer. Without one the run lies in a temporary
+      folder, until `save`.
     - `teacher`, `init`: runs or their folders; `teacher` may be "exact" where the distribution of
       the data is known.
     - `progress`: whether to print how far it is.
@@ -175,13 +176,15 @@ def train(
         settings = {"sample_every": 0, "save_every": 0, **settings}
     if isinstance(data, str | dict):
         require(labels is None, "labels go with an array of data")
-        config = config_of(method, data, settings)
+        config, given = config_of(method, data, settings), None
     else:
         given = from_arrays(data, labels)
         stored = {"name": "arrays", "path": str(folder / ARRAYS)}
         config = config_of(method, stored, settings, given)
-        _store(given, folder, config.restart)
     config = replace(config, run=str(folder))
+    runs.extended_from(config)  # where there is no run to extend, no arrays are written either
+    if given is not None:
+        _store(given, folder, config.restart)
     with quiet(not progress):
         with if_long("pairs of the teacher") as meter:
             built = build_run(config, meter)

@@ -12,7 +12,7 @@ from core.train import toml
 from core.train.config import TrainConfig
 from core.train.recipe import kind_of, recipe
 
-NOT_HERE = {*toml.NOT_KEPT, "plugin", "data"} - {"restart"}
+NOT_HERE = {*toml.NOT_KEPT, "plugin", "data"} - {"restart", "extend"}
 """Flags of the command that are arguments of their own here, or mean nothing in Python."""
 SMALL = 16
 """The longest side of an image for which the recipe of small images is meant."""

@@ -12,7 +12,7 @@ from core.train import processes
 from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.config import TrainConfig
-from core.train.run import claim
+from core.train.run import claim, extended_from
 from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
 from portolan.loop import Loop
@@ -40,21 +40,27 @@ def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     for nfe in config.evals:
         SAMPLERS[name].steps(nfe)
+    before = extended_from(config)
     trainer = Trainer(config, built)
     folder = claim(config, built.dataset.spec)
     checkpoints = Checkpoints(folder, config.keep)
     try:
-        seconds, rate = train(trainer, checkpoints, folder, app)
+        seconds, rate = train(trainer, checkpoints, folder, app, before)
     finally:
         checkpoints.close()
     return Trained(trainer, folder, seconds, rate)
 
 
 def train(
-    trainer: Training, checkpoints: Checkpoints, folder: Path, app: str | None
+    trainer: Training,
+    checkpoints: Checkpoints,
+    folder: Path,
+    app: str | None,
+    before: int | None = None,
 ) -> tuple[float, float]:
-    """Trains to the end. Returns the seconds and samples a second of this call."""
-    loop = Loop(app, trainer, checkpoints, folder, lambda path: picture(trainer, path))
+    """Trains to the end, where `before` is that of `Loop`. Returns the seconds and samples a second
+    of this call."""
+    loop = Loop(app, trainer, checkpoints, folder, lambda path: picture(trainer, path), before)
     return loop.run(describe(trainer.config, trainer.built))
 
 

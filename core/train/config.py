@@ -120,6 +120,8 @@ class RunConfig(Protocol):
     @property
     def restart(self) -> bool: ...
     @property
+    def extend(self) -> bool: ...
+    @property
     def optim(self) -> OptimConfig: ...
     @property
     def mesh(self) -> MeshConfig: ...
@@ -180,6 +182,8 @@ class TrainConfig:
     """Log to Weights & Biases as well; offline needs no account."""
     restart: bool = False
     """Delete the run that the folder holds and start again."""
+    extend: bool = False
+    """Give the run that the folder holds more steps: go on until --steps."""
     dry_run: bool = False
     """Print the resolved config, parameters, operations a step and memory; run nothing."""
     json: bool = False

@@ -76,6 +76,8 @@ class FeaturesConfig:
     """Log to Weights & Biases as well; offline needs no account."""
     restart: bool = False
     """Delete the run that the folder holds and start again."""
+    extend: bool = False
+    """Give the run that the folder holds more steps: go on until --steps."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
     data_flags: Annotated[Any, tyro.conf.arg(name="data")] = None

@@ -42,25 +42,65 @@ def claim(config: RunConfig, spec: DataSpec | None = None) -> Path:
     """Makes the run folder, or finds the same run there, and writes `config.toml` and `data.toml`.
 
     `spec` says what the data are; without it, the run opens only where its data do.
-    Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's. Raises
-    `UserError` where the folder cannot be written or holds a run of another configuration; nothing
-    is changed then. Of several processes the first writes, once all have looked.
+    Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's, and with
+    --extend the number of steps. Raises `UserError` as `extended_from`, and where the folder cannot
+    be written or holds a run of another configuration; nothing is changed then. Of several
+    processes the first writes, once all have looked.
     """
+    extended_from(config)
     folder = Path(config.folder)
     written = folder / "config.toml"
     if written.exists() and not config.restart:
-        there, asked = toml.shaping(toml.read(written)), toml.shaping(toml.to_dict(config))
-        other = toml.difference(there, asked)
-        if other:
-            raise UserError(
-                f"run folder {folder} holds another run ({other}); "
-                "name another folder with --run, or replace it with --restart"
-            )
+        _check_same(config, written)
     processes.wait("looked at the run folder")
     if processes.first():
         _write(config, spec, folder)
     processes.wait("claimed the run folder")
     return folder
+
+
+def extended_from(config: RunConfig) -> int | None:
+    """The steps that a run has so far which --extend is to give more; None without that flag.
+
+    Asked before `claim`, which writes the new number. Raises `UserError` where there is no run that
+    can go on, or for fewer steps than it has.
+    """
+    if not config.extend:
+        return None
+    if config.restart:
+        raise UserError("--extend goes on with a run and --restart deletes it; give one of them")
+    folder = Path(config.folder)
+    if not (folder / "config.toml").exists():
+        raise UserError(
+            f"no run in {folder} to extend; name its folder with --run, or start one there "
+            "without --extend"
+        )
+    if (folder / packed.FILE).exists() and not (folder / "checkpoints").is_dir():
+        raise UserError(
+            f"{folder} holds weights alone, so training cannot go on; start another run from them "
+            f"with --init {folder}"
+        )
+    before = int(toml.read(folder / "config.toml").get("steps", config.steps))
+    if config.steps < before:
+        raise UserError(
+            f"{folder} has {before} steps already; --extend needs a larger --steps, got "
+            f"{config.steps}"
+        )
+    return before
+
+
+def _check_same(config: RunConfig, written: Path) -> None:
+    """Raises `UserError` where this file of a run is of another configuration."""
+    there, asked = toml.shaping(toml.read(written)), toml.shaping(toml.to_dict(config))
+    same_steps = there | {"steps": asked["steps"]}
+    other = toml.difference(same_steps if config.extend else there, asked)
+    if other is None:
+        return
+    longer = same_steps == asked and asked["steps"] > there.get("steps", 0)
+    raise UserError(
+        f"run folder {written.parent} holds another run ({other}); name another folder with --run, "
+        f"{'make this one longer with --extend, ' if longer else ''}or replace it with --restart"
+    )
 
 
 def _write(config: RunConfig, spec: DataSpec | None, folder: Path) -> None:

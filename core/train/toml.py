@@ -20,7 +20,7 @@ from core.train.config import RunConfig
 Filled = TypeVar("Filled")
 
 SELECTORS = ("plugin", "data", "net")
-NOT_KEPT = ("config", "run", "restart", "dry_run", "json", "cluster")
+NOT_KEPT = ("config", "run", "restart", "extend", "dry_run", "json", "cluster")
 """Flags of one call, not of the run."""
 NOT_SHAPING = (
     "log_every",

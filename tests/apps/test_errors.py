@@ -202,8 +202,14 @@ def opened(one_run, tmp_path, monkeypatch):
 
 
 def test_what_can_be_wrong_with_a_run(opened, tmp_path):
-    with pytest.raises(UserError, match="holds another run .*--steps 8 there, 9 asked"):
+    longer = "holds another run .*--steps 8 there, 9 asked.* longer with --extend"
+    with pytest.raises(UserError, match=longer):
         train_app.main([*POINTS, "--steps", "9", "--run", "run"])
+    with pytest.raises(UserError, match="has 8 steps already; --extend needs a larger --steps"):
+        train_app.main([*POINTS, "--steps", "7", "--run", "run", "--extend"])
+    with pytest.raises(UserError, match="no run in other to extend"):
+        train_app.main([*POINTS, "--steps", "9", "--run", "other", "--extend"])
+    assert not (tmp_path / "other").exists()
     with pytest.raises(UserError, match="unknown sampler 'pushforwrd'; did you mean 'pushforward'"):
         sample_app.main(["--run", "run", "--sampler", "pushforwrd"])
     with pytest.raises(UserError, match="has no classes"):

@@ -1,5 +1,6 @@
 """Runs from Python: trained on arrays, resumed, saved, packed, opened."""
 
+import json
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,10 @@ from safetensors.numpy import load_file
 
 import portolan as po
 from core.train.checkpoint import Checkpoints
+from core.train.cli import parse
+from portolan.loop import extension
 
+RATE = 0.02
 TINY = {"steps": 2, "batch": 16, "dispatch": 1, "evals": (1,), "net": {"width": 16, "depth": 1}}
 
 
@@ -60,6 +64,44 @@ def test_the_same_call_goes_on_and_other_data_are_refused(points, run, tmp_path)
         trained((points[0] + 1, points[1]), run=folder)
     with pytest.raises(po.UserError, match="holds another run .*batch"):
         trained(points, run=folder, sample_every=0, save_every=0, batch=8)
+
+
+def test_a_run_is_extended_from_where_it_stands(points, tmp_path):
+    """With a constant rate and no curriculum the longer run is the one of as many steps."""
+    same = {"optim": {"schedule": "constant", "warmup": 0}, "dispatch": 2, "log_every": 1}
+    folder = tmp_path / "run"
+    drawn = trained(points, run=folder, steps=4, **same).sample(5)
+    with pytest.raises(po.UserError, match="4 there, 6 asked.* longer with --extend"):
+        trained(points, run=folder, steps=6, **same)
+    longer = trained(points, run=folder, steps=6, extend=True, **same)
+    whole = trained(points, run=tmp_path / "whole", steps=6, **same)
+    assert longer.step == 6 and longer.config.steps == 6
+    np.testing.assert_array_equal(longer.sample(5), whole.sample(5))
+    assert not np.array_equal(longer.sample(5), drawn)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    config = tomllib.loads((folder / "config.toml").read_text())
+    assert config["steps"] == 6 and "extend" not in config
+    with pytest.raises(po.UserError, match="no run in .*none to extend"):
+        trained(points, run=tmp_path / "none", extend=True)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "schedule, before, now",
+    [
+        ("cosine", 0.0, RATE * (1 + np.cos(np.pi * 4 / 6)) / 2),
+        ("constant", RATE, RATE),
+        ("inverse-root", RATE / np.sqrt(2), RATE / np.sqrt(2)),
+    ],
+)
+def test_extending_says_what_becomes_of_the_learning_rate(schedule, before, now):
+    flags = ["--optim.schedule", schedule, "--optim.rate", RATE, "--optim.warmup", 0]
+    config = parse([*map(str, flags), "--optim.decay", "2", "--steps", "6"])
+    line = extension(config, 4, 4)
+    assert "from 4 to 6 steps" in line and f"rate of step 5 is {now:.3g}" in line
+    assert (f"instead of {before:.3g} ({schedule})" in line) == (schedule == "cosine")
+    assert "67% instead of 100%" in line
 
 
 def test_a_packed_run_has_the_weights_in_half_precision_and_no_checkpoint(run, tmp_path):

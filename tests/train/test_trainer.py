@@ -19,7 +19,7 @@ from core.objectives.objective import Objective
 from core.train.build import Built, build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
-from core.train.run import claim
+from core.train.run import claim, extended_from
 from core.train.trainer import NonFinite, Trainer
 
 pytestmark = pytest.mark.programs(100)  # runs are built, saved and opened
@@ -244,6 +244,33 @@ def test_a_run_goes_on_with_other_habits_but_not_as_another_run(tmp_path):
         with pytest.raises(UserError, match=f"holds another run .--{name} "):
             claim(dataclasses.replace(config, **{name: value}))
     assert (folder / "config.toml").read_text() == written
+
+
+def test_only_the_steps_of_a_run_can_be_extended(tmp_path):
+    config = config_of("--run", tmp_path / "run", "--steps", 4)
+    folder = claim(config)
+    more = dataclasses.replace(config, steps=6)
+    longer, shorter = (dataclasses.replace(more, extend=True, steps=steps) for steps in (6, 3))
+    written = (folder / "config.toml").read_text()
+    for asked, message in (
+        (more, "--steps 4 there, 6 asked.; .*make this one longer with --extend"),
+        (dataclasses.replace(more, seed=1), "--seed 0 there, 1 asked.; [^;]* with --run, or rep"),
+        (dataclasses.replace(longer, seed=1), "--seed 0 there, 1 asked.; [^;]* with --run, or rep"),
+        (dataclasses.replace(config, steps=3), "--steps 4 there, 3 asked.; [^;]* --run, or rep"),
+        (shorter, "has 4 steps already; .* larger --steps, got 3"),
+        (dataclasses.replace(longer, restart=True), "give one of them"),
+        (dataclasses.replace(longer, run=str(tmp_path / "none")), "no run in .*none to extend"),
+    ):
+        with pytest.raises(UserError, match=message):
+            claim(asked)
+    assert (folder / "config.toml").read_text() == written and not (tmp_path / "none").exists()
+    assert extended_from(config) is None and extended_from(longer) == 4
+    assert claim(longer) == folder
+    assert (folder / "config.toml").read_text() == written.replace("steps = 4", "steps = 6")
+    assert extended_from(longer) == 6  # the same command again goes on
+    (folder / "weights.safetensors").touch()
+    with pytest.raises(UserError, match="holds weights alone"):
+        claim(longer)
 
 
 class Layer(eqx.Module):
