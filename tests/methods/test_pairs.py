@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pytest
 
 from core.data import DATA
 from core.flow.path import TrigPath
@@ -24,6 +25,7 @@ def pairs(count, seed=0):
     return data, teacher.flow_map, made
 
 
+@pytest.mark.programs(48)
 def test_each_sample_is_the_exact_end_of_its_noise():
     data, exact, made = pairs(1500)
     assert made.examples.shape == made.noise.shape == (1500, 2) and len(made) == 1500

@@ -89,7 +89,7 @@ def test_only_jump_rows_pay_for_their_derivative(name, diagonal_cost, jump_cost,
     share = PLUGINS[name].diagonal
     split = share * diagonal_cost + (1 - share) * jump_cost
     assert gradient_flops(share) == pytest.approx(split - 0.5, rel=0.03)
-    assert float(PLUGINS[name].cost) == pytest.approx(split)
+    assert float(PLUGINS[name].card.cost) == pytest.approx(split)
 
 
 # --- No cross-talk ---

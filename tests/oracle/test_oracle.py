@@ -1,6 +1,5 @@
 """The problems with closed forms and their exact flow maps, checked against each other's routes."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,69 +10,26 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 
-from core.flow.path import PATHS, EDMPath, LinearPath, TrigPath, VPPath
-from core.flow.solve import AdaptiveSteps
+from core.flow.path import PATHS, EDMPath, LinearPath
 from core.oracle import (
     GaussianMixture,
-    GaussianProblem,
     OracleMap,
-    ProductMixture,
-    SinglePoint,
-    eight_gaussians,
-    finite_data,
-    mixture_1d,
 )
 from tests.compiling import once
+from tests.oracle.problems import (
+    CURVED,
+    PROBLEMS,
+    TIGHT,
+    curved,
+    gaussian,
+    jets,
+    mixture,
+    setting,
+    state,
+    time_at,
+)
 
-TIGHT = AdaptiveSteps(solver="dopri8", rtol=1e-11, atol=1e-11)
-CURVED = [0.3, 0.5, 0.2], [-1.0, 0.4, 1.5], [0.2, 0.15, 0.4]
-
-
-def gaussian():
-    covariance = jnp.array([[0.5, 0.2], [0.2, 1.3]])
-    return GaussianProblem(jnp.array([1.0, -0.5]), covariance)
-
-
-def curved():
-    return mixture_1d(*(jnp.array(values) for values in CURVED))
-
-
-def mixture():
-    means = jnp.array([[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]])
-    return GaussianMixture(jnp.array([0.5, 0.3, 0.2]), means, jnp.array([0.3, 0.5, 0.2]))
-
-
-def three_points():
-    return finite_data(jnp.array([[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]]))
-
-
-def single_point():
-    return SinglePoint(jnp.array([0.7, -0.3]))
-
-
-PROBLEMS = {
-    "gaussian": gaussian,
-    "curved": curved,
-    "mixture": mixture,
-    "three-points": three_points,
-    "single-point": single_point,
-}
-NOISE_STD = {"linear": 1.0, "trig": 0.5, "cosine": 1.0, "vp": 0.8, "edm": 1.0}
 GRID = [(problem, path) for problem in PROBLEMS for path in ("trig", "vp")]
-
-
-def setting(problem, path):
-    """The two by name, the path with the noise std that is tested on it."""
-    return PROBLEMS[problem](), PATHS[path](noise_std=NOISE_STD[path])
-
-
-def time_at(path, eta):
-    return path.time_of_eta(jnp.asarray(eta))
-
-
-def state(problem, path, t, key):
-    key_data, key_noise = jr.split(key)
-    return path.interpolate(problem.sample(key_data), path.noise(key_noise, problem.shape), t)
 
 
 @pytest.mark.parametrize("problem, path", GRID)
@@ -169,15 +125,6 @@ def test_posterior_samples_have_the_posterior_moments(problem, path, getkey):
     products = centred[:, :, None] * centred[:, None, :]
     error = products.mean(axis=0) - expected
     assert np.all(np.abs(error) <= 4.5 * products.std(axis=0) / n**0.5 + 1e-6)
-
-
-def jets(F, x, s, t, dx, ds, dt):
-    """Row by row `V(x, s, t)` and its derivative along `(dx, ds, dt)`."""
-
-    def jet(x, s, t, dx, ds, dt):
-        return jax.jvp(F.average_velocity, (x, s, t), (dx, ds, dt))
-
-    return jax.vmap(jet)(x, s, t, dx, ds, dt)
 
 
 MAPS = [("curved", path) for path in PATHS] + [("gaussian", "linear"), ("gaussian", "edm")]
@@ -296,151 +243,3 @@ def test_mixture_map_matches_probabilities_far_into_the_tails(x64):
 
         expected = scipy.optimize.brentq(excess, -20.0, 20.0, xtol=1e-13, rtol=1e-14)
         np.testing.assert_allclose(got, expected, rtol=1e-9, err_msg=str(x))
-
-
-@pytest.mark.parametrize("path", [LinearPath(), VPPath(), EDMPath(noise_std=0.5)])
-def test_one_component_is_a_gaussian(path, getkey, x64):
-    @once
-    def both(key):
-        one = mixture_1d(jnp.ones(1), jnp.array([0.7]), jnp.array([0.4]))
-        same = GaussianProblem(jnp.array([0.7]), jnp.array([[0.16]]))
-        s, t = time_at(path, 3.0), time_at(path, 0.1)
-        x = state(one, path, s, key)
-        return [OracleMap(p, path).average_velocity(x, s, t) for p in (one, same)]
-
-    np.testing.assert_allclose(*both(getkey()), rtol=1e-12)
-
-
-def test_coordinates_of_a_product_do_not_mix(getkey, x64):
-    """A (2, 3) product equals six maps on the line."""
-    shape, path = (2, 3, 4), TrigPath()
-
-    @once
-    def both(key):
-        keys = jr.split(key, 4)
-        weights = jax.nn.softmax(jr.normal(keys[0], shape))
-        means, stds = jr.normal(keys[1], shape), 0.2 + jr.uniform(keys[2], shape)
-        problem = ProductMixture(weights, means, stds)
-        s, t = jnp.asarray(1.3), jnp.asarray(0.2)
-        x = state(problem, path, s, keys[3])
-        lines = ProductMixture(*(leaf.reshape(6, 1, 4) for leaf in (weights, means, stds)))
-
-        def on_its_own(line, x):
-            return OracleMap(line, path).average_velocity(x, s, t)
-
-        alone = eqx.filter_vmap(on_its_own)(lines, x.reshape(6, 1))
-        return OracleMap(problem, path).average_velocity(x, s, t), alone.reshape(2, 3)
-
-    np.testing.assert_allclose(*both(getkey()), rtol=1e-10)
-
-
-@pytest.mark.parametrize(
-    "problem, path", [("gaussian", "linear"), ("curved", "trig"), ("mixture", "linear")]
-)
-def test_data_end_is_finite(problem, path, getkey):
-    """At `sigma = 0` a density has E[x_0 | x] = x and E[z | x] = 0."""
-
-    @once
-    def run(key):
-        data, along = setting(problem, path)
-        key_start, key_end = jr.split(key)
-        x, t = data.sample(key_start), jnp.zeros(())
-        v = data.velocity(along, x, t)
-        _, D_v = jax.jvp(lambda x, t: data.velocity(along, x, t), (x, t), (v, jnp.ones(())))
-        F, end = OracleMap(data, along), jnp.asarray(along.t_max)
-        sources, targets = jnp.stack([t, t, end]), jnp.stack([t, end, t])
-        starts = jnp.stack([x, x, data.sample(key_end)])
-        V, dV = jets(F, starts, sources, targets, jnp.ones_like(starts), jnp.ones(3), jnp.ones(3))
-        return v, along.d_alpha(0.0) * x, V, dV, D_v
-
-    v, expected, *derivatives = run(getkey())
-    np.testing.assert_allclose(v, expected, atol=1e-6)
-    np.testing.assert_allclose(derivatives[0][0], v, atol=1e-6)
-    assert all(np.isfinite(values).all() for values in derivatives)
-
-
-@pytest.mark.parametrize("problem", ["three-points", "single-point"])
-def test_points_of_mass_do_not_give_nan_at_the_data_end(problem, getkey):
-    @once
-    def run(key):
-        data = PROBLEMS[problem]()
-        return data.posterior_means(LinearPath(), data.sample(key), jnp.zeros(()))
-
-    assert all(np.isfinite(value).all() for value in run(getkey()))
-
-
-def test_trajectories_of_a_data_set_end_on_its_points(normal, x64):
-    problem, path = three_points(), EDMPath()
-
-    @once
-    @jax.vmap
-    def run(x):
-        return OracleMap(problem, path, TIGHT)(x, jnp.asarray(80.0), jnp.asarray(0.002))
-
-    end, points = run(80.0 * normal(8, 2)), np.asarray(problem.means)
-    distance = np.linalg.norm(end[:, None] - points[None], axis=-1)
-    assert np.all(np.min(distance, axis=1) < 0.02)
-
-
-def test_a_single_point_is_reached_on_straight_rays(normal):
-    @once
-    def run(x, s, t):
-        F = OracleMap(single_point(), LinearPath())
-        return jax.vmap(F.average_velocity, (None, None, 0))(x, s, t)
-
-    x = normal(2)
-    V = run(x, np.float32(0.8), np.float32([0.0, 0.3, 0.8, 1.0]))
-    expected = np.broadcast_to((x - np.float32([0.7, -0.3])) / 0.8, (4, 2))
-    np.testing.assert_allclose(V, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("problem", ["curved", "mixture"])
-def test_float32_agrees_with_float64(problem, rng, getkey):
-    s, t = np.float32(0.05 + 0.9 * rng.random((2, 32)))
-
-    @once
-    def run(key, s, t):
-        data, path = PROBLEMS[problem](), LinearPath()
-        x = jax.vmap(lambda key, s: state(data, path, s, key))(jr.split(key, 32), s)
-        return x, jax.vmap(OracleMap(data, path).average_velocity)(x, s, t)
-
-    x, V = run(getkey(), s, t)
-    assert V.dtype == np.float32
-    with jax.enable_x64(True):
-        F = OracleMap(PROBLEMS[problem](), LinearPath(), TIGHT)
-        exact = once(jax.vmap(F.average_velocity))(*(a.astype(np.float64) for a in (x, s, t)))
-    np.testing.assert_allclose(V, exact, rtol=2e-4, atol=2e-4)
-
-
-@pytest.mark.parametrize("problem", ["gaussian", "curved"])
-def test_closed_forms_have_reverse_mode_too(problem, getkey, x64):
-    @once
-    def both(key):
-        data, path = PROBLEMS[problem](), LinearPath()
-        F = OracleMap(data, path)
-        s, t = jnp.asarray(0.8), jnp.asarray(0.3)
-        x = state(data, path, s, key)
-        return [jac(F.average_velocity, (0, 1, 2))(x, s, t) for jac in (jax.jacfwd, jax.jacrev)]
-
-    for a, b in zip(*both(getkey())):
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
-
-
-def test_eight_gaussians_lie_on_their_circle(getkey):
-    problem = eight_gaussians()
-    assert problem.shape == (2,)
-    draws = once(lambda key: jax.vmap(problem.sample)(jr.split(key, 4096)))(getkey())
-    centres = np.asarray(problem.means)
-    distance = np.linalg.norm(draws[:, None] - centres[None], axis=-1)
-    assert np.mean(np.min(distance, axis=1) < 0.6) > 0.98
-    np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 2.0, rtol=1e-5)
-
-
-def test_shapes_that_do_not_fit_are_refused():
-    for make, arguments in (
-        (GaussianProblem, (jnp.zeros(2), jnp.eye(3))),
-        (GaussianMixture, (jnp.ones(2) / 2, jnp.zeros((3, 2)), jnp.ones(2))),
-        (mixture_1d, (jnp.ones(2) / 2, jnp.zeros(3), jnp.ones(2))),
-    ):
-        with pytest.raises((ValueError, TypeError), match="covariance|means"):
-            make(*arguments)

@@ -64,6 +64,7 @@ def test_the_data_and_the_exact_map_are_as_near_as_two_halves_of_the_data(gaussi
         po.Map(gaussian.flow_map, (2,)).evaluate()
 
 
+@pytest.mark.programs(32)
 @pytest.mark.parametrize("reward", [LINE, lambda x: PULL @ x])
 def test_a_tilt_by_a_line_moves_a_gaussian(gaussian, reward):
     """`N(m, C) exp(w x)` is `N(m + C w, C)`, and `log Z = w m + w C w / 2`."""

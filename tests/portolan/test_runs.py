@@ -104,6 +104,7 @@ def test_extending_says_what_becomes_of_the_learning_rate(schedule, before, now)
     assert "67% instead of 100%" in line
 
 
+@pytest.mark.programs(32)
 def test_a_packed_run_has_the_weights_in_half_precision_and_no_checkpoint(run, tmp_path):
     packed = run.save(tmp_path / "packed", weights="float16")
     names = {path.name for path in packed.folder.iterdir()}
