@@ -10,7 +10,7 @@
 
 `po.open("runs/mine")` opens a run, `po.load("digits")` a small one that comes with the package, and
 `po.Map(flow_map, shape)` makes the same of a flow map of your own. This package only re-exports and
-adds these verbs; what is re-exported is imported when it is first asked for.
+adds these verbs; re-exported names are imported at their first use.
 """
 
 from importlib import import_module

@@ -77,7 +77,7 @@ def times_of(
 ) -> Float[np.ndarray, " nodes"]:
     """The times at which a sampler stops: those given, from 1 to 0, or `steps` of a grid.
 
-    Raises `UserError` for what the model has not learned.
+    Raises `UserError` for requests that the model does not serve.
     """
     most = check(model, name, sampler)
     if most is not None and (len(times) - 1 if times else steps) > most:
@@ -95,7 +95,7 @@ def choose(model: Model, sampler: str | Sampler | None) -> tuple[str, Sampler]:
 
 
 def check(model: Model, name: str, sampler: Sampler) -> int | None:
-    """Raises `UserError` where the model has not learned what the sampler needs.
+    """Raises `UserError` where the model does not serve the sampler.
 
     Returns the most evaluations that mean something, for a map that starts at noise only.
     """

@@ -1,4 +1,4 @@
-"""What can be sampled, measured and steered: a trained run, or a flow map of the user's own."""
+"""Models to sample, measure and steer: a trained run, or a flow map of the user's own."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from portolan.tilted import Tilted
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a map has learned, and what it has not.
+    """The abilities of a map.
 
     **Fields:** `most_nfe`, the evaluations beyond which sampling means nothing, 1 for a map that
     starts at noise only; `all_classes`, whether the label `num_classes` stands for all classes
@@ -38,7 +38,8 @@ class Abilities:
 
 
 class Model(abc.ABC):
-    """A flow map and what its samples are. Samples are network values: images are in [-1, 1]."""
+    """A flow map and the description of its samples. Samples are network values: images are in [-1,
+    1]."""
 
     @property
     @abc.abstractmethod
@@ -48,7 +49,7 @@ class Model(abc.ABC):
     @property
     @abc.abstractmethod
     def spec(self) -> DataSpec:
-        """What its samples are."""
+        """The description of its samples."""
 
     @property
     @abc.abstractmethod
@@ -58,17 +59,17 @@ class Model(abc.ABC):
     @property
     @abc.abstractmethod
     def abilities(self) -> Abilities:
-        """What it has learned."""
+        """Its abilities."""
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     @property
     @abc.abstractmethod
     def title(self) -> str:
-        """What tables and pictures call it."""
+        """Its title in tables and pictures."""
 
     @abc.abstractmethod
     def dataset(self) -> Dataset:
@@ -107,8 +108,8 @@ class Model(abc.ABC):
         one a sample; by default the classes take turns, 0, 1, 2 and so on. `sampler`, a name (see
         `SAMPLERS`) or a sampler with settings of its own, by default the method's; `steps` of it.
         `guidance`, the scale of classifier-free guidance, 1 for none. `times` to stop at, from 1
-        (noise) to 0 (data), in place of `steps`. Raises `UserError` for what does not exist or was
-        not learned.
+        (noise) to 0 (data), in place of `steps`. Raises `UserError` for a thing that does not exist
+        or was not learned.
         """
         from portolan import drawing
 
@@ -154,7 +155,7 @@ class Model(abc.ABC):
 
         The last row is the floor: the same metrics between two disjoint sets of real data.
         **Arguments:** `n` samples a row, by default as many as the data, 10,000 at most;
-        `features`, "pixels", "pooled" or a run folder of `apps.features`. What the columns mean:
+        `features`, "pixels", "pooled" or a run folder of `apps.features`. The columns:
         `python -m apps.eval --help`. Raises `UserError` where there are no data.
         """
         from portolan import measuring

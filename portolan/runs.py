@@ -107,10 +107,10 @@ class Run(Model):
     def save(self, folder: Folder, *, weights: str | None = None) -> "Run":
         """Copies the run into a new folder, and returns it opened there.
 
-        `weights`, "float32", "float16" or "bfloat16", leaves out what only training needs: the
-        folder then has the averaged weights of the map alone, in this precision. It opens, samples
-        and steers, and training cannot go on from its step. Raises `UserError` for a folder that
-        holds a run or cannot be written.
+        `weights`, "float32", "float16" or "bfloat16", leaves out the files that only training
+        needs: the folder then has the averaged weights of the map alone, in this precision. It
+        opens, samples and steers, and training cannot go on from its step. Raises `UserError` for a
+        folder that holds a run or cannot be written.
         """
         folder = Path(folder)
         require(
@@ -167,7 +167,7 @@ def train(
       `optim={"rate": 1e-3}`, `plugin={"diagonal": 0.5}`, `net={"width": 64}`, `net="unet"`,
       `net={"name": "unet", "width": 64}`.
 
-    Raises `UserError`, one line, for what does not exist or does not fit together.
+    Raises `UserError`, one line, for runs that do not exist or settings that do not fit together.
     """
     keep = tempfile.TemporaryDirectory(prefix="portolan-") if run is None else None
     folder = Path(keep.name if keep is not None else str(run))

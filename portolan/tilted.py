@@ -1,4 +1,4 @@
-"""What steering returns."""
+"""The result of steering."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from portolan.results import Table
 class Tilted:
     """Weighted samples of a tilted distribution, beside the prior that was tilted.
 
-    **Fields:** `steered`, all particles and what their islands say; `prior`, samples without the
-    tilt; `strength`, lambda; `table`, both in figures. A notebook shows the table.
+    **Fields:** `steered`, all particles and the estimates of their islands; `prior`, samples
+    without the tilt; `strength`, lambda; `table`, both in figures. A notebook shows the table.
     """
 
     steered: Steered

@@ -1,4 +1,4 @@
-"""Steering of any model: what is tilted, whether a method can serve it, and the samples."""
+"""Steering of any model: the tilted distribution, methods that can serve it, and the samples."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ def tilt(
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What is drawn from, with samples of the prior.
+    """The tilted distribution, with samples of the prior.
 
     **Fields:** `labels`, the classes that islands take in turn where the map has learned each class
     but not all of them together; None where one condition serves all islands.
@@ -115,7 +115,8 @@ def set_up(
     chunk: int | None = None,
     seed: int = 0,
 ) -> Setting:
-    """What is drawn from; `strength` is in standard deviations of the reward over the prior."""
+    """The tilted distribution; `strength` is in standard deviations of the reward over the
+    prior."""
     flow_map, classes = model.flow_map, model.spec.num_classes
     if SAMPLERS[model.sampler].needs == "velocity":
         flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)

@@ -1,4 +1,4 @@
-"""Training: what `train` and `apps.train` share."""
+"""Training, shared by `train` and `apps.train`."""
 
 import dataclasses
 from pathlib import Path
@@ -33,8 +33,8 @@ class Trained:
 def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
     """Trains, or goes on with an interrupted run, in the folder that the configuration names.
 
-    `app` is the command that trains, or None. Raises `UserError` for what could not be sampled in
-    the end, before anything is trained, and for a folder that holds another run.
+    `app` is the command that trains, or None. Raises `UserError` for runs that could not be sampled
+    in the end, before anything is trained, and for a folder that holds another run.
     """
     name = built.method.sampler
     check_sampler(name, SAMPLERS[name], built.method.flow_map)

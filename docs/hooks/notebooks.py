@@ -1,4 +1,4 @@
-"""Shows the notebooks of `examples/` as pages of the site, as they were run: nothing is run here."""
+"""Shows the notebooks of `examples/` as pages of the site, as they were run; nothing runs here."""
 
 from pathlib import Path
 from typing import Any
