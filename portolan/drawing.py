@@ -114,7 +114,10 @@ def guided_map(model: Model, samplers: Sequence[Sampler]) -> VelocityField:
     guidance. Raises `UserError` where guidance is impossible."""
     if model.abilities.guidance:
         return model.flow_map
-    require(model.spec.num_classes > 0, f"guidance goes by labels, and {model.name} has none")
+    require(
+        model.spec.num_classes > 0,
+        f"guidance goes by labels, and {model.name} was trained without them; leave guidance out",
+    )
     require(
         all(sampler.needs == "velocity" for sampler in samplers),
         f"{model.name} has not learned guidance, so its jumps have none: train with "

@@ -220,7 +220,10 @@ WRONG = {
     "a solver": (["--sampler", "heun", "--nfe", "2"], "'heun' is Diffrax's.*churn with --churn 0"),
     "an even number of churn": (["--sampler", "churn", "--nfe", "2"], "use an odd number"),
     "two scales": (["--guidance", "2", "3"], "one --guidance at most"),
-    "guidance without labels": (["--guidance", "2"], "this run has none"),
+    "guidance without labels": (
+        ["--guidance", "2"],
+        "goes by labels, and imf was trained without them",
+    ),
     "times and evaluations": (["--times", "1", "0", "--nfe", "1"], "leave out --nfe"),
     "a file for a folder": (["--out", "file/x"], "cannot write"),
 }
