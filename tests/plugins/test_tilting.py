@@ -182,7 +182,7 @@ def test_rewards_that_do_not_serve_training_are_one_line():
     ):
         with pytest.raises(UserError, match=message):
             built(plugin)
-    with pytest.raises(UserError, match="'linear' alone"):
+    with pytest.raises(UserError, match="only the reward 'linear'"):
         RWFM(reward="python:math:sqrt").learns(gaussian())
     with pytest.raises(UserError, match="nothing"):
         MFM(nothing=2.0)

@@ -14,6 +14,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from core.errors import UserError
+from core.flow.network import Network
 from core.flow.path import LinearPath, TrigPath
 from core.methods.plugin import Task
 from core.objectives.objective import Batch
@@ -56,7 +57,7 @@ class Affine(eqx.Module):
         return jnp.concatenate([self.w * given[0] + self.b, self.log_std])
 
 
-class LinearVelocity(eqx.Module):
+class LinearVelocity(Network):
     """`M(s, t) x + m(s, t)`, both of Legendre polynomials of degree four."""
 
     coefficients: jax.Array
