@@ -11,7 +11,8 @@ from apps import tilt as tilt_app
 from core.errors import UserError
 from core.train.build import build
 from core.train.cli import parse
-from core.train.run import Run
+from core.train.run import Run as CoreRun
+from portolan.runs import Run
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,8 @@ def untrained():
     """An untrained map of digits in the place of an opened run."""
     config = parse(MAP)
     whole = build(config)
-    return Run(Path("map"), config, whole.dataset.spec, 0, whole.method.flow_map, "pushforward")
+    spec, flow_map = whole.dataset.spec, whole.method.flow_map
+    return Run(CoreRun(Path("map"), config, spec, 0, flow_map, "pushforward"))
 
 
 @pytest.fixture
