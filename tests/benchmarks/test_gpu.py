@@ -150,7 +150,14 @@ def test_a_process_that_finds_no_gpu_ends_the_command_and_one_that_breaks_does_n
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["step/B/mf-split", "attention/64", "precision", "latency/B"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "attention/64",
+        "latency/B",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("step/B/mf-split", "precision")),
+    ],
+)
 def test_a_case_of_each_kind_runs_in_tiny(name):
     found = CASES[name](Sizes(tiny=True, rounds=1))
     json.dumps(found)

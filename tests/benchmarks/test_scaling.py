@@ -47,7 +47,7 @@ def test_a_total_that_devices_do_not_divide_is_refused():
         scaling.main("--devices 1 3 --total 32".split())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_virtual_devices_are_made_and_said_to_be_such():
     flags = "--devices 2 --axes fsdp --batch 4 --total 8 --rounds 2 --json".split()
     command = [sys.executable, "-m", "benchmarks.scaling", *flags, f"--train={TRAIN}"]

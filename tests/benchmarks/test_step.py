@@ -12,7 +12,7 @@ from core.methods.registry import find_plugin, plugins
 TINY = "--plugins mf --width 64 --depth 2 --points 128 --rounds 1 --square 32 --compile-depth 0"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_loop_over_layers_counts_in_full():
     """MeanFlow with a quarter of jumps is 0.75 x 3 + 0.25 x 4 forward passes. Were the loop's body
     counted once, two layers would make half."""

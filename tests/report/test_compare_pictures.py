@@ -81,7 +81,12 @@ def test_panels_of_points_can_be_smaller_and_more_in_a_row(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "seed, count", [(0, 12), *(pytest.param(seed, 25, marks=pytest.mark.slow) for seed in range(5))]
+    "seed, count",
+    [
+        (0, 12),
+        pytest.param(0, 25, marks=pytest.mark.slow),
+        *(pytest.param(seed, 25, marks=pytest.mark.long) for seed in range(1, 5)),
+    ],
 )
 def test_names_cover_neither_each_other_nor_a_mark(seed, count):
     rng, box = np.random.default_rng(seed), Rectangle(80, 60, 500, 420)

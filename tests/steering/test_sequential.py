@@ -193,6 +193,7 @@ def test_costs_are_what_is_evaluated():
     assert TDS(steps=3).cost(reward).total == 3 + 2 * 3
 
 
+@pytest.mark.long
 def test_chunks_change_nothing():
     mlp = eqx.nn.MLP(4, 2, 16, 2, key=jr.key(3))
     net = lambda x, s, t, cond: mlp(jnp.concatenate([x, s[None], t[None]]))  # noqa: E731

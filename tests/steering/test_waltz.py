@@ -43,6 +43,7 @@ def test_chains_reach_the_tilted_distribution(time, cases, x64):
     assert abs(x.var() - 0.375) < 4 * 0.375 * np.sqrt(2 / len(x))
 
 
+@pytest.mark.long
 def test_the_flow_map_in_place_of_the_draw_is_biased(cases, x64):
     """It keeps the prior, but a step there and a step back are not as likely."""
     fixture, method = cases["M1"], Waltz(moves=12, time=0.75, inner=12)
