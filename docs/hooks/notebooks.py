@@ -14,6 +14,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     for path in sorted(EXAMPLES.glob("*.ipynb")):
         resources = {"output_files_dir": f"{path.stem}_files"}
         text, found = MarkdownExporter().from_filename(str(path), resources)
+        text = text.replace(".ipynb)", ".md)")  # links from one notebook to another
         files.append(File.generated(config, f"examples/{path.stem}.md", content=text))
         for name, content in found["outputs"].items():
             files.append(File.generated(config, f"examples/{name}", content=content))
