@@ -61,7 +61,7 @@ check: $(VENV)/.for-test ## check style, types and words
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m pyright --pythonpath $(PY)
-	! git grep -nIiE '(^|[^a-z])($(WORDS))([^a-z]|$$)' -- $(WORDS_IN) | grep -viE '(power|source)[ _-]law'
+	! git grep -nIiE '(^|[^a-z])($(WORDS))([^a-z]|$$)' -- $(WORDS_IN) | grep -viE '(power|source)[ _-]law|"image/png"'
 
 docs: $(VENV)/.for-docs ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict $(ARGS)
