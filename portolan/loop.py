@@ -11,7 +11,7 @@ import jax
 from core.errors import UserError
 from core.train import processes
 from core.train.checkpoint import Checkpoints
-from core.train.config import RunConfig
+from core.train.config import LoopConfig
 from core.train.journal import Journal, NoJournal
 from core.train.optim import schedule
 from core.train.toml import to_dict
@@ -135,7 +135,7 @@ class Loop:
         console.print(f"{bad}: went back to step {last}, and the batch is left out")
 
 
-def extension(config: RunConfig, before: int, done: int) -> str:
+def extension(config: LoopConfig, before: int, done: int) -> str:
     """What it means for the next step, after `done`, that the run has more than `before` steps."""
     steps, optim = config.steps, config.optim
     old, new = (float(schedule(optim, total)(done)) for total in (before, steps))

@@ -1,8 +1,10 @@
 """The configuration of a run: nested frozen dataclasses whose fields are the command-line flags."""
 
+import abc
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -89,71 +91,30 @@ class TeachingConfig:
     """Autoguidance scale: how far from the weak to the strong model; 1 is none."""
 
 
-@runtime_checkable
-class RunConfig(Protocol):
-    """The fields that the loop needs of the configuration of any run."""
+Config = TypeVar("Config")
 
-    @property
-    def folder(self) -> str: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def ema(self) -> float: ...
-    @property
-    def dispatch(self) -> int: ...
-    @property
-    def log_every(self) -> int: ...
-    @property
-    def sample_every(self) -> int: ...
-    @property
-    def save_every(self) -> int: ...
-    @property
-    def keep(self) -> int: ...
-    @property
-    def on_nan(self) -> str: ...
-    @property
-    def wandb(self) -> str: ...
-    @property
-    def restart(self) -> bool: ...
-    @property
-    def extend(self) -> bool: ...
-    @property
-    def optim(self) -> OptimConfig: ...
-    @property
-    def mesh(self) -> MeshConfig: ...
-    @property
-    def accumulate(self) -> int: ...
+
+def flags_first(*names: str) -> Callable[[type[Config]], type[Config]]:
+    """Decorator of a dataclass: these fields, and so their flags in --help, come before those that
+    it inherits, which would else be the first."""
+
+    def reorder(kind: type[Config]) -> type[Config]:
+        fields: dict[str, Any] = vars(kind)["__dataclass_fields__"]
+        chosen = {name: fields[name] for name in names}
+        kind.__dataclass_fields__ = chosen | fields  # pyright: ignore[reportAttributeAccessIssue]
+        return kind
+
+    return reorder
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Trains one method on one data set and leaves a run folder.
+class LoopConfig(abc.ABC):
+    """The flags of every command that trains: what the loop and the run folder need of them."""
 
-    The flags --plugin, --data and --net select method, data and network; each has flags of its own
-    below.
-    """
-
-    plugin: Annotated[str, tyro.conf.arg(name="plugin", metavar="NAME")] = "imf"
-    """Training method; `python -m apps.plugins` lists them."""
-    data: Annotated[str, tyro.conf.arg(name="data", metavar="NAME")] = "digits"
-    """Data set: checkerboard, eight-gaussians, two-moons, spiral, digits, idx, cifar10, arrays,
-    images."""
-    net: Annotated[str, tyro.conf.arg(name="net", metavar="NAME")] = "dit"
-    """Network: mlp (points), dit, unet (images). The default depends on the data."""
     run: str | None = None
-    """Run folder; default runs/<plugin>-<data>. A run that was interrupted goes on from there."""
+    """Run folder; an interrupted run goes on from there."""
     config: str | None = None
     """TOML file of flags, such as a run's config.toml; flags given beside it override it."""
-    teacher: str | None = None
-    """Run folder of a trained model that teaches, or `exact` where the distribution is known."""
-    init: str | None = None
-    """Run folder whose weights training starts from: the same network, another method."""
-    path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
-    """Probability path from data to noise."""
     steps: int = 2000
     """Training steps."""
     batch: int = 128
@@ -174,8 +135,6 @@ class TrainConfig:
     """Steps between two checkpoints; 0 for only the last."""
     keep: int = 2
     """Checkpoints kept."""
-    evals: tuple[int, ...] = (1, 2, 4, 8)
-    """Numbers of evaluations in the closing table."""
     on_nan: Literal["stop", "rollback"] = "stop"
     """At a non-finite loss: stop, or go back to the last checkpoint and skip the batch."""
     wandb: Literal["off", "offline", "online"] = "off"
@@ -184,10 +143,56 @@ class TrainConfig:
     """Delete the run that the folder holds and start again."""
     extend: bool = False
     """Give the run that the folder holds more steps: go on until --steps."""
-    dry_run: bool = False
-    """Print the resolved config, parameters, operations a step and memory; run nothing."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    cluster: Annotated[ClusterConfig, tyro.conf.arg(name="")] = field(default_factory=ClusterConfig)
+
+    @property
+    @abc.abstractmethod
+    def folder(self) -> str:
+        """The run folder."""
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "accumulate", "dispatch", "log_every", "keep"):
+            at_least(f"--{name.replace('_', '-')}", getattr(self, name), 1)
+        for name in ("seed", "sample_every", "save_every"):
+            at_least(f"--{name.replace('_', '-')}", getattr(self, name), 0)
+        fraction("--ema", self.ema)
+
+
+@flags_first(
+    *("plugin", "data", "net", "run", "config", "teacher", "init", "path"),
+    *("plugin_flags", "data_flags", "net_flags", "teaching"),
+)
+@dataclass(frozen=True)
+class TrainConfig(LoopConfig):
+    """Trains one method on one data set and leaves a run folder.
+
+    The flags --plugin, --data and --net select method, data and network; each has flags of its own
+    below.
+    """
+
+    plugin: Annotated[str, tyro.conf.arg(name="plugin", metavar="NAME")] = "imf"
+    """Training method; `python -m apps.plugins` lists them."""
+    data: Annotated[str, tyro.conf.arg(name="data", metavar="NAME")] = "digits"
+    """Data set: checkerboard, eight-gaussians, two-moons, spiral, digits, idx, cifar10, arrays,
+    images."""
+    net: Annotated[str, tyro.conf.arg(name="net", metavar="NAME")] = "dit"
+    """Network: mlp (points), dit, unet (images). The default depends on the data."""
+    run: str | None = None
+    """Run folder; default runs/<plugin>-<data>. A run that was interrupted goes on from there."""
+    teacher: str | None = None
+    """Run folder of a trained model that teaches, or `exact` where the distribution is known."""
+    init: str | None = None
+    """Run folder whose weights training starts from: the same network, another method."""
+    path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
+    """Probability path from data to noise."""
+    evals: tuple[int, ...] = (1, 2, 4, 8)
+    """Numbers of evaluations in the closing table."""
+    dry_run: bool = False
+    """Print the resolved config, parameters, operations a step and memory; run nothing."""
     plugin_flags: Annotated[Any, tyro.conf.arg(name="plugin")] = None
     """Flags of the method."""
     data_flags: Annotated[Any, tyro.conf.arg(name="data")] = None
@@ -195,21 +200,9 @@ class TrainConfig:
     net_flags: Annotated[Any, tyro.conf.arg(name="net")] = None
     """Flags of the network."""
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    cluster: Annotated[ClusterConfig, tyro.conf.arg(name="")] = field(default_factory=ClusterConfig)
 
     def __post_init__(self):
-        at_least("--steps", self.steps, 1)
-        at_least("--batch", self.batch, 1)
-        at_least("--accumulate", self.accumulate, 1)
-        at_least("--seed", self.seed, 0)
-        at_least("--dispatch", self.dispatch, 1)
-        at_least("--log-every", self.log_every, 1)
-        at_least("--sample-every", self.sample_every, 0)
-        at_least("--save-every", self.save_every, 0)
-        at_least("--keep", self.keep, 1)
-        fraction("--ema", self.ema)
+        super().__post_init__()
         for nfe in self.evals:
             at_least("--evals", nfe, 1)
 

@@ -24,7 +24,7 @@ from core.objectives.objective import Objective, Players
 from core.objectives.pretext import Classification, MaskedReconstruction
 from core.train import toml
 from core.train.cli import parse_flags, select
-from core.train.config import ClusterConfig, MeshConfig, OptimConfig, at_least, fraction
+from core.train.config import LoopConfig, OptimConfig, at_least, flags_first
 from core.train.run import averaged, newest, read_spec
 from core.train.state import TargetParameters
 
@@ -32,8 +32,9 @@ HELD_OUT = 10
 """Every tenth example is left out of training, to measure on."""
 
 
+@flags_first("task", "data", "run", "config", "hidden", "patch", "data_flags", "encoder")
 @dataclass(frozen=True)
-class FeaturesConfig:
+class FeaturesConfig(LoopConfig):
     """Trains an encoder of images, whose features methods and metrics can look at.
 
     --task mae fills in hidden patches and needs no labels; --task classifier learns the classes.
@@ -46,64 +47,34 @@ class FeaturesConfig:
     """Data set: digits, idx, cifar10, arrays, images."""
     run: str | None = None
     """Run folder; default runs/features-<data>. An interrupted run goes on from there."""
-    config: str | None = None
-    """TOML file of flags, such as a run's config.toml; flags given beside it override it."""
     hidden: float = 0.5
     """Share of the patches that are hidden (mae)."""
     patch: int = 2
     """Side of a hidden patch in pixels (mae)."""
     steps: int = 1000
     """Training steps."""
-    batch: int = 128
-    """Examples in one step."""
+    accumulate: Annotated[int, tyro.conf.Suppress] = 1
+    """Each step takes its batch at once."""
     seed: int = 0
     """Seed of initialisation, data order and hidden patches."""
     ema: float = 0.99
     """Decay a step of the weight average that is kept."""
-    dispatch: int = 10
-    """Steps in one call of the compiled program."""
-    log_every: int = 50
-    """Steps between two lines of metrics.jsonl."""
     sample_every: int = 500
     """Steps between two pictures in samples/ (mae)."""
-    save_every: int = 500
-    """Steps between two checkpoints; 0 for only the last."""
-    keep: int = 2
-    """Checkpoints kept."""
-    on_nan: Literal["stop", "rollback"] = "stop"
-    """At a non-finite loss: stop, or go back to the last checkpoint and skip the batch."""
-    wandb: Literal["off", "offline", "online"] = "off"
-    """Log to Weights & Biases as well; offline needs no account."""
-    restart: bool = False
-    """Delete the run that the folder holds and start again."""
-    extend: bool = False
-    """Give the run that the folder holds more steps: go on until --steps."""
-    json: bool = False
-    """Print one JSON object as the last line on stdout."""
     data_flags: Annotated[Any, tyro.conf.arg(name="data")] = None
     """Flags of the data set."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(rate=3e-3))
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    cluster: Annotated[ClusterConfig, tyro.conf.arg(name="")] = field(default_factory=ClusterConfig)
 
     def __post_init__(self):
-        for flag, least in (("steps", 1), ("batch", 1), ("seed", 0), ("dispatch", 1), ("patch", 1)):
-            at_least(f"--{flag}", getattr(self, flag), least)
-        for flag, least in (("log_every", 1), ("sample_every", 0), ("save_every", 0), ("keep", 1)):
-            at_least(f"--{flag.replace('_', '-')}", getattr(self, flag), least)
-        fraction("--ema", self.ema)
+        super().__post_init__()
+        at_least("--patch", self.patch, 1)
         require(0 < self.hidden < 1, f"--hidden must be between 0 and 1, got {self.hidden}")
 
     @property
     def folder(self) -> str:
         """The run folder."""
         return self.run or f"runs/features-{self.data}"
-
-    @property
-    def accumulate(self) -> int:
-        """Each step takes its batch at once."""
-        return 1
 
 
 @dataclass(frozen=True)

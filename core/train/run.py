@@ -34,11 +34,11 @@ from core.train import packed, processes, toml
 from core.train.absent import AbsentTeacher
 from core.train.build import method_of
 from core.train.checkpoint import Checkpoints, delete_run
-from core.train.config import RunConfig, TrainConfig
+from core.train.config import LoopConfig, TrainConfig
 from core.train.recipe import recipe
 
 
-def claim(config: RunConfig, spec: DataSpec | None = None) -> Path:
+def claim(config: LoopConfig, spec: DataSpec | None = None) -> Path:
     """Makes the run folder, or finds the same run there, and writes `config.toml` and `data.toml`.
 
     `spec` says what the data are; without it, the run opens only where its data do.
@@ -59,7 +59,7 @@ def claim(config: RunConfig, spec: DataSpec | None = None) -> Path:
     return folder
 
 
-def extended_from(config: RunConfig) -> int | None:
+def extended_from(config: LoopConfig) -> int | None:
     """The steps that a run has so far which --extend is to give more; None without that flag.
 
     Asked before `claim`, which writes the new number. Raises `UserError` where there is no run that
@@ -89,7 +89,7 @@ def extended_from(config: RunConfig) -> int | None:
     return before
 
 
-def _check_same(config: RunConfig, written: Path) -> None:
+def _check_same(config: LoopConfig, written: Path) -> None:
     """Raises `UserError` where this file of a run is of another configuration."""
     there, asked = toml.shaping(toml.read(written)), toml.shaping(toml.to_dict(config))
     same_steps = there | {"steps": asked["steps"]}
@@ -103,7 +103,7 @@ def _check_same(config: RunConfig, written: Path) -> None:
     )
 
 
-def _write(config: RunConfig, spec: DataSpec | None, folder: Path) -> None:
+def _write(config: LoopConfig, spec: DataSpec | None, folder: Path) -> None:
     """Makes the folder, empties it with --restart, and writes what it holds from the start."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tomli_w
 
 from core.errors import UserError
-from core.train.config import RunConfig
+from core.train.config import LoopConfig
 
 Filled = TypeVar("Filled")
 
@@ -36,13 +36,13 @@ NOT_SHAPING = (
 """Flags that may change when an interrupted run goes on: they do not shape its parameters."""
 
 
-def to_dict(config: RunConfig) -> dict[str, Any]:
+def to_dict(config: LoopConfig) -> dict[str, Any]:
     """The resolved configuration as nested plain values, without fields that do not shape the run.
 
     A field that is None is left out too: TOML has no null.
     """
     result: dict[str, Any] = {}
-    for item in dataclasses.fields(config):  # pyright: ignore[reportArgumentType]
+    for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.name in NOT_KEPT or item.name.endswith("_flags"):
             continue
@@ -74,7 +74,7 @@ def plain(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write(config: RunConfig, path: Path) -> None:
+def write(config: LoopConfig, path: Path) -> None:
     """Writes the resolved configuration as TOML."""
     path.write_text(tomli_w.dumps(to_dict(config)))
 

@@ -19,7 +19,7 @@ from core.objectives.objective import Batch, Players
 from core.train.accumulate import check
 from core.train.build import Trainable
 from core.train.checkpoint import Checkpoints
-from core.train.config import RunConfig
+from core.train.config import LoopConfig
 from core.train.optim import optimizer
 from core.train.sharding import Placement
 from core.train.state import init_state
@@ -51,7 +51,7 @@ class Dispatch:
         return every > 0 and self.step // every > self.start // every
 
 
-Config = TypeVar("Config", bound=RunConfig)
+Config = TypeVar("Config", bound=LoopConfig)
 Work = TypeVar("Work", bound=Trainable)
 
 

@@ -11,7 +11,8 @@ from core.methods.registry import find_plugin
 from core.methods.registry import plugins as all_plugins
 from core.train import toml
 from core.train.cli import parse, select
-from core.train.config import MeshConfig, OptimConfig
+from core.train.config import LoopConfig, MeshConfig, OptimConfig, TrainConfig
+from core.train.features import FeaturesConfig
 from core.train.recipe import POINTS, recipe
 
 FITTING = [(data, "mlp") for data in POINTS] + [
@@ -82,6 +83,14 @@ def test_flags_beside_a_file_override_it(tmp_path):
     config = parse(["--config", str(file), "--steps", "8", "--plugin.diagonal", "0.5"])
     assert (config.plugin, config.steps, config.batch) == ("mf", 8, 9)
     assert config.plugin_flags.diagonal == 0.5
+
+
+def test_help_lists_what_is_chosen_before_how_it_is_trained():
+    for kind, chosen in ((TrainConfig, toml.SELECTORS), (FeaturesConfig, ("task", "data"))):
+        names = [item.name for item in dataclasses.fields(kind)]
+        assert tuple(names[: len(chosen)]) == chosen
+        assert names.index("run") < names.index("steps") < names.index("dispatch")
+        assert set(names) > {item.name for item in dataclasses.fields(LoopConfig)}
 
 
 def test_selectors_in_a_file_select(tmp_path):
