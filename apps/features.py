@@ -12,6 +12,7 @@ import jax.random as jr
 import numpy as np
 
 from apps._main import join, launch
+from core.data.record import recorded
 from core.nets.encoder import Autoencoder
 from core.objectives.objective import Batch
 from core.objectives.pretext import MaskedReconstruction
@@ -23,6 +24,7 @@ from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
 from portolan.loop import Loop
 from portolan.tables import console, print_table
+from portolan.training import say_change
 
 Training = Trainer[FeaturesConfig, FeaturesBuilt]
 
@@ -37,7 +39,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     built = build_features(config)
     before = extended_from(config)
     trainer = Trainer(config, built)
-    folder = claim(config, built.dataset.spec)
+    spec = recorded(built.dataset)
+    folder = claim(config, spec)
+    say_change(folder, spec)
     checkpoints = Checkpoints(folder, config.keep)
     draw = partial(picture, trainer)
     loop = Loop("features", trainer, checkpoints, folder, draw, before)

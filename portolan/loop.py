@@ -49,9 +49,7 @@ class Loop:
         for line in lines:
             console.print(line)
         if trainer.step >= config.steps:
-            console.print(
-                f"{folder} is complete; more --steps with --extend go on, --restart trains it again"
-            )
+            console.print(f"{folder} is complete; more --steps with --extend go on")
             return 0.0, 0.0
         if self.before is not None and self.before < config.steps:
             console.print(extension(config, self.before, trainer.step))

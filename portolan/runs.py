@@ -26,7 +26,7 @@ from core.train.teachers import build_run, takes_guidance
 from portolan.model import Abilities, Model
 from portolan.progress import if_long
 from portolan.settings import Chosen, config_of
-from portolan.tables import quiet
+from portolan.tables import console, quiet
 from portolan.training import run_to_end
 
 SHIPPED = Path(__file__).parent / "samplers"
@@ -94,7 +94,14 @@ class Run(Model):
         )
 
     def dataset(self) -> Dataset:
-        return self.opened.data()
+        return self._data
+
+    @cached_property
+    def _data(self) -> Dataset:
+        found, other = self.opened.data(), self.opened.changed()
+        if other is not None:
+            console.print(f"warning: the data are others than {self.folder} began with: {other}")
+        return found
 
     def proposal(self) -> Proposal | None:
         if "adapter" not in self.opened.names:
@@ -115,7 +122,7 @@ class Run(Model):
         folder = Path(folder)
         require(
             not (folder / "config.toml").exists(),
-            f"{folder} holds a run already; name another folder, or delete it",
+            f"{folder} holds a run already; name another folder",
         )
         try:
             if weights is None:

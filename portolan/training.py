@@ -6,16 +6,19 @@ from typing import Any
 
 import jax
 
+from core.data.record import recorded
+from core.data.spec import DataSpec
 from core.report.gallery import sample_picture
 from core.sampling import SAMPLERS, check_sampler
 from core.train import processes
 from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.config import TrainConfig
-from core.train.run import claim, extended_from
+from core.train.run import changed_data, claim, extended_from
 from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
 from portolan.loop import Loop
+from portolan.tables import console
 
 Training = Trainer[TrainConfig, Built]
 
@@ -42,13 +45,22 @@ def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
         SAMPLERS[name].steps(nfe)
     before = extended_from(config)
     trainer = Trainer(config, built)
-    folder = claim(config, built.dataset.spec)
+    spec = recorded(built.dataset)
+    folder = claim(config, spec)
+    say_change(folder, spec)
     checkpoints = Checkpoints(folder, config.keep)
     try:
         seconds, rate = train(trainer, checkpoints, folder, app, before)
     finally:
         checkpoints.close()
     return Trained(trainer, folder, seconds, rate)
+
+
+def say_change(folder: Path, spec: DataSpec) -> None:
+    """Prints a line where the data are others than those that a run began with."""
+    found = changed_data(folder, spec)
+    if found is not None:
+        console.print(f"warning: {found}")
 
 
 def train(

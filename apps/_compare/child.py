@@ -22,6 +22,7 @@ from apps._dry_run import step_flops
 from apps._main import launch
 from apps.train import closing_features
 from core.data.dataset import Dataset
+from core.data.record import recorded
 from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
 from core.report.compare import Cell
@@ -71,7 +72,7 @@ def _run(job: Job) -> None:
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     nfe = usable(name, SAMPLERS[name], job.nfe, find_plugin(config.plugin).most_nfe)
     trainer = Trainer(config, built)
-    folder = claim(config, built.dataset.spec)
+    folder = claim(config, recorded(built.dataset))
     checkpoints = Checkpoints(folder, config.keep)
     train(trainer, checkpoints, folder, "train")
     checkpoints.close()

@@ -44,6 +44,7 @@ class Dataset:
     - `noise`: the noise `(n, *shape)` paired with each example, where a teacher made the pairs, or
       `None`; of resident examples only.
     - `source`: reads the examples from disk, or `None` if `examples` holds them all.
+    - `notes`: what a reader should tell the user: what was left out, how a shape was taken.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dataset:
     levels: int | None = None
     noise: Float32[np.ndarray, " n *shape"] | None = None
     source: Source | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of examples, in memory or not."""
@@ -79,10 +81,24 @@ class Dataset:
 
     @property
     def spec(self) -> DataSpec:
-        """The description of the examples: shape, kind, classes, levels."""
+        """The description of the examples: shape, kind, classes and their counts, levels."""
         return DataSpec(
-            self.name, self.kind, self.shape, self.num_classes, self.class_names, self.levels
+            name=self.name,
+            kind=self.kind,
+            shape=self.shape,
+            num_classes=self.num_classes,
+            class_names=self.class_names,
+            levels=self.levels,
+            count=len(self),
+            class_counts=self.class_counts,
         )
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """The number of examples of each class; empty without labels."""
+        if self.labels is None:
+            return ()
+        return tuple(np.bincount(self.labels, minlength=self.num_classes).tolist())
 
     def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """Network values to values that can be displayed, in NumPy: `DataSpec.encode`."""

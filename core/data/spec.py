@@ -11,7 +11,9 @@ from jaxtyping import Array, Float, Shaped
 class DataSpec:
     """The description of a data set: enough to build a network for it and to show its samples.
 
-    **Fields:** as those of `core.data.dataset.Dataset` of the same names.
+    **Fields:** as those of `core.data.dataset.Dataset` of the same names; `count` is the number of
+    examples and `class_counts` that of each class, 0 and empty where they are not known;
+    `fingerprint` is that of `core.data.record`, empty where it was not taken.
     """
 
     name: str
@@ -20,6 +22,9 @@ class DataSpec:
     num_classes: int = 0
     class_names: tuple[str, ...] = ()
     levels: int | None = None
+    count: int = 0
+    class_counts: tuple[int, ...] = ()
+    fingerprint: str = ""
 
     def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """Network values to values that can be displayed, in NumPy.

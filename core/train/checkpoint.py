@@ -87,11 +87,37 @@ class Checkpoints:
             with context:
                 return self._manager.load_checkpointables(step, jax.tree.map(_abstract, like))
         except Exception as error:
-            raise UserError(
-                f"checkpoint {self.folder / str(step)} is damaged or belongs to another network "
-                f"({type(error).__name__}); delete that folder to go on from an earlier one, "
-                "or train again with --restart"
-            ) from error
+            raise UserError(self._fault(step, like["state"], error)) from error
+
+    def _fault(self, step: int, wanted: dict[str, Any], error: Exception) -> str:
+        """Why a step does not load, and what to do, which destroys nothing."""
+        what = f"checkpoint {self.folder / str(step)}"
+        other = self._difference(step, wanted)
+        if other is not None:
+            return (
+                f"{what} is whole, and of another network ({other}): the settings or the data are "
+                "others by now; open it with those that it was trained with"
+            )
+        return (
+            f"{what} cannot be read ({type(error).__name__}): files in it are damaged or missing; "
+            f"put them back from a copy, or move {self.folder / str(step)} elsewhere to go on from "
+            "an earlier one"
+        )
+
+    def _difference(self, step: int, wanted: dict[str, Any]) -> str | None:
+        """The first array that a step has in another shape or not at all; None where all fit, or
+        where the list of its arrays cannot be read."""
+        try:
+            there = self._manager.checkpointables_metadata(step).metadata["state"]
+            shapes = {name: tuple(found.shape) for name, found in there.items()}
+        except Exception:
+            return None
+        for name, leaf in wanted.items():
+            if name not in shapes:
+                return f"it has no {name}"
+            if shapes[name] != leaf.shape:
+                return f"{name} has shape {shapes[name]} there, {leaf.shape} here"
+        return None
 
     def close(self) -> None:
         """Waits until all is written."""

@@ -22,6 +22,7 @@ import jax.random as jr
 
 from core.data import DATA
 from core.data.dataset import Dataset
+from core.data.record import change, conflict, recorded
 from core.data.spec import DataSpec
 from core.errors import UserError, pick
 from core.flow.flow_map import FlowMap
@@ -37,26 +38,58 @@ from core.train.checkpoint import Checkpoints, delete_run
 from core.train.config import LoopConfig, TrainConfig
 from core.train.recipe import recipe
 
+PLACES = ("path", "labels")
+"""Flags of a data set that say where it lies."""
+
 
 def claim(config: LoopConfig, spec: DataSpec | None = None) -> Path:
     """Makes the run folder, or finds the same run there, and writes `config.toml` and `data.toml`.
 
     `spec` says what the data are; without it, the run opens only where its data do.
-    Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's, and with
-    --extend the number of steps. Raises `UserError` as `extended_from`, and where the folder cannot
-    be written or holds a run of another configuration; nothing is changed then. Of several
-    processes the first writes, once all have looked.
+    Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's, with
+    --extend the number of steps, and the place of the data where their fingerprint is the same.
+    The `data.toml` of a run stays as it was written first. Raises `UserError` as `extended_from`,
+    where the folder cannot be written, and where it holds a run of another configuration or of data
+    that its network does not fit; nothing is changed then. Of several processes the first writes,
+    once all have looked.
     """
     extended_from(config)
     folder = Path(config.folder)
     written = folder / "config.toml"
-    if written.exists() and not config.restart:
-        _check_same(config, written)
+    there = written.exists() and not config.restart
+    if there:
+        then = kept_spec(folder)
+        _check_same(config, written, then is not None and _is_same(then, spec))
+        if then is not None and spec is not None:
+            _check_data(then, spec, folder)
     processes.wait("looked at the run folder")
     if processes.first():
-        _write(config, spec, folder)
+        _write(config, None if there else spec, folder)
     processes.wait("claimed the run folder")
     return folder
+
+
+def _is_same(then: DataSpec, now: DataSpec | None) -> bool:
+    """Whether two descriptions are certainly of the same data."""
+    return now is not None and then.fingerprint != "" and then == now
+
+
+def _check_data(then: DataSpec, now: DataSpec, folder: Path) -> None:
+    """Raises `UserError` where the run in a folder cannot go on with the data as they are now."""
+    found = conflict(then, now)
+    if found is not None:
+        raise UserError(
+            f"the data are no longer those that {folder} was trained on: {found}; the run is "
+            "whole: put the data back as they were, or start another run with --run"
+        )
+
+
+def changed_data(folder: Path, now: DataSpec) -> str | None:
+    """One line on how the data differ from those that a run began with, where it can go on all the
+    same; None where they do not, or where there is no run yet."""
+    then = kept_spec(folder)
+    found = None if then is None else change(then, now)
+    return None if found is None else f"the data are others than {folder} began with: {found}"
 
 
 def extended_from(config: LoopConfig) -> int | None:
@@ -89,18 +122,34 @@ def extended_from(config: LoopConfig) -> int | None:
     return before
 
 
-def _check_same(config: LoopConfig, written: Path) -> None:
-    """Raises `UserError` where this file of a run is of another configuration."""
-    there, asked = toml.shaping(toml.read(written)), toml.shaping(toml.to_dict(config))
+def _check_same(config: LoopConfig, written: Path, same_data: bool) -> None:
+    """Raises `UserError` where this file of a run is of another configuration.
+
+    Where the data are certainly the same, it does not matter where they lie.
+    """
+    there, asked = toml.shaping(_as_now(written)), toml.shaping(toml.to_dict(config))
+    if same_data:
+        there["data"] = there["data"] | {
+            place: asked["data"][place] for place in PLACES if place in asked["data"]
+        }
     same_steps = there | {"steps": asked["steps"]}
     other = toml.difference(same_steps if config.extend else there, asked)
     if other is None:
         return
     longer = same_steps == asked and asked["steps"] > there.get("steps", 0)
     raise UserError(
-        f"run folder {written.parent} holds another run ({other}); name another folder with --run, "
-        f"{'make this one longer with --extend, ' if longer else ''}or replace it with --restart"
+        f"run folder {written.parent} holds another run ({other}); name another folder with --run"
+        f"{', or make this one longer with --extend' if longer else ''} (--restart would delete it)"
     )
+
+
+def _as_now(written: Path) -> dict[str, Any]:
+    """The configuration in this file, with the defaults of settings that are younger than it."""
+    tree = toml.read(written)
+    try:
+        return toml.to_dict(read_config(written.parent)) if "plugin" in tree else tree
+    except UserError:
+        return tree
 
 
 def _write(config: LoopConfig, spec: DataSpec | None, folder: Path) -> None:
@@ -139,9 +188,15 @@ def read_config(folder: Path) -> TrainConfig:
 def read_spec(folder: Path, data_flags: Any) -> DataSpec:
     """The description of a run's data. A run of an older version has not written it: its data are
     loaded."""
+    kept = kept_spec(folder)
+    return data_flags.load().spec if kept is None else kept
+
+
+def kept_spec(folder: Path) -> DataSpec | None:
+    """The description of its data that a run keeps; None where it has none."""
     written = folder / "data.toml"
     if not written.exists():
-        return data_flags.load().spec
+        return None
     return toml.filled(DataSpec("", "points", ()), toml.read(written), str(written))
 
 
@@ -191,23 +246,29 @@ class Run:
         return self.config.data_flags.load()
 
     def data(self) -> Dataset:
-        """The data that it was trained on. Raises `UserError` where they do not open, or are others
-        by now."""
+        """The data that it was trained on. Raises `UserError` where they do not open, or where the
+        network does not fit them any more."""
         try:
             found = self._dataset
         except UserError as error:
+            reason = str(error).partition(";")[0]  # what follows names flags of training
             raise UserError(
                 f"this needs the data that {self.folder} was trained on ({self.config.data}), "
-                f"which do not open: {error}"
+                f"which do not open: {reason}; put them back, or say where they are now in "
+                f"{self.folder}/config.toml under [data]"
             ) from None
-        there = found.spec
-        if (there.shape, there.num_classes) != (self.shape, self.num_classes):
+        other = conflict(self.spec, found.spec)
+        if other is not None:
             raise UserError(
-                f"{self.folder} was trained on {self.config.data} of shape {self.shape} with "
-                f"{self.num_classes} classes; by now they have shape {there.shape} and "
-                f"{there.num_classes} classes"
+                f"the data are no longer those that {self.folder} was trained on: {other}; "
+                "the run is whole and samples without them; put the data back as they were"
             )
         return found
+
+    def changed(self) -> str | None:
+        """How the data are others than those that it was trained on, in one line; None where they
+        are not. Opens them, as `data`."""
+        return change(self.spec, recorded(self.data()))
 
     @cached_property
     def method(self) -> Method:

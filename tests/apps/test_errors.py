@@ -13,6 +13,7 @@ from apps import eval as eval_app
 from apps import sample as sample_app
 from apps import train as train_app
 from core.errors import UserError
+from core.train.run import open_run
 from tests.apps.conftest import POINTS
 from tests.apps.inside import run
 from tests.train.runs import make_run
@@ -240,14 +241,34 @@ def test_damaged_and_foreign_checkpoints(opened):
     config = opened / "config.toml"
     original = config.read_text()
     config.write_text(original.replace("width = 16", "width = 24"))
-    with pytest.raises(UserError, match="damaged or belongs to another network"):
+    foreign = r"is whole, and of another network \(.* has shape .* there, .* here\)"
+    with pytest.raises(UserError, match=foreign) as error:
         sample_app.main(["--run", "run"])
+    assert "delete" not in str(error.value) and "restart" not in str(error.value)
     config.write_text(original)
     for file in newest.rglob("*"):
         if file.is_file() and file.stat().st_size > 16:
             os.truncate(file, 8)
-    with pytest.raises(UserError, match="damaged or belongs to another network"):
+    with pytest.raises(UserError, match="cannot be read .* move .*0 elsewhere"):
         sample_app.main(["--run", "run"])
+
+
+@pytest.mark.slow
+def test_the_advice_for_a_damaged_checkpoint_works(one_run, tmp_path, monkeypatch):
+    """With the damaged one moved elsewhere, a run goes on from the one before."""
+    monkeypatch.chdir(tmp_path)
+    train_app.main([*POINTS, "--run", "run", "--keep", "3"])
+    steps = tmp_path / "run" / "checkpoints"
+    for file in (steps / "8" / "state").rglob("*"):
+        if file.is_file() and file.stat().st_size > 16:
+            os.truncate(file, 8)
+    with pytest.raises(UserError, match="cannot be read") as error:
+        sample_app.main(["--run", "run"])
+    assert f"move {steps.relative_to(tmp_path) / '8'} elsewhere" in str(error.value)
+    (steps / "8").rename(tmp_path / "damaged")
+    assert open_run("run").step == 4
+    train_app.main([*POINTS, "--run", "run", "--keep", "3"])
+    assert open_run("run").step == 8
 
 
 @pytest.mark.slow
