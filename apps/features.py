@@ -13,6 +13,7 @@ import numpy as np
 
 from apps._main import join, launch
 from core.data.record import recorded
+from core.data.summary import summary
 from core.nets.encoder import Autoencoder
 from core.objectives.objective import Batch
 from core.objectives.pretext import MaskedReconstruction
@@ -59,7 +60,9 @@ def describe(config: FeaturesConfig, built: FeaturesBuilt, trainer: Training) ->
     mesh = describe_mesh(config.mesh)
     size = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.players))
     return [
-        f"features by {config.task} on {config.data}: {len(data):,} examples of shape {data.shape}",
+        *summary(built.dataset),
+        f"features by {config.task}: {len(data):,} examples to train on, {len(built.held_out):,} "
+        "to measure on",
         f"encoder and head: {size:,} parameters; maps {_maps(built)}",
         f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
     ]

@@ -8,6 +8,7 @@ import jax
 
 from core.data.record import recorded
 from core.data.spec import DataSpec
+from core.data.summary import summary
 from core.report.gallery import sample_picture
 from core.sampling import SAMPLERS, check_sampler
 from core.train import processes
@@ -86,12 +87,10 @@ def picture(trainer: Training, path: Path) -> None:
 
 def describe(config: TrainConfig, built: Built) -> list[str]:
     """A few lines that describe the run."""
-    data = built.dataset
-    classes = f", {data.num_classes} classes" if data.num_classes else ""
     device, mesh = jax.devices()[0], describe_mesh(config.mesh)
     return [
         f"method {config.plugin}: {_fields(config.plugin_flags)}",
-        f"data {config.data}: {len(data):,} examples of shape {data.shape}{classes}",
+        *summary(built.dataset),
         f"network {config.net}: {built.num_parameters():,} parameters; "
         f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
     ]

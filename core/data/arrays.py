@@ -5,16 +5,20 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from core.data.checks import all_finite, at_least, class_labels, existing_file
+from core.data.checks import all_finite, at_least, class_labels, existing_file, one_of
 from core.data.dataset import Dataset
 from core.errors import UserError
 
 _EXAMPLE_KEYS = ("images", "x")
 _LABEL_KEYS = ("labels", "y")
+VALUES = ("auto", "signed", "unit")
+MOST_STRETCHED = 8
+"""An array (n, height, width) with one side so many times the other is taken for a mistake."""
 _WHAT = "an .npz or .npy file of examples"
 
 
@@ -53,29 +57,65 @@ def _pick(
     return arrays[found[0]] if found else None
 
 
-def _images(
-    x: Shaped[np.ndarray, "n height width *channels"], file: Path
-) -> Shaped[np.ndarray, "n height width channels"]:
-    x = x[..., None] if x.ndim == 3 else x
+def _images(x: Shaped[np.ndarray, "n height width *channels"], file: Path, values: str):
+    if x.ndim == 3:
+        _wide_enough(x, file)
+        x = x[..., None]
     if x.shape[-1] not in (1, 3):
-        raise UserError(
-            f"{file}: images of shape {x.shape[1:]}; give (height, width), "
-            f"(height, width, 1) or (height, width, 3)"
+        first = x.shape[1] in (1, 3)
+        instead = (
+            "channels come last: numpy.moveaxis(x, 1, -1)"
+            if first
+            else "give (height, width), (height, width, 1) or (height, width, 3)"
         )
-    return x if x.dtype == np.uint8 else _in_range(x, file)
+        raise UserError(f"{file}: images of shape {x.shape[1:]}; {instead}")
+    return x if x.dtype == np.uint8 else _in_range(x, file, values)
 
 
-def _in_range(x: Float32[np.ndarray, " n *shape"], file: Path) -> Float32[np.ndarray, " n *shape"]:
-    bad = (np.abs(x) > 1 + 1e-3).reshape(len(x), -1).any(axis=1)
+def _wide_enough(x: Shaped[np.ndarray, "n height width"], file: Path) -> None:
+    """Raises `UserError` for strips: nearly always series of numbers, or one picture alone."""
+    height, width = x.shape[1:]
+    if max(height, width) < MOST_STRETCHED * min(height, width):
+        return
+    series = f"numpy.reshape(x, ({len(x)}, {height * width}))"
+    alone = f", one colour picture alone as x[None] of shape {(1, *x.shape)}" if width == 3 else ""
+    raise UserError(
+        f"{file}: shape {x.shape} would be {len(x)} gray pictures of {height} x {width} pixels; "
+        f"give series of numbers as points, {series}{alone}, and pictures of this shape with their "
+        "channel, x[..., None]"
+    )
+
+
+def _in_range(
+    x: Float32[np.ndarray, " n *shape"], file: Path, values: str
+) -> Float32[np.ndarray, " n *shape"]:
+    """The images as network values, in [-1, 1]; `values` is the flag's, or empty in Python."""
+    lowest = 0.0 if values == "unit" else -1.0
+    bad = ((x > 1 + 1e-3) | (x < lowest - 1e-3)).reshape(len(x), -1).any(axis=1)
     if bad.any():
         raise UserError(
-            f"{file}: image {int(bad.argmax())} has values outside [-1, 1]; "
+            f"{file}: image {int(bad.argmax())} has values outside [{lowest:g}, 1], from "
+            f"{x.min():.4g} to {x.max():.4g} over all; "
             f"scale the images to [-1, 1] or store them as uint8"
+        )
+    if values == "unit":
+        return 2 * x - 1
+    if values != "signed" and x.min() >= 0:
+        flags = (
+            "; or say --data.values unit for [0, 1], --data.values signed to take them as they are"
+            if values
+            else ""
+        )
+        raise UserError(
+            f"{file}: images with values from {x.min():.4g} to {x.max():.4g}, where -1 is black "
+            f"and 1 is white, would be washed out; give 2 * x - 1 for those in [0, 1]{flags}"
         )
     return x
 
 
-def _examples(x: Shaped[np.ndarray, "..."], file: Path) -> Shaped[np.ndarray, " n *shape"]:
+def _examples(
+    x: Shaped[np.ndarray, "..."], file: Path, values: str = ""
+) -> Shaped[np.ndarray, " n *shape"]:
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
         raise UserError(f"{file}: examples of type {x.dtype}; give uint8 images or floats")
     ranks = (3, 4) if x.dtype == np.uint8 else (2, 3, 4)
@@ -89,7 +129,7 @@ def _examples(x: Shaped[np.ndarray, "..."], file: Path) -> Shaped[np.ndarray, " 
     if x.dtype != np.uint8:
         with np.errstate(over="ignore"):
             x = all_finite(x.astype(np.float32), file)
-    return x if x.ndim == 2 else _images(x, file)
+    return x if x.ndim == 2 else _images(x, file, values)
 
 
 def from_arrays(
@@ -109,6 +149,7 @@ def from_arrays(
 
 
 def _dataset(x: np.ndarray, labels: np.ndarray | None, num_classes: int) -> Dataset:
+    notes = () if labels is None else _without_example(labels, num_classes)
     return Dataset(
         name="arrays",
         kind="points" if x.ndim == 2 else "image",
@@ -118,6 +159,31 @@ def _dataset(x: np.ndarray, labels: np.ndarray | None, num_classes: int) -> Data
         num_classes=num_classes,
         class_names=tuple(str(k) for k in range(num_classes)),
         levels=255 if x.dtype == np.uint8 else None,
+        notes=notes + _far_from_noise(x),
+    )
+
+
+def _without_example(labels: np.ndarray, num_classes: int) -> tuple[str, ...]:
+    """A line on the classes that have no example, of which the network learns nothing."""
+    counts = np.bincount(labels, minlength=num_classes)
+    empty = np.flatnonzero(counts == 0)
+    if not len(empty):
+        return ()
+    shown = ", ".join(map(str, empty[:4])) + (", ..." if len(empty) > 4 else "")
+    what = "class has" if len(empty) == 1 else "classes have"
+    return (f"{len(empty):,} {what} no example ({shown}), so nothing is learned of it",)
+
+
+def _far_from_noise(x: np.ndarray) -> tuple[str, ...]:
+    """A line on points whose scale is far from that of the noise, 1."""
+    if x.ndim != 2:
+        return ()
+    largest = float(np.abs(x).max())
+    if 0.05 <= largest <= 100:
+        return ()
+    return (
+        f"warning: values of up to {largest:.4g}, where the noise has standard deviation 1; "
+        "training goes better with points that are scaled to about 1",
     )
 
 
@@ -136,6 +202,9 @@ class ArraysData:
     """An .npy file of labels, one whole number an example; none if empty."""
     num_classes: int = 0
     """Number of classes; 0 means the highest label plus one."""
+    values: Literal["auto", "signed", "unit"] = "auto"
+    """Float images: signed as they are in [-1, 1], unit from [0, 1]; auto is signed, and refuses
+    images without a negative value."""
 
     def load(self) -> Dataset:
         """Reads the files. Raises `UserError` for values, types or shapes that do not fit."""
@@ -145,7 +214,7 @@ class ArraysData:
         stored = _pick(arrays, _EXAMPLE_KEYS, file)
         if stored is None:
             raise UserError(f"{file}: no array named images or x; save the examples under one")
-        x = _examples(stored, file)
+        x = _examples(stored, file, one_of(self.values, VALUES, "--data.values"))
         return _dataset(x, *self._labels(arrays, len(x), file))
 
     def _labels(
@@ -160,5 +229,5 @@ class ArraysData:
             return None, 0
         if found is None:
             raise UserError(f"{file}: no array named labels or y; save the labels under one")
-        labels = class_labels(found, n, self.num_classes, file)
+        labels = class_labels(found, n, self.num_classes, file, "--data.num-classes")
         return labels, self.num_classes or int(labels.max()) + 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int32, Shaped
+from jaxtyping import Float, Int, Int32, Shaped
 
 from core.errors import UserError
 
@@ -63,17 +63,22 @@ def all_finite(
     if bad.any():
         raise UserError(
             f"{where}: example {int(bad.argmax())} holds NaN or infinity "
-            f"({int(bad.sum())} of {len(values)} examples do); remove or fix them"
+            f"({int(bad.sum())} of {len(values)} examples do); fix them, or leave them out"
         )
     return values
 
 
 def class_labels(
-    labels: Shaped[np.ndarray, "..."], n: int, num_classes: int, where: Path | str
+    labels: Shaped[np.ndarray, "..."],
+    n: int,
+    num_classes: int,
+    where: Path | str,
+    flag: str = "",
 ) -> Int32[np.ndarray, " n"]:
     """`labels` as int32, if there are `n` whole numbers in `[0, num_classes)`.
 
-    `num_classes = 0` allows any label below `MOST_CLASSES`. Raises `UserError` otherwise.
+    `num_classes = 0` takes the highest label for the last class, and refuses labels that are nearly
+    always a mistake; `flag` is then the flag that overrides. Raises `UserError` otherwise.
     """
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
@@ -90,4 +95,22 @@ def class_labels(
             f"{where}: label {labels[first]} of example {first} is outside 0..{limit - 1}; "
             f"correct the labels or the number of classes"
         )
+    if not num_classes:
+        _numbered_from_zero(labels, where, flag)
     return labels.astype(np.int32)
+
+
+def _numbered_from_zero(labels: Int[np.ndarray, " n"], where: Path | str, flag: str) -> None:
+    """Raises `UserError` where the labels are nearly always a mistake: none is 0, or most of the
+    classes that they stand for have no example."""
+    found = np.unique(labels)
+    classes = int(found[-1]) + 1
+    if found[0] == 0 and 2 * len(found) >= classes:
+        return
+    first = ", ".join(str(label) for label in found[:4]) + (", ..." if len(found) > 4 else "")
+    raise UserError(
+        f"{where}: {len(found)} different labels ({first}) would be {classes:,} classes, 0 to "
+        f"{classes - 1}, of which {classes - len(found):,} have no example; number them from 0 by "
+        "labels = numpy.unique(labels, return_inverse=True)[1]"
+        f"{f', or say that there are so many with {flag} {classes}' if flag else ''}"
+    )

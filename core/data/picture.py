@@ -25,18 +25,45 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
-def read_image(file: Path, size: int, gray: bool) -> UInt8[np.ndarray, "height width channels"]:
+def _deep(file: Path) -> bool:
+    """Whether a PNG has 16 bits a channel, as its 25th byte says: Pillow cuts those of colour to 8
+    without a word."""
+    with file.open("rb") as stream:
+        start = stream.read(25)
+    return start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) == 25 and start[24] > 8
+
+
+def _upper_byte(image: Image.Image) -> Image.Image:
+    """A picture of 16 bits as one of 8; colour comes from Pillow as such already."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+
+
+def read_image(
+    file: Path, size: int, gray: bool, upper_byte: bool = False
+) -> UInt8[np.ndarray, "height width channels"]:
     """One picture as bytes, turned upright as its EXIF data say, transparent parts white.
 
     If `size` is not 0, the shorter side is scaled to it (Lanczos) and the middle square cut out.
-    Raises `UserError` if Pillow cannot read the file or if it has more than 8 bits a channel.
+    Raises `UserError` if Pillow cannot read the file, or if it has more than 8 bits a channel, of
+    which `upper_byte` takes the upper 8 of 16.
     """
     try:
         with Image.open(file) as opened:
-            if opened.mode.startswith(("I", "F")):
-                raise UserError(f"{file}: more than 8 bits a channel; convert it to 8 bits")
-            image = _on_white(ImageOps.exif_transpose(opened)).convert("L" if gray else "RGB")
+            deep = opened.mode.startswith(("I", "F")) or _deep(file)
+            if deep and (not upper_byte or opened.mode == "F"):
+                raise UserError(
+                    f"{file}: more than 8 bits a channel, of which 12-bit pictures use the lower "
+                    "ones; convert it to 8 bits, or where all 16 are used take the upper 8 with "
+                    "--data.upper-byte"
+                )
+            upright = ImageOps.exif_transpose(opened)
+            upright = _upper_byte(upright) if deep else upright
+            image = _on_white(upright).convert("L" if gray else "RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise UserError(f"{file}: not a readable image; replace or remove it") from None
+        raise UserError(
+            f"{file}: not a readable image; replace it, or move it out of the folder"
+        ) from None
     values = np.asarray(_crop(image, size) if size else image)
     return values[..., None] if gray else values

@@ -8,6 +8,7 @@ from core.errors import UserError
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
+UNIT = np.linspace(0, 1, 6 * 5 * 4 * 3).reshape(BYTES.shape)
 POINTS = RNG.normal(size=(6, 7))
 LABELS = np.array([0, 2, 1, 4, 0, 0])
 
@@ -54,6 +55,38 @@ def test_float_images_are_network_values(tmp_path, dtype):
     assert np.array_equal(dataset.decode(dataset.examples), x.astype(np.float32))
 
 
+def test_images_in_the_unit_interval_where_it_is_said(tmp_path):
+    np.save(tmp_path / "x.npy", UNIT)
+    file = str(tmp_path / "x.npy")
+    unit = ArraysData(file, values="unit").load()
+    np.testing.assert_allclose(unit.examples, 2 * UNIT - 1, atol=1e-6)
+    np.testing.assert_allclose(ArraysData(file, values="signed").load().examples, UNIT, atol=1e-6)
+    np.save(tmp_path / "x.npy", UNIT - 0.5)
+    with pytest.raises(UserError, match=r"outside \[0, 1\], from -0.5 to 0.5"):
+        ArraysData(file, values="unit").load()
+
+
+def test_strips_with_a_channel_are_pictures(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((2, 128, 4, 1), np.uint8))
+    assert ArraysData(str(tmp_path / "x.npy")).load().shape == (128, 4, 1)
+
+
+def test_a_class_without_examples_is_said(tmp_path):
+    np.savez(tmp_path / "a.npz", x=POINTS, y=LABELS)
+    dataset = ArraysData(str(tmp_path / "a.npz")).load()
+    assert dataset.notes == ("1 class has no example (3), so nothing is learned of it",)
+    many = ArraysData(str(tmp_path / "a.npz"), num_classes=99).load()
+    assert many.num_classes == 99 and many.notes[0].startswith("95 classes have no example (3, 5,")
+
+
+def test_points_far_from_the_scale_of_the_noise_are_said(tmp_path):
+    np.save(tmp_path / "x.npy", 300 * POINTS + 1000)
+    assert (
+        "where the noise has standard deviation 1"
+        in ArraysData(str(tmp_path / "x.npy")).load().notes[0]
+    )
+
+
 def test_points_keep_their_values(tmp_path):
     np.save(tmp_path / "x.npy", 30 * POINTS)
     dataset = ArraysData(str(tmp_path / "x.npy")).load()
@@ -89,7 +122,22 @@ def _with(x: np.ndarray, index: int, value: float) -> np.ndarray:
         ({"x": BYTES[0, 0]}, r"type uint8 and shape \(4, 3\); give uint8 or float"),
         ({"x": BYTES[None]}, r"shape \(1, 6, 5, 4, 3\)"),
         ({"x": POINTS[:0]}, r"no examples \(shape \(0, 7\)\)"),
-        ({"x": BYTES.transpose(0, 3, 1, 2)}, r"images of shape \(3, 5, 4\)"),
+        (
+            {"x": BYTES.transpose(0, 3, 1, 2)},
+            r"images of shape \(3, 5, 4\); channels come last: numpy.moveaxis\(x, 1, -1\)",
+        ),
+        ({"x": UNIT}, "values from 0 to 1, .* washed out; give 2 \\* x - 1 .* --data.values unit"),
+        (
+            {"x": RNG.normal(size=(6, 128, 4))},
+            r"would be 6 gray pictures of 128 x 4 pixels; .* numpy.reshape\(x, \(6, 512\)\)",
+        ),
+        ({"x": np.zeros((32, 32, 3), np.uint8)}, r"one colour picture alone as x\[None\]"),
+        ({"x": POINTS, "y": LABELS + 1}, r"4 different labels \(1, 2, 3, 5\) would be 6 classes"),
+        (
+            {"x": POINTS, "y": [5, 17, 900_000] * 2},
+            "3 different labels .* would be 900,001 .* of which 899,998 have no example; number "
+            "them from 0 by .* or say that there are so many with --data.num-classes 900001",
+        ),
         ({"x": BYTES.astype(np.float32)}, r"image 0 has values outside \[-1, 1\]"),
         ({"x": POINTS, "y": LABELS[:5]}, "5 labels for 6 examples"),
         ({"x": POINTS, "y": LABELS - 1}, "label -1 of example 0 is outside 0"),

@@ -1,5 +1,8 @@
 """Folders of pictures written by the test."""
 
+import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from PIL import Image
 
 from core.data import ImagesData, batches
+from core.data.summary import summary
 from core.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -134,15 +138,75 @@ def _empty_class(folder: Path) -> None:
     (folder / "bird").mkdir()
 
 
+def _class_of_gifs(folder: Path) -> None:
+    save_classes(folder)
+    save(folder / "bird" / "2024" / "0.png", PICTURES[0])
+    for k in range(2):
+        (folder / "bird" / f"{k}.gif").touch()
+
+
+def save_deep(file: Path, values: np.ndarray) -> Path:
+    """A PNG of 16 bits a channel, written by hand: Pillow writes none in colour."""
+
+    def chunk(name, data):
+        crc = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + crc
+
+    height, width, channels = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 3: 2}[channels], 0, 0, 0)
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return file
+
+
+def _twelve_bits(folder: Path) -> None:
+    save_deep(folder / "a.png", PICTURES[0].astype(np.uint16) * 16)
+
+
 CASES = [
     (_other_size, "b.png: 3 x 4 pixels where a.png has 5 x 4; .* --data.size N"),
     (_damaged, "b.png: not a readable image"),
     (_not_a_picture, "b.jpg: not a readable image"),
     (lambda folder: save(folder / "a.png", np.zeros((2, 2), np.uint16)), "a.png: more than 8 bits"),
     (_mixed, "pictures beside sub-folders of pictures"),
-    (_empty_class, "bird: no .png or .jpg files in this class"),
-    (lambda folder: (folder / "a.txt").touch(), "no .png or .jpg files in it"),
+    (
+        _empty_class,
+        "bird: a sub-folder is a class, and this one has no PNG.* it holds nothing: put",
+    ),
+    (_class_of_gifs, "bird: .* it holds 2 .gif and sub-folders such as 2024 with 1 pictures: put"),
+    (lambda folder: (folder / "a.txt").touch(), "no PNG.* in it or .* hold 1 .txt; name another"),
+    (_twelve_bits, "a.png: more than 8 bits a channel, of which 12-bit .* --data.upper-byte"),
 ]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_upper_byte_of_sixteen_bits_where_asked(tmp_path, channels):
+    values = PICTURES[0, ..., :channels]
+    save_deep(tmp_path / "a.png", values.astype(np.uint16) * 256 + 99)
+    flags = ImagesData(str(tmp_path), gray=channels == 1, upper_byte=True)
+    assert np.array_equal(flags.load().examples[0], values)
+
+
+def test_pictures_of_every_kind_are_read_and_what_is_left_out_is_said(tmp_path):
+    for ending in ("png", "webp", "bmp"):
+        options = {"lossless": True} if ending == "webp" else {}
+        save(tmp_path / f"a.{ending}", PICTURES[0], **options)
+    save(tmp_path / "b.JPG", PICTURES[0])
+    for name in ("a.gif", "b.gif", "notes.txt", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.txt").touch()
+    dataset = ImagesData(str(tmp_path)).load()
+    assert len(dataset) == 4 and np.array_equal(dataset.examples[2], PICTURES[0])
+    said = "left out: 2 .gif, 1 .txt and 1 sub-folders such as more"
+    assert dataset.notes == (said,) and summary(dataset)[-1] == said
+
+
+def test_the_summary_names_the_classes_and_their_counts(tmp_path):
+    lines = summary(ImagesData(str(save_classes(tmp_path))).load())
+    assert lines[0].startswith("data images: 6 colour pictures of 4 x 5 pixels")
+    assert lines[1:] == ["2 classes: cat 4, dog 2"]
 
 
 @pytest.mark.parametrize("spoil, message", CASES)
@@ -151,6 +215,7 @@ def test_unusable_folders_are_refused_in_one_line(tmp_path, spoil, message):
     with pytest.raises(UserError, match=message) as caught:
         ImagesData(str(tmp_path)).load()
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+    assert not re.search("remove|delete", str(caught.value))
 
 
 @pytest.mark.parametrize("spoil, message", CASES[:2])

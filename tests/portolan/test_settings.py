@@ -84,7 +84,7 @@ def test_a_class_has_the_preset_of_the_data_and_an_object_its_own_settings():
     [((2,), MLPConfig, 20_000), ((8, 8, 1), DiTConfig, 2300), ((28, 28, 1), DiTConfig, 10_000)],
 )
 def test_arrays_are_trained_by_the_recipe_that_suits_them(shape, net, steps):
-    given = from_arrays(np.zeros((3, *shape), np.float32))
+    given = from_arrays(np.full((3, *shape), -1, np.float32))
     config = config_of("imf", {"name": "arrays", "path": "x.npz"}, {}, given)
     assert type(config.net_flags) is net and config.steps == steps
     assert config.data == "arrays" and config.data_flags.path == "x.npz"
