@@ -1,7 +1,6 @@
 """Measures a trained run: `python -m apps.eval --run runs/imf-digits`."""
 
 import dataclasses
-import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from apps._main import launch
 from apps._sampling import Sampling
 from core.errors import UserError
 from core.report.evaluation import evaluate_map, floor_row
-from core.sampling import SAMPLERS, Sampler, usable
+from core.sampling import SAMPLERS, Sampler, drawing_of, usable
 from core.train.cli import parse_flags
 from core.train.features import open_features
 from portolan.drawing import check, guided_map
@@ -67,25 +66,27 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     features = open_features(config.features, dataset.shape)
     n = config.n or min(len(dataset), 10_000)
     plan, scales = rows_to_measure(run, config), config.sampling.scales()
-    flow_map = run.flow_map
+    field = run.flow_map
     if config.sampling.guidance:
-        flow_map = guided_map(run, [sampler for sampler, _ in plan.values()])
-    rows = []
-    total = n * len(scales) * sum(len(nfe) for _, nfe in plan.values())
-    with Meter("sampling and measuring", total) as meter:
-        for (name, (sampler, nfe)), guidance in itertools.product(plan.items(), scales):
-            rows += evaluate_map(
-                flow_map,
-                dataset,
-                {name: sampler},
-                nfe,
-                n=n,
-                grid=grid,
-                guidance=guidance,
-                features=features,
-                seed=config.seed,
-                progress=meter.more,
-            )
+        field = guided_map(run, [sampler for sampler, _ in plan.values()])
+    drawings = {
+        name: [
+            drawing_of(sampler, field.path, nfe, grid=grid, guidance=scale)
+            for scale in scales
+            for nfe in nfes
+        ]
+        for name, (sampler, nfes) in plan.items()
+    }
+    with Meter("sampling and measuring", n * sum(map(len, drawings.values()))) as meter:
+        rows = evaluate_map(
+            field,
+            dataset,
+            drawings,
+            n=n,
+            features=features,
+            seed=config.seed,
+            progress=meter.more,
+        )
     reference = floor_row(dataset, n, features=features)
     result = {"run": config.run, "step": run.step, "sampling": dataclasses.asdict(config.sampling)}
     result |= {"reference": reference, "rows": rows}

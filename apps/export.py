@@ -13,7 +13,7 @@ from apps._main import launch, print_json
 from apps._sampling import Sampling
 from core.errors import UserError, require
 from core.export import (
-    Drawing,
+    SamplerFunction,
     check_exportable,
     check_platforms,
     largest_difference,
@@ -72,13 +72,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     require(len(scales) == 1, "the scale is an input of the program: give one --guidance at most")
     run = open_run(config.run)
     plain = _with_plain_attention(run)
-    drawing, name = drawing_of(plain, config)
+    function, name = function_of(plain, config)
     scale = scales[0][0] if scales[0] else 1.0 if run.abilities.guidance else None
-    program, weights = make_program(drawing, config.platforms)
+    program, weights = make_program(function, config.platforms)
     folder = Path(config.out or Path(config.run) / "export")
-    about = describe(run, plain, config, drawing, name, scale)
+    about = describe(run, plain, config, function, name, scale)
     try:
-        sizes = write(folder, program, weights, drawing, about)
+        sizes = write(folder, program, weights, function, about)
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror}); choose another --out") from None
     listed = [f"{file} {size:,} bytes" for file, size in sizes.items()]
@@ -87,9 +87,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     result = {"run": config.run, "step": run.step, "out": str(folder), "bytes": sizes}
     result |= {name: about[name] for name in ("sampler", "steps", "evaluations", "attention")}
     result |= {"parameters": sum(w.size for w in weights.values())}
-    result |= {"platforms": list(config.platforms), "inputs": list(drawing.inputs)}
+    result |= {"platforms": list(config.platforms), "inputs": list(function.inputs)}
     if config.check:
-        result |= compare(folder, drawing, run, scale, config)
+        result |= compare(folder, function, run, scale, config)
     if result.get("equal") is False:
         print(f"failed: {folder} does not draw what the run draws", file=sys.stderr)
         if config.json:
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def drawing_of(run: Run, config: ExportConfig) -> tuple[Drawing, str]:
+def function_of(run: Run, config: ExportConfig) -> tuple[SamplerFunction, str]:
     """The sampler to export, and its name. Raises `UserError` where flags do not fit."""
     name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
@@ -109,7 +109,7 @@ def drawing_of(run: Run, config: ExportConfig) -> tuple[Drawing, str]:
     guided = bool(config.sampling.guidance) or run.abilities.guidance
     data = run.spec
     interval = config.sampling.interval if guided else None
-    return Drawing(flow_map, sampler, times, data.shape, data.num_classes, interval), name
+    return SamplerFunction(flow_map, sampler, times, data.shape, data.num_classes, interval), name
 
 
 def _times(
@@ -145,14 +145,19 @@ def _with_plain_attention(run: Run) -> Run:
 
 
 def describe(
-    run: Run, plain: Run, config: ExportConfig, drawing: Drawing, name: str, scale: float | None
+    run: Run,
+    plain: Run,
+    config: ExportConfig,
+    function: SamplerFunction,
+    name: str,
+    scale: float | None,
 ) -> dict[str, Any]:
     """The entries of `export.json` on the run and the sampler."""
     data = run.spec
     values = "points" if data.kind == "points" else "images; bytes are round(127.5 (x + 1))"
-    about: dict[str, Any] = {"samples": values, "sampler": name, "steps": drawing.steps}
-    about |= {"settings": config.sampling.given, "times": drawing.times.tolist()}
-    about |= {"evaluations": drawing.evaluations(), "platforms": list(config.platforms)}
+    about: dict[str, Any] = {"samples": values, "sampler": name, "steps": function.steps}
+    about |= {"settings": config.sampling.given, "times": function.times.tolist()}
+    about |= {"evaluations": function.evaluations(), "platforms": list(config.platforms)}
     if scale is not None:
         about |= {"guidance": scale, "interval": config.sampling.interval}
     about |= {"class_names": list(data.class_names)}
@@ -163,7 +168,7 @@ def describe(
 
 
 def compare(
-    folder: Path, drawing: Drawing, run: Run, scale: float | None, config: ExportConfig
+    folder: Path, function: SamplerFunction, run: Run, scale: float | None, config: ExportConfig
 ) -> dict[str, Any]:
     """How far the folder's samples are from the run's own, and whether they count as equal; nothing
     where the program is not for this machine."""
@@ -172,8 +177,8 @@ def compare(
         console.print(f"not checked: the program is not for this machine, which is {here}")
         return {}
     guided = bool(config.sampling.guidance)
-    own = guided_map(run, [drawing.sampler]) if guided else run.flow_map
-    difference, largest = largest_difference(folder, drawing, own, scale)
+    own = guided_map(run, [function.sampler]) if guided else run.flow_map
+    difference, largest = largest_difference(folder, function, own, scale)
     dtype = getattr(run.config.net_flags, "dtype", "float32")
     bound = BOUND.get(dtype, BOUND["float32"]) * max(1.0, largest)
     console.print(f"largest difference from the run's own samples {difference:.1e}")

@@ -12,6 +12,7 @@ from apps._main import launch
 from apps._sampling import Sampling
 from core.errors import UserError
 from core.report.gallery import draw_blocks, grid_labels
+from core.sampling import Drawing
 from core.train.cli import parse_flags
 from portolan.drawing import draw, times_of
 from portolan.progress import Meter
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     times = times_of(run, name, sampler, steps, grid, config.times)
     with Meter("sampling", config.n * len(scales)) as meter:
         drawn = [
-            draw(run, sampler, times, labels, scale=scale, seed=config.seed, progress=meter.more)
+            draw(run, Drawing(sampler, times, scale), labels, seed=config.seed, progress=meter.more)
             for scale in scales
         ]
     out = Path(config.out or Path(config.run) / "samples" / f"sample_{name}_{steps}")

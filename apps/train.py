@@ -9,7 +9,7 @@ from apps._dry_run import dry_run
 from apps._main import join, launch
 from core.report.evaluation import evaluate_map, floor_row
 from core.report.gallery import sample_picture
-from core.sampling import SAMPLERS
+from core.sampling import SAMPLERS, drawing_of
 from core.train import processes
 from core.train.build import Built
 from core.train.cli import parse
@@ -41,12 +41,13 @@ def close(trainer: Training, folder: Path) -> None:
     config, built = trainer.config, trainer.built
     flow_map, n = trainer.flow_map(), closing_size(built)
     features = closing_features(built)
-    with Meter("evaluating", n * len(config.evals)) as meter:
+    name = built.method.sampler
+    drawings = [drawing_of(SAMPLERS[name], flow_map.path, nfe) for nfe in config.evals]
+    with Meter("evaluating", n * len(drawings)) as meter:
         rows = evaluate_map(
             flow_map,
             built.dataset,
-            {built.method.sampler: SAMPLERS[built.method.sampler]},
-            config.evals,
+            {name: drawings},
             n=n,
             features=features,
             quick=True,
@@ -57,7 +58,7 @@ def close(trainer: Training, folder: Path) -> None:
     reference = floor_row(built.dataset, n, features=features, quick=True)
     for nfe in config.evals:
         path = folder / "samples" / f"final_{nfe}.png"
-        sample_picture(flow_map, built.dataset, path, sampler=built.method.sampler, nfe=nfe)
+        sample_picture(flow_map, built.dataset, path, sampler=name, nfe=nfe)
     summary = {"step": trainer.step, "reference": reference, "rows": rows}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     shown = [{"data": "samples", **row} for row in rows]

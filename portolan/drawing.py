@@ -14,6 +14,7 @@ from core.flow.teacher import Guided
 from core.report.gallery import draw_blocks, grid_labels
 from core.sampling import (
     SAMPLERS,
+    Drawing,
     Grid,
     Sampler,
     Samples,
@@ -34,23 +35,16 @@ Labels = Int[np.ndarray, " n"] | int
 
 def draw(
     model: Model,
-    sampler: Sampler,
-    times: Float[np.ndarray, " nodes"],
+    drawing: Drawing,
     labels: Labels,
     *,
-    scale: tuple[float, float, float] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
-    """Samples with these labels; `scale`, `(w, a, b)`, is a guidance scale with its interval.
-
-    Raises `UserError` where the model cannot be guided.
-    """
-    flow_map = model.flow_map if scale is None else guided_map(model, [sampler])
-    shape, key = model.spec.shape, jr.key(seed)
-    return generate(
-        flow_map, sampler, times, shape, labels, key=key, guidance=scale, progress=progress
-    )
+    """Samples with these labels. Raises `UserError` where the model cannot be guided as asked."""
+    guided = drawing.guidance is not None
+    field = guided_map(model, [drawing.sampler]) if guided else model.flow_map
+    return generate(field, drawing, model.spec.shape, labels, key=jr.key(seed), progress=progress)
 
 
 def draw_as_asked(
@@ -69,7 +63,7 @@ def draw_as_asked(
     name, chosen = choose(model, sampler)
     stops = times_of(model, name, chosen, steps, uniform_grid, tuple(times))
     scale = None if guidance is None else (guidance, 0.0, 1.0)
-    return draw(model, chosen, stops, labels, scale=scale, seed=seed)
+    return draw(model, Drawing(chosen, stops, scale), labels, seed=seed)
 
 
 def times_of(

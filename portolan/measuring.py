@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from core.errors import require
 from core.report.evaluation import evaluate_map, floor_row
-from core.sampling import Sampler, usable
+from core.sampling import Sampler, drawing_of, usable
 from core.train.features import open_features
 from portolan.drawing import check, choose, guided_map
 from portolan.model import Model
@@ -34,16 +34,10 @@ def evaluate(
     dataset = model.dataset()
     count = n or min(len(dataset), MOST)
     space = open_features(features, dataset.shape)
-    rows = evaluate_map(
-        model.flow_map if guidance is None else guided_map(model, [chosen]),
-        dataset,
-        {name: chosen},
-        used,
-        n=count,
-        guidance=None if guidance is None else (guidance, 0.0, 1.0),
-        features=space,
-        seed=seed,
-    )
+    scale = None if guidance is None else (guidance, 0.0, 1.0)
+    field = model.flow_map if guidance is None else guided_map(model, [chosen])
+    drawings = [drawing_of(chosen, field.path, nfe, guidance=scale) for nfe in used]
+    rows = evaluate_map(field, dataset, {name: drawings}, n=count, features=space, seed=seed)
     floor = floor_row(dataset, count, features=space)
     shown = [{"data": "samples", **row} for row in rows]
     shown.append({"data": "real against real", **floor})

@@ -30,7 +30,7 @@ from core.report.compare.cell import FILE, read_cell
 from core.report.evaluation import evaluate_map, floor_row
 from core.report.gallery import MOST_COLUMNS, sample_picture
 from core.report.versions import versions
-from core.sampling import SAMPLERS, check_sampler, usable
+from core.sampling import SAMPLERS, check_sampler, drawing_of, usable
 from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
@@ -109,12 +109,12 @@ def measure(flow_map: FlowMap, built: Built, nfe: list[int], job: Job) -> dict[s
     dataset = built.dataset
     n = job.n or min(len(dataset), MOST_SAMPLES)
     features, name = closing_features(built), built.method.sampler
-    with Meter("evaluating", n * len(nfe)) as meter:
+    drawings = [drawing_of(SAMPLERS[name], flow_map.path, count) for count in nfe]
+    with Meter("evaluating", n * len(drawings)) as meter:
         rows = evaluate_map(
             flow_map,
             dataset,
-            {name: SAMPLERS[name]},
-            nfe,
+            {name: drawings},
             n=n,
             features=features,
             quick=True,

@@ -1,6 +1,6 @@
 """The script that is written beside an exported sampler. It must import nothing of this project."""
 
-from core.export.drawing import Drawing
+from core.export.function import SamplerFunction
 
 _HEAD = '''"""Draws samples: `python example.py --n 16 --seed 0`.
 
@@ -37,13 +37,13 @@ print(f"{flags.out}: samples {samples.shape}, mean {samples.mean():.4f}, std {sa
 """
 
 
-def example(drawing: Drawing, guidance: float = 1.0) -> str:
-    """The script for this drawing: its own inputs and no others."""
-    shape = ", ".join(str(size) for size in drawing.shape)
+def example(function: SamplerFunction, guidance: float = 1.0) -> str:
+    """The script for this sampler: its own inputs and no others."""
+    shape = ", ".join(str(size) for size in function.shape)
     lines = {
         "noise": f"rng.standard_normal((n, {shape}), np.float32)",
-        "labels": f"np.arange(n, dtype=np.int32) % {drawing.num_classes}",
+        "labels": f"np.arange(n, dtype=np.int32) % {function.num_classes}",
         "guidance": f"np.full(n, {guidance}, np.float32)",
         "keys": "rng.integers(0, 2**32, (n, 2), np.uint32)",
     }
-    return _HEAD + "".join(f'    "{name}": {lines[name]},\n' for name in drawing.inputs) + _TAIL
+    return _HEAD + "".join(f'    "{name}": {lines[name]},\n' for name in function.inputs) + _TAIL

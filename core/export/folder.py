@@ -18,11 +18,11 @@ from jax import export
 from jaxtyping import Array
 from safetensors.numpy import load_file, save
 
-from core.export.drawing import KEYS, Drawing
 from core.export.example import example
+from core.export.function import KEYS, SamplerFunction
 from core.export.program import to_bytes
 from core.flow.field import VelocityField
-from core.sampling import generate
+from core.sampling import Drawing, generate
 
 PROGRAM, WEIGHTS, ABOUT, EXAMPLE = "sampler.bin", "weights.safetensors", "export.json", "example.py"
 
@@ -31,7 +31,7 @@ def write(
     folder: Path,
     program: export.Exported,
     weights: dict[str, Array],
-    drawing: Drawing,
+    function: SamplerFunction,
     about: dict[str, Any],
 ) -> dict[str, int]:
     """Writes the four files and returns their sizes in bytes.
@@ -44,25 +44,25 @@ def write(
     (folder / PROGRAM).write_bytes(code)
     arrays = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
     (folder / WEIGHTS).write_bytes(save(arrays))
-    described = describe(program, weights, drawing) | about
+    described = describe(program, weights, function) | about
     (folder / ABOUT).write_text(json.dumps(described, indent=2) + "\n")
-    (folder / EXAMPLE).write_text(example(drawing, about.get("guidance", 1.0)))
+    (folder / EXAMPLE).write_text(example(function, about.get("guidance", 1.0)))
     return {name: (folder / name).stat().st_size for name in (PROGRAM, WEIGHTS, ABOUT, EXAMPLE)}
 
 
 def describe(
-    program: export.Exported, weights: dict[str, Array], drawing: Drawing
+    program: export.Exported, weights: dict[str, Array], function: SamplerFunction
 ) -> dict[str, Any]:
     """The description for a reader without this project. `arguments` is the order of the program's
     flat arguments, for those who run its StableHLO elsewhere."""
-    inputs = drawing.inputs
+    inputs = function.inputs
     return {
         "call": f"sampler.call(weights, {', '.join(f'{name}={name}' for name in inputs)})",
         "inputs": {
             name: {"shape": ["n", *item.shape], "dtype": item.dtype, "meaning": item.meaning}
             for name, item in inputs.items()
         },
-        "output": {"shape": ["n", *drawing.shape], "dtype": str(program.out_avals[0].dtype)},
+        "output": {"shape": ["n", *function.shape], "dtype": str(program.out_avals[0].dtype)},
         "weights": {
             name: {"shape": list(weights[name].shape), "dtype": str(weights[name].dtype)}
             for name in sorted(weights)
@@ -80,7 +80,12 @@ def read(folder: Path) -> tuple[export.Exported, dict[str, np.ndarray]]:
 
 
 def largest_difference(
-    folder: Path, drawing: Drawing, own: VelocityField, guidance: float | None, *, n: int = 16
+    folder: Path,
+    function: SamplerFunction,
+    own: VelocityField,
+    guidance: float | None,
+    *,
+    n: int = 16,
 ) -> tuple[float, float]:
     """The largest difference between samples of the folder and the run's own from the same noise,
     and the largest value of the latter.
@@ -89,12 +94,10 @@ def largest_difference(
     scale of all samples, or None where the program takes none.
     """
     key = jr.key(0, impl=KEYS)
-    labels = np.arange(n) % drawing.num_classes if drawing.num_classes else n
-    asked = None if guidance is None else (guidance, *(drawing.interval or (0.0, 1.0)))
-    shape, times = drawing.shape, drawing.times
-    wanted = generate(
-        own, drawing.sampler, times, shape, labels, key=key, guidance=asked, batch=n
-    ).x
+    labels = np.arange(n) % function.num_classes if function.num_classes else n
+    asked = None if guidance is None else (guidance, *(function.interval or (0.0, 1.0)))
+    shape, drawing = function.shape, Drawing(function.sampler, function.times, asked)
+    wanted = generate(own, drawing, shape, labels, key=key, batch=n).x
     key_noise, key_sampler = jax.vmap(jr.split, out_axes=1)(jr.split(jr.fold_in(key, 0), n))
     inputs: dict[str, Any] = {
         "noise": jax.vmap(lambda key: jr.normal(key, shape, jnp.float32))(key_noise),
@@ -103,5 +106,5 @@ def largest_difference(
         "keys": jr.key_data(key_sampler),
     }
     program, weights = read(folder)
-    found = jax.jit(program.call)(weights, **{name: inputs[name] for name in drawing.inputs})
+    found = jax.jit(program.call)(weights, **{name: inputs[name] for name in function.inputs})
     return float(np.abs(np.asarray(found) - wanted).max()), float(np.abs(wanted).max())

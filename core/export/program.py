@@ -1,4 +1,4 @@
-"""A drawing as a program for several platforms, by `jax.export`.
+"""A sampler as a program for several platforms, by `jax.export`.
 
 The number of samples is a symbol, so one program serves any number. The weights are arguments, so
 the program is small, and the same one draws from other weights of the same shapes.
@@ -14,7 +14,7 @@ from jax import export
 from jaxtyping import Array
 
 from core.errors import UserError, require
-from core.export.drawing import Drawing
+from core.export.function import SamplerFunction
 from core.sampling import Sampler
 from core.sampling.ode import AdaptiveOde, Ode
 
@@ -41,32 +41,32 @@ def check_exportable(name: str, sampler: Sampler) -> None:
 
 
 def make_program(
-    drawing: Drawing, platforms: Sequence[str]
+    function: SamplerFunction, platforms: Sequence[str]
 ) -> tuple[export.Exported, dict[str, Array]]:
     """The program and the weights that it takes.
 
-    It is called `program.call(weights, **inputs)` with the names of `drawing.weights()` and
-    `drawing.inputs`. Weights of which the samples are no function, those of an auxiliary head for
+    It is called `program.call(weights, **inputs)` with the names of `function.weights()` and
+    `function.inputs`. Weights of which the samples are no function, those of an auxiliary head for
     one, are left out. Raises `UserError` where a part of the map cannot be exported.
     """
-    weights = drawing.weights()
-    used = _used(_export(drawing, weights, platforms[:1], 1), sorted(weights))
+    weights = function.weights()
+    used = _used(_export(function, weights, platforms[:1], 1), sorted(weights))
     weights = {name: weights[name] for name in used}
     (n,) = export.symbolic_shape("n")
-    return _export(drawing, weights, platforms, n), weights
+    return _export(function, weights, platforms, n), weights
 
 
 def _export(
-    drawing: Drawing, weights: dict[str, Array], platforms: Sequence[str], n: Any
+    function: SamplerFunction, weights: dict[str, Array], platforms: Sequence[str], n: Any
 ) -> export.Exported:
     like = {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in weights.items()}
     inputs = {
         name: jax.ShapeDtypeStruct((n, *item.shape), jnp.dtype(item.dtype))
-        for name, item in drawing.inputs.items()
+        for name, item in function.inputs.items()
     }
 
     def draw(weights, **inputs):
-        return drawing(weights, **inputs)
+        return function(weights, **inputs)
 
     with _refusals(), _without_source_places():
         return export.export(jax.jit(draw), platforms=platforms)(like, **inputs)

@@ -39,10 +39,10 @@ class VelocityField(eqx.Module):
         t: Float[Array, ""],
         cond: Condition | None = None,
         *,
-        method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
+        stepping: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     ) -> Float[Array, "*shape"]:
         """`F(x_s, s, t)` by a Diffrax solve of `dx/dt = v(x, t)`, in either direction."""
-        return self.solve(x, s, t, cond, method=method).x
+        return self.solve(x, s, t, cond, stepping=stepping).x
 
     def solve(
         self,
@@ -51,7 +51,7 @@ class VelocityField(eqx.Module):
         t: Float[Array, ""],
         cond: Condition | None = None,
         *,
-        method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
+        stepping: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     ) -> Solution:
         """As `flow`, with the number of evaluations of the velocity."""
-        return solve(lambda y, u: self.velocity(y, u, cond), x, s, t, method=method)
+        return solve(lambda y, u: self.velocity(y, u, cond), x, s, t, stepping=stepping)

@@ -90,7 +90,7 @@ def solve(
     s: Time,
     t: Time,
     *,
-    method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
+    stepping: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     adjoint: "diffrax.AbstractAdjoint | None" = None,
 ) -> Solution:
     """Moves `x` from time `s` to time `t` along `dx/dt = velocity(x, t)`; `t < s` and `t = s` too.
@@ -98,7 +98,7 @@ def solve(
     One example. Under `jax.vmap` an adaptive solve gives every example its own step sizes and
     its own `nfe`, and takes as long as its slowest example.
 
-    **Arguments:** `velocity(x, t)` of one example; `method`, how to step; `adjoint`, how to
+    **Arguments:** `velocity(x, t)` of one example; `stepping`, how to step; `adjoint`, how to
     differentiate: the default, `diffrax.ForwardMode()`, allows `jax.jvp` and refuses reverse
     mode, for which pass `diffrax.RecursiveCheckpointAdjoint()`, which refuses `jax.jvp`.
     """
@@ -108,7 +108,7 @@ def solve(
         del args
         return (t - s) * velocity(y, _between(s, t, tau))
 
-    return _integrate(rate, x, method, adjoint)
+    return _integrate(rate, x, stepping, adjoint)
 
 
 def solve_average_velocity(
@@ -117,7 +117,7 @@ def solve_average_velocity(
     s: Time,
     t: Time,
     *,
-    method: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
+    stepping: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     adjoint: "diffrax.AbstractAdjoint | None" = None,
 ) -> Solution:
     """`V(x_s, s, t)`, the mean velocity along the trajectory from `s` to `t`, in the field `x`.
@@ -132,7 +132,7 @@ def solve_average_velocity(
         del args
         return velocity(x + (t - s) * V, _between(s, t, tau))
 
-    return _integrate(rate, jnp.zeros_like(x), method, adjoint)
+    return _integrate(rate, jnp.zeros_like(x), stepping, adjoint)
 
 
 def solve_grid(
@@ -165,20 +165,20 @@ def solve_grid(
 def _integrate(
     rate: Callable,
     y: Array,
-    method: FixedSteps | AdaptiveSteps,
+    stepping: FixedSteps | AdaptiveSteps,
     adjoint: "diffrax.AbstractAdjoint | None",
 ) -> Solution:
     """Integrates `rate` over the fraction of the way, from 0 to 1."""
     import diffrax
 
     ends = jnp.zeros((), y.dtype), jnp.ones((), y.dtype)
-    solver = _solver(method.solver)
-    if isinstance(method, AdaptiveSteps):
-        controller = diffrax.PIDController(rtol=method.rtol, atol=method.atol)
-        first, max_steps = 0.01, method.max_steps
+    solver = _solver(stepping.solver)
+    if isinstance(stepping, AdaptiveSteps):
+        controller = diffrax.PIDController(rtol=stepping.rtol, atol=stepping.atol)
+        first, max_steps = 0.01, stepping.max_steps
     else:
         controller = diffrax.ConstantStepSize()
-        first, max_steps = 1.0 / method.steps, method.steps
+        first, max_steps = 1.0 / stepping.steps, stepping.steps
     dt0 = jnp.asarray(first, y.dtype)
     return _run(rate, y, solver, controller, ends, dt0, max_steps, adjoint)
 

@@ -48,9 +48,11 @@ class PairsPlugin(RowPlugin):
         return FlowMatching()
 
     def dataset(self, data: Dataset, making: DataContext) -> Dataset:
-        method = FixedSteps(self.solver, self.solver_steps)
+        stepping = FixedSteps(self.solver, self.solver_steps)
         teacher, key = needed(making.teacher, self.card.name), making.key
-        pairs = teacher_pairs(data, teacher, self.pairs, method, key=key, progress=making.progress)
+        pairs = teacher_pairs(
+            data, teacher, self.pairs, stepping, key=key, progress=making.progress
+        )
         return nearest_pairs(pairs, 1 - self.discard)
 
 
@@ -58,7 +60,7 @@ def teacher_pairs(
     data: Dataset,
     teacher: Teacher,
     count: int,
-    method: FixedSteps | AdaptiveSteps,
+    stepping: FixedSteps | AdaptiveSteps,
     *,
     key: Key[Array, ""],
     progress: Progress | None = None,
@@ -79,7 +81,7 @@ def teacher_pairs(
         index = np.minimum(np.arange(start, start + CHUNK), count - 1)
         keys = jax.vmap(lambda i: jr.fold_in(key_noise, i))(jnp.arange(start, start + CHUNK))
         label = None if labels is None else jnp.asarray(labels[index])
-        x_0, z = _solve_chunk(teacher, keys, label, data.shape, method)
+        x_0, z = _solve_chunk(teacher, keys, label, data.shape, stepping)
         ends.append(np.asarray(x_0))
         noises.append(np.asarray(z))
         if progress is not None:
@@ -110,7 +112,7 @@ def nearest_pairs(pairs: Dataset, share: float) -> Dataset:
 
 
 @eqx.filter_jit
-def _solve_chunk(teacher, keys, label, shape, method):
+def _solve_chunk(teacher, keys, label, shape, stepping):
     path = teacher.path
     ends = jnp.asarray(path.t_max), jnp.asarray(path.t_min)
 
@@ -118,6 +120,6 @@ def _solve_chunk(teacher, keys, label, shape, method):
         z = path.noise(key, shape)
         cond = None if label is None else Condition(label=label)
         start = path.sigma(ends[0]) * z
-        return teacher.flow(start, *ends, cond, method=method), z
+        return teacher.flow(start, *ends, cond, stepping=stepping), z
 
     return jax.vmap(one)(keys, label)

@@ -47,7 +47,7 @@ class GuidedOracle(FlowMap):
     distribution: ClassMixture
     path: Path
     scale: float = 1.0
-    method: FixedSteps | AdaptiveSteps = eqx.field(default=FixedSteps("dopri8", 24))
+    stepping: FixedSteps | AdaptiveSteps = eqx.field(default=FixedSteps("dopri8", 24))
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
@@ -77,4 +77,4 @@ class GuidedOracle(FlowMap):
         def velocity(y: Float[Array, "*shape"], u: Float[Array, ""]) -> Float[Array, "*shape"]:
             return self.velocity(y, u, cond)
 
-        return solve_average_velocity(velocity, x, s, t, method=self.method).x
+        return solve_average_velocity(velocity, x, s, t, stepping=self.stepping).x

@@ -12,20 +12,20 @@ from core.oracle.problem import ClosedProblem, Problem
 
 
 class OracleMap(FlowMap):
-    """The flow map that a perfectly trained network would be: exact, or as exact as `method`.
+    """The flow map that a perfectly trained network would be: exact, or as exact as `stepping`.
 
-    A `ClosedProblem` brings its closed form, and `method` is not used. For any other problem the
+    A `ClosedProblem` brings its closed form, and `stepping` is not used. For any other problem the
     average velocity is integrated on the trigonometric path, on which every problem is smooth and
     of unit scale, and moved to `path`. It is right at `s = t`, with its derivatives, and supports
     `jax.jvp` and `jax.vmap`; reverse mode only with a closed form. Of a condition only the
     observed state counts, with a closed form: the map is then that of the posterior.
 
-    **Fields:** `problem`; `path`; `method`, how to integrate, see `core.flow.solve`.
+    **Fields:** `problem`; `path`; `stepping`, how to integrate, see `core.flow.solve`.
     """
 
     problem: Problem
     path: Path
-    method: FixedSteps | AdaptiveSteps = eqx.field(default=AdaptiveSteps(rtol=1e-6, atol=1e-6))
+    stepping: FixedSteps | AdaptiveSteps = eqx.field(default=AdaptiveSteps(rtol=1e-6, atol=1e-6))
 
     def average_velocity(
         self,
@@ -51,7 +51,7 @@ class OracleMap(FlowMap):
         def velocity(y: Float[Array, "*shape"], u: Float[Array, ""]) -> Float[Array, "*shape"]:
             return self.problem.velocity(_ANGLES, y, u)
 
-        return solve_average_velocity(velocity, x, s, t, method=self.method).x
+        return solve_average_velocity(velocity, x, s, t, stepping=self.stepping).x
 
 
 _ANGLES = TrigPath()

@@ -13,7 +13,7 @@ from core.flow.field import VelocityField
 from core.flow.path import Path
 from core.metrics import FeatureExtractor, evaluate, get_features, reference_floor
 from core.oracle import OracleMap, checkerboard, eight_gaussians
-from core.sampling import SAMPLERS, Grid, Sampler, check_sampler, generate, uniform_grid
+from core.sampling import SAMPLERS, Drawing, check_sampler, drawing_of, generate
 
 TableRow = dict[str, Any]
 
@@ -35,41 +35,30 @@ def labels_like(dataset: Dataset, n: int) -> Int[np.ndarray, " n"] | int:
 def evaluate_map(
     field: VelocityField,
     dataset: Dataset,
-    samplers: Mapping[str, Sampler],
-    nfes: Sequence[int],
+    drawings: Mapping[str, Sequence[Drawing]],
     *,
     n: int,
-    grid: Grid = uniform_grid,
-    guidance: tuple[float, float, float] | None = None,
     features: str | FeatureExtractor = "pixels",
     seed: int = 0,
     quick: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> list[TableRow]:
-    """One row of metrics for each sampler and number of evaluations, all from the same noise.
+    """One row of metrics for each drawing, all from the same noise.
 
-    **Arguments:** `n` samples a row; `grid` see `core.sampling.GRIDS`; `guidance` see
-    `core.sampling.generate`; `features` see `core.metrics.FEATURES`; `quick` takes only the metrics
-    that cost little; `progress` is called with the number of samples made. Raises `UserError` for a
-    sampler that the map cannot serve or a number of evaluations it cannot use. A row's `nfe` is
-    the number that was used, which for an adaptive sampler differs from the one asked for.
+    **Arguments:** `drawings` by the name of their sampler; `n` samples a row; `features` see
+    `core.metrics.FEATURES`; `quick` takes only the metrics that cost little; `progress` is called
+    with the number of samples made. Raises `UserError` for a sampler that the map cannot serve. A
+    row's `nfe` is the number of evaluations that was used, which for an adaptive sampler differs
+    from the one asked for.
     """
     reference = reference_values(dataset)
     labels = labels_like(dataset, n)
     space, rows = get_features(features).name, []
-    for name, sampler in samplers.items():
-        check_sampler(name, sampler, field)
-        for nfe in nfes:
-            steps = sampler.steps(nfe)
+    for name, several in drawings.items():
+        for drawing in several:
+            check_sampler(name, drawing.sampler, field)
             samples = generate(
-                field,
-                sampler,
-                grid(field.path, steps),
-                dataset.shape,
-                labels,
-                key=jr.key(seed),
-                guidance=guidance,
-                progress=progress,
+                field, drawing, dataset.shape, labels, key=jr.key(seed), progress=progress
             )
             given = None if isinstance(labels, int) else labels
             metrics = evaluate(
@@ -84,13 +73,14 @@ def evaluate_map(
             )
             head = {
                 "sampler": name,
-                "steps": steps,
+                "steps": drawing.steps,
                 "nfe": samples.nfe,
                 "features": space,
             }
-            fresh = sampler.draws_noise(steps)  # not a function of the first noise
+            # Where the sampler draws noise, samples are no function of the first noise.
+            fresh = drawing.sampler.draws_noise(drawing.steps)
             paired = {} if fresh else _map_error(samples.x, field.path, dataset, seed)
-            scale = {} if guidance is None else {"guidance": guidance[0]}
+            scale = {} if drawing.guidance is None else {"guidance": drawing.guidance[0]}
             rows.append({**head, **scale, **metrics, **paired})
     return rows
 
@@ -137,8 +127,7 @@ def _exact_samples(name: str, path: Path, n: int, seed: int) -> Float[np.ndarray
     distribution = KNOWN_DISTRIBUTIONS[name]()
     exact = generate(
         OracleMap(problem=distribution, path=path),
-        SAMPLERS["pushforward"],
-        uniform_grid(path, 1),
+        drawing_of(SAMPLERS["pushforward"], path),
         distribution.shape,
         n,
         key=jr.key(seed),

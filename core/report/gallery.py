@@ -10,7 +10,7 @@ from jaxtyping import Int
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.flow.flow_map import FlowMap
-from core.sampling import SAMPLERS, generate, uniform_grid
+from core.sampling import SAMPLERS, drawing_of, generate
 
 MOST_COLUMNS = 10
 
@@ -36,13 +36,13 @@ def sample_picture(
     Images: `rows` rows, one column a class, or ten columns without labels. Points: a panel of
     2,000 samples beside the data.
     """
-    grid = uniform_grid(flow_map.path, SAMPLERS[sampler].steps(nfe))
+    drawing = drawing_of(SAMPLERS[sampler], flow_map.path, nfe)
     labels: np.ndarray | int = 2000 if dataset.kind == "points" else MOST_COLUMNS * rows
     if dataset.num_classes and dataset.kind == "image":
         labels = grid_labels(dataset.num_classes, rows)
     elif dataset.labels is not None:
         labels = dataset.labels[:2000]
-    samples = generate(flow_map, SAMPLERS[sampler], grid, dataset.shape, labels, key=jr.key(seed))
+    samples = generate(flow_map, drawing, dataset.shape, labels, key=jr.key(seed))
     plural = "evaluation" if samples.nfe == 1 else "evaluations"
     title = title or f"{sampler}, {samples.nfe} {plural}"
     if dataset.kind == "points":

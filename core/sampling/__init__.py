@@ -1,6 +1,8 @@
 """From noise to data: samplers, the times at which they stop, and many samples at once."""
 
 from core.registry import Registry as Registry
+from core.sampling.drawing import Drawing as Drawing
+from core.sampling.drawing import drawing_of as drawing_of
 from core.sampling.generate import Samples as Samples
 from core.sampling.generate import generate as generate
 from core.sampling.grids import GRIDS as GRIDS

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
-from core.sampling.sampler import Sampler
+from core.sampling.drawing import Drawing
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,18 @@ class Samples:
 
 def generate(
     field: VelocityField,
-    sampler: Sampler,
-    times: Float[np.ndarray, " nodes"],
+    drawing: Drawing,
     shape: tuple[int, ...],
     labels: Int[np.ndarray, " n"] | int,
     *,
     key: Key[Array, ""],
-    guidance: tuple[float, float, float] | None = None,
     batch: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
     """Samples from noise, in full batches, so that one program serves any number of samples.
 
-    The start is `sigma(times[0]) z`. **Arguments:** `times` decreasing, see `core.sampling.GRIDS`;
-    `labels` one a sample, or the number of unconditional samples; `guidance`, `(w, a, b)`, for maps
-    that take it as an input; `progress` is called with the number of samples after each batch.
+    The start is `sigma(times[0]) z`. **Arguments:** `labels` one a sample, or the number of
+    unconditional samples; `progress` is called with the number of samples after each batch.
     """
     n = labels if isinstance(labels, int) else len(labels)
     parts, counts = [], []
@@ -56,14 +53,14 @@ def generate(
         count = min(batch, n - start)
         index = np.minimum(np.arange(start, start + batch), n - 1)
         label = None if isinstance(labels, int) else jnp.asarray(labels[index])
-        asked = None if guidance is None else jnp.asarray(guidance)
+        guidance = None if drawing.guidance is None else jnp.asarray(drawing.guidance)
         out = _generate_batch(
             field,
-            sampler,
-            jnp.asarray(times),
+            drawing.sampler,
+            jnp.asarray(drawing.times),
             shape,
             label,
-            asked,
+            guidance,
             key=key,
             number=jnp.asarray(i),
             batch=batch,

@@ -83,8 +83,10 @@ class AdaptiveOde(Sampler[VelocityField]):
         key: Key[Array, ""],
     ) -> Solution:
         del key
-        method = AdaptiveSteps(rtol=self.tolerance, atol=self.tolerance)
-        return solve(lambda y, u: field.velocity(y, u, cond), x, times[0], times[-1], method=method)
+        stepping = AdaptiveSteps(rtol=self.tolerance, atol=self.tolerance)
+        return solve(
+            lambda y, u: field.velocity(y, u, cond), x, times[0], times[-1], stepping=stepping
+        )
 
     def draws_noise(self, steps: int) -> bool:
         del steps

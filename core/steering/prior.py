@@ -33,8 +33,8 @@ class OdeMap(FlowMap):
             return self.flow_map.velocity(y, u, cond)
 
         adjoint = diffrax.RecursiveCheckpointAdjoint()
-        method = FixedSteps("heun", self.steps)
-        return solve_average_velocity(velocity, x, s, t, method=method, adjoint=adjoint).x
+        stepping = FixedSteps("heun", self.steps)
+        return solve_average_velocity(velocity, x, s, t, stepping=stepping, adjoint=adjoint).x
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None

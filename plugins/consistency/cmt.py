@@ -42,7 +42,7 @@ class TrajectoryMatching(Term):
             row.x_s,
             row.s,
             row.t,
-            method=FixedSteps(self.solver, self.substeps),
+            stepping=FixedSteps(self.solver, self.substeps),
         )
         return model.average_velocity(row.x_s, row.s, row.t, row.cond) - stop(solution.x)
 

@@ -69,7 +69,7 @@ class TeacherStep(Neighbour):
 
     def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         del path
-        x_u = self.teacher.flow(row.x_s, row.s, u, row.cond, method=FixedSteps(self.solver, 1))
+        x_u = self.teacher.flow(row.x_s, row.s, u, row.cond, stepping=FixedSteps(self.solver, 1))
         return stop(x_u)
 
 

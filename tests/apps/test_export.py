@@ -15,13 +15,13 @@ from safetensors.numpy import load_file
 
 from apps import export as export_app
 from core.errors import UserError
-from core.export import Drawing, make_program, read
-from core.export.drawing import KEYS
+from core.export import SamplerFunction, make_program, read
+from core.export.function import KEYS
 from core.export.program import to_bytes
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath
 from core.nets.unet import UNetConfig
-from core.sampling import SAMPLERS, generate, uniform_grid
+from core.sampling import SAMPLERS, Drawing, generate, uniform_grid
 from core.train.run import open_run
 from tests.apps.conftest import POINTS, ROOT
 from tests.apps.inside import run
@@ -71,10 +71,8 @@ def exported(folder, sampler, guidance, *flags):
     labels = np.asarray([3, 1, 4, 1, 5, 9]) if classes else n
     asked = None if guidance is None else (guidance, 0.0, 1.0)
     path, key = opened.flow_map.path, jr.key(7, impl=KEYS)
-    times = uniform_grid(path, 2)
-    own = generate(
-        opened.flow_map, SAMPLERS[sampler], times, shape, labels, key=key, guidance=asked, batch=n
-    )
+    drawing = Drawing(SAMPLERS[sampler], uniform_grid(path, 2), asked)
+    own = generate(opened.flow_map, drawing, shape, labels, key=key, batch=n)
     pairs = [jr.split(k) for k in jr.split(jr.fold_in(key, 0), n)]  # as `generate` has them
     given = {
         "noise": np.stack([jr.normal(k, shape) for k, _ in pairs]),
@@ -128,14 +126,16 @@ def test_labels_and_guidance_are_inputs(digits):
 def test_weights_are_arguments_and_only_those_that_samples_depend_on(digits):
     names = set(digits.weights)
     assert "net.blocks.qkv.weight" in names and not any("head" in name for name in names)
-    assert any("head_blocks" in name for name in Drawing.weights(_drawing(digits.run)))
+    assert any("head_blocks" in name for name in SamplerFunction.weights(_function(digits.run)))
     still = {name: np.zeros_like(weight) for name, weight in digits.weights.items()}
     drawn = jax.jit(digits.program.call)(still, **digits.inputs)
     np.testing.assert_allclose(drawn, digits.inputs["noise"], rtol=0, atol=1e-6)  # V = 0
 
 
-def _drawing(folder):
-    return Drawing(open_run(folder).flow_map, SAMPLERS["pushforward"], np.array([1.0, 0.0]), (8,))
+def _function(folder):
+    return SamplerFunction(
+        open_run(folder).flow_map, SAMPLERS["pushforward"], np.array([1.0, 0.0]), (8,)
+    )
 
 
 def test_a_program_is_for_the_platforms_asked_for_and_names_no_folder(case):
@@ -168,8 +168,10 @@ def test_a_symbolic_number_of_samples_goes_through_a_unet():
     config = UNetConfig(channels=4, multipliers=(1, 2), attention=(2,))
     net = randomised(config, (4, 4, 1), 3, jr.key(0))
     flow_map = AverageVelocityMap(net=net, path=LinearPath())
-    drawing = Drawing(flow_map, SAMPLERS["pushforward"], np.array([1.0, 0.0]), (4, 4, 1), 3)
-    program, weights = make_program(drawing, ["tpu", "cuda"])
+    function = SamplerFunction(
+        flow_map, SAMPLERS["pushforward"], np.array([1.0, 0.0]), (4, 4, 1), 3
+    )
+    program, weights = make_program(function, ["tpu", "cuda"])
     assert str(program.out_avals[0].shape) == "(n, 4, 4, 1)" and len(weights) > 40
 
 
@@ -178,11 +180,11 @@ def test_a_network_that_calls_python_is_refused_in_one_line():
         return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
 
     flow_map = AverageVelocityMap(net=calls, path=LinearPath())
-    drawing = Drawing(flow_map, SAMPLERS["pushforward"], np.array([1.0, 0.0]), (2,))
+    function = SamplerFunction(flow_map, SAMPLERS["pushforward"], np.array([1.0, 0.0]), (2,))
     with pytest.raises(UserError, match="^this sampler cannot be exported: .*callback.*$"):
-        make_program(drawing, ["cpu", "tpu"])
+        make_program(function, ["cpu", "tpu"])
     with pytest.raises(UserError, match="^this sampler cannot be exported: .*callback.*$"):
-        to_bytes(make_program(drawing, ["cpu"])[0])
+        to_bytes(make_program(function, ["cpu"])[0])
 
 
 def isolated(script, *flags, cwd):
@@ -249,8 +251,8 @@ def test_a_run_without_weights(points, tmp_path):
 
 
 def test_samples_that_are_not_the_runs_are_exit_status_1(points, tmp_path, monkeypatch, capsys):
-    def spoilt(drawing, platforms):
-        program, weights = make_program(drawing, platforms)
+    def spoilt(function, platforms):
+        program, weights = make_program(function, platforms)
         return program, {name: weight + jnp.ones_like(weight) for name, weight in weights.items()}
 
     monkeypatch.setattr(export_app, "make_program", spoilt)

@@ -52,8 +52,8 @@ def test_error_falls_with_the_order_of_the_solver(solver, order, s, t, normal, x
     @once
     def run(x):
         def one(x):
-            methods = (FixedSteps(solver=solver, steps=steps) for steps in (60, 120))
-            return exact(x, s, t), *(solve(velocity, x, s, t, method=m).x for m in methods)
+            steppings = (FixedSteps(solver=solver, steps=steps) for steps in (60, 120))
+            return exact(x, s, t), *(solve(velocity, x, s, t, stepping=m).x for m in steppings)
 
         return jax.vmap(one)(x)
 
@@ -67,9 +67,9 @@ def test_adaptive_error_follows_the_tolerance(solver, normal, x64):
     @once
     def run(x, tolerance):
         def one(x):
-            method = AdaptiveSteps(solver=solver, rtol=tolerance, atol=tolerance)
+            stepping = AdaptiveSteps(solver=solver, rtol=tolerance, atol=tolerance)
             stretch = jax.jacfwd(exact)(x, S, T)
-            return stretch, exact(x, S, T), solve(velocity, x, S, T, method=method).x
+            return stretch, exact(x, S, T), solve(velocity, x, S, T, stepping=stepping).x
 
         return jax.vmap(one)(x)
 
@@ -79,40 +79,42 @@ def test_adaptive_error_follows_the_tolerance(solver, normal, x64):
         assert np.max(np.abs(got - expected)) < 20 * np.max(stretch) * tolerance
 
 
-@pytest.mark.parametrize("method", [AdaptiveSteps(rtol=1e-9, atol=1e-9), FixedSteps("dopri5", 60)])
-def test_forward_and_back_returns_the_start(method, normal, x64):
+@pytest.mark.parametrize(
+    "stepping", [AdaptiveSteps(rtol=1e-9, atol=1e-9), FixedSteps("dopri5", 60)]
+)
+def test_forward_and_back_returns_the_start(stepping, normal, x64):
     @once
     def run(x):
-        y = solve(velocity, x, T, S, method=method).x
-        return solve(velocity, y, S, T, method=method).x
+        y = solve(velocity, x, T, S, stepping=stepping).x
+        return solve(velocity, y, S, T, stepping=stepping).x
 
     x = normal(1)
     np.testing.assert_allclose(run(x), x, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "method", [AdaptiveSteps(), FixedSteps("euler", 3), FixedSteps("dopri8", 2)]
+    "stepping", [AdaptiveSteps(), FixedSteps("euler", 3), FixedSteps("dopri8", 2)]
 )
-def test_equal_times_return_the_start(method):
+def test_equal_times_return_the_start(stepping):
     x, t = np.float32(0.8), np.float32(0.4)
-    assert once(lambda x, t: solve(riccati, x, t, t, method=method).x)(x, t) == x
+    assert once(lambda x, t: solve(riccati, x, t, t, stepping=stepping).x)(x, t) == x
 
 
 @pytest.mark.parametrize(
-    "run, method",
+    "run, stepping",
     [(solve, FixedSteps(solver, 7)) for solver in SOLVERS]
     + [(solve, AdaptiveSteps(solver)) for solver in ("heun", "dopri5")]
     + [(solve_average_velocity, AdaptiveSteps(rtol=1e-4, atol=1e-9))],
     ids=lambda value: getattr(value, "__name__", repr(value)),
 )
-def test_evaluations_are_counted_as_they_happen(run, method, normal):
+def test_evaluations_are_counted_as_they_happen(run, stepping, normal):
     calls = []
 
     def counted(x, t):
         jax.debug.callback(lambda _: calls.append(1), t)
         return jnp.cos(20 * t) * x  # uneven enough that adaptive solves reject steps
 
-    solution = once(lambda x: run(counted, x, 1.0, 0.0, method=method))(normal(1))
+    solution = once(lambda x: run(counted, x, 1.0, 0.0, stepping=stepping))(normal(1))
     jax.effects_barrier()
     assert int(solution.nfe) == len(calls)
 
@@ -122,8 +124,10 @@ def test_evaluations_of_the_usual_solvers(normal):
 
     @once
     def run(x):
-        methods = (FixedSteps(solver, 10) for solver in expected)
-        return [solve(lambda x, t: -t * x, x, S, T, method=method).nfe for method in methods]
+        steppings = (FixedSteps(solver, 10) for solver in expected)
+        return [
+            solve(lambda x, t: -t * x, x, S, T, stepping=stepping).nfe for stepping in steppings
+        ]
 
     assert [int(nfe) for nfe in run(normal(1))] == list(expected.values())
 
@@ -149,7 +153,7 @@ def test_even_grid_equals_fixed_steps(solver, normal, x64):
     @once
     def run(x):
         on_grid = solve_grid(velocity, x, jnp.linspace(S, T, 11), solver=solver)
-        return on_grid, solve(velocity, x, S, T, method=FixedSteps(solver, 10))
+        return on_grid, solve(velocity, x, S, T, stepping=FixedSteps(solver, 10))
 
     on_grid, fixed = run(normal(1))
     np.testing.assert_allclose(on_grid.x, fixed.x, rtol=1e-12)
@@ -167,11 +171,11 @@ def test_each_example_of_a_batch_has_its_own_steps(x64):
 
 
 @pytest.mark.parametrize(
-    "method", [AdaptiveSteps(rtol=1e-10, atol=1e-10), FixedSteps("dopri5", 80)]
+    "stepping", [AdaptiveSteps(rtol=1e-10, atol=1e-10), FixedSteps("dopri5", 80)]
 )
-def test_forward_derivatives_are_those_of_the_flow(method, x64):
+def test_forward_derivatives_are_those_of_the_flow(stepping, x64):
     def F(x, s, t):
-        return solve(riccati, x, s, t, method=method).x
+        return solve(riccati, x, s, t, stepping=stepping).x
 
     @once
     def run(*at):
@@ -182,9 +186,9 @@ def test_forward_derivatives_are_those_of_the_flow(method, x64):
 
 def test_reverse_derivatives_with_the_adjoint_for_them(x64):
     def F(x, s, t):
-        method = AdaptiveSteps(rtol=1e-10, atol=1e-10)
+        stepping = AdaptiveSteps(rtol=1e-10, atol=1e-10)
         adjoint = diffrax.RecursiveCheckpointAdjoint()
-        return solve(riccati, x, s, t, method=method, adjoint=adjoint).x
+        return solve(riccati, x, s, t, stepping=stepping, adjoint=adjoint).x
 
     @once
     def run(*at):
@@ -194,24 +198,24 @@ def test_reverse_derivatives_with_the_adjoint_for_them(x64):
 
 
 def test_average_velocity_is_the_displacement_over_the_time(x64):
-    method = AdaptiveSteps(rtol=1e-10, atol=1e-10)
+    stepping = AdaptiveSteps(rtol=1e-10, atol=1e-10)
 
     @once
     def run(x):
-        V = solve_average_velocity(riccati, x, S, T, method=method).x
+        V = solve_average_velocity(riccati, x, S, T, stepping=stepping).x
         return V, (riccati_exact(x, S, T) - x) / (T - S)
 
     np.testing.assert_allclose(*run(np.array(0.8)), rtol=1e-8)
 
 
-@pytest.mark.parametrize("method", [AdaptiveSteps(), FixedSteps("heun", 4)])
-def test_average_velocity_is_smooth_where_the_times_meet(method, x64):
+@pytest.mark.parametrize("stepping", [AdaptiveSteps(), FixedSteps("heun", 4)])
+def test_average_velocity_is_smooth_where_the_times_meet(stepping, x64):
     """At `t = s`: V is the velocity, and its derivative in t half of that along the flow."""
 
     @once
     def run(x, s):
         def V(t):
-            return solve_average_velocity(riccati, x, s, t, method=method).x
+            return solve_average_velocity(riccati, x, s, t, stepping=stepping).x
 
         v = riccati(x, s)
         _, along = jax.jvp(riccati, (x, s), (v, jnp.ones(())))
@@ -221,9 +225,9 @@ def test_average_velocity_is_smooth_where_the_times_meet(method, x64):
 
 
 def test_too_many_steps_is_an_error_not_a_wrong_answer():
-    method = AdaptiveSteps(rtol=1e-6, atol=1e-6, max_steps=3)
+    stepping = AdaptiveSteps(rtol=1e-6, atol=1e-6, max_steps=3)
     with pytest.raises(Exception, match="maximum number of solver steps"):
-        jax.block_until_ready(solve(riccati, jnp.asarray(0.8), S, T, method=method))
+        jax.block_until_ready(solve(riccati, jnp.asarray(0.8), S, T, stepping=stepping))
 
 
 def test_methods_that_cannot_be_are_refused():

@@ -59,7 +59,7 @@ def test_the_flow_is_the_exact_map_and_comes_back(x64, normal):
     def run(x, s, t):
         teacher = gaussian_teacher()
         there = teacher.flow(x, s, t)
-        few = teacher.flow(x, s, t, method=FixedSteps("euler", 4))
+        few = teacher.flow(x, s, t, stepping=FixedSteps("euler", 4))
         return there, teacher.flow_map(x, s, t), teacher.flow(there, t, s), few
 
     x = normal(2)
@@ -125,7 +125,7 @@ def test_gradients_pass_through_a_teacher_to_its_input_and_not_to_its_parameters
         if kind == "autoguided":
             teacher = Autoguided(teacher, teacher, 2.0)
         if kind == "flow":
-            return teacher.flow(x, t, jnp.asarray(0.1), method=FixedSteps("euler", 2))
+            return teacher.flow(x, t, jnp.asarray(0.1), stepping=FixedSteps("euler", 2))
         return teacher.velocity(x, t, at(1))
 
     x, matrix = normal(2), normal(2, 2)

@@ -20,7 +20,7 @@ from core.objectives.objective import Batch, FlowMatching, RowKind
 from core.objectives.row import make_row
 from core.objectives.rows import RowObjective
 from core.oracle import GuidedOracle
-from core.sampling import SAMPLERS, generate
+from core.sampling import SAMPLERS, Drawing, generate
 from core.times.distributions import Uniform
 from core.times.pairs import Diagonal
 from tests.compiling import once
@@ -206,7 +206,7 @@ def test_guidance_at_sampling_time_is_two_evaluations_of_the_guided_velocity():
         (plain, None),
     ]
     guided, exact, unguided = (
-        generate(m, SAMPLERS["heun"], times, (1,), labels, key=jr.key(0), guidance=g)
+        generate(m, Drawing(SAMPLERS["heun"], times, g), (1,), labels, key=jr.key(0))
         for m, g in ways
     )
     np.testing.assert_allclose(guided.x, exact.x, atol=1e-5)

@@ -7,7 +7,7 @@ from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath
 from core.report import evaluation
 from core.report.evaluation import evaluate_map
-from core.sampling import SAMPLERS
+from core.sampling import SAMPLERS, drawing_of
 
 
 def test_the_distance_to_the_exact_map_is_for_functions_of_the_first_noise(monkeypatch):
@@ -16,7 +16,8 @@ def test_the_distance_to_the_exact_map_is_for_functions_of_the_first_noise(monke
     dataset = DATA["eight-gaussians"](n=64).load()
     rows = []
     for name, nfes in {"restart": [1, 3], "adaptive": [3]}.items():
-        rows += evaluate_map(flow_map, dataset, {name: SAMPLERS[name]}, nfes, n=32, quick=True)
+        drawings = [drawing_of(SAMPLERS[name], flow_map.path, nfe) for nfe in nfes]
+        rows += evaluate_map(flow_map, dataset, {name: drawings}, n=32, quick=True)
     assert [(row["sampler"], row["steps"], "map_error" in row) for row in rows] == [
         ("restart", 1, True), ("restart", 3, False), ("adaptive", 1, True),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from core.flow.path import PATHS, LinearPath
 from core.oracle import GaussianProblem, OracleMap
-from core.sampling import SAMPLERS, generate, uniform_grid
+from core.sampling import SAMPLERS, Drawing, generate, uniform_grid
 from tests.sets import some
 
 SOME_PATHS = some(PATHS, "trig", "vp")
@@ -33,8 +33,8 @@ def largest_deviation(samples):
 
 
 def samples_of(flow_map, name, steps, n=N, key=jr.key(3)):
-    times = uniform_grid(flow_map.path, steps)
-    return generate(flow_map, SAMPLERS[name], times, flow_map.problem.shape, n, key=key, batch=n).x
+    drawing = Drawing(SAMPLERS[name], uniform_grid(flow_map.path, steps))
+    return generate(flow_map, drawing, flow_map.problem.shape, n, key=key, batch=n).x
 
 
 def ends(sampler, flow_map, starts, times, key=jr.key(5)):

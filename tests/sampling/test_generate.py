@@ -1,14 +1,18 @@
 """Many samples: keys, batches, labels, one program."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath
-from core.sampling import SAMPLERS, generate, uniform_grid
+from core.sampling import SAMPLERS, Drawing, drawing_of, generate
 from core.sampling.ode import AdaptiveOde
 from tests.sampling.distributions import gaussian
+
+ONE_STEP = drawing_of(SAMPLERS["pushforward"], LinearPath())
 
 
 def still(path=LinearPath()):
@@ -16,28 +20,24 @@ def still(path=LinearPath()):
 
 
 def test_every_sample_has_noise_of_its_own():
-    times, pushforward = uniform_grid(LinearPath(), 1), SAMPLERS["pushforward"]
-    noise = generate(still(), pushforward, times, (3,), 1000, key=jr.key(0), batch=256).x
+    noise = generate(still(), ONE_STEP, (3,), 1000, key=jr.key(0), batch=256).x
     assert noise.shape == (1000, 3)
     assert len(np.unique(noise)) == noise.size
     assert abs(noise.mean()) < 4 / 3000**0.5 and abs(noise.std() - 1) < 4 / 6000**0.5
 
 
 def test_sampling_starts_with_the_noise_of_the_first_time():
-    times = np.array([0.9, 0.0])
-    start = generate(still(), SAMPLERS["pushforward"], times, (3,), 1000, key=jr.key(0)).x
+    drawing = Drawing(SAMPLERS["pushforward"], np.array([0.9, 0.0]))
+    start = generate(still(), drawing, (3,), 1000, key=jr.key(0)).x
     assert abs(start.std() / 0.9 - 1) < 4 / 6000**0.5
 
 
 def test_batches_change_neither_shape_nor_repeatability_and_report_progress():
-    flow_map, times = gaussian(), uniform_grid(LinearPath(), 2)
+    flow_map, drawing = gaussian(), drawing_of(SAMPLERS["restart"], LinearPath(), 2)
     seen = []
 
     def draw(n, key, batch):
-        sampler = SAMPLERS["restart"]
-        return generate(
-            flow_map, sampler, times, (2,), n, key=key, batch=batch, progress=seen.append
-        ).x
+        return generate(flow_map, drawing, (2,), n, key=key, batch=batch, progress=seen.append).x
 
     first = draw(70, jr.key(0), 32)
     assert first.shape == (70, 2) and seen == [32, 32, 6]
@@ -52,8 +52,7 @@ def test_labels_reach_their_own_samples():
         return x - cond.label  # V such that F(x, 1, 0) is the label
 
     flow_map, labels = AverageVelocityMap(net, LinearPath()), np.arange(70) % 7
-    times = uniform_grid(flow_map.path, 1)
-    out = generate(flow_map, SAMPLERS["pushforward"], times, (2,), labels, key=jr.key(0), batch=32)
+    out = generate(flow_map, ONE_STEP, (2,), labels, key=jr.key(0), batch=32)
     assert np.allclose(out.x, np.stack([labels, labels], axis=1), atol=1e-5)
 
 
@@ -61,12 +60,10 @@ def test_the_guidance_scale_reaches_the_network():
     def net(x, s, t, cond):
         return x - cond.guidance[0]  # V such that F(x, 1, 0) is the scale
 
-    flow_map, times = AverageVelocityMap(net, LinearPath()), uniform_grid(LinearPath(), 1)
-    sampler = SAMPLERS["pushforward"]
+    flow_map = AverageVelocityMap(net, LinearPath())
+    guided = replace(ONE_STEP, guidance=(2.5, 0.0, 1.0))
     for labels in (5, np.arange(5)):
-        out = generate(
-            flow_map, sampler, times, (2,), labels, key=jr.key(0), guidance=(2.5, 0.0, 1.0)
-        )
+        out = generate(flow_map, guided, (2,), labels, key=jr.key(0))
         assert np.allclose(out.x, 2.5, atol=1e-5)
 
 
@@ -78,8 +75,8 @@ def test_one_program_serves_any_number_of_samples_and_any_grid_of_a_length():
         return -x
 
     def draw(n, *times):
-        sampler, shape = SAMPLERS["pushforward"], (2,)
-        generate(flow_map, sampler, np.array(times), shape, n, key=jr.key(n), batch=16)
+        drawing = Drawing(SAMPLERS["pushforward"], np.array(times))
+        generate(flow_map, drawing, (2,), n, key=jr.key(n), batch=16)
         return len(traced)
 
     flow_map = AverageVelocityMap(net, LinearPath())
@@ -91,7 +88,10 @@ def test_adaptive_samples_cost_each_their_own_and_the_mean_is_reported():
     def net(x, s, t, cond):
         return x**3 - 2 * x
 
-    flow_map, times = AverageVelocityMap(net, LinearPath()), uniform_grid(LinearPath(), 1)
-    samples = generate(flow_map, AdaptiveOde(), times, (1,), 20, key=jr.key(0), batch=16)
+    flow_map, drawing = (
+        AverageVelocityMap(net, LinearPath()),
+        drawing_of(AdaptiveOde(), LinearPath()),
+    )
+    samples = generate(flow_map, drawing, (1,), 20, key=jr.key(0), batch=16)
     assert samples.counts.shape == (20,) and len(np.unique(samples.counts)) > 1
     assert samples.nfe == round(samples.counts.mean(), 2)

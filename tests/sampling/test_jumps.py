@@ -9,7 +9,7 @@ import pytest
 from core.conformance import problems
 from core.flow.path import PATHS, LinearPath
 from core.oracle import OracleMap, SinglePoint
-from core.sampling import SAMPLERS, at_units, generate, renoise
+from core.sampling import SAMPLERS, Drawing, at_units, generate, renoise
 from core.sampling.jumps import Gamma
 from tests.compiling import once
 from tests.sampling.distributions import (
@@ -132,6 +132,7 @@ def test_renoising_to_the_same_time_is_the_identity(path, normal):
 def test_restart_renoises_every_sample_with_noise_of_its_own():
     point = OracleMap(SinglePoint(jnp.zeros(3)), LinearPath())
     cut = np.array([1.0, 0.5, 0.25])  # the map lands at 0.25 and the last step ends there
-    out = generate(point, SAMPLERS["restart"], cut, (3,), 512, key=jr.key(0), batch=512).x
+    drawing = Drawing(SAMPLERS["restart"], cut)
+    out = generate(point, drawing, (3,), 512, key=jr.key(0), batch=512).x
     assert len(np.unique(out)) == out.size
     assert out.std() == pytest.approx(0.25, rel=0.1)

@@ -47,8 +47,8 @@ class Solved(Segment):
 
     def __call__(self, target: FlowMap, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         field = MapTeacher(target) if self.teacher is None else self.teacher
-        method = FixedSteps(self.solver, self.substeps)
-        return jax.lax.stop_gradient(field.flow(row.x_s, row.s, u, row.cond, method=method))
+        stepping = FixedSteps(self.solver, self.substeps)
+        return jax.lax.stop_gradient(field.flow(row.x_s, row.s, u, row.cond, stepping=stepping))
 
 
 class Jumped(Segment):

@@ -28,8 +28,8 @@ class Input(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How samples are drawn: a map or another velocity field, a sampler, its times.
+class SamplerFunction:
+    """A sampler of a map, or of another velocity field, as a function of weights and inputs.
 
     **Fields:** `times` decreasing, see `core.sampling.GRIDS`; `shape` of one sample; `num_classes`,
     0 where the map has no label; `interval`, the unit times between which guidance acts, or
