@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import jax
 import tyro
 
+from apps import _precision
 from apps._main import launch, print_json
 from core.conformance import Check, check_plugin
 from core.flow.path import PATHS
@@ -22,6 +23,8 @@ NOTE = (
     "with: the norm, pseudo-Huber and adaptive weights move the minimiser from the conditional "
     "mean to a median, so that with sampled pairs the exact map is no stationary point of theirs."
 )
+
+Report = list[dict[str, Any]]
 
 COLUMNS = ("plugin", "check", "kind", "value", "bound", "control", "passed")
 
@@ -42,6 +45,9 @@ class CheckConfig:
     """Check every registered method, in each of its variants."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
     """Probability path."""
+    dtype: bool = False
+    """Print instead how exactly residuals are computed in float32, with rounded products (TF32) and
+    in bfloat16; --rows 64 are enough."""
     rows: int = 16_384
     """Training rows for each check."""
     seed: int = 0
@@ -57,28 +63,50 @@ class CheckConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Runs the checks and prints their table."""
     name = _selected(argv)
-    default = CheckConfig(plugin=name, plugin_flags=find_plugin(name).preset("points"))
+    kind = "small-image" if "--dtype" in argv else "points"
+    default = CheckConfig(plugin=name, plugin_flags=find_plugin(name).preset(kind))
     config = parse_flags(CheckConfig, argv, default)
-    report, rows = [], []
-    for label, plugin in _chosen(config, "--plugin." in " ".join(argv)).items():
-        with jax.enable_x64(True):
-            checks = check_plugin(plugin, PATHS[config.path](), rows=config.rows, seed=config.seed)
-        passed = all(check.passed for check in checks)
-        report.append({"name": label, "passed": passed, "checks": [c.to_json() for c in checks]})
-        rows += [_row(label, check) for check in checks]
-    table = "A check passes if value <= bound < control", COLUMNS, rows
+    table, note, report = _measured(config, argv) if config.dtype else _checked(config, argv)
     print_table(*table)
-    console.print(NOTE)
+    console.print(note)
     failed = [entry["name"] for entry in report if not entry["passed"]]
     result = {"versions": versions(), "plugins": report}
     if config.out:
-        save(config.out, result, f"{markdown(*table)}\n{NOTE}\n\n{caption(result['versions'])}\n")
+        save(config.out, result, f"{markdown(*table)}\n{note}\n\n{caption(result['versions'])}\n")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         if config.json:
             print_json(result)
         sys.exit(1)
     return result if config.json else None
+
+
+def _measured(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:
+    """The table of precisions, what it says, and the same as JSON."""
+    if _with_flags(argv):
+        chosen = {config.plugin: config.plugin_flags}
+    else:
+        chosen = _precision.variants(list(plugins()) if config.all else [config.plugin])
+    rows = min(config.rows, 64)
+    table, report = _precision.measured(chosen, PATHS[config.path](), rows, config.seed)
+    return table, _precision.NOTE, report
+
+
+def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:
+    """The table of the oracle checks, what it says, and the same as JSON."""
+    report, rows = [], []
+    for label, plugin in _chosen(config, _with_flags(argv)).items():
+        with jax.enable_x64(True):
+            checks = check_plugin(plugin, PATHS[config.path](), rows=config.rows, seed=config.seed)
+        passed = all(check.passed for check in checks)
+        report.append({"name": label, "passed": passed, "checks": [c.to_json() for c in checks]})
+        rows += [_row(label, check) for check in checks]
+    return ("A check passes if value <= bound < control", COLUMNS, rows), NOTE, report
+
+
+def _with_flags(argv: list[str]) -> bool:
+    """Whether the method's own flags are given."""
+    return any(argument.startswith("--plugin.") for argument in argv)
 
 
 def _selected(argv: list[str]) -> str:

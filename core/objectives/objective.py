@@ -113,6 +113,18 @@ class JointTerm(eqx.Module):
         return None
 
     @overridable
+    def amplification(self, step: Step | None) -> float:
+        """By how much the rounding of an evaluation of the network counts in the residual.
+
+        1 where nothing small divides a difference of two evaluations. One over a gap `h` has about
+        `0.5 / h`; `step` is that of the kind of rows. Such a term evaluates both under
+        `core.flow.rules.full_products`, and a network in bfloat16 is refused where the product of
+        this and its rounding is large (`core.methods.precision`).
+        """
+        del step
+        return 1.0
+
+    @overridable
     def with_step(self, step: float) -> "JointTerm":
         """The same term with another step, here its field `step`; for terms with an `order`."""
         return dataclasses.replace(self, **{"step": step})
@@ -155,6 +167,11 @@ class GroupTerm(eqx.Module):
     @abc.abstractmethod
     def single(self) -> Term:
         """The residual that the rows of a group would have alone, for the oracle checks."""
+
+    @overridable
+    def amplification(self, step: Step | None) -> float:
+        """By how much the rounding of an evaluation counts: as for the rows alone."""
+        return self.single().amplification(step)
 
     @abc.abstractmethod
     def exact(self, flow_map: FlowMap) -> "GroupTerm":

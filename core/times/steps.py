@@ -221,6 +221,12 @@ def mean_gap(step: Step) -> float:
     return float(np.trapezoid(gaps, nodes))
 
 
+def middle_gap(step: Step) -> float:
+    """The gap below `s = 1/2` at the end of training."""
+    with jax.ensure_compile_time_eval():
+        return float(jax.jit(step.gap)(0.5, 1.0))
+
+
 def with_mean_gap(step: Sized, mean: float) -> Sized:
     """The same shape with the `size` at which its mean gap is `mean`, in (0, 0.3)."""
     from scipy.optimize import brentq

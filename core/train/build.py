@@ -16,6 +16,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.path import PATHS, Path
 from core.flow.teacher import MapTeacher, Teacher
 from core.methods.plugin import DataContext, Method, Progress, Task
+from core.methods.precision import check_precision
 from core.methods.warm_start import COMPUTATION, warm_started
 from core.objectives.objective import Objective, Players
 from core.train import toml
@@ -100,6 +101,12 @@ def build(
     path = PATHS[config.path]()
     method = method_of(config, path, teacher, task)
     if train:
+        check_precision(
+            config.plugin,
+            method.objective,
+            getattr(config.net_flags, "dtype", "float32"),
+            exact=hasattr(config.plugin_flags, "derivative"),
+        )
         flow_map = _started(method.flow_map, config, teacher, start, dataset.num_classes)
         method = dataclasses.replace(method, flow_map=flow_map)
     training = dataset

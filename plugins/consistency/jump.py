@@ -14,11 +14,13 @@ from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
+from core.flow.rules import full_products
 from core.flow.solve import FixedSteps
 from core.flow.teacher import Teacher
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.overriding import overridable
+from core.times.steps import Step, middle_gap
 
 stop = jax.lax.stop_gradient
 
@@ -102,8 +104,14 @@ class ConsistencyJump(Term):
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         u = neighbour_time(row, self.step)
-        near = target(self.neighbour(model.path, row, u), u, row.t, row.cond)
-        return model(row.x_s, row.s, row.t, row.cond) - stop(near)
+        x_u = self.neighbour(model.path, row, u)
+        with full_products():
+            near = target(x_u, u, row.t, row.cond)
+            here = model(row.x_s, row.s, row.t, row.cond)
+        return here - stop(near)
+
+    def amplification(self, step: Step | None) -> float:
+        return across(step, self.step)
 
     @property
     def order(self) -> int:
@@ -126,15 +134,25 @@ class VelocityJump(Term):
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         u = neighbour_time(row, self.step)
         gap = row.s - u
-        V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
         x_u = self.neighbour(model.path, row, u)
-        near = target.average_velocity(x_u, u, row.t, row.cond)
+        with full_products():
+            V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
+            near = target.average_velocity(x_u, u, row.t, row.cond)
         slope = jnp.where(gap > 0, (V - near) / jnp.where(gap > 0, gap, 1.0), 0.0)
         return V - stop(self.neighbour.secant(model.path, row, u) + (row.t - u) * slope)
+
+    def amplification(self, step: Step | None) -> float:
+        return across(step, self.step)
 
     @property
     def order(self) -> int:
         return self.neighbour.order - 1
+
+
+def across(step: Step | None, size: float | None) -> float:
+    """The amplification of a difference of neighbours: `s / (s - u)` in the middle, at the end of
+    training."""
+    return 0.5 / (middle_gap(step) if step is not None and size is None else size or 1.0)
 
 
 def neighbour_time(row: Row, step: float | Float[Array, ""] | None) -> Float[Array, ""]:

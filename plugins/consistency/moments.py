@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
+from core.flow.rules import full_products
 from core.objectives.objective import GroupTerm, Term
 from core.objectives.row import Row
 from core.objectives.weights import Norm, Timed, Weight
@@ -111,8 +112,10 @@ class JumpMoments(MomentTerm):
 
     def particles(self, model: FlowMap, target: FlowMap, row: Row) -> tuple[Array, Array]:
         x_u = self.neighbour(model.path, row, row.u)
-        near = target(x_u, row.u, row.t, row.cond)
-        return model(row.x_s, row.s, row.t, row.cond), stop(near)
+        with full_products():
+            near = target(x_u, row.u, row.t, row.cond)
+            here = model(row.x_s, row.s, row.t, row.cond)
+        return here, stop(near)
 
     def single(self) -> Term:
         return ConsistencyJump(self.neighbour)
@@ -131,9 +134,10 @@ class VelocityMoments(MomentTerm):
     size: int = eqx.field(static=True, default=2)
 
     def particles(self, model: FlowMap, target: FlowMap, row: Row) -> tuple[Array, Array]:
-        V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
         x_u = self.neighbour(model.path, row, row.u)
-        near = target(x_u, row.u, row.t, row.cond)
+        with full_products():
+            V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
+            near = target(x_u, row.u, row.t, row.cond)
         return row.x_s + (row.u - row.s) * V + (row.t - row.u) * stop(V), stop(near)
 
     def scale(self, times: Times) -> Float[Array, ""]:

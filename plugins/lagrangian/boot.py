@@ -11,12 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
+from core.flow.rules import full_products
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.distributions import Point, TimeDistribution
+from core.times.steps import Step
 from plugins.lagrangian.noise import NoisePlugin
 
 
@@ -31,11 +33,15 @@ class BootstrapStep(Term):
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         t = jnp.maximum(row.t, self.step)
-        V = target.average_velocity(row.x_s, row.s, t, row.cond)
+        with full_products():
+            V = target.average_velocity(row.x_s, row.s, t, row.cond)
+            V_next = model.average_velocity(row.x_s, row.s, t - self.step, row.cond)
         v = self.teacher.velocity(row.x_s + (t - row.s) * V, t, row.cond)
         share = self.step / (row.s - t + self.step)
-        V_next = model.average_velocity(row.x_s, row.s, t - self.step, row.cond)
         return V_next - jax.lax.stop_gradient(V + share * (v - V))
+
+    def amplification(self, step: Step | None) -> float:
+        return 0.5 / self.step
 
     @property
     def order(self) -> int:

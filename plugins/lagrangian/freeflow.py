@@ -9,6 +9,7 @@ second network, the player "auxiliary".
 """
 
 from dataclasses import replace
+from typing import Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ from core.objectives.row import Row
 from core.objectives.weights import Reduce, Squared
 from core.times.distributions import LogitNormal, Point
 from core.times.pairs import OrderedPair
+from core.times.steps import Step
 from plugins.lagrangian.correction import Correction
 from plugins.lagrangian.noise import NoisePlugin
 
@@ -48,9 +50,25 @@ class Prediction(Term):
         v = self.teacher.velocity(stop(row.x_s + gap * V), row.t, row.cond)
         return V - stop(v - gap * towards * slope)
 
+    def amplification(self, step: Step | None) -> float:
+        return 0.5 / self.step
+
     @property
     def order(self) -> int:
         return 1
+
+
+class PredictionDerivative(Term):
+    """The limit of `Prediction` at small steps, by an exact derivative."""
+
+    teacher: Teacher
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        gap = row.t - row.s
+        V, dV_dt = rules.lagrangian(model, row.x_s, row.s, row.t, row.cond)
+        v = self.teacher.velocity(stop(row.x_s + gap * V), row.t, row.cond)
+        return V - stop(v - gap * dV_dt)
 
 
 @register
@@ -74,13 +92,21 @@ class FreeFlow(NoisePlugin):
     """Strength b of the correction."""
     step: float = 0.005
     """Step of the difference quotient in unit time."""
+    derivative: Literal["difference", "exact"] = "difference"
+    """The quotient over the step, or its limit by a Jacobian-vector product, for bfloat16."""
     power: float = by_kind(1.0, points=0.0, small_image=0.0)
     reduce: Reduce = "mean"
     noise_mean: float = 1.4
     """Mean of the logit-normal noise level r of the correction; 1.4 is near r = 0.8."""
 
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        plain = cls.preset("points")
+        return {"": plain, "exact": replace(plain, derivative="exact")}
+
     def jump(self, teacher: Teacher) -> Term:
-        return Prediction(teacher, self.step)
+        exact = self.derivative == "exact"
+        return PredictionDerivative(teacher) if exact else Prediction(teacher, self.step)
 
     def kinds(self, teacher: Teacher, task: Task) -> tuple[RowKind, ...]:
         prediction, correction = self.jump(teacher), Correction(teacher, self.strength)

@@ -6,16 +6,22 @@ from noise alone. The derivative is a difference quotient over `step`, whose gra
 both evaluations.
 """
 
+from dataclasses import replace
+from typing import Literal, Self
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.flow import rules
 from core.flow.flow_map import FlowMap
+from core.flow.rules import full_products
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.objectives.objective import Term
 from core.objectives.row import Row
+from core.times.steps import Step
 from plugins.lagrangian.noise import NoisePlugin
 
 
@@ -31,16 +37,34 @@ class PhysicsInformed(Term):
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
         step = jnp.where(row.t + self.step > row.s, -self.step, self.step)
-        encoding = model.encode(row.x_s, row.s, row.cond)
-        V, V_next = model.decode(encoding, row.t), model.decode(encoding, row.t + step)
+        with full_products():
+            encoding = model.encode(row.x_s, row.s, row.cond)
+            V, V_next = model.decode(encoding, row.t), model.decode(encoding, row.t + step)
         end = jax.lax.stop_gradient(row.x_s + (row.t - row.s) * V)
         v = self.teacher.velocity(end, row.t, row.cond)
         slope = (V_next - V) / step
         return V + (row.t + step - row.s) * slope - jax.lax.stop_gradient(v)
 
+    def amplification(self, step: Step | None) -> float:
+        return 0.5 / self.step
+
     @property
     def order(self) -> int:
         return 1
+
+
+class PhysicsDerivative(Term):
+    """The limit of `PhysicsInformed` at small steps: `dF/dt - sg[v_teacher(F(t), t)]`, exact."""
+
+    teacher: Teacher
+
+    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        del target
+        gap = row.t - row.s
+        V, dV_dt = rules.lagrangian(model, row.x_s, row.s, row.t, row.cond)
+        end = jax.lax.stop_gradient(row.x_s + gap * V)
+        v = self.teacher.velocity(end, row.t, row.cond)
+        return V + gap * dV_dt - jax.lax.stop_gradient(v)
 
 
 @register
@@ -61,6 +85,14 @@ class PID(NoisePlugin):
 
     step: float = 0.004
     """Step of the difference quotient in unit time."""
+    derivative: Literal["difference", "exact"] = "difference"
+    """The quotient over the step, or its limit by a Jacobian-vector product, for bfloat16."""
+
+    @classmethod
+    def variants(cls) -> dict[str, Self]:
+        plain = cls.preset("points")
+        return {"": plain, "exact": replace(plain, derivative="exact")}
 
     def jump(self, teacher: Teacher) -> Term:
-        return PhysicsInformed(teacher, self.step)
+        exact = self.derivative == "exact"
+        return PhysicsDerivative(teacher) if exact else PhysicsInformed(teacher, self.step)

@@ -35,7 +35,7 @@ BOUNDS = {"P0": P0_BOUND, "E0": E0_BOUND}
 APPROXIMATE = {
     "ct": 2, "cd": 3, "ctm": 3, "ict": 2, "ect": 2, "imm": 2, "cmt": 2, "gcm-cu": 1, "gcm-vu": 1,
     "gcm-cu moments": 1, "gcm-vu moments": 1, "soflow": 1, "pid": 1, "boot": 2, "freeflow": 1,
-    "ctm-scratch": 3, "alphaflow": 1,
+    "ctm-scratch": 3, "alphaflow": 1, "alphaflow exact": 1, "soflow exact": 1,
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ row is solved for many times."""
 
 SAME_RESIDUALS = {"dmf", "ict", "ect", "gcm-cu", "gcm-cu exact", "gcm-cu moments", "ctm endpoint"}
 SAME_RESIDUALS |= {"ctm combined", "ctm-scratch", "ctm-scratch endpoint", "alphaflow", "gcm-vu"}
-SAME_RESIDUALS |= {"mf guided"}
+SAME_RESIDUALS |= {"mf guided", "alphaflow exact"}
 """Variants whose terms are those of another one that is checked here; `apps.check` takes all."""
 
 CHECKED = sorted(set(VARIANTS) - SAME_RESIDUALS)
