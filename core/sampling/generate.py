@@ -14,6 +14,9 @@ from core.flow.condition import Condition
 from core.flow.field import VelocityField
 from core.sampling.drawing import Drawing
 
+SMALL = 1, 16
+"""Sizes of batches that hold few samples, each a program of its own."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -42,12 +45,15 @@ def generate(
     batch: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
-    """Samples from noise, in full batches, so that one program serves any number of samples.
+    """Samples from noise, in batches of one size, so that one program serves any number of samples;
+    up to 16 of them, and one alone, have programs that are as much smaller.
 
-    The start is `sigma(times[0]) z`. **Arguments:** `labels` one a sample, or the number of
-    unconditional samples; `progress` is called with the number of samples after each batch.
+    The start is `sigma(times[0]) z`; the first samples of a key are the same for any number, to
+    rounding. **Arguments:** `labels` one a sample, or the number of unconditional samples;
+    `progress` is called with the number of samples after each batch.
     """
     n = labels if isinstance(labels, int) else len(labels)
+    batch = next(size for size in (*SMALL, batch) if min(n, batch) <= size <= batch)
     parts, counts = [], []
     for i, start in enumerate(range(0, n, batch)):
         count = min(batch, n - start)

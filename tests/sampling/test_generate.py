@@ -44,7 +44,24 @@ def test_batches_change_neither_shape_nor_repeatability_and_report_progress():
     assert np.array_equal(first, draw(70, jr.key(0), 32))
     assert np.array_equal(first[:40], draw(40, jr.key(0), 32))
     assert not np.array_equal(first, draw(70, jr.key(1), 32))
-    assert draw(5, jr.key(0), 32).shape == (5, 2) and seen[-1] == 5
+
+
+def test_few_samples_are_the_first_of_many_in_smaller_programs():
+    traced = []
+
+    def net(x, s, t, cond):
+        traced.append(1)
+        return jnp.sin(3 * x) + s
+
+    flow_map = AverageVelocityMap(net, LinearPath())
+    drawing = drawing_of(SAMPLERS["restart"], flow_map.path, 2)
+    many = generate(flow_map, drawing, (2,), 40, key=jr.key(0), batch=32).x
+    per_program, programs = len(traced), []
+    for n in (1, 2, 16, 17, 33):
+        few = generate(flow_map, drawing, (2,), n, key=jr.key(0), batch=32).x
+        programs.append(len(traced) // per_program)
+        np.testing.assert_allclose(few, many[:n], rtol=1e-5, atol=1e-6)
+    assert programs == [2, 3, 3, 3, 3]
 
 
 def test_labels_reach_their_own_samples():
