@@ -105,11 +105,11 @@ class Model(abc.ABC):
         """Draws `n` samples, `(n, *shape)`.
 
         The first samples of a seed are the same for any `n`, to rounding. **Arguments:** `label`, a
-        class, or one a sample; by default the classes take turns, 0, 1, 2 and so on. `sampler`, a name (see
-        `SAMPLERS`) or a sampler with settings of its own, by default the method's; `steps` of it.
-        `guidance`, the scale of classifier-free guidance, 1 for none. `times` to stop at, from 1
-        (noise) to 0 (data), in place of `steps`. Raises `UserError` for a thing that does not exist
-        or was not learned.
+        class, or one a sample; by default the classes take turns, 0, 1, 2 and so on. `sampler`, a
+        name (see `SAMPLERS`) or a sampler with settings of its own, by default the method's;
+        `steps` of it. `guidance`, the scale of classifier-free guidance, 1 for none. `times` to
+        stop at, from 1 (noise) to 0 (data), in place of `steps`. Raises `UserError` for a thing
+        that does not exist or was not learned.
         """
         from portolan import drawing
 
