@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -38,7 +38,7 @@ class EvalConfig:
     sampler: tuple[str, ...] = ()
     """pushforward, restart, gamma (jumps); euler, heun, ddim, dpmpp-2m, adaptive (ODE); ancestral,
     churn, euler-maruyama (fresh noise); default: the method's own."""
-    nfe: tuple[int, ...] = (1, 2, 4, 8)
+    nfe: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--evals"])] = (1, 2, 4, 8)
     """Numbers of network evaluations a sample; a sampler leaves out those that it cannot use, and
     adaptive has one row with the number that it took."""
     sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -46,7 +46,7 @@ class ExportConfig:
 
     run: str = "runs/imf-digits"
     """Run folder."""
-    nfe: int | None = None
+    nfe: Annotated[int | None, tyro.conf.arg(aliases=["--evals"])] = None
     """Network evaluations a sample, default 1; twice as many with guidance that was not learned."""
     sampler: str | None = None
     """pushforward, restart, gamma (jumps); ddim, dpmpp-2m (ODE); ancestral, churn, euler-maruyama

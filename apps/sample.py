@@ -1,18 +1,18 @@
 """Draws samples from a trained run: `python -m apps.sample --run runs/imf-digits`."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from apps._main import launch
 from apps._sampling import Sampling
+from core.data.labels import class_number, labels_in_shares
 from core.errors import UserError
-from core.report.gallery import draw_blocks, grid_labels
-from core.sampling import Drawing
+from core.report.gallery import draw_blocks, in_columns
+from core.sampling import Drawing, Sampler
 from core.train.cli import parse_flags
 from portolan.drawing import draw, times_of
 from portolan.progress import Meter
@@ -39,10 +39,13 @@ class SampleConfig:
     times: tuple[float, ...] = ()
     """Times to stop at, from 1 (noise) to 0 (data), in place of --steps and --grid: 1 0.6 0."""
     sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()
+    nfe: Annotated[int | None, tyro.conf.arg(aliases=["--evals"])] = None
+    """Network evaluations a sample, in place of --steps."""
     n: int = 80
     """Number of samples."""
-    label: int | None = None
-    """Draw only this class; default: one column a class."""
+    label: str | None = None
+    """Draw only this class, by its name or its number; default: all classes, in the shares that
+    they have in the data."""
     seed: int = 0
     """Seed of the noise."""
     out: str | None = None
@@ -54,10 +57,11 @@ class SampleConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Draws, and writes picture and values."""
     config = parse_flags(SampleConfig, argv)
-    steps, grid = number_of_steps(config), config.sampling.times()
-    run = open_run(config.run)
+    check_numbers(config)
+    grid, run = config.sampling.times(), open_run(config.run)
     name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
+    steps = number_of_steps(config, sampler)
     labels, scales = choose_labels(run, config), config.sampling.scales()
     times = times_of(run, name, sampler, steps, grid, config.times)
     with Meter("sampling", config.n * len(scales)) as meter:
@@ -78,29 +82,31 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def number_of_steps(config: SampleConfig) -> int:
-    """The number of steps. Raises `UserError` where flags are wrong or contradict each other."""
-    steps = 1 if config.steps is None else config.steps
-    if config.n < 1 or steps < 1 or config.seed < 0:
-        raise UserError("--n and --steps must be at least 1 and --seed at least 0")
-    if not config.times:
-        return steps
-    if config.steps is not None or config.sampling.grid != "uniform" or config.sampling.shift != 1:
-        raise UserError("--times names every time itself; leave out --steps, --grid and --shift")
-    return len(config.times) - 1
+def check_numbers(config: SampleConfig) -> None:
+    """Raises `UserError` where numbers are too small or flags contradict each other."""
+    asked = [number for number in (config.steps, config.nfe) if number is not None]
+    if min(config.n, *asked) < 1 or config.seed < 0:
+        raise UserError("--n, --steps and --nfe must be at least 1 and --seed at least 0")
+    if len(asked) == 2:
+        raise UserError("--nfe says how many --steps there are; leave out one of them")
+    if config.times and (asked or config.sampling.grid != "uniform" or config.sampling.shift != 1):
+        raise UserError(
+            "--times names every time itself; leave out --steps, --nfe, --grid and --shift"
+        )
+
+
+def number_of_steps(config: SampleConfig, sampler: Sampler) -> int:
+    """The number of steps. Raises `UserError` for evaluations that the sampler cannot use."""
+    if config.times:
+        return len(config.times) - 1
+    return sampler.steps(config.nfe) if config.nfe is not None else config.steps or 1
 
 
 def choose_labels(run: Run, config: SampleConfig) -> np.ndarray | int:
     """The labels asked for; a number of samples where the data have none."""
-    classes = run.spec.num_classes
-    if config.label is None:
-        if not classes:
-            return config.n
-        return np.resize(grid_labels(classes, 1), config.n)
-    if not 0 <= config.label < classes:
-        what = f"classes 0 to {classes - 1}" if classes else "no classes"
-        raise UserError(f"--label {config.label}: this run has {what}")
-    return np.full(config.n, config.label)
+    if config.label is not None:
+        return np.full(config.n, class_number(run.spec, config.label), np.int32)
+    return labels_in_shares(run.spec, config.n) if run.spec.num_classes else config.n
 
 
 def write(
@@ -111,8 +117,8 @@ def write(
     title: str,
     sampling: Sampling,
 ) -> tuple[Path, Path]:
-    """Writes `out.png` and `out.npz`; the picture shows whole rows only, block by block where there
-    are several guidance scales."""
+    """Writes `out.png` and `out.npz`; the picture has one column a class where there are ten at
+    most, and is block by block where there are several guidance scales."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         values = out.with_name(f"{out.name}.npz")
@@ -125,8 +131,11 @@ def write(
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
     picture = out.with_name(f"{out.name}.png")
-    single = not isinstance(labels, int) and len(set(labels.tolist())) == 1
-    shown = dataclasses.replace(run.spec, num_classes=0) if single else run.spec
+    shown = run.spec
+    if shown.kind == "image":
+        given = np.zeros(len(samples[0]), np.int32) if isinstance(labels, int) else labels
+        pages = [in_columns(run.spec, block, given) for block in samples]
+        shown, samples = pages[0][0], [page for _, page in pages]
     names = [f"guidance {w:g}" for w in sampling.guidance]
     draw_blocks(shown, samples, picture, title, names, run.data_beside())
     return picture, values

@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int
 
+from core.data.labels import class_number
 from core.errors import UserError, pick, require
 from core.flow.field import VelocityField
 from core.flow.teacher import Guided
@@ -120,13 +121,16 @@ def guided_map(model: Model, samplers: Sequence[Sampler]) -> VelocityField:
     return Guided(model.flow_map, None, model.spec.num_classes)
 
 
-def labels_of(model: Model, n: int, label: int | np.ndarray | None) -> Labels:
+def labels_of(model: Model, n: int, label: str | int | np.ndarray | None) -> Labels:
     """The labels of `n` samples: those given, or the classes in turn."""
     classes = model.spec.num_classes
     require(n >= 1, f"n must be at least 1, got {n}")
     if label is None:
         return np.arange(n, dtype=np.int32) % classes if classes else n
-    given = np.broadcast_to(np.asarray(label), (n,)) if np.ndim(label) == 0 else np.asarray(label)
+    if isinstance(label, str) or np.ndim(label) == 0:
+        asked = label if isinstance(label, str) else int(label)
+        return np.full(n, class_number(model.spec, asked, model.name), np.int32)
+    given = np.asarray(label)
     what = f"classes 0 to {classes - 1}" if classes else "no classes"
     require(len(given) == n, f"{len(given)} labels for {n} samples; give one, or one a sample")
     bad = [int(one) for one in given if not 0 <= one < classes]
@@ -134,7 +138,9 @@ def labels_of(model: Model, n: int, label: int | np.ndarray | None) -> Labels:
     return given.astype(np.int32)
 
 
-def picture(model: Model, n: int | None, label: int | np.ndarray | None, **how: Any) -> Picture:
+def picture(
+    model: Model, n: int | None, label: str | int | np.ndarray | None, **how: Any
+) -> Picture:
     """A picture of samples; see `Model.show`."""
     points = model.spec.kind == "points"
     n = n or (POINTS if points else IMAGES)

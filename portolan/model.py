@@ -95,7 +95,7 @@ class Model(abc.ABC):
         self,
         n: int = 16,
         *,
-        label: int | Int[np.ndarray, " n"] | None = None,
+        label: str | int | Int[np.ndarray, " n"] | None = None,
         steps: int = 1,
         seed: int = 0,
         sampler: str | Sampler | None = None,
@@ -105,11 +105,11 @@ class Model(abc.ABC):
         """Draws `n` samples, `(n, *shape)`.
 
         The first samples of a seed are the same for any `n`, to rounding. **Arguments:** `label`, a
-        class, or one a sample; by default the classes take turns, 0, 1, 2 and so on. `sampler`, a
-        name (see `SAMPLERS`) or a sampler with settings of its own, by default the method's;
-        `steps` of it. `guidance`, the scale of classifier-free guidance, 1 for none. `times` to
-        stop at, from 1 (noise) to 0 (data), in place of `steps`. Raises `UserError` for a thing
-        that does not exist or was not learned.
+        class by its name or number, or one a sample; by default the classes take turns, 0, 1, 2 and
+        so on. `sampler`, a name (see `SAMPLERS`) or a sampler with settings of its own, by default
+        the method's; `steps` of it. `guidance`, the scale of classifier-free guidance, 1 for none.
+        `times` to stop at, from 1 (noise) to 0 (data), in place of `steps`. Raises `UserError` for
+        a thing that does not exist or was not learned.
         """
         from portolan import drawing
 
@@ -123,7 +123,7 @@ class Model(abc.ABC):
         self,
         n: int | None = None,
         *,
-        label: int | Int[np.ndarray, " n"] | None = None,
+        label: str | int | Int[np.ndarray, " n"] | None = None,
         steps: int = 1,
         seed: int = 0,
         sampler: str | Sampler | None = None,
@@ -169,7 +169,7 @@ class Model(abc.ABC):
         method: str | Steering = "smc",
         strength: float = 2.0,
         lam: float | None = None,
-        label: int | None = None,
+        label: str | int | None = None,
         n: int = 64,
         islands: int = 8,
         weights: Sequence[float] = (),
@@ -187,7 +187,7 @@ class Model(abc.ABC):
           `weights`, a `Reward`, or a function of one example that JAX can differentiate.
         - `method`: a name as `apps.tilt --methods` lists them, `settings` its fields; or an object.
         - `strength`: lambda in standard deviations of the reward; `lam` is lambda itself.
-        - `label`: a class; by default all classes together.
+        - `label`: a class, by its name or number; by default all classes together.
         - `n` particles in each of `islands`, whose spread is the error of log Z.
         - `classifier`: a run folder of `apps.features --task classifier`, for the reward `class:K`.
         - `chunk`: particles that go through the network at once, where memory is short.

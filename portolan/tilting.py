@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import plugins.steering as _methods  # registers the methods of this project
+from core.data.labels import class_number
 from core.errors import require
 from core.flow.condition import Condition
 from core.sampling import SAMPLERS
@@ -44,7 +45,7 @@ def tilt(
     *,
     strength: float,
     lam: float | None,
-    label: int | None,
+    label: str | int | None,
     n: int,
     islands: int,
     weights: tuple[float, ...],
@@ -111,7 +112,7 @@ def set_up(
     *,
     strength: float = 2.0,
     lam: float | None = None,
-    label: int | None = None,
+    label: str | int | None = None,
     chunk: int | None = None,
     seed: int = 0,
 ) -> Setting:
@@ -120,10 +121,9 @@ def set_up(
     flow_map, classes = model.flow_map, model.spec.num_classes
     if SAMPLERS[model.sampler].needs == "velocity":
         flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
-    require(label is None or 0 <= label < classes, f"--label {label}: classes 0 to {classes - 1}")
     together = label is None and classes > 0
     turns = np.arange(classes) if together and not model.abilities.all_classes else None
-    chosen = classes if label is None else label
+    chosen = classes if label is None else class_number(model.spec, label, model.name)
     cond = Condition(label=jnp.asarray(chosen)) if classes else None
     tilt = Tilt(flow_map, reward, jnp.asarray(1.0), tuple(model.spec.shape), cond)
     prior = _prior(tilt, turns, seed)

@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from core.errors import UserError
 from core.methods.registry import find_plugin, plugins
@@ -11,8 +13,8 @@ from core.train import toml
 from core.train.cli import parse_flags
 
 TAKEN = (
-    "plugin", "data", "seed", "steps", "teacher", "run", "config", "evals", "restart", "dry-run",
-    "no-dry-run", "json", "sample-every",
+    "plugin", "data", "seed", "steps", "teacher", "run", "config", "evals", "nfe", "restart",
+    "dry-run", "no-dry-run", "json", "sample-every",
 )  # fmt: skip
 """Flags of `apps.train` that a comparison sets itself."""
 
@@ -43,7 +45,7 @@ class CompareConfig:
     """The budget that is equal: training examples, or the operations that the compiler counts."""
     reference: str = "imf"
     """Method whose recipe sets the batch and whose --steps set the operations of --budget flops."""
-    nfe: tuple[int, ...] = (1, 2, 4, 8, 16)
+    nfe: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--evals"])] = (1, 2, 4, 8, 16)
     """Numbers of network evaluations a sample."""
     n: int = 0
     """Samples a figure; 0 takes as many as the data, 10,000 at most."""

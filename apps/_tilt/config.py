@@ -47,9 +47,9 @@ class TiltConfig:
     """pcn, slice: moves of each chain; default 128 and 64."""
     chunk: int | None = None
     """Particles that go through the network at once, where memory is short; default all of them."""
-    label: int | None = None
-    """Class to draw from; default: all together. Where the run has learned each class but not all
-    of them at once, islands take the classes in turn."""
+    label: str | None = None
+    """Class to draw from, by its name or its number; default: all together. Where the run has
+    learned each class but not all of them at once, islands take the classes in turn."""
     seed: int = 0
     """Seed."""
     show: int = 20

@@ -1,11 +1,12 @@
 """Pictures of samples: a grid with one column a class, or points beside the data."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax.random as jr
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
@@ -13,11 +14,34 @@ from core.flow.flow_map import FlowMap
 from core.sampling import SAMPLERS, drawing_of, generate
 
 MOST_COLUMNS = 10
+MOST_ROWS = 40
+"""Rows of a picture of samples; of more samples the first are shown."""
 
 
 def grid_labels(num_classes: int, rows: int) -> Int[np.ndarray, " n"]:
     """Labels of a grid with one column a class (the first ten), row by row."""
     return np.tile(np.arange(min(num_classes, MOST_COLUMNS)), rows)
+
+
+def in_columns(
+    spec: DataSpec, x: Float[np.ndarray, " n *shape"], labels: Int[np.ndarray, " n"]
+) -> tuple[DataSpec, Float[np.ndarray, " m *shape"]]:
+    """Images row by row with one column a class, white where a class has fewer than another, and
+    the description of these classes; `MOST_ROWS` rows at most.
+
+    Of one class, or of more than ten, the first images as they come, without classes.
+    """
+    found = np.unique(labels)
+    if not 1 < len(found) <= MOST_COLUMNS:
+        plain = dataclasses.replace(spec, num_classes=0, class_names=())
+        return plain, x[: MOST_ROWS * MOST_COLUMNS]
+    groups = [x[labels == k][:MOST_ROWS] for k in found]
+    page = np.ones((max(map(len, groups)), len(found), *x.shape[1:]), x.dtype)
+    for column, group in enumerate(groups):
+        page[: len(group), column] = group
+    names = tuple(spec.class_names[k] for k in found)
+    shown = dataclasses.replace(spec, num_classes=len(found), class_names=names)
+    return shown, page.reshape(-1, *x.shape[1:])
 
 
 def sample_picture(

@@ -21,6 +21,7 @@ from core.methods.registry import find_plugin, plugins
 from core.nets import NETS
 from core.train import toml
 from core.train.config import TrainConfig
+from core.train.flags import unknown
 from core.train.recipe import recipe
 
 Flags = TypeVar("Flags")
@@ -54,7 +55,7 @@ def _parse_known(parser: argparse.ArgumentParser, flags: list[str]) -> argparse.
     try:
         return parser.parse_known_args(flags)[0]
     except argparse.ArgumentError as error:
-        raise UserError(f"{error}; see --help") from None
+        raise UserError(f"{error}; --help lists the flags") from None
 
 
 def parse(argv: list[str]) -> TrainConfig:
@@ -77,22 +78,83 @@ def _epilogue() -> str:
 def parse_flags(
     kind: type[Flags], argv: list[str], default: Flags | None = None, note: str = ""
 ) -> Flags:
-    """Parses flags into a dataclass with tyro; a wrong flag raises `UserError` with one line."""
-    description = " ".join(f"{kind.__doc__ or ''} {note}".split())
-    options: dict[str, Any] = {} if default is None else {"default": default}
+    """Parses flags into a dataclass with tyro; a wrong flag raises `UserError` with one line.
+
+    Whole numbers may be written as `1e4`.
+    """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                kind,
-                args=argv,
-                description=description,
-                **options,
-            )
+            return _parsed(kind, argv, default, note)
     except SystemExit as stop:
         if stop.code == 0:
             raise
-        raise UserError(_one_line(complaint.getvalue())) from None
+    raise UserError(_explained(complaint.getvalue(), kind, default))
+
+
+def flags_of(kind: type[Flags], default: Flags | None = None) -> list[str]:
+    """The flags that `parse_flags` takes, as `--help` lists them."""
+    page = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(page):
+        _parsed(kind, ["--help"], default, "")
+    heads = re.findall(r"^(?:[│|]| ) (--.*)$", page.getvalue(), re.MULTILINE)
+    return [flag for head in heads for flag in re.findall(r"--[a-z][\w.-]*", _names(head))]
+
+
+def _names(head: str) -> str:
+    """The part of a line of `--help` that has the names of a flag, before what it does."""
+    return re.split(r"\s{2,}", head)[0]
+
+
+def _parsed(kind: type[Flags], argv: list[str], default: Flags | None, note: str) -> Flags:
+    description = " ".join(f"{kind.__doc__ or ''} {note}".split())
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    with _WHOLE_NUMBERS:
+        return tyro.cli(kind, args=argv, description=description, **options)
+
+
+_WHOLE_NUMBERS = tyro.constructors.ConstructorRegistry()
+
+
+@_WHOLE_NUMBERS.primitive_rule
+def _whole_number(info: tyro.constructors.PrimitiveTypeInfo):
+    """Reads `1e4` as 10000, and refuses `1.5`."""
+    if info.type is not int:
+        return None
+
+    def read(words: list[str]) -> int:
+        try:
+            return int(words[0])
+        except ValueError:
+            found = _number(words[0])
+        if found is None or not found.is_integer():
+            raise ValueError(f"{words[0]!r} is no whole number")
+        return int(found)
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def _explained(box: str, kind: type[Flags], default: Flags | None) -> str:
+    """One line on the first mistake in tyro's error box."""
+    line = _one_line(box)
+    if line.startswith("Unrecognized options:"):
+        flags = [word.rstrip(",") for word in line.split() if word.startswith("--")]
+        if flags:
+            line = unknown(flags[0], flags_of(kind, default))
+    return f"{line.removeprefix('Error parsing ')}; --help lists the flags"
 
 
 def _one_line(box: str) -> str:
@@ -105,4 +167,4 @@ def _one_line(box: str) -> str:
         if line.startswith("──"):
             break
         message.append(line)
-    return f"{' '.join(message).strip()}; --help lists the flags"
+    return " ".join(message).strip()

@@ -189,8 +189,8 @@ class TrainConfig(LoopConfig):
     """Run folder whose weights training starts from: the same network, another method."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
     """Probability path from data to noise."""
-    evals: tuple[int, ...] = (1, 2, 4, 8)
-    """Numbers of evaluations in the closing table."""
+    evals: Annotated[tuple[int, ...], tyro.conf.arg(name="nfe", aliases=["--evals"])] = (1, 2, 4, 8)
+    """Numbers of network evaluations in the closing table."""
     dry_run: bool = False
     """Print the resolved config, parameters, operations a step and memory; run nothing."""
     plugin_flags: Annotated[Any, tyro.conf.arg(name="plugin")] = None
@@ -204,7 +204,7 @@ class TrainConfig(LoopConfig):
     def __post_init__(self):
         super().__post_init__()
         for nfe in self.evals:
-            at_least("--evals", nfe, 1)
+            at_least("--nfe", nfe, 1)
 
     @property
     def folder(self) -> str:

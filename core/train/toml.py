@@ -115,7 +115,7 @@ def filled(default: Filled, tree: dict[str, Any], where: str, prefix: str = "--"
             value = {name: item for name, item in value.items() if name != "name"}
             field = f"{key}_flags"
         if field not in hints:
-            raise UserError(f"{where}: {flag} is no setting of this version; remove it there")
+            raise UserError(f"{where}: {flag} is no setting of this version; leave it out there")
         old = getattr(default, field)
         if dataclasses.is_dataclass(old) and isinstance(value, dict):
             changes[field] = filled(old, value, where, f"{flag}.")
@@ -140,6 +140,8 @@ def _typed(value: Any, hint: Any, what: str) -> Any:
             return value
     elif hint is float and type(value) in (int, float):
         return float(value)
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
     elif hint is Any or type(value) is hint:
         return value
     raise UserError(f"{what} {value!r} is not of the type {getattr(hint, '__name__', hint)}")

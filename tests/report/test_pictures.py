@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from core.data import DataSpec
+from core.report.gallery import in_columns
 from core.report.pictures import curve_plot, density_plot, image_grid, points_plot, reward_plot
 from core.report.pictures._axes import log_x
 
@@ -185,3 +187,22 @@ def test_the_prior_is_a_level_unless_it_presses_several_methods(
     low, high = figures[0].axes[0].get_ylim()
     assert (low < 0.3 < high) == shown and low < min(means) <= max(means) < high
     assert "prior (0.3)" in [text.get_text() for text in figures[0].axes[0].get_legend().texts]
+
+
+@pytest.mark.parametrize("labels, shape", [([0, 1, 1, 3], (2, 3)), ([2, 2], None)])
+def test_columns_are_classes_and_no_sample_is_left_out(labels, shape):
+    spec = DataSpec("images", "image", (2, 2, 1), 4, ("a", "b", "c", "d"))
+    x = np.arange(len(labels), dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 2, 1))
+    shown, page = in_columns(spec, x, np.array(labels))
+    if shape is None:
+        assert shown.num_classes == 0 and np.array_equal(page, x)
+        return
+    assert shown.class_names == ("a", "b", "d") and len(page) == shape[0] * shape[1]
+    first = page[:, 0, 0, 0].reshape(shape)
+    assert first.tolist() == [[0, 1, 3], [1, 2, 1]]  # white, 1, under those that have no second
+
+
+def test_a_picture_of_many_classes_or_samples_has_a_limit():
+    spec = DataSpec("images", "image", (1, 1, 1), 100, tuple(map(str, range(100))))
+    shown, page = in_columns(spec, np.zeros((5000, 1, 1, 1)), np.arange(5000) % 100)
+    assert shown.num_classes == 0 and len(page) == 400
