@@ -85,13 +85,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 def check_numbers(config: SampleConfig) -> None:
     """Raises `UserError` where numbers are too small or flags contradict each other."""
     asked = [number for number in (config.steps, config.nfe) if number is not None]
-    if min(config.n, *asked) < 1 or config.seed < 0:
-        raise UserError("--n, --steps and --nfe must be at least 1 and --seed at least 0")
+    if min([config.n, *asked]) < 1 or config.seed < 0:
+        raise UserError("--n, --nfe and --steps must be at least 1 and --seed at least 0")
     if len(asked) == 2:
         raise UserError("--nfe says how many --steps there are; leave out one of them")
     if config.times and (asked or config.sampling.grid != "uniform" or config.sampling.shift != 1):
         raise UserError(
-            "--times names every time itself; leave out --steps, --nfe, --grid and --shift"
+            "--times names every time itself; leave out --steps, --grid, --shift and --nfe"
         )
 
 
