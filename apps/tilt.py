@@ -17,7 +17,7 @@ from apps._tilt.setup import islands_of, setting_of
 from apps._tilt.specs import file_name, methods_of, print_methods
 from core.errors import UserError, require
 from core.report.gallery import MOST_COLUMNS, draw_blocks
-from core.steering.reward import check_reward
+from core.steering.own import check_reward
 from core.steering.steering import Tilt
 from core.train.cli import parse_flags
 from portolan.runs import open as open_run

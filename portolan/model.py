@@ -184,7 +184,8 @@ class Model(abc.ABC):
         **Arguments:**
 
         - `reward`: a name as `apps.tilt --rewards` lists them, several, which are added up with
-          `weights`, a `Reward`, or a function of one example that JAX can differentiate.
+          `weights`, a `Reward`, or a function of one example that JAX can differentiate
+          (one without a gradient says `function.gradient = False`).
         - `method`: a name as `apps.tilt --methods` lists them, `settings` its fields; or an object.
         - `strength`: lambda in standard deviations of the reward; `lam` is lambda itself.
         - `label`: a class, by its name or number; by default all classes together.

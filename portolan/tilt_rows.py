@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from core.steering.reward import check_reward
+from core.steering.own import check_reward
 from core.steering.steering import Steered, Steering, Tilt
 
 COLUMNS = (

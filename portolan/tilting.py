@@ -16,9 +16,10 @@ from core.data.labels import class_number
 from core.errors import require
 from core.flow.condition import Condition
 from core.sampling import SAMPLERS
+from core.steering.own import check_gradient, check_reward, check_varies, function_reward
 from core.steering.prior import OdeMap
 from core.steering.registry import RewardContext, make_reward
-from core.steering.reward import Function, Reward, check_reward
+from core.steering.reward import Reward
 from core.steering.specs import configured
 from core.steering.steering import JACKKNIFE, Steered, Steering, Tilt, steer
 from core.train.features import open_classifier
@@ -33,6 +34,9 @@ assert _methods
 
 PRIOR = 512
 """Samples of the prior on which the reward's spread is measured."""
+
+FEW = 16
+"""Samples of the prior on which the gradient of a reward of one's own is checked."""
 
 RewardLike = str | Reward | Callable[[Array], Array] | Sequence[str]
 
@@ -100,7 +104,7 @@ def reward_of(
     if isinstance(reward, Reward):
         return reward
     if callable(reward):
-        return Function(reward)
+        return function_reward(reward)
     names = (reward,) if isinstance(reward, str) else tuple(reward)
     opened = None if classifier is None else open_classifier(classifier, model.spec)
     return make_reward(names, weights, RewardContext(model.spec.shape, model.dataset, opened))
@@ -127,8 +131,10 @@ def set_up(
     cond = Condition(label=jnp.asarray(chosen)) if classes else None
     tilt = Tilt(flow_map, reward, jnp.asarray(1.0), tuple(model.spec.shape), cond)
     prior = _prior(tilt, turns, seed)
-    spread = float(jnp.std(check_reward(reward, jnp.asarray(prior))))
-    value = strength / max(spread, 1e-12) if lam is None else lam
+    rewards = check_reward(reward, jnp.asarray(prior))
+    if lam is None:
+        check_varies(np.asarray(rewards))
+    value = strength / float(jnp.std(rewards)) if lam is None else lam
     strong = dataclasses.replace(
         tilt, strength=jnp.asarray(value), chunk=chunk, proposal=model.proposal()
     )
@@ -159,6 +165,8 @@ def check_method(name: str, method: Steering, setting: Setting, model: Model) ->
         tilt.reward.differentiable or "gradient" not in needs,
         f"{name} takes the reward's gradient, and this reward has none: {instead}",
     )
+    if "gradient" in needs:
+        check_gradient(tilt.reward, jnp.asarray(setting.prior[:FEW]))
     require(
         tilt.flow_map.two_times or "velocity" not in needs,
         f"{model.name} has learned no velocity, which {name} looks ahead or steps by; "

@@ -48,6 +48,10 @@ from core.steering.look import Tweedie as Tweedie
 from core.steering.look import look_ahead as look_ahead
 from core.steering.look import make_look as make_look
 from core.steering.look import slope_cost as slope_cost
+from core.steering.own import Function as Function
+from core.steering.own import NumpyFunction as NumpyFunction
+from core.steering.own import check_reward as check_reward
+from core.steering.own import load_function as load_function
 from core.steering.prior import OdeMap as OdeMap
 from core.steering.registry import Maker as Maker
 from core.steering.registry import RewardContext as RewardContext
@@ -58,7 +62,6 @@ from core.steering.registry import register_reward as register_reward
 from core.steering.registry import rewards as rewards
 from core.steering.reward import Brightness as Brightness
 from core.steering.reward import Colour as Colour
-from core.steering.reward import Function as Function
 from core.steering.reward import Linear as Linear
 from core.steering.reward import Observation as Observation
 from core.steering.reward import Quadratic as Quadratic
@@ -66,8 +69,6 @@ from core.steering.reward import Reward as Reward
 from core.steering.reward import Smoothness as Smoothness
 from core.steering.reward import Sum as Sum
 from core.steering.reward import Symmetry as Symmetry
-from core.steering.reward import check_reward as check_reward
-from core.steering.reward import load_function as load_function
 from core.steering.specs import configured as configured
 from core.steering.steering import Evaluations as Evaluations
 from core.steering.steering import Island as Island

@@ -6,6 +6,7 @@ from core.errors import UserError, require
 from core.steering.classify import ClassProbability
 from core.steering.compress import Compressibility
 from core.steering.inverse import LinearInverse, blur_of, shrinking
+from core.steering.own import NumpyFunction, function_reward, load_function
 from core.steering.registry import RewardContext, numbers, register_reward
 from core.steering.reward import (
     Brightness,
@@ -15,7 +16,6 @@ from core.steering.reward import (
     Reward,
     Smoothness,
     Symmetry,
-    load_function,
 )
 
 NOISE = 0.2
@@ -143,4 +143,11 @@ def _compressibility(argument: str, context: RewardContext) -> Reward:
 def _python(argument: str, context: RewardContext) -> Reward:
     """A function of yours on one example, in JAX."""
     del context
-    return load_function(argument)
+    return function_reward(load_function(argument))
+
+
+@register_reward("numpy", "MODULE:FUNCTION", gradient=False)
+def _numpy(argument: str, context: RewardContext) -> Reward:
+    """A function of yours on one example, in NumPy or any other library."""
+    del context
+    return NumpyFunction(load_function(argument))

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from core.flow.path import LinearPath
 from core.oracle import GaussianProblem, OracleMap, Problem, mixture_1d
-from core.steering.reward import Function, Linear, Quadratic, Reward
+from core.steering.own import Function
+from core.steering.reward import Linear, Quadratic, Reward
 from core.steering.steering import Tilt
 
 

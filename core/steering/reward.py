@@ -1,16 +1,11 @@
 """Rewards: functions that samples are steered by."""
 
 import abc
-import importlib
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from core.errors import UserError
 from core.overriding import overridable
 
 
@@ -127,36 +122,3 @@ class Quadratic(Reward):
 
     def __call__(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
         return -0.5 * (x - self.y) @ self.H @ (x - self.y)
-
-
-class Function(Reward):
-    """A function of JAX arrays, `--reward python:module:function`."""
-
-    function: Callable[[Array], Any] = eqx.field(static=True)
-
-    def __call__(self, x: Float[Array, "*shape"]) -> Array:
-        return jnp.asarray(self.function(x))
-
-
-def load_function(name: str) -> Function:
-    """The reward `module:function`. Raises `UserError` where there is none."""
-    module, _, attribute = name.partition(":")
-    try:
-        return Function(getattr(importlib.import_module(module), attribute))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"--reward python:{name} names no function ({error}); give python:module:function"
-        ) from None
-
-
-def check_reward(reward: Reward, x: Float[Array, " n *shape"]) -> Float[Array, " n"]:
-    """The rewards of these examples. Raises `UserError` unless each is one finite number."""
-    values = jax.vmap(reward)(x)
-    if values.shape != (len(x),):
-        raise UserError(
-            f"the reward of one example has shape {values.shape[1:]}; it must be a single number"
-        )
-    bad = int(jnp.sum(~jnp.isfinite(values)))
-    if bad:
-        raise UserError(f"the reward is not finite for {bad} of {len(x)} samples; fix it first")
-    return values

@@ -25,8 +25,9 @@ from core.methods.plugin import Task
 from core.methods.row_plugin import RowPlugin
 from core.objectives.rows import RowObjective
 from core.oracle import ClosedProblem, Problem
+from core.steering.own import check_reward, check_varies
 from core.steering.registry import RewardContext, make_reward
-from core.steering.reward import Linear, Reward, check_reward
+from core.steering.reward import Linear, Reward
 from core.train.features import open_classifier
 
 MEASURED = 2048
@@ -85,7 +86,8 @@ class RewardWeighted(RowPlugin):
             return self.strength
         index = np.linspace(0, len(task.data) - 1, min(len(task.data), MEASURED)).astype(int)
         values = check_reward(reward, jnp.asarray(task.data.decode(task.data.take(index))))
-        return self.strength / max(float(jnp.std(values)), 1e-12)
+        check_varies(np.asarray(values), "examples of the data", "--plugin.lam")
+        return self.strength / float(jnp.std(values))
 
     def learns(self, problem: Problem) -> Problem:
         reward = self.made(Task(problem.shape))

@@ -11,7 +11,7 @@ from apps._tilt.self_test import sd_error, self_test
 from apps._tilt.specs import described, file_name, methods_of, print_methods
 from core.errors import UserError
 from core.steering.fixtures import fixtures
-from core.steering.reward import Function
+from core.steering.own import Function
 from core.steering.specs import configured
 from core.steering.steering import Tilt
 from plugins.steering import FK, SMC, SNIS, BestOfN

@@ -35,10 +35,15 @@ def value(name, x, context, **others):
 
 def test_every_reward_is_one_finite_number_and_has_the_gradient_it_says(context):
     x = context.example(1, "test")
-    arguments = {"class": ":2", "python": ":math:isfinite", "colour": None}
+    arguments = {
+        "class": ":2",
+        "python": ":math:isfinite",
+        "numpy": ":math:isfinite",
+        "colour": None,
+    }
     for name, kind in rewards().items():
         argument = arguments.get(name, "")
-        if argument is None or name == "python":
+        if argument is None or name in ("python", "numpy"):
             continue
         reward = make_reward((name + argument,), (), context)
         assert np.isfinite(float(reward(x))) and reward.differentiable == kind.gradient

@@ -12,8 +12,9 @@ from core.errors import UserError
 from core.steering import weights
 from core.steering.compress import Compressibility
 from core.steering.fixtures import fixtures
+from core.steering.own import Function, check_reward
 from core.steering.prior import OdeMap
-from core.steering.reward import Brightness, Function, Observation, Symmetry, check_reward
+from core.steering.reward import Brightness, Observation, Symmetry
 from core.steering.steering import steer
 from core.steering.weights import RESAMPLING, Resampler, effective
 from plugins.steering import PCN, SMC, SNIS, BestOfN, Slice
