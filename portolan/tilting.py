@@ -247,5 +247,7 @@ def run(
         )
     if method.normalises and len(found.log_z_islands) < JACKKNIFE:
         needed = JACKKNIFE * (1 if labels is None else len(labels))
-        console.print(f"{name}: log Z has an error bar from {needed} --islands on")
+        console.print(
+            f"{name}: no error bar for log Z, which takes {needed} islands; here are {islands}"
+        )
     return found
