@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import sys
 import warnings
@@ -12,6 +11,7 @@ from typing import Any
 
 import plugins as plugins  # registers the methods of this project
 from core.errors import UserError
+from core.files import finite as finite
 from core.train import processes
 from core.train.config import ClusterConfig
 from portolan.tables import console
@@ -51,15 +51,6 @@ def print_json(result: dict[str, Any]) -> None:
     """Prints one line of JSON on stdout, with null in place of NaN and infinity, which JSON
     lacks."""
     print(json.dumps(finite(result), allow_nan=False), flush=True)
-
-
-def finite(value: Any) -> Any:
-    """Nested values as JSON can have them: None for a number that is not finite."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _prepare() -> None:

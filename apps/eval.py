@@ -1,7 +1,6 @@
 """Measures a trained run: `python -m apps.eval --run runs/imf-digits`."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import tyro
 from apps._main import launch
 from apps._sampling import Sampling
 from core.errors import UserError
+from core.files import write_json
 from core.report.evaluation import evaluate_map, floor_row
 from core.sampling import SAMPLERS, Sampler, drawing_of, usable
 from core.train.cli import parse_flags
@@ -50,6 +50,9 @@ class EvalConfig:
     """Seed of the noise and of random subsets."""
     out: str | None = None
     """JSON file to write; default: <run>/eval.json."""
+    trust: bool = False
+    """Run the code that files name which are opened, such as python:module:function in a run's
+    config.toml; without it such a run is refused, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
@@ -130,7 +133,7 @@ def rows_to_measure(run: Model, config: EvalConfig) -> dict[str, tuple[Sampler, 
 def save(result: dict[str, Any], out: Path) -> None:
     """Writes the JSON file. Raises `UserError` where it cannot."""
     try:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(out, result)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
     console.print(f"wrote {out}")

@@ -60,6 +60,9 @@ class ExportConfig:
     """Folder to write; default: <run>/export."""
     check: bool = True
     """Read the folder again and compare its samples with the run's own from the same noise."""
+    trust: bool = False
+    """Run the code that files name which are opened, such as python:module:function in a run's
+    config.toml; without it such a run is refused, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 

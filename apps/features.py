@@ -1,6 +1,5 @@
 """Trains an encoder of images, for its features: `python -m apps.features --data digits`."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from apps._main import join, launch
 from core.data.record import recorded
 from core.data.summary import summary
+from core.files import write_json
 from core.nets.encoder import Autoencoder
 from core.objectives.objective import Batch
 from core.objectives.pretext import MaskedReconstruction
@@ -82,7 +82,7 @@ def close(trainer: Training, folder: Path) -> dict[str, Any]:
     if not processes.first():
         return figures
     summary = {"step": trainer.step, **figures}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(folder / "summary.json", summary)
     title = f"features on {built.dataset.name}, {config.steps} steps"
     print_table(title, tuple(figures), [figures])
     console.print(f"open them with --plugin.features {folder}, or apps.eval --features {folder}")

@@ -11,6 +11,7 @@ from apps._main import launch
 from apps._sampling import Sampling
 from core.data.labels import class_number, labels_in_shares
 from core.errors import UserError
+from core.files import write_arrays
 from core.report.gallery import draw_blocks, in_columns
 from core.sampling import Drawing, Sampler
 from core.train.cli import parse_flags
@@ -50,6 +51,9 @@ class SampleConfig:
     """Seed of the noise."""
     out: str | None = None
     """Output without ending; default: <run>/samples/sample_<sampler>_<steps>."""
+    trust: bool = False
+    """Run the code that files name which are opened, such as python:module:function in a run's
+    config.toml; without it such a run is refused, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
@@ -120,14 +124,13 @@ def write(
     """Writes `out.png` and `out.npz`; the picture has one column a class where there are ten at
     most, and is block by block where there are several guidance scales."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         values = out.with_name(f"{out.name}.npz")
         arrays: dict[str, Any] = {"samples": np.concatenate(samples)}
         if not isinstance(labels, int):
             arrays["labels"] = np.tile(labels, len(samples))
         if sampling.guidance:
             arrays["guidance"] = np.repeat(sampling.guidance, len(samples[0]))
-        np.savez_compressed(values, **arrays)
+        write_arrays(values, arrays)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
     picture = out.with_name(f"{out.name}.png")

@@ -16,6 +16,7 @@ from apps._tilt.self_test import self_test
 from apps._tilt.setup import islands_of, setting_of
 from apps._tilt.specs import file_name, methods_of, print_methods
 from core.errors import UserError, require
+from core.files import write_arrays
 from core.report.gallery import MOST_COLUMNS, draw_blocks
 from core.steering.own import check_reward
 from core.steering.steering import Tilt
@@ -74,7 +75,7 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
         blocks.append(found.draw(config.show))
         best.append(highest(found.x, tilt, config.show))
         path = folder / f"{file_name(name)}.npz"
-        np.savez_compressed(path, samples=found.x, weights=found.weights)
+        write_arrays(path, {"samples": found.x, "weights": found.weights})
     title = f"{config.run} tilted by {' + '.join(config.reward)}, lambda {float(tilt.strength):.4g}"
     spec, names = dataclasses.replace(run.spec, num_classes=0), ["prior", *methods]
     data = run.data_beside()

@@ -1,12 +1,12 @@
 """Trains a method on a data set: `python -m apps.train --plugin imf`."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from apps._dry_run import dry_run
 from apps._main import join, launch
+from core.files import write_json
 from core.report.evaluation import evaluate_map, floor_row
 from core.report.gallery import sample_picture
 from core.sampling import SAMPLERS, drawing_of
@@ -60,7 +60,7 @@ def close(trainer: Training, folder: Path) -> None:
         path = folder / "samples" / f"final_{nfe}.png"
         sample_picture(flow_map, built.dataset, path, sampler=name, nfe=nfe)
     summary = {"step": trainer.step, "reference": reference, "rows": rows}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(folder / "summary.json", summary)
     shown = [{"data": "samples", **row} for row in rows]
     shown.append({"data": "real against real", **reference})
     print_table(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.files import write_bytes
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -19,8 +21,7 @@ class Picture:
     def save(self, path: str | Path) -> Path:
         """Writes the PNG and returns where."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.png)
+        write_bytes(path, self.png)
         return path
 
 

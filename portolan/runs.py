@@ -15,6 +15,7 @@ from core.data.arrays import from_arrays, read_arrays
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
+from core.files import write_arrays
 from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
 from core.steering.adapter import AdaptedObjective, Proposal
@@ -227,8 +228,7 @@ def _store(dataset: Dataset, folder: Path, restart: bool) -> None:
         )
         require(same, f"run folder {folder} holds a run of other data; name another with run=")
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(file, allow_pickle=False, **arrays)
+        write_arrays(file, arrays, compress=False)
 
 
 def _move_arrays(config: TrainConfig, old: Path, new: Path) -> None:

@@ -1,6 +1,5 @@
 """Tables for people: on stderr, and as Markdown beside a JSON file."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from core.errors import UserError
+from core.files import write_json, write_text
 
-console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 140)
+console = Console(
+    stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else 140
+)
 
 
 @contextmanager
@@ -57,9 +59,8 @@ def save(out: str, result: dict[str, Any], page: str) -> None:
     """
     path = Path(out)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")
-        path.with_suffix(".md").write_text(page)
+        write_json(path, result)
+        write_text(path.with_suffix(".md"), page)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another --out") from None
     console.print(f"wrote {path} and {path.with_suffix('.md').name}")

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import plugins.steering as _methods  # registers the methods of this project
+from core import trust
 from core.data.labels import class_number
 from core.errors import require
 from core.flow.condition import Condition
@@ -106,6 +107,7 @@ def reward_of(
     if callable(reward):
         return function_reward(reward)
     names = (reward,) if isinstance(reward, str) else tuple(reward)
+    trust.typed(names)
     opened = None if classifier is None else open_classifier(classifier, model.spec)
     return make_reward(names, weights, RewardContext(model.spec.shape, model.dataset, opened))
 

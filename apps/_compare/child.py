@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from apps._compare.files import EXAMPLES, write_json
+from apps._compare.files import EXAMPLES
 from apps._compare.plan import Job
 from apps._dry_run import step_flops
 from apps._main import launch
 from apps.train import closing_features
 from core.data.dataset import Dataset
 from core.data.record import recorded
+from core.files import write_arrays, write_json
 from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
 from core.report.compare import Cell
@@ -47,7 +48,7 @@ MOST_SAMPLES = 10_000
 def main(argv: list[str]) -> None:
     """Does the job of a `job.json`."""
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    job = Job(**json.loads(Path(argv[0]).read_text()))
+    job = Job(**json.loads(Path(argv[0]).read_text("utf-8")))
     (_count if job.what == "cost" else _run)(job)
 
 
@@ -128,7 +129,7 @@ def _reference(dataset: Dataset, n: int, features: str, job: Job) -> dict[str, A
     """The floor: measured by the first run of a comparison, and read by the others."""
     path, asked = Path(job.folder).parent / "reference.json", [job.shared, n, features]
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
         if found["of"] == asked:
             return found["row"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -150,7 +151,7 @@ def draw(flow_map: FlowMap, built: Built, nfe: list[int], folder: Path) -> None:
         path = folder / "samples" / f"final_{count}.png"
         samples = sample_picture(flow_map, dataset, path, sampler=built.method.sampler, nfe=count)
         kept[f"nfe_{count}"] = dataset.encode(samples[: len(kept["data"])])
-    np.savez_compressed(folder / EXAMPLES, allow_pickle=False, **kept)
+    write_arrays(folder / EXAMPLES, kept)
 
 
 def examples(dataset: Dataset) -> np.ndarray:
@@ -167,7 +168,9 @@ def examples(dataset: Dataset) -> np.ndarray:
 
 def training_seconds(folder: Path, config: TrainConfig) -> float:
     """Seconds of the whole training at the median speed of its log: no compilation, no pauses."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    ]
     return config.steps * config.batch / statistics.median(x["samples_per_second"] for x in lines)
 
 

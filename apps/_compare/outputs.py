@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from apps._compare.files import EXAMPLES, write_json, write_text
+from apps._compare.files import EXAMPLES
 from core.errors import UserError
+from core.files import write_json, write_text
 from core.report import pictures
 from core.report.compare import Cell, Summary, as_json, cells_in, markdown, metrics_of, summarise
 from core.report.compare.report import FLOOR, LABELS

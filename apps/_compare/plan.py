@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from apps._compare.settings import CompareConfig, Entry
 from core.errors import UserError
+from core.files import write_json
 from core.report.compare import steps_for
 from core.report.compare.cell import cells_in, read_cell
 from core.report.evaluation import KNOWN_DISTRIBUTIONS
@@ -46,8 +47,7 @@ class Job:
         """Writes `job.json`. Raises `UserError` where it cannot."""
         path = Path(self.folder) / "job.json"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+            write_json(path, asdict(self))
         except OSError as error:
             raise UserError(
                 f"cannot write {path} ({error.strerror}); choose another --out"
@@ -140,6 +140,7 @@ class Plan:
         own = ["--plugin", entry.method, *entry.flags]
         own += ["--data", self._settings.data, "--seed", str(seed)]
         own += ["--steps", str(steps), "--batch", str(self._batch), "--run", str(folder)]
+        own += ["--trust"] if self._settings.trust else []
         own += ["--sample-every", "0", "--log-every", str(every), "--evals", *map(str, nfe)]
         base = self._parse(entry)
         config = replace(base, seed=seed, steps=steps, batch=self._batch)
@@ -193,7 +194,7 @@ def _parsed(flags: tuple[str, ...]) -> TrainConfig:
 def read_cost(job: Job) -> dict[str, Any] | None:
     """The result of a finished count of operations, or None."""
     try:
-        cost = json.loads((Path(job.folder) / "cost.json").read_text())
+        cost = json.loads((Path(job.folder) / "cost.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return cost if cost.get("config") == job.config else None

@@ -40,7 +40,6 @@ class Child:
 def run_jobs(
     jobs: Iterable[Job],
     width: int,
-    cache: Path,
     stop: StopRequest,
     ended: Callable[[Job, str | None], None],
     tick: Callable[[list[Job]], None],
@@ -56,7 +55,7 @@ def run_jobs(
         while running or (waiting and stop.number is None):
             for slot in range(width):
                 if slot not in running and waiting and stop.number is None:
-                    running[slot] = _start(waiting.popleft(), slot, width, cache)
+                    running[slot] = _start(waiting.popleft(), slot, width)
             if stop.number is not None and not stopped:
                 _terminate(running.values())
                 stopped = True
@@ -76,7 +75,7 @@ def _terminate(children: Iterable[Child]) -> None:
         child.process.terminate()
 
 
-def _start(job: Job, slot: int, width: int, cache: Path) -> Child:
+def _start(job: Job, slot: int, width: int) -> Child:
     path = job.write()
     log = path.with_name("log.txt")
     begins = log.stat().st_size if log.exists() else 0
@@ -86,7 +85,6 @@ def _start(job: Job, slot: int, width: int, cache: Path) -> Child:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env=_environment(cache),
             start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on once
         )
         return Child(job, process, log, begins)
@@ -94,15 +92,6 @@ def _start(job: Job, slot: int, width: int, cache: Path) -> Child:
 
 def _command(path: Path) -> list[str]:
     return [sys.executable, "-m", "apps._compare.child", str(path)]
-
-
-def _environment(cache: Path) -> dict[str, str]:
-    """The children share a compilation cache, so that seeds of a method compile once."""
-    ours = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache.absolute()),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    return {**ours, **os.environ}
 
 
 class _Cores:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from core import trust
 from core.errors import UserError
 from core.methods.registry import find_plugin, plugins
 from core.train import toml
@@ -14,7 +15,7 @@ from core.train.cli import parse_flags
 
 TAKEN = (
     "plugin", "data", "seed", "steps", "teacher", "run", "config", "evals", "nfe", "restart",
-    "dry-run", "no-dry-run", "json", "sample-every",
+    "dry-run", "no-dry-run", "json", "sample-every", "trust",
 )  # fmt: skip
 """Flags of `apps.train` that a comparison sets itself."""
 
@@ -60,6 +61,9 @@ class CompareConfig:
     """Train nothing; make table and plots again from the finished runs."""
     dry_run: bool = False
     """Print the runs that would be trained."""
+    trust: bool = False
+    """Run the code that files name which are opened, such as python:module:function in a run's
+    config.toml; without it such a run is refused, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
@@ -118,8 +122,11 @@ def _variants(path: Path) -> list[Entry]:
             raise UserError(
                 f"{path}: the name {label!r} must do for a folder; letters, digits, .+-_"
             )
+        toml.check_flags(tree, str(path))
         own = {key: value for key, value in tree["plugin"].items() if key != "name"}
         flags = toml.to_flags(tree | {"plugin": own})
+        for word in flags:
+            trust.check_word(word)
         entries.append(Entry(label, find_plugin(name).card.name, tuple(flags)))
     if not entries:
         raise UserError(f"{path} holds no variant; give it one table for each")
@@ -131,6 +138,7 @@ def read_settings(argv: list[str]) -> tuple[CompareConfig, list[str]]:
     own, extra = argv, []
     if "--" in argv:
         own, extra = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
+    trust.typed(extra)
     for word in extra:
         name = word.split("=")[0].removeprefix("--")
         if word.startswith("--") and name.replace("_", "-") in TAKEN:

@@ -25,7 +25,7 @@ def train_all(settings: CompareConfig, plan: Plan) -> list[str]:
     Ctrl-C and SIGTERM let the runs save themselves, and end the program.
     """
     with StopRequest() as stop:
-        work = _Work(settings, plan.out, stop)
+        work = _Work(settings, stop)
         teacher = plan.teacher()
         if teacher is not None and not work.do("teacher", [teacher]):
             work.failed += plan.drop_taught()
@@ -36,9 +36,8 @@ def train_all(settings: CompareConfig, plan: Plan) -> list[str]:
 
 
 class _Work:
-    def __init__(self, settings: CompareConfig, out: Path, stop: StopRequest):
+    def __init__(self, settings: CompareConfig, stop: StopRequest):
         self._width, self._stop, self.failed = settings.jobs, stop, list[str]()
-        self._cache = out / "cache"
 
     def do(self, what: str, jobs: Sequence[Job]) -> bool:
         """Does the jobs that are not finished; returns whether all went well."""
@@ -57,7 +56,7 @@ class _Work:
                     self.failed.append(job.name)
                 console.print(_line(job, complaint), soft_wrap=True, markup=False)
 
-            run_jobs(todo, self._width, self._cache, self._stop, ended, watch.tick)
+            run_jobs(todo, self._width, self._stop, ended, watch.tick)
         if self._stop.number is not None:
             console.print("stopped; finished runs are kept, and the same command goes on")
             sys.exit(self._stop.exit_status)

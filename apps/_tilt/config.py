@@ -62,5 +62,8 @@ class TiltConfig:
     """Print the table of all methods with their settings instead."""
     self_test: bool = False
     """Check every method against closed-form answers instead; exit status 1 if one fails."""
+    trust: bool = False
+    """Run the code that files name which are opened, such as python:module:function in a run's
+    config.toml; without it such a run is refused, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""

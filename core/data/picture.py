@@ -8,6 +8,9 @@ from PIL import Image, ImageOps
 
 from core.errors import UserError
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+"""The formats that are read, whatever a file is called: Pillow starts other programs for some."""
+
 
 def _crop(image: Image.Image, size: int) -> Image.Image:
     """Scales the shorter side to `size`, then cuts the middle square."""
@@ -50,7 +53,7 @@ def read_image(
     which `upper_byte` takes the upper 8 of 16.
     """
     try:
-        with Image.open(file) as opened:
+        with Image.open(file, formats=FORMATS) as opened:
             deep = opened.mode.startswith(("I", "F")) or _deep(file)
             if deep and (not upper_byte or opened.mode == "F"):
                 raise UserError(

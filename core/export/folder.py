@@ -6,7 +6,6 @@ export.json           the inputs and outputs, and their order
 example.py            draws samples with the three files alone
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from safetensors.numpy import load_file, save
 from core.export.example import example
 from core.export.function import KEYS, SamplerFunction
 from core.export.program import to_bytes
+from core.files import write_bytes, write_json, write_text
 from core.flow.field import VelocityField
 from core.sampling import Drawing, generate
 
@@ -40,13 +40,12 @@ def write(
     scale at which the example draws.
     """
     code = to_bytes(program)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / PROGRAM).write_bytes(code)
+    write_bytes(folder / PROGRAM, code)
     arrays = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
-    (folder / WEIGHTS).write_bytes(save(arrays))
+    write_bytes(folder / WEIGHTS, save(arrays))
     described = describe(program, weights, function) | about
-    (folder / ABOUT).write_text(json.dumps(described, indent=2) + "\n")
-    (folder / EXAMPLE).write_text(example(function, about.get("guidance", 1.0)))
+    write_json(folder / ABOUT, described)
+    write_text(folder / EXAMPLE, example(function, about.get("guidance", 1.0)))
     return {name: (folder / name).stat().st_size for name in (PROGRAM, WEIGHTS, ABOUT, EXAMPLE)}
 
 

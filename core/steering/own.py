@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from core import trust
 from core.errors import UserError
 from core.steering.reward import Reward, Sum
 
@@ -77,11 +78,13 @@ def function_reward(function: Callable[[Array], Any]) -> Function:
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """The function `module:function`. Raises `UserError` where there is none."""
+    """The function `module:function`. Raises `UserError` where there is none, and where only a file
+    that was opened names it (`core.trust`)."""
+    trust.check(name)
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # what importing it raises is the user's too
         raise UserError(
             f"{name} names no function ({error}); give MODULE:FUNCTION, of a module on the "
             "PYTHONPATH"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from core import trust
 from core.data import DATA
 from core.errors import UserError, pick
 from core.methods.registry import find_plugin, plugins
@@ -43,9 +44,12 @@ def select(argv: list[str]) -> Selection:
     for name in (*toml.SELECTORS, "config"):
         parser.add_argument(f"--{name}")
     flags = list(argv)
+    trust.typed(flags)
     chosen = _parse_known(parser, flags)
     if chosen.config:
-        flags = toml.to_flags(toml.read(Path(chosen.config))) + flags
+        tree = toml.read(Path(chosen.config))
+        toml.check_flags(tree, chosen.config)
+        flags = toml.to_flags(tree) + flags
         chosen = _parse_known(parser, flags)
     data = chosen.data or TrainConfig.data
     return Selection(chosen.plugin or TrainConfig.plugin, data, chosen.net, flags)
@@ -80,16 +84,19 @@ def parse_flags(
 ) -> Flags:
     """Parses flags into a dataclass with tyro; a wrong flag raises `UserError` with one line.
 
-    Whole numbers may be written as `1e4`.
+    Whole numbers may be written as `1e4`. With its flag `--trust` the code may run that files name
+    which are opened (`core.trust`).
     """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return _parsed(kind, argv, default, note)
+            parsed = _parsed(kind, argv, default, note)
     except SystemExit as stop:
         if stop.code == 0:
             raise
-    raise UserError(_explained(complaint.getvalue(), kind, default))
+        raise UserError(_explained(complaint.getvalue(), kind, default)) from None
+    trust.trust_files(getattr(parsed, "trust", False))
+    return parsed
 
 
 def flags_of(kind: type[Flags], default: Flags | None = None) -> list[str]:

@@ -143,6 +143,9 @@ class LoopConfig(abc.ABC):
     """Delete the run that the folder holds and start again."""
     extend: bool = False
     """Give the run that the folder holds more steps: go on until --steps."""
+    trust: bool = False
+    """Run the code that files name which are opened, such as python:module:function in a run's
+    config.toml; without it such a run is refused, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
     optim: OptimConfig = field(default_factory=OptimConfig)

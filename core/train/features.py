@@ -17,6 +17,7 @@ from core.data import DATA
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
+from core.files import check_links
 from core.metrics.features import FEATURES, FeatureExtractor, Perceived
 from core.nets.encoder import Autoencoder, Classifier, Encoder, EncoderConfig
 from core.nets.perception import Identity, Perception
@@ -25,7 +26,7 @@ from core.objectives.pretext import Classification, MaskedReconstruction
 from core.train import toml
 from core.train.cli import parse_flags, select
 from core.train.config import LoopConfig, OptimConfig, at_least, flags_first
-from core.train.run import averaged, newest, read_spec
+from core.train.run import OWN, averaged, newest, read_spec
 from core.train.state import TargetParameters
 
 HELD_OUT = 10
@@ -176,6 +177,7 @@ def _open(folder: str | Path) -> tuple[FeaturesConfig, Autoencoder | Classifier]
     make = "make one with python -m apps.features --data NAME"
     if not written.exists():
         raise UserError(f"no features in {folder} (no config.toml); {make}")
+    check_links(folder, OWN)
     tree = toml.read(written)
     if "task" not in tree:
         raise UserError(f"{folder} is a run of apps.train and holds no features; {make}")

@@ -2,9 +2,10 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
+
+from core.files import write_text
 
 
 class Journal:
@@ -18,16 +19,18 @@ class Journal:
     def __init__(self, folder: Path, start: int, wandb: str = "off", config: Any = None):
         self.path = folder / "metrics.jsonl"
         self._keep_until(start)
-        self._file = self.path.open("a")
+        self._file = self.path.open("a", encoding="utf-8")
         self._wandb = _wandb_run(folder, wandb, config) if wandb != "off" else None
 
     def _keep_until(self, start: int) -> None:
         if not self.path.exists():
             return
-        kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= start]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(partial, self.path)
+        kept = [
+            line
+            for line in self.path.read_text("utf-8", "replace").splitlines()
+            if _step_of(line) <= start
+        ]
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Writes the metrics of one step."""
@@ -41,7 +44,7 @@ class Journal:
         """Drops the lines after a step, when the run goes back to it."""
         self._file.close()
         self._keep_until(step)
-        self._file = self.path.open("a")
+        self._file = self.path.open("a", encoding="utf-8")
 
     def close(self) -> None:
         """Closes the file and the Weights & Biases run."""
@@ -66,7 +69,8 @@ class NoJournal:
 def last_step(folder: Path) -> int:
     """The step of the last whole line in a run's `metrics.jsonl`; 0 before there is one."""
     try:
-        steps = [_step_of(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        text = (folder / "metrics.jsonl").read_text("utf-8", "replace")
+        steps = [_step_of(line) for line in text.splitlines()]
     except OSError:
         return 0
     return int(max((step for step in steps if step < math.inf), default=0))
@@ -75,8 +79,8 @@ def last_step(folder: Path) -> int:
 def _step_of(line: str) -> float:
     """The step of a line; infinite for one that was cut while it was written."""
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from core.errors import UserError, pick
+from core.files import write_bytes
 from core.flow.flow_map import FlowMap
 from core.train import toml
 
@@ -30,8 +31,7 @@ def pack(run: "Run", folder: Path, precision: str) -> None:
 
     dtype = pick(PRECISIONS, precision, "precision")
     arrays = {name: np.asarray(leaf.astype(dtype)) for name, leaf in _by_name(run.flow_map).items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_bytes(save(arrays, {"step": str(run.step)}))
+    write_bytes(folder / FILE, save(arrays, {"step": str(run.step)}))
     toml.write(run.config, folder / "config.toml")
     toml.write_record(run.spec, folder / "data.toml")
 

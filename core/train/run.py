@@ -25,6 +25,7 @@ from core.data.dataset import Dataset
 from core.data.record import change, conflict, recorded
 from core.data.spec import DataSpec
 from core.errors import UserError, pick
+from core.files import check_links
 from core.flow.flow_map import FlowMap
 from core.flow.path import PATHS
 from core.flow.path import Path as ProbabilityPath
@@ -38,6 +39,12 @@ from core.train.checkpoint import Checkpoints, delete_run
 from core.train.config import LoopConfig, TrainConfig
 from core.train.recipe import recipe
 
+OWN = (
+    *("run.json", "config.toml", "data.toml", "metrics.jsonl", "summary.json", "eval.json"),
+    *("eval_guidance.png", "cell.json", "job.json", "data.npz", packed.FILE),
+    *("checkpoints", "samples", "tilt", "export", "wandb"),
+)
+"""What commands read and write in a run folder. Links among these lead nowhere outside."""
 PLACES = ("path", "labels")
 """Flags of a data set that say where it lies."""
 
@@ -55,6 +62,7 @@ def claim(config: LoopConfig, spec: DataSpec | None = None) -> Path:
     """
     extended_from(config)
     folder = Path(config.folder)
+    check_links(folder, OWN)
     written = folder / "config.toml"
     there = written.exists() and not config.restart
     if there:
@@ -175,6 +183,7 @@ def read_config(folder: Path) -> TrainConfig:
     written = folder / "config.toml"
     if not written.exists():
         raise UserError(f"{folder} is not a run folder (no config.toml); train one with apps.train")
+    check_links(folder, OWN)
     tree = toml.read(written)
     plugin, data, net = (toml.selected(tree, name) for name in toml.SELECTORS)
     data = data or TrainConfig.data

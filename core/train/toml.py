@@ -7,6 +7,7 @@ that those override the file. The configuration of a run that is only opened is 
 
 import contextlib
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 from types import UnionType
@@ -14,14 +15,22 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import tomli_w
 
+from core import trust
 from core.errors import UserError
+from core.files import write_text
 from core.train.config import LoopConfig
 
 Filled = TypeVar("Filled")
 
 SELECTORS = ("plugin", "data", "net")
-NOT_KEPT = ("config", "run", "restart", "extend", "dry_run", "json", "cluster")
+NOT_KEPT = ("config", "run", "restart", "extend", "dry_run", "json", "cluster", "wandb", "trust")
 """Flags of one call, not of the run."""
+NEVER_IN_A_FILE = (
+    *("config", "run", "restart", "extend", "dry_run", "json", "trust", "help", "h"),
+    *("cluster", "distributed", "coordinator", "processes", "process"),
+)
+"""Flags that only a command line may have: a file that somebody hands around does not choose what
+is deleted, where is written, and whom to connect to."""
 NOT_SHAPING = (
     "log_every",
     "sample_every",
@@ -76,22 +85,27 @@ def plain(tree: dict[str, Any]) -> dict[str, Any]:
 
 def write(config: LoopConfig, path: Path) -> None:
     """Writes the resolved configuration as TOML."""
-    path.write_text(tomli_w.dumps(to_dict(config)))
+    write_text(path, tomli_w.dumps(to_dict(config)))
 
 
 def write_record(record: Any, path: Path) -> None:
     """Writes a dataclass of plain values as TOML."""
-    path.write_text(tomli_w.dumps(plain(dataclasses.asdict(record))))
+    write_text(path, tomli_w.dumps(plain(dataclasses.asdict(record))))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Reads a TOML file. Raises `UserError` where it is missing or is not TOML."""
+    """Reads a TOML file; the code that it names does not run (`core.trust`). Raises `UserError`
+    where it is missing or is not TOML."""
     try:
-        return tomllib.loads(path.read_text())
+        tree = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"no config file {path}; name one with --config FILE") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except RecursionError:
+        raise UserError(f"config file {path} is nested too deeply; write it again") from None
+    except (ValueError, OSError) as error:
         raise UserError(f"config file {path} is not readable TOML: {error}") from None
+    trust.opened(path, tree)
+    return tree
 
 
 def selected(tree: dict[str, Any], selector: str) -> str | None:
@@ -145,6 +159,27 @@ def _typed(value: Any, hint: Any, what: str) -> Any:
     elif hint is Any or type(value) is hint:
         return value
     raise UserError(f"{what} {value!r} is not of the type {getattr(hint, '__name__', hint)}")
+
+
+def check_flags(tree: dict[str, Any], where: str, top: bool = True) -> None:
+    """Raises `UserError` where a tree from the file `where` says what only a command line may
+    (`NEVER_IN_A_FILE`, and to log online), or holds names or texts that are no flags or values."""
+    for key, value in tree.items():
+        name = key.replace("-", "_")
+        if not re.fullmatch(r"[A-Za-z]\w*", name):
+            raise UserError(f"{where}: {key!r} is no name of a flag; remove it there")
+        online = name == "wandb" and value == "online"
+        if top and (online or name.removeprefix("no_") in NEVER_IN_A_FILE):
+            raise UserError(
+                f"{where}: {key}{' online' if online else ''} is taken from the command line only; "
+                f"remove it there, and say --{key.replace('_', '-')} where it is meant"
+            )
+        if isinstance(value, dict):
+            check_flags(value, where, top=False)
+            continue
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, dict | list) or (isinstance(word, str) and word.startswith("-")):
+                raise UserError(f"{where}: {key} = {word!r} is no value of a flag; change it there")
 
 
 def to_flags(tree: dict[str, Any], prefix: str = "") -> list[str]:

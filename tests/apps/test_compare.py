@@ -218,9 +218,9 @@ def scripts(tmp_path, monkeypatch):
     return make
 
 
-def watch(jobs, width, cache, stop, tick=lambda running: None):
+def watch(jobs, width, stop, tick=lambda running: None):
     ends = {}
-    pool.run_jobs(jobs, width, cache, stop, lambda job, bad: ends.update({job.name: bad}), tick)
+    pool.run_jobs(jobs, width, stop, lambda job, bad: ends.update({job.name: bad}), tick)
     return ends
 
 
@@ -233,7 +233,7 @@ def test_complaints_are_the_last_thing_a_child_said(scripts, tmp_path):
         mute="raise SystemExit(3)",
     )
     with StopRequest() as stop:
-        ends = watch(jobs, 2, tmp_path, stop)
+        ends = watch(jobs, 2, stop)
     assert ends == {
         "good": None, "user": "name another", "bug": "KeyError: 'x'",
         "killed": "killed by signal 9", "mute": "exit status 3",
@@ -245,7 +245,7 @@ def test_children_side_by_side_have_cores_of_their_own(scripts, tmp_path):
     show = "import os; print(sorted(os.sched_getaffinity(0)))"
     mine, jobs = os.sched_getaffinity(0), scripts(a=show, b=show)
     with StopRequest() as stop:
-        watch(jobs, 2, tmp_path, stop)
+        watch(jobs, 2, stop)
     assert os.sched_getaffinity(0) == mine
     a, b = (set(json.loads((tmp_path / name / "log.txt").read_text())) for name in "ab")
     assert a | b == mine if len(mine) > 1 else a == b == mine
@@ -255,7 +255,7 @@ def test_children_side_by_side_have_cores_of_their_own(scripts, tmp_path):
 def test_ctrl_c_on_a_terminal_does_not_reach_the_children_themselves(scripts, tmp_path):
     jobs = scripts(leader="import os; print(os.getsid(0) == os.getpid())")
     with StopRequest() as stop:
-        watch(jobs, 1, tmp_path, stop)
+        watch(jobs, 1, stop)
     assert (tmp_path / "leader" / "log.txt").read_text() == "True\n"
 
 
@@ -274,7 +274,7 @@ def test_a_stop_lets_children_save_themselves_and_starts_no_others(scripts, tmp_
 
     sent, began = [], time.monotonic()
     with StopRequest() as stop:
-        ends = watch(jobs, 1, tmp_path, stop, when_ready)
+        ends = watch(jobs, 1, stop, when_ready)
     assert stop.number == signal.SIGINT and ends == {} and time.monotonic() - began < 30
     assert (tmp_path / "first" / "log.txt").read_text() == "ready\nsaved\n"
     assert not (tmp_path / "second").exists()

@@ -71,7 +71,7 @@ def read_cell(folder: Path) -> Cell | None:
     """The cell of a folder, or None where it has not finished. Raises `UserError` if damaged."""
     path = folder / FILE
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
         return Cell(**{item.name: found[item.name] for item in fields(Cell)})
     except FileNotFoundError:
         return None

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from core.files import write_bytes
+
 File = str | os.PathLike[str]
 
 INK = "#222222"
@@ -99,20 +101,14 @@ def wrap(text: str, pixels: int, width: int, bold: bool = False) -> str:
 
 
 def save(figure: Figure, path: File) -> Path:
-    """Writes the page beside the target and moves it there: nobody ever reads half a picture.
+    """Writes the page as a whole: nobody ever reads half a picture.
 
     Missing folders are made. Equal pages give equal bytes.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(buffer.getvalue())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_bytes(path, buffer.getvalue())
     return path
 
 
