@@ -34,7 +34,7 @@ WORDS_IN := '*.py' '*.md' '*.toml' '*.yml' '*.yaml' '*.sh' '*.ipynb' ':!CHANGELO
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test slow long check docs
+.PHONY: help train test slow long costs check docs
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -56,6 +56,9 @@ slow: $(VENV)/.for-test ## run the slow tests: whole commands, several processes
 
 long: $(VENV)/.for-test ## run the long tests, before a release
 	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
+
+costs: $(VENV)/.for-test ## measure what each test costs, which decides its set (tests/costs.py)
+	JAX_COMPILATION_CACHE_DIR=$$(mktemp -d) $(PY) -m pytest -n $(WORKERS) --dist worksteal --costs $(ARGS)
 
 check: $(VENV)/.for-test ## check style, types and words
 	$(PY) -m ruff check

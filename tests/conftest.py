@@ -24,7 +24,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-pytest_plugins = ["tests.programs"]
+pytest_plugins = ["tests.costs", "tests.programs"]
 
 # Every annotation is checked at run time: a function that takes or returns another shape or dtype
 # than it says fails its test. As in the type system, an int may stand for a float; `Self` can be
