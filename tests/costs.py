@@ -2,8 +2,9 @@
 
 `tests/costs.json` holds the CPU seconds of each test that took `KEPT` or more, with its child
 processes and with programs that no cache had. A test above `SLOW` is in the slow set and one above
-`LONG` in the long one, without a word in its file; the markers `slow` and `long` put a test there
-whatever it costs, `quick` keeps it in the quick set.
+`LONG` in the long one, without a word in its file. The markers `slow` and `long` put a test there
+even if it costs less; `quick` keeps it in the quick set, and `ci` out of the long one, whatever it
+costs: for the few that guard what everything else stands on.
 
 `make costs` measures all tests and writes the file, `make costs ARGS="tests/flow -m 'not long'"`
 those of a folder. What a fixture costs that several tests share counts for none of them.
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-KEPT, SLOW, LONG = 0.5, 1.5, 8.0
+KEPT, SLOW, LONG = 0.5, 1.5, 4.0
 FILE = Path(__file__).with_name("costs.json")
 ALL = pytest.StashKey[set]()
 
@@ -88,7 +89,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         cost = costs.get(item.nodeid, 0.0)
         if cost > SLOW and not item.get_closest_marker("quick"):
-            item.add_marker("long" if cost > LONG else "slow")
+            item.add_marker("slow" if cost <= LONG or item.get_closest_marker("ci") else "long")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -40,6 +40,7 @@ def trained(tmp_path_factory):
     return folder / "run", run("train", *flags)
 
 
+@pytest.mark.quick
 def test_train_reports_and_leaves_a_complete_folder(trained):
     folder, (status, out, result) = trained
     assert status == 0 and out.count("\n") == 1

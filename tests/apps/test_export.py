@@ -286,6 +286,7 @@ def test_guidance_that_was_not_learned_and_every_exportable_sampler(points, tmp_
     assert "np.full(n, 3.0" in (folder / "export" / "example.py").read_text()
 
 
+@pytest.mark.ci
 def test_the_whole_command(run_app, points, tmp_path):
     done = run_app("export", "--run", points.run, "--out", tmp_path / "out")
     assert done.returncode == 0 and "largest difference" in done.stderr and done.stdout == ""

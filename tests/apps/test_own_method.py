@@ -45,6 +45,7 @@ def passed(checked):
     return [report["passed"] for report in json.loads(checked.stdout.splitlines()[-1])["plugins"]]
 
 
+@pytest.mark.ci
 def test_the_short_method_is_listed_trained_and_checked(tmp_path, run_app):
     from tests.apps.conftest import TINY
 

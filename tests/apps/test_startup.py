@@ -46,6 +46,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.quick
 def test_help_and_the_table_of_methods_import_no_heavy_library():
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)], capture_output=True, text=True, check=True

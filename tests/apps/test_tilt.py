@@ -24,6 +24,7 @@ from tests.train.runs import make_run
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.ci
 def test_a_run_is_steered_and_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "run", *POINTS)

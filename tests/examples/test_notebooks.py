@@ -31,6 +31,7 @@ def test_a_notebook_was_run_from_top_to_bottom_and_shows_pictures(name):
     assert not re.search(r"/tmp/\w|Traceback|Warning", text)
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_the_notebook_of_steering_runs():
     """A cell that raises ends the run with `CellExecutionError`."""

@@ -50,6 +50,7 @@ def test_an_old_run_opens_and_draws_what_it_drew(folder):
     np.testing.assert_allclose(drawn(run.flow_map), STOPPED, rtol=0, atol=1e-5)
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_an_old_run_goes_on_to_where_it_would_have_ended(folder):
     config = read_config(folder)
