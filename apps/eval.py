@@ -11,7 +11,13 @@ from apps._main import launch
 from apps._sampling import Sampling
 from core.errors import UserError
 from core.files import write_json
-from core.report.evaluation import evaluate_map, floor_row
+from core.metrics.features import default_features
+from core.report.evaluation import (
+    check_measurable,
+    evaluate_map,
+    floor_row,
+    samples_to_measure,
+)
 from core.sampling import SAMPLERS, Sampler, drawing_of, usable
 from core.train.cli import parse_flags
 from core.train.features import open_features
@@ -44,8 +50,9 @@ class EvalConfig:
     sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()
     n: int = 0
     """Samples a row; 0 takes as many as the data, 10,000 at most."""
-    features: str = "pixels"
-    """Features on which distances are taken: pixels, pooled, or a run folder of apps.features."""
+    features: str | None = None
+    """Features on which distances are taken: pixels (the default up to 4,096 numbers an example),
+    pooled (the default beyond), or a run folder of apps.features."""
     seed: int = 0
     """Seed of the noise and of random subsets."""
     out: str | None = None
@@ -66,8 +73,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     grid = config.sampling.times()
     run = open_run(config.run)
     dataset = run.dataset()
-    features = open_features(config.features, dataset.shape)
-    n = config.n or min(len(dataset), 10_000)
+    check_measurable(dataset)
+    named = config.features or default_features(dataset.shape)
+    features = open_features(named, dataset.shape)
+    n = config.n or samples_to_measure(dataset)
     plan, scales = rows_to_measure(run, config), config.sampling.scales()
     field = run.flow_map
     if config.sampling.guidance:
@@ -95,7 +104,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     result |= {"reference": reference, "rows": rows}
     shown = [{"data": "samples", **row} for row in rows]
     shown.append({"data": "real against real", **reference})
-    print_table(f"{config.run}, step {run.step}: {config.features} features", COLUMNS, shown)
+    print_table(f"{config.run}, step {run.step}: {named} features", COLUMNS, shown)
     out = Path(config.out or Path(config.run) / "eval.json")
     save(result, out)
     if len(scales) > 1:

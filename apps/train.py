@@ -7,7 +7,13 @@ from typing import Any
 from apps._dry_run import dry_run
 from apps._main import join, launch
 from core.files import write_json
-from core.report.evaluation import evaluate_map, floor_row
+from core.report.evaluation import (
+    evaluate_map,
+    floor_row,
+    measurable,
+    samples_to_measure,
+    too_few,
+)
 from core.report.gallery import sample_picture
 from core.sampling import SAMPLERS, drawing_of
 from core.train import processes
@@ -37,11 +43,35 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def close(trainer: Training, folder: Path) -> None:
-    """The closing table and pictures, and `summary.json`. Every process measures, one writes."""
-    config, built = trainer.config, trainer.built
-    flow_map, n = trainer.flow_map(), closing_size(built)
-    features = closing_features(built)
-    name = built.method.sampler
+    """The closing pictures and table, and `summary.json`. Every process measures, one writes.
+
+    Of data that are too few to be measured by there are pictures alone, and no rows.
+    """
+    if processes.first():
+        final_pictures(trainer, folder)
+    if not measurable(trainer.built.dataset):
+        console.print(f"no closing table: {too_few(trainer.built.dataset)}")
+        summary: dict[str, Any] = {"step": trainer.step, "reference": {}, "rows": []}
+    else:
+        summary = closing_table(trainer)
+    if not processes.first():
+        return
+    write_json(folder / "summary.json", summary)
+    console.print(f"pictures: {folder / 'samples'}")
+
+
+def final_pictures(trainer: Training, folder: Path) -> None:
+    """Writes a picture of samples for each number of evaluations of the closing table."""
+    built, flow_map = trainer.built, trainer.flow_map()
+    for nfe in trainer.config.evals:
+        path = folder / "samples" / f"final_{nfe}.png"
+        sample_picture(flow_map, built.dataset, path, sampler=built.method.sampler, nfe=nfe)
+
+
+def closing_table(trainer: Training) -> dict[str, Any]:
+    """Measures samples and the floor, prints the table, and returns what `summary.json` has."""
+    config, built, flow_map = trainer.config, trainer.built, trainer.flow_map()
+    n, features, name = closing_size(built), closing_features(built), built.method.sampler
     drawings = [drawing_of(SAMPLERS[name], flow_map.path, nfe) for nfe in config.evals]
     with Meter("evaluating", n * len(drawings)) as meter:
         rows = evaluate_map(
@@ -53,25 +83,18 @@ def close(trainer: Training, folder: Path) -> None:
             quick=True,
             progress=meter.more,
         )
-    if not processes.first():
-        return
     reference = floor_row(built.dataset, n, features=features, quick=True)
-    for nfe in config.evals:
-        path = folder / "samples" / f"final_{nfe}.png"
-        sample_picture(flow_map, built.dataset, path, sampler=name, nfe=nfe)
-    summary = {"step": trainer.step, "reference": reference, "rows": rows}
-    write_json(folder / "summary.json", summary)
     shown = [{"data": "samples", **row} for row in rows]
     shown.append({"data": "real against real", **reference})
     print_table(
         f"{config.plugin} on {config.data}: {n} samples, {features} features", COLUMNS, shown
     )
-    console.print(f"pictures: {folder / 'samples'}")
+    return {"step": trainer.step, "reference": reference, "rows": rows}
 
 
 def closing_size(built: Built) -> int:
     """Samples a row of the closing table: as many as the data, 2,048 at most."""
-    return min(len(built.dataset), 2048)
+    return samples_to_measure(built.dataset, 2048)
 
 
 def closing_features(built: Built) -> str:

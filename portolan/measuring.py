@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 
 from core.errors import require
-from core.report.evaluation import evaluate_map, floor_row
+from core.metrics.features import default_features
+from core.report.evaluation import (
+    check_measurable,
+    evaluate_map,
+    floor_row,
+    samples_to_measure,
+)
 from core.sampling import Sampler, drawing_of, usable
 from core.train.features import open_features
 from portolan.drawing import check, choose, guided_map
@@ -14,7 +20,6 @@ COLUMNS = (
     "data", "sampler", "guidance", "steps", "nfe", "n", "frechet", "kid", "accuracy", "precision",
     "recall", "w2", "sliced_w2", "energy", "kl", "map_error",
 )  # fmt: skip
-MOST = 10_000
 
 
 def evaluate(
@@ -22,7 +27,7 @@ def evaluate(
     nfe: Sequence[int],
     n: int | None,
     sampler: str | Sampler | None,
-    features: str,
+    features: str | None,
     guidance: float | None,
     seed: int,
 ) -> Table:
@@ -32,7 +37,9 @@ def evaluate(
     name, chosen = choose(model, sampler)
     used = usable(name, chosen, nfe, check(model, name, chosen))
     dataset = model.dataset()
-    count = n or min(len(dataset), MOST)
+    check_measurable(dataset)
+    count = n or samples_to_measure(dataset)
+    features = features or default_features(dataset.shape)
     space = open_features(features, dataset.shape)
     scale = None if guidance is None else (guidance, 0.0, 1.0)
     field = model.flow_map if guidance is None else guided_map(model, [chosen])

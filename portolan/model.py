@@ -147,7 +147,7 @@ class Model(abc.ABC):
         *,
         n: int | None = None,
         sampler: str | Sampler | None = None,
-        features: str = "pixels",
+        features: str | None = None,
         guidance: float | None = None,
         seed: int = 0,
     ) -> Table:
@@ -155,7 +155,8 @@ class Model(abc.ABC):
 
         The last row is the floor: the same metrics between two disjoint sets of real data.
         **Arguments:** `n` samples a row, by default as many as the data, 10,000 at most;
-        `features`, "pixels", "pooled" or a run folder of `apps.features`. The columns:
+        `features`, "pixels", "pooled" (where an example has more than 4,096 numbers the default) or
+        a run folder of `apps.features`. The columns:
         `python -m apps.eval --help`. Raises `UserError` where there are no data.
         """
         from portolan import measuring

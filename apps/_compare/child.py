@@ -28,7 +28,7 @@ from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
 from core.report.compare import Cell
 from core.report.compare.cell import FILE, read_cell
-from core.report.evaluation import evaluate_map, floor_row
+from core.report.evaluation import check_measurable, evaluate_map, floor_row, samples_to_measure
 from core.report.gallery import MOST_COLUMNS, sample_picture
 from core.report.versions import versions
 from core.sampling import SAMPLERS, check_sampler, drawing_of, usable
@@ -41,8 +41,6 @@ from core.train.teachers import build_run
 from core.train.trainer import Trainer
 from portolan.progress import Meter
 from portolan.training import train
-
-MOST_SAMPLES = 10_000
 
 
 def main(argv: list[str]) -> None:
@@ -69,6 +67,7 @@ def _count(job: Job) -> None:
 def _run(job: Job) -> None:
     config = parse(job.flags)
     built = build_run(config)
+    check_measurable(built.dataset)
     name = built.method.sampler
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     nfe = usable(name, SAMPLERS[name], job.nfe, find_plugin(config.plugin).most_nfe)
@@ -108,7 +107,7 @@ def _run(job: Job) -> None:
 def measure(flow_map: FlowMap, built: Built, nfe: list[int], job: Job) -> dict[str, Any]:
     """The quick metrics at each number of evaluations, and those of the real data."""
     dataset = built.dataset
-    n = job.n or min(len(dataset), MOST_SAMPLES)
+    n = job.n or samples_to_measure(dataset)
     features, name = closing_features(built), built.method.sampler
     drawings = [drawing_of(SAMPLERS[name], flow_map.path, count) for count in nfe]
     with Meter("evaluating", n * len(drawings)) as meter:

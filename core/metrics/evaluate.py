@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Shaped
 
 from core.errors import UserError
 from core.metrics.density import histogram_kl
-from core.metrics.features import FeatureExtractor, extract
+from core.metrics.features import FeatureExtractor, check_size, extract
 from core.metrics.frechet import frechet
 from core.metrics.kernel import energy_distance, kid
 from core.metrics.nearest import nearest_accuracy
@@ -17,7 +17,8 @@ from core.metrics.wasserstein import sliced_w2, subset_w2
 Kind = Literal["points", "image"]
 Scores = dict[str, int | float]
 
-_FEWEST = 4
+FEWEST = 4
+"""Rows that a set has at least, to be compared."""
 _MOST_PAIRED = 5000
 _KID_SUBSETS = 25
 
@@ -57,10 +58,12 @@ def evaluate(
     - `kid`, `kid_std`: `kid` over 25 subsets of at most 1000 rows (`"image"`);
     - `kl`: `histogram_kl` `D(reference || samples)`, all rows (`"points"` with 2 features).
 
-    **Raises:** `UserError` for fewer than 4 rows in a set or an unknown name of features;
+    **Raises:** `UserError` for fewer than 4 rows in a set, an unknown name of features, or pixels
+    of large images (`core.metrics.features.check_size`);
     `ValueError` for shapes or scales that do not match, or values that are not finite.
     """
     _check(samples, reference, kind)
+    check_size(features, samples.shape[1:])
     x, y = extract(features, samples), extract(features, reference)
     metrics: Scores = {"n": len(x), "n_reference": len(y), "frechet": frechet(x, y)}
     if labels is not None and reference_labels is not None:
@@ -135,8 +138,8 @@ def _check(samples: np.ndarray, reference: np.ndarray, kind: str) -> None:
             f"samples are {samples.dtype} and the reference is {reference.dtype}: "
             "bring both to one scale first"
         )
-    if min(len(samples), len(reference)) < _FEWEST:
+    if min(len(samples), len(reference)) < FEWEST:
         raise UserError(
             f"got {len(samples)} samples and {len(reference)} reference examples to compare: "
-            f"draw at least {_FEWEST} of both"
+            f"draw at least {FEWEST} of both"
         )

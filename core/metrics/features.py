@@ -1,5 +1,6 @@
 """Named features: the space in which two sets of examples are compared."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from core.errors import UserError
 from core.nets.perception import Perception
 from core.registry import Registry
 
@@ -24,6 +26,13 @@ class FeatureExtractor(Protocol):
     def name(self) -> str: ...
 
     def __call__(self, examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]: ...
+
+
+MOST_FEATURES = 4096
+"""Features of which a covariance is taken at most: its roots take minutes at 4,096, and with the
+third power of the number; its memory grows with the second."""
+_CHUNK = 2**24
+"""Numbers of examples that are pooled at once."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +57,19 @@ class Pooled:
     name: str = "pooled"
 
     def __call__(self, examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]:
-        values = np.asarray(examples, np.float64)
-        if values.ndim == 4:
-            for axis in (1, 2):
-                cells = np.array_split(
-                    np.arange(values.shape[axis]), min(self.side, values.shape[axis])
-                )
-                means = [values.take(cell, axis).mean(axis) for cell in cells]
-                values = np.stack(means, axis)
+        if examples.ndim != 4:
+            return np.asarray(examples, np.float64).reshape(len(examples), -1)
+        each = max(_CHUNK // max(int(np.prod(examples.shape[1:])), 1), 1)
+        parts = [self._means(examples[i : i + each]) for i in range(0, len(examples), each)]
+        return np.concatenate(parts)
+
+    def _means(self, images: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]:
+        values = np.asarray(images, np.float64)
+        for axis in (1, 2):
+            cells = np.array_split(
+                np.arange(values.shape[axis]), min(self.side, values.shape[axis])
+            )
+            values = np.stack([values.take(cell, axis).mean(axis) for cell in cells], axis)
         return values.reshape(len(values), -1)
 
 
@@ -95,6 +109,21 @@ def get_features(features: str | FeatureExtractor) -> FeatureExtractor:
     **Raises:** `UserError` for a name that is not there.
     """
     return FEATURES.find(features) if isinstance(features, str) else features
+
+
+def default_features(shape: tuple[int, ...]) -> str:
+    """The features where none are named: pixels, or pooled ones of more than `MOST_FEATURES`."""
+    return "pixels" if math.prod(shape) <= MOST_FEATURES else "pooled"
+
+
+def check_size(features: str | FeatureExtractor, shape: tuple[int, ...]) -> None:
+    """Raises `UserError` for pixels of examples that have more of them than `MOST_FEATURES`."""
+    size = math.prod(shape)
+    if isinstance(get_features(features), Pixels) and size > MOST_FEATURES:
+        raise UserError(
+            f"--features pixels of examples with {size:,} numbers takes a matrix of "
+            f"{size**2 * 8 / 2**30:,.1f} GiB; give --features pooled, or a run of apps.features"
+        )
 
 
 def extract(

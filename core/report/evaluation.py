@@ -1,6 +1,7 @@
 """How good a map is: metrics at chosen numbers of evaluations, beside the real data's own floor."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from core.data.dataset import Dataset
+from core.errors import require
 from core.flow.field import VelocityField
 from core.flow.path import Path
 from core.metrics import FeatureExtractor, evaluate, get_features, reference_floor
+from core.metrics.evaluate import FEWEST
+from core.metrics.features import check_size
 from core.oracle import OracleMap, checkerboard, eight_gaussians
 from core.sampling import SAMPLERS, Drawing, check_sampler, drawing_of, generate
 
@@ -19,6 +23,12 @@ TableRow = dict[str, Any]
 
 KNOWN_DISTRIBUTIONS = {"checkerboard": checkerboard, "eight-gaussians": eight_gaussians}
 """Data sets whose distribution has a closed form, so that the exact flow map is known."""
+
+MOST_SAMPLES = 10_000
+"""Samples of a row at most, where no number is given."""
+
+MOST_BYTES = 2**30
+"""Network values of samples, and of the data beside them, where no number is given."""
 
 MAP_ERROR_SAMPLES = 2048
 """`map_error` is a mean over the first so many samples."""
@@ -30,6 +40,32 @@ def labels_like(dataset: Dataset, n: int) -> Int[np.ndarray, " n"] | int:
         return n
     order = np.random.default_rng(0).permutation(len(dataset.labels))
     return dataset.labels[np.resize(order, n)]
+
+
+def check_measurable(dataset: Dataset) -> None:
+    """Raises `UserError` for data that are too few to be compared with."""
+    require(measurable(dataset), too_few(dataset))
+
+
+def measurable(dataset: Dataset) -> bool:
+    """Whether both halves of the data, of which the floor is made, are large enough to compare."""
+    return len(dataset) >= 2 * FEWEST
+
+
+def too_few(dataset: Dataset) -> str:
+    """Why data are not measurable."""
+    return f"too few examples to measure by: {len(dataset)}, where it takes {2 * FEWEST} at least"
+
+
+def samples_to_measure(dataset: Dataset, most: int = MOST_SAMPLES) -> int:
+    """The samples of a row where no number is given: as many as the data, `most` at most, and no
+    more than fit in a gigabyte."""
+    return min(len(dataset), most, _fitting(dataset))
+
+
+def _fitting(dataset: Dataset) -> int:
+    """How many examples take a gigabyte as network values, 64 at least."""
+    return max(MOST_BYTES // (4 * max(math.prod(dataset.shape), 1)), 64)
 
 
 def evaluate_map(
@@ -51,7 +87,10 @@ def evaluate_map(
     row's `nfe` is the number of evaluations that was used, which for an adaptive sampler differs
     from the one asked for.
     """
-    reference = reference_values(dataset)
+    check_size(features, dataset.shape)
+    chosen = reference_index(dataset)
+    reference = _network_values(dataset, chosen)
+    reference_labels = None if dataset.labels is None else dataset.labels[chosen]
     labels = labels_like(dataset, n)
     space, rows = get_features(features).name, []
     for name, several in drawings.items():
@@ -65,7 +104,7 @@ def evaluate_map(
                 samples.x,
                 given,
                 reference,
-                dataset.labels,
+                reference_labels,
                 kind=dataset.kind,
                 features=features,
                 seed=seed,
@@ -85,10 +124,23 @@ def evaluate_map(
     return rows
 
 
+def reference_index(dataset: Dataset) -> Int[np.ndarray, " m"]:
+    """The examples that samples are compared with: all, or evenly spaced ones where these would
+    take more than a gigabyte as network values, or lie on disk and are more than 10,000."""
+    most = _fitting(dataset) if dataset.resident else min(_fitting(dataset), MOST_SAMPLES)
+    count = min(len(dataset), most)
+    if count == len(dataset):
+        return np.arange(count)
+    return np.linspace(0, len(dataset) - 1, count).astype(int)
+
+
 def reference_values(dataset: Dataset) -> np.ndarray:
-    """All examples of a resident data set as network values; the first 10,000 of another."""
-    count = len(dataset) if dataset.resident else min(len(dataset), 10_000)
-    return np.asarray(dataset.decode(dataset.take(np.arange(count))))
+    """The examples of `reference_index` as network values."""
+    return _network_values(dataset, reference_index(dataset))
+
+
+def _network_values(dataset: Dataset, index: Int[np.ndarray, " m"]) -> np.ndarray:
+    return np.asarray(dataset.decode(dataset.take(index)))
 
 
 def floor_row(
@@ -99,8 +151,10 @@ def floor_row(
     quick: bool = False,
 ) -> TableRow:
     """The same metrics between two disjoint random sets of real data, of `n` or half of them."""
-    values = reference_values(dataset)
-    labels = None if dataset.labels is None else dataset.labels[: len(values)]
+    check_size(features, dataset.shape)
+    chosen = reference_index(dataset)
+    values = _network_values(dataset, chosen)
+    labels = None if dataset.labels is None else dataset.labels[chosen]
     floor = reference_floor(
         values, labels, kind=dataset.kind, features=features, size=n, quick=quick
     )

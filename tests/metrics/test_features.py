@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.metrics import FEATURES, FeatureExtractor, extract, register_features
-from core.metrics.features import Pooled
+from core.metrics import FEATURES, FeatureExtractor, evaluate, extract, register_features
+from core.metrics.features import Pooled, check_size, default_features
 
 
 class _Means:
@@ -54,3 +54,22 @@ def test_pooled_features_keep_means_and_reduce_the_size():
     assert np.allclose(extract("pooled", flat).reshape(3, 8, 8, 2), [2.0, -1.0])
     small = images[:, :8, :8]
     assert np.allclose(extract("pooled", small), extract("pixels", small))
+
+
+def test_pixels_of_large_images_are_refused_and_pooled_ones_are_the_default():
+    """Before a matrix of the square of their number is asked for; 64 x 64 gray pixels are few."""
+    assert default_features((64, 64, 1)) == "pixels" and default_features((64, 64, 3)) == "pooled"
+    check_size("pixels", (64, 64, 1))
+    check_size("pooled", (256, 256, 3))
+    with pytest.raises(UserError, match="196,608 numbers takes a matrix of 288.0 GiB; .* pooled"):
+        check_size("pixels", (256, 256, 3))
+    large = np.zeros((4, 65, 64, 1), np.float32)
+    with pytest.raises(UserError, match="4,160 numbers"):
+        evaluate(large, None, large, None, kind="image")
+
+
+def test_pooling_in_chunks_is_pooling_at_once(rng, monkeypatch):
+    x = rng.normal(size=(7, 11, 9, 3))
+    whole = Pooled(4)(x)
+    monkeypatch.setattr("core.metrics.features._CHUNK", 2 * 11 * 9 * 3)
+    np.testing.assert_array_equal(Pooled(4)(x), whole)
