@@ -20,6 +20,8 @@ from core.train import processes
 from core.train.build import Built
 from core.train.cli import parse
 from core.train.teachers import build_run
+from core.train.toml import to_dict
+from core.train.tracking import Tracker
 from portolan.progress import Meter, if_long
 from portolan.tables import console, print_table
 from portolan.training import Training, run_to_end
@@ -57,7 +59,23 @@ def close(trainer: Training, folder: Path) -> None:
     if not processes.first():
         return
     write_json(folder / "summary.json", summary)
+    track_closing(trainer, folder, summary)
     console.print(f"pictures: {folder / 'samples'}")
+
+
+def track_closing(trainer: Training, folder: Path, summary: dict[str, Any]) -> None:
+    """Logs the closing pictures and the table, where the run is logged elsewhere too."""
+    config, step = trainer.config, trainer.step
+    if config.wandb == "off":
+        return
+    tracker = Tracker(folder, config.wandb, to_dict(config))
+    for nfe in config.evals:
+        tracker.picture(step, f"final_{nfe}", folder / "samples" / f"final_{nfe}.png")
+    rows = [{"data": "samples", **row} for row in summary["rows"]]
+    if rows:
+        rows.append({"data": "real against real", **summary["reference"]})
+        tracker.table(step, "closing table", rows)
+    tracker.close()
 
 
 def final_pictures(trainer: Training, folder: Path) -> None:

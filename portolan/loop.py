@@ -98,7 +98,9 @@ class Loop:
         if dispatch.crosses(config.log_every):
             journal.write(dispatch.step, {**dispatch.metrics, "samples_per_second": rate})
         if dispatch.crosses(config.sample_every):
-            self.picture(self.folder / "samples" / f"step_{dispatch.step:07d}.png")
+            path = self.folder / "samples" / f"step_{dispatch.step:07d}.png"
+            self.picture(path)
+            journal.picture(dispatch.step, path)
         if dispatch.crosses(config.save_every) or dispatch.step == config.steps:
             self.trainer.save(self.checkpoints)
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from core.errors import UserError
+from core.train.tracking import ID
 
 RETIRED = ".modulation.weight"
 """The end of the names of arrays that only checkpoints of version 0.1 have, of networks with
@@ -148,3 +149,4 @@ def delete_run(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("config.toml", "data.toml", "metrics.jsonl", "summary.json"):
         (folder / name).unlink(missing_ok=True)
+    (folder / ID).unlink(missing_ok=True)  # what starts again is another run there too

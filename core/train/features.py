@@ -28,6 +28,7 @@ from core.train.cli import parse_flags, select
 from core.train.config import LoopConfig, OptimConfig, at_least, flags_first
 from core.train.run import OWN, averaged, newest, read_spec
 from core.train.state import TargetParameters
+from core.train.tracking import check_tracking
 
 HELD_OUT = 10
 """Every tenth example is left out of training, to measure on."""
@@ -114,6 +115,7 @@ def parse_features(argv: list[str]) -> FeaturesConfig:
 
 def build_features(config: FeaturesConfig) -> FeaturesBuilt:
     """Loads the data and builds the networks. Raises `UserError` for settings that do not fit."""
+    check_tracking(config.wandb)
     dataset = config.data_flags.load()
     objective: Objective = Classification()
     if config.task == "mae":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import write_text
+from core.train.tracking import Tracker
 
 
 class Journal:
@@ -20,7 +21,7 @@ class Journal:
         self.path = folder / "metrics.jsonl"
         self._keep_until(start)
         self._file = self.path.open("a", encoding="utf-8")
-        self._wandb = _wandb_run(folder, wandb, config) if wandb != "off" else None
+        self._tracker = Tracker(folder, wandb, config or {}) if wandb != "off" else None
 
     def _keep_until(self, start: int) -> None:
         if not self.path.exists():
@@ -37,8 +38,13 @@ class Journal:
         line = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
         self._file.write(json.dumps({"step": step, **line}) + "\n")
         self._file.flush()
-        if self._wandb is not None:
-            self._wandb.log(metrics, step=step)
+        if self._tracker is not None:
+            self._tracker.log(step, metrics)
+
+    def picture(self, step: int, path: Path) -> None:
+        """Logs the picture of a step, where pictures are logged."""
+        if self._tracker is not None:
+            self._tracker.picture(step, "samples", path)
 
     def rewind(self, step: int) -> None:
         """Drops the lines after a step, when the run goes back to it."""
@@ -49,14 +55,17 @@ class Journal:
     def close(self) -> None:
         """Closes the file and the Weights & Biases run."""
         self._file.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        if self._tracker is not None:
+            self._tracker.close()
 
 
 class NoJournal:
     """The journal of a process that writes none."""
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
+    def picture(self, step: int, path: Path) -> None:
         """Nothing."""
 
     def rewind(self, step: int) -> None:
@@ -82,13 +91,3 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
-
-
-def _wandb_run(folder: Path, mode: str, config: Any):
-    from core.errors import UserError
-
-    try:
-        import wandb
-    except ImportError:
-        raise UserError("--wandb needs the package wandb; run: pip install wandb") from None
-    return wandb.init(project="portolan", dir=str(folder), mode=mode, config=config)  # pyright: ignore

@@ -13,11 +13,13 @@ from core.report.evaluation import KNOWN_DISTRIBUTIONS
 from core.train.build import Built, build
 from core.train.config import TeachingConfig, TrainConfig
 from core.train.run import Run, open_run
+from core.train.tracking import check_tracking
 
 
 def build_run(config: TrainConfig, progress: Progress | None = None) -> Built:
     """The objects of a run that is to be trained, its teacher and its start opened; `progress`
     receives how much of what a teacher makes beforehand is done."""
+    check_tracking(config.wandb)
     data: Dataset = config.data_flags.load()
     teacher, start = open_teacher(config, data.spec), open_start(config, data.spec)
     return build(config, teacher, data, start=start, progress=progress)
