@@ -3,6 +3,7 @@
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ class Recorder:
 @pytest.fixture
 def there(monkeypatch):
     """The package: its runs in `runs`; `key` says whether it is logged in."""
-    module = types.ModuleType("wandb")
+    module: Any = types.ModuleType("wandb")
     module.Error, module.runs, module.key, module.fails = RuntimeError, [], True, None
     module.login = lambda prompt: module.key
     module.Image = lambda path: ("image", Path(path).name)
