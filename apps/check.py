@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import jax
 import tyro
 
-from apps import _precision
+from apps import _precision, _weighting
 from apps._main import launch, print_json
 from core.conformance import Check, check_plugin
 from core.flow.path import PATHS
@@ -48,6 +48,8 @@ class CheckConfig:
     dtype: bool = False
     """Print instead how exactly residuals are computed in float32, with rounded products (TF32) and
     in bfloat16; --rows 64 are enough."""
+    weights: bool = False
+    """Print instead how much rows count by their source time, with the flags for images."""
     rows: int = 16_384
     """Training rows for each check."""
     seed: int = 0
@@ -63,10 +65,11 @@ class CheckConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Runs the checks and prints their table."""
     name = _selected(argv)
-    kind = "small-image" if "--dtype" in argv else "points"
+    kind = "small-image" if "--dtype" in argv else "image" if "--weights" in argv else "points"
     default = CheckConfig(plugin=name, plugin_flags=find_plugin(name).preset(kind))
     config = parse_flags(CheckConfig, argv, default)
-    table, note, report = _measured(config, argv) if config.dtype else _checked(config, argv)
+    make = _measured if config.dtype else _weighed if config.weights else _checked
+    table, note, report = make(config, argv)
     print_table(*table)
     console.print(note)
     failed = [entry["name"] for entry in report if not entry["passed"]]
@@ -90,6 +93,16 @@ def _measured(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, s
     rows = min(config.rows, 64)
     table, report = _precision.measured(chosen, PATHS[config.path](), rows, config.seed)
     return table, _precision.NOTE, report
+
+
+def _weighed(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:
+    """The table of weights in time, what it says, and the same as JSON."""
+    chosen = {config.plugin: config.plugin_flags}
+    if not _with_flags(argv):
+        names = list(plugins()) if config.all else [config.plugin]
+        chosen = {name: find_plugin(name).preset("image") for name in names}
+    table, report = _weighting.tabulated(chosen, PATHS[config.path]())
+    return table, _weighting.NOTE, report
 
 
 def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:

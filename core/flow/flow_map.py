@@ -130,15 +130,22 @@ class FlowMap(VelocityField):
         return x + (t - s) * self.average_velocity(x, s, t, cond)
 
 
+Interval = tuple[float, float]
+"""Unit times between which a network was trained."""
+
+
 class AverageVelocityMap(FlowMap):
     """The network is the average velocity: `V(x, s, t) = N(x, s, t)`.
 
-    Source: MeanFlow (arXiv 2505.13447), eq. 4. The value of `V` depends on the path; to move a
-    trained map to another path use `core.flow.change.MovedMap`.
+    A network that was trained for times of an `interval` is asked for no others: outside the
+    average velocity is that of the nearest time inside. Source: MeanFlow (arXiv 2505.13447), eq. 4.
+    The value of `V` depends on the path; to move a trained map to another path use
+    `core.flow.change.MovedMap`.
     """
 
     net: Callee
     path: Path
+    interval: Interval | None = eqx.field(static=True, default=None)
 
     def average_velocity(
         self,
@@ -147,7 +154,7 @@ class AverageVelocityMap(FlowMap):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
-        return self.net(x, self.path.unit_time(s), self.path.unit_time(t), cond)
+        return self.net(x, self._unit(s), self._unit(t), cond)
 
     def encode(
         self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
@@ -155,13 +162,13 @@ class AverageVelocityMap(FlowMap):
         net = as_network(self.net)
         if not net.decoupled:
             return super().encode(x, s, cond)
-        return net.encode(x, self.path.unit_time(s), cond)
+        return net.encode(x, self._unit(s), cond)
 
     def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
         net = as_network(self.net)
         if not net.decoupled:
             return super().decode(encoding, t)
-        return net.decode(encoding, self.path.unit_time(t))
+        return net.decode(encoding, self._unit(t))
 
     def with_velocity(
         self,
@@ -170,12 +177,14 @@ class AverageVelocityMap(FlowMap):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        path = self.path
-        return as_network(self.net).with_head(x, path.unit_time(s), path.unit_time(t), cond)
+        return as_network(self.net).with_head(x, self._unit(s), self._unit(t), cond)
 
     @property
     def abilities(self) -> Abilities:
         return Abilities(has_head=as_network(self.net).has_head)
+
+    def _unit(self, time: Float[Array, ""]) -> Float[Array, ""]:
+        return _inside(self.path.unit_time(time), self.interval)
 
 
 class EndpointMap(FlowMap):
@@ -216,12 +225,14 @@ class RotationMap(FlowMap):
 
     Finite everywhere, also at `s = 0`, and unchanged by a change of path. `data_std` is the data's
     standard deviation and the noise has the same one in the sources (`noise_std = data_std`).
-    Source: IMM (arXiv 2503.07565), "Simple-EDM"; sCM (arXiv 2410.11081), eq. 5.
+    `interval` as in `AverageVelocityMap`, for the times that the network receives. Source: IMM
+    (arXiv 2503.07565), "Simple-EDM"; sCM (arXiv 2410.11081), eq. 5.
     """
 
     net: Callee
     path: Path
     data_std: float = eqx.field(static=True, default=1.0)
+    interval: Interval | None = eqx.field(static=True, default=None)
 
     def average_velocity(
         self,
@@ -234,7 +245,8 @@ class RotationMap(FlowMap):
         alpha, sigma = path.alpha(s), path.sigma(s)
         alpha_slope, sigma_slope = path.alpha_slope(s, t), path.sigma_slope(s, t)
         r = alpha**2 + sigma**2
-        N = self.net(x / (self.data_std * jnp.sqrt(r)), path.unit_time(s), path.unit_time(t), cond)
+        times = (_inside(path.unit_time(time), self.interval) for time in (s, t))
+        N = self.net(x / (self.data_std * jnp.sqrt(r)), *times, cond)
         turn = (sigma * alpha_slope - alpha * sigma_slope) / jnp.sqrt(r)
         return (alpha * alpha_slope + sigma * sigma_slope) / r * x - turn * self.data_std * N
 
@@ -323,6 +335,10 @@ class DataEndMap(FlowMap):
     @property
     def abilities(self) -> Abilities:
         return dataclasses.replace(self.flow_map.abilities, two_times=False)
+
+
+def _inside(time: Float[Array, ""], interval: Interval | None) -> Float[Array, ""]:
+    return time if interval is None else jnp.clip(time, *interval)
 
 
 Form = Literal["average", "rotation"]

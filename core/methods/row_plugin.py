@@ -74,6 +74,10 @@ class RowPlugin(Plugin):
         for name, share in (*shares.items(), ("label-drop", self.label_drop)):
             require(0 <= share <= 1, f"--plugin.{name} must be in [0, 1], got {share}")
         require(self.full + self.uniform <= 1 + 1e-6, "--plugin.full and --plugin.uniform exceed 1")
+        require(
+            not self.guidance.head or getattr(self, "head", False),
+            "--plugin.guidance.head reads a velocity head: it is for imf with --plugin.head",
+        )
 
     @abc.abstractmethod
     def jump(self, teacher: Any) -> Term | GroupTerm:
@@ -110,7 +114,7 @@ class RowPlugin(Plugin):
 
     @property
     def guided(self) -> float | None:
-        return self.guidance.scale if self.guidance.on else None
+        return self.guidance.learned if self.guidance.on else None
 
     def guide(self, task: Task) -> Guide | None:
         """Guidance that is learned. Raises `UserError` where it cannot be."""

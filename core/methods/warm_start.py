@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from core.flow.flow_map import DataEndMap, FlowMap
 
 COMPUTATION = ("encoder_depth", "dtype", "remat", "unroll", "attention", "implementation")
-"""Options of a network under which the same weights may be used."""
+COMPUTATION += ("interval",)
+"""Options of a network or map under which the same weights may be used."""
 
 
 def warm_started(source: FlowMap, student: FlowMap) -> FlowMap | None:

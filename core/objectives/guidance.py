@@ -9,7 +9,7 @@ terms stopped. If `V(. | null)` is the unconditional velocity, the fixed point i
 
     V(x, s, s | c, w) = v_w = w v(x, s | c) + (1 - w) v(x, s | null)
 
-for every `k` in [0, 1). The recipes of the field differ in `k` alone:
+for every `k` in [0, 1), `w` below 1 too. The recipes of the field differ in `k` alone:
 
 | recipe | k |
 | --- | --- |
@@ -56,6 +56,12 @@ class GuidanceConfig:
     own: float | None = None
     """Share of the network's own conditional velocity in the target (MeanFlow's kappa); default
     1 - 1/w, at which the pair's velocity keeps its weight at every scale."""
+    omega: float | None = None
+    """MeanFlow's omega, the share of the pair's velocity, in the place of --scale; --own is kappa,
+    by default 0. The scale is omega / (1 - kappa), which may be below 1."""
+    head: bool = False
+    """Take the network's own velocities from its velocity head, as iMF's code does, instead of from
+    its diagonal (--plugin.head; needs a head)."""
     even: bool = False
     """Weigh each example by 1/w^2, for --own 0."""
     interval: tuple[float, float] = (0.0, 1.0)
@@ -76,6 +82,15 @@ class GuidanceConfig:
             )
         if self.own is not None:
             require(0 <= self.own < 1, f"{flag}.own must be in [0, 1), got {self.own}")
+        if self.omega is not None:
+            require(
+                math.isfinite(self.omega) and self.omega > 0,
+                f"{flag}.omega must be positive, got {self.omega}",
+            )
+            require(
+                self.scale == 1 and self.most is None,
+                f"{flag}.omega sets the scale: leave out {flag}.scale and {flag}.most",
+            )
         low, high = self.interval
         require(
             0 <= low < high <= 1, f"{flag}.interval must be in [0, 1] and rise, got {low} {high}"
@@ -88,7 +103,17 @@ class GuidanceConfig:
     @property
     def on(self) -> bool:
         """Whether there is any guidance."""
-        return self.scale > 1 or self.most is not None
+        return self.scale > 1 or self.most is not None or self.omega is not None
+
+    @property
+    def learned(self) -> float:
+        """The scale that is learned, the least where it is drawn: `omega / (1 - kappa)`."""
+        return self.scale if self.omega is None else self.omega / (1 - (self.own or 0.0))
+
+    @property
+    def kappa(self) -> float | None:
+        """The network's own share; None: it follows the scale."""
+        return self.own if self.omega is None else self.own or 0.0
 
 
 class Guide(eqx.Module):
@@ -123,7 +148,13 @@ class Guide(eqx.Module):
 
     def null_velocity(self, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         """`V(x_s, s, s | null)`, stopped."""
-        return stop(target.velocity(row.x_s, row.s, Condition(label=jnp.asarray(self.null))))
+        return self.velocity(target, row, Condition(label=jnp.asarray(self.null)))
+
+    def velocity(self, target: FlowMap, row: Row, cond: Condition | None) -> Float[Array, "*shape"]:
+        """The network's velocity at `(x_s, s)`, of its head or of its diagonal, stopped."""
+        if self.config.head:
+            return stop(target.with_velocity(row.x_s, row.s, row.s, cond)[1])
+        return stop(target.velocity(row.x_s, row.s, cond))
 
     def __call__(
         self, target: FlowMap, row: Row, v_null: Float[Array, "*shape"], diagonal: bool
@@ -132,28 +163,30 @@ class Guide(eqx.Module):
 
         `diagonal`: the row's term evaluates `V(x_s, s, s | c, w)` itself and adds its share.
         """
-        w = self.strength(row)
-        share = 1 - 1 / w if self.config.own is None else jnp.asarray(self.config.own, w.dtype)
-        share = jnp.where(w > 1, share, 0.0)
+        w, acts = self.strength(row)
+        kappa = self.config.kappa
+        share = 1 - 1 / w if kappa is None else jnp.asarray(kappa, w.dtype)
+        share = jnp.where(acts, share, 0.0)
         v = (1 - share) * (w * row.v + (1 - w) * v_null)
         # The guided target grows like `w`, its squared residual like `w^2`.
         factor = row.factor / w**2 if self.config.even else row.factor
-        if self.config.own == 0 or diagonal:
+        if kappa == 0 or diagonal:
             own, own_share = None, share if diagonal else None
         else:
-            own, own_share = stop(target.velocity(row.x_s, row.s, row.cond)), None
+            own, own_share = self.velocity(target, row, row.cond), None
             v = v + share * own
         return dataclasses.replace(row, v=v, factor=factor, own=own, own_share=own_share)
 
-    def strength(self, row: Row) -> Float[Array, ""]:
-        """The scale at the row's own time: 1 outside the interval and without a label."""
+    def strength(self, row: Row) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+        """The scale at the row's own time, 1 outside the interval and without a label; and whether
+        guidance acts on it."""
         assert row.cond is not None and row.cond.label is not None
         if row.cond.guidance is None:
-            w, (a, b) = jnp.asarray(self.config.scale, row.s.dtype), self.config.interval
+            w, (a, b) = jnp.asarray(self.config.learned, row.s.dtype), self.config.interval
         else:
             w, a, b = row.cond.guidance
         inside = (row.unit.s >= a) & (row.unit.s <= b) & (row.cond.label != self.null)
-        return jnp.where(inside, w, 1.0).astype(row.s.dtype)
+        return jnp.where(inside, w, 1.0).astype(row.s.dtype), inside
 
 
 def power_law(u: Float[Array, " n"], least: float, most: float, tilt: float) -> Float[Array, " n"]:

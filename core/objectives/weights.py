@@ -119,6 +119,16 @@ class Timed(Weight):
         return self.factor(times) * self.distance(residual, times)
 
 
+class Scaled(Weight):
+    """The loss of `factor(times) R`: a factor of the residual itself, before any weight sees it."""
+
+    factor: TimeWeight
+    weight: Weight = Squared()
+
+    def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
+        return self.weight(self.factor(times) * residual, times)
+
+
 def square(residual: Float[Array, "*shape"], reduce: Reduce = "sum") -> Float[Array, ""]:
     """`|R|^2`, summed or averaged over the dimensions, in float32 at least."""
     wide = residual.astype(jnp.promote_types(residual.dtype, jnp.float32))

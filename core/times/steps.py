@@ -111,17 +111,19 @@ class TuningStep(Step):
     """`sigma_u = sigma_s [1 - size^(-(j + 1)) (1 + k sigmoid(-b sigma_s))]_+` at stage `j`.
 
     At stage 0 of base 2 most neighbours are the data end, which is diffusion training; each stage
-    divides the gap by the base. `size` is `1 / base`. Source: easy consistency tuning (arXiv
-    2406.14548), section 3 and its code: k = 8, b = 1.
+    divides the gap by the base. `size` is `1 / base`. Above the ratio `most` the neighbour is that
+    of `most`, so that `s = 1` has one. Source: easy consistency tuning (arXiv 2406.14548), section
+    3 and its code: k = 8, b = 1.
     """
 
     size: float = 0.5
     stages: int = eqx.field(static=True, default=8)
     k: float = 8.0
     b: float = 1.0
+    most: float = math.inf
 
     def gap(self, s: Unit, progress: Fraction) -> Unit:
-        sigma = s / jnp.maximum(1 - s, 1e-6)
+        sigma = jnp.minimum(s / jnp.maximum(1 - s, 1e-6), self.most)
         stage = jnp.clip(jnp.floor(progress * self.stages), 0, self.stages - 1)
         share = self.size ** (stage + 1) * (1 + self.k * jax.nn.sigmoid(-self.b * sigma))
         return s - _unit(sigma * jnp.maximum(1 - share, 0.0))
@@ -181,6 +183,12 @@ class NodeGrid(eqx.Module):
             return fraction / jnp.maximum(1 - fraction, 1e-6)
         a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return (a + fraction * (b - a)) ** self.rho
+
+    @property
+    def top(self) -> float:
+        """The noise-to-signal ratio for which the last node stands, which is moved to time 1: half
+        an interval below it where the nodes are evenly spaced."""
+        return self.sigma_max if self.rho else 2.0 * self.last
 
     def fraction(self, s: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """The inverse of `node`, in [0, 1]."""

@@ -30,12 +30,12 @@ class Even(TimeWeight):
 
 
 class Ramp(TimeWeight):
-    """`min(1, s / floor)^2`: a velocity `(x - g) / s` counts as `(x - g) / max(s, floor)`."""
+    """`min(1, s / floor)`: times it a velocity `(x - g) / s` is `(x - g) / max(s, floor)`."""
 
     floor: float = 0.05
 
     def __call__(self, times: Times) -> Float[Array, ""]:
-        return jnp.minimum(1.0, times.s / self.floor) ** 2
+        return jnp.minimum(1.0, times.s / self.floor)
 
 
 class PerGap(TimeWeight):
@@ -51,10 +51,18 @@ class PerGap(TimeWeight):
 
 
 class PerNoiseGap(TimeWeight):
-    """`1 / (sigma_s - sigma_u)`. Source: iCT (arXiv 2310.14189), section 3.2; ECT uses it too."""
+    """`1 / (sigma_s - sigma_u)`, where `s = 1` stands for the ratio `most`.
+
+    The sources' grids end at sigma 80. Here the last node is moved to `s = 1`, where one-step
+    sampling starts and sigma is infinite: without `most` just those rows would count for nothing.
+    Source: iCT (arXiv 2310.14189), section 3.2; ECT uses it too.
+    """
+
+    most: float = 80.0
 
     def __call__(self, times: Times) -> Float[Array, ""]:
-        return 1 / jnp.maximum(_sigma(times.s) - _sigma(times.u), 1e-6)
+        sigma = jnp.minimum(_sigma(times.s), self.most)
+        return 1 / jnp.maximum(sigma - _sigma(times.u), 1e-6)
 
 
 class EdmWeight(TimeWeight):

@@ -20,6 +20,9 @@ from core.times.weights import EdmWeight, PerNoiseGap, TimeWeight
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import ConsistencyJump, SameNoise
 
+MOST = 80.0
+"""The noise-to-signal ratio from which the paper samples, for which `s = 1` stands."""
+
 
 @register
 class ECT(ConsistencyPlugin):
@@ -58,10 +61,10 @@ class ECT(ConsistencyPlugin):
         return ConsistencyJump(SameNoise())
 
     def step_function(self) -> Step:
-        return TuningStep(1 / self.base, self.stages)
+        return TuningStep(1 / self.base, self.stages, most=MOST)
 
     def factor(self) -> TimeWeight:
-        return PerNoiseGap() if self.weighting == "gap" else EdmWeight()
+        return PerNoiseGap(MOST) if self.weighting == "gap" else EdmWeight()
 
     def distance(self) -> Weight:
         return PseudoHuber(self.huber, self.reduce) if self.huber else Norm(self.reduce)

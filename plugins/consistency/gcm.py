@@ -23,7 +23,7 @@ from core.objectives.objective import GroupTerm, Term
 from core.objectives.weights import Norm, Squared, Weight
 from core.times.distributions import Cosh, Point, Sine, TimeDistribution, Uniform, UniformPower
 from core.times.pairs import TargetThenSource, TimeSampler
-from core.times.steps import STEPS, Step, with_mean_gap
+from core.times.steps import STEPS, ExponentialStep, Step, with_mean_gap
 from core.times.weights import Even, GammaWeight, Importance, Product, TimeWeight
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import SameNoise, VelocityJump
@@ -42,14 +42,23 @@ class GCMPlugin(ConsistencyPlugin):
     cubic-decrease, quadratic-increase, quadratic-concave, quadratic-convex, exponential."""
     mean_gap: float = 0.00138
     """Mean of the step over all times."""
+    rate: float = 3.5
+    """Rate mu of the exponential step e^(-mu s)."""
     derivative: Literal["difference", "exact"] = "difference"
     """The quotient over the step, or its limit by a Jacobian-vector product."""
     conditioning: float = 3.5
     """Rate of the time that the network receives; 0 gives it the time as it is."""
     weighting: Literal["gamma", "one"] = "gamma"
-    """Weight in time: s e^(-6 s), or none."""
+    """Weight in time: s^gamma e^(-decay s), or none."""
+    gamma: float = 1.0
+    """Power gamma of the weight in time."""
+    decay: float = 6.0
+    """Rate lambda with which the weight in time decays towards the noise."""
     source_law: Literal["uniform", "sine", "cosh"] = "sine"
     """Distribution of s between t and 1; its density is divided out of the weight."""
+    ends: tuple[float, float] | None = None
+    """a and b of that distribution, sine or cosh of a y + b (1 - y): by default 1 and 0.01 for the
+    sine, 1.5 and 0 for cosh."""
     metric: Literal["norm", "squared"] = "norm"
     """Distance of the residual."""
     group: int = 1
@@ -66,6 +75,13 @@ class GCMPlugin(ConsistencyPlugin):
         require(self.group >= 1, f"--plugin.group must be at least 1, got {self.group}")
         require(self.bandwidth > 0, f"--plugin.bandwidth must be positive, got {self.bandwidth}")
         pick(STEPS, self.shape, "step")
+        require(self.gamma >= 0, f"--plugin.gamma must not be negative, got {self.gamma}")
+        require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
+        a, b = self.ends or (1.0, 0.0)
+        require(
+            0 <= b < a <= 2,
+            f"--plugin.ends must be a and b with 0 <= b < a <= 2, got {a:g} {b:g}",
+        )
 
     @classmethod
     def variants(cls) -> dict[str, Self]:
@@ -87,20 +103,30 @@ class GCMPlugin(ConsistencyPlugin):
         return super().flow_map(warped, path)
 
     def step_function(self) -> Step:
-        return with_mean_gap(pick(STEPS, self.shape, "step"), self.mean_gap)
+        step = pick(STEPS, self.shape, "step")
+        if isinstance(step, ExponentialStep):
+            step = replace(step, rate=self.rate)
+        return with_mean_gap(step, self.mean_gap)
 
     @abc.abstractmethod
     def target_distribution(self) -> TimeDistribution:
         """The distribution of the target time."""
 
     def jump_times(self) -> TimeSampler:
-        return TargetThenSource(self.target_distribution(), DISTRIBUTIONS[self.source_law])
+        return TargetThenSource(self.target_distribution(), self.source_distribution())
+
+    def source_distribution(self) -> TimeDistribution:
+        """The distribution of the place of `s` between `t` and 1."""
+        chosen = DISTRIBUTIONS[self.source_law]
+        if self.ends is None or isinstance(chosen, Uniform):
+            return chosen
+        return replace(chosen, a=self.ends[0], b=self.ends[1])
 
     def factor(self) -> TimeWeight:
-        shape = GammaWeight() if self.weighting == "gamma" else Even()
+        shape = GammaWeight(self.gamma, self.decay) if self.weighting == "gamma" else Even()
         if self.source_law == "uniform":
             return shape
-        return Product((shape, Importance(DISTRIBUTIONS[self.source_law])))
+        return Product((shape, Importance(self.source_distribution())))
 
     def distance(self) -> Weight:
         return Norm(self.reduce) if self.metric == "norm" else Squared(self.reduce)

@@ -1,7 +1,7 @@
 """Improved consistency training: doubling grid, log-normal times, pseudo-Huber distance.
 
     L = E w (sqrt(|R|^2 + c^2) - c),   R = F(x_s, s, 0) - sg[F(x_u, u, 0)],
-    w = 1 / (sigma_s - sigma_u),   c = 0.00054 sqrt(dimension)
+    w = 1 / (sigma_s - sigma_u),   c = 0.00054 sqrt(dimension),   sigma = 80 at s = 1
 
 `s` and `u` are neighbouring nodes of EDM's grid, whose intervals double from stage to stage, and
 `x_s`, `x_u` lie on the line of one pair. The targets use the current parameters.
@@ -64,7 +64,7 @@ class ICT(ConsistencyPlugin):
         return GridSource(self.grid(), self.time_mean, self.time_std)
 
     def factor(self) -> TimeWeight:
-        return PerNoiseGap()
+        return PerNoiseGap(self.grid().top)
 
     def distance(self) -> Weight:
         return PseudoHuber(self.huber, self.reduce)

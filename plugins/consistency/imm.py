@@ -6,9 +6,14 @@
 The rows of a group share `s`, `u` and `t`; `x_s` and `x_u` of a row lie on the line of its own
 pair. Equality holds in distribution only, so the expected update of the exact map vanishes with the
 step and, at a fixed step, as groups grow.
+
+Times are in `[low, high]`, as in the paper, whose sampler starts and ends there. Here samplers go
+from 1 to 0, and the network is asked for the nearest time inside.
 """
 
 from core.errors import require
+from core.flow.flow_map import FORMS, FlowMap, Network
+from core.flow.path import Path
 from core.methods.card import Card
 from core.methods.presets import by_kind
 from core.methods.registry import register
@@ -47,9 +52,9 @@ class IMM(ConsistencyPlugin):
     b: float = 5.0
     """Shift of the weight's sigmoid in log-SNR."""
     low: float = 0.006
-    """Least time, at the data end."""
+    """Least time of training, at the data end. Samplers ask the network for none below."""
     high: float = 0.994
-    """Largest time, at the noise end."""
+    """Largest time of training, at the noise end. Samplers ask the network for none above."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -58,6 +63,9 @@ class IMM(ConsistencyPlugin):
         require(
             0 <= self.low < self.high <= 1, "--plugin.low and --plugin.high: 0 <= low < high <= 1"
         )
+
+    def flow_map(self, net: Network, path: Path) -> FlowMap:
+        return FORMS[self.form](net=net, path=path, interval=(self.low, self.high))
 
     def jump(self, teacher: None) -> GroupTerm:
         return JumpMoments(neighbour=SameNoise(), kernel=Laplace(), size=self.group)

@@ -75,14 +75,17 @@ class SCMPlugin(ConsistencyPlugin):
     warmup: float = 0.2
     """Fraction of the training over which the tangent's second part is faded in; 0: none."""
     constant: float = 0.1
-    """Constant c of the tangent's normalisation; 0 leaves the tangent as it is."""
+    """Constant c of the tangent's normalisation g / (|g| + c), in the units of the state, as in the
+    paper, and with the norm over all dimensions; 0 leaves the tangent as it is."""
     time_mean: float = -0.3
     """Mean of the log noise-to-signal ratio; the paper's -1.0 is for data of deviation 0.5."""
     time_std: float = 1.4
     """Standard deviation of the log noise-to-signal ratio; 0 means uniform times."""
 
     def distance(self) -> Weight:
-        return TangentNorm(self.constant, self.reduce) if self.constant else Squared(self.reduce)
+        # The residual is `g / data_std`, in units of the network.
+        constant = self.constant / self.data_std
+        return TangentNorm(constant, self.reduce) if constant else Squared(self.reduce)
 
     def term(self, teacher: Teacher | None) -> Term:
         """The residual of the jump rows."""

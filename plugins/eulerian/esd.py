@@ -5,8 +5,9 @@
 The spatial derivative and the velocity are stopped; the gradient flows through `dF/ds`.
 """
 
-from typing import Self
+from typing import Any, Self
 
+import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
@@ -26,17 +27,18 @@ stop = jax.lax.stop_gradient
 class EulerianJump(Term):
     """`dF/ds + sg[grad F . v]` with `v = sg[V(x_s, s, s)]`. Source: arXiv 2505.18825, ESD loss.
 
-    With `shared` also `V(x_s, s, s) - v_pair`, whose evaluation then serves both residuals.
+    With `shared` also `V(x_s, s, s) - v_pair`, whose evaluation then serves both residuals. `ema`:
+    `v` is the diagonal of the target.
     """
 
     shared: bool = False
+    ema: bool = eqx.field(static=True, default=False)
 
     def __call__(
         self, model: FlowMap, target: FlowMap, row: Row
     ) -> Float[Array, "*shape"] | tuple[Float[Array, "*shape"], ...]:
-        del target
         gap, velocity = row.t - row.s, model.velocity(row.x_s, row.s, row.cond)
-        v = stop(velocity)
+        v = stop(target.velocity(row.x_s, row.s, row.cond) if self.ema else velocity)
         V, dV_ds, along_v = rules.eulerian_parts(model, row.x_s, row.s, row.t, v, row.cond)
         jump = gap * dV_ds - V + stop(v + gap * along_v)
         return (jump, velocity - row.v) if self.shared else jump
@@ -61,13 +63,19 @@ class ESD(RowPlugin):
     uniform: float = by_kind(1.0, small_image=0.3)
     shared: bool = False
     """Every row carries both terms at one x_s, so that they share the velocity; no split."""
+    target_decay: float = 0.0
+    """Decay of an EMA whose diagonal is the velocity; 0 takes the current parameters."""
 
     @classmethod
     def whole(cls) -> Self:
         return cls(shared=True)
 
     def jump(self, teacher: None) -> Term:
-        return EulerianJump(self.shared)
+        return EulerianJump(self.shared, ema=self.target_decay > 0)
+
+    def target_parameters(self, task: Task) -> dict[str, Any]:
+        del task
+        return {"target_decay": self.target_decay or None}
 
     def kinds(self, teacher: None, task: Task) -> tuple[RowKind, ...]:
         if not self.shared:

@@ -5,12 +5,15 @@
 The gradient flows through the derivative `dF/dt`, not into the target.
 """
 
+from typing import Any
+
 import jax
 from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.methods.card import Card
+from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
@@ -45,6 +48,12 @@ class LSD(RowPlugin):
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     uniform: float = by_kind(1.0, small_image=0.3)
+    target_decay: float = 0.0
+    """Decay of an EMA that the targets use, as in tvm; 0 takes the current parameters."""
+
+    def target_parameters(self, task: Task) -> dict[str, Any]:
+        del task
+        return {"target_decay": self.target_decay or None}
 
     def jump(self, teacher: None) -> Term:
         return LagrangianJump()

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
@@ -26,14 +27,18 @@ class HeadJump(Term):
 
 
 class HeadDiagonal(Term):
-    """Flow matching of both outputs on the diagonal: `(V(x_s, s, s) - v, v_head - v)`."""
+    """Flow matching of both outputs on the diagonal: `(V(x_s, s, s) - v, v_head - v)`.
+
+    `by_head`: the network's own share of a guided target is the head's, not that of `V`.
+    """
 
     diagonal: ClassVar[bool] = True
+    by_head: bool = eqx.field(static=True, default=False)
 
     def __call__(
         self, model: FlowMap, target: FlowMap, row: Row
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         del target
         V, v_head = model.with_velocity(row.x_s, row.s, row.s, row.cond)
-        v = row.target(V)
+        v = row.target(v_head if self.by_head else V)
         return V - v, v_head - v

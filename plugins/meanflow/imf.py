@@ -77,7 +77,7 @@ class IMF(RowPlugin):
         return HeadJump() if self.head else BoundaryJump()
 
     def diagonal_term(self, teacher: None) -> Term:
-        return HeadDiagonal() if self.head else FlowMatching()
+        return HeadDiagonal(self.guidance.head) if self.head else FlowMatching()
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         flow_map = super().flow_map(net, path)

@@ -3,7 +3,8 @@
     V(x_s, s, t) = alpha_slope g + sigma_slope z_hat,   z_hat = (x_s - alpha_s g) / sigma_s
 
 which on the linear path is `(x_s - g) / s`. Residuals are those of iMF; below `s = floor` they are
-multiplied by `s / floor`, which is the division by `max(s, floor)` of the paper.
+multiplied by `s / floor`, which is the division by `max(s, floor)` of the paper, before the
+adaptive weight sees them.
 """
 
 from typing import Self
@@ -16,7 +17,7 @@ from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
-from core.objectives.weights import Timed, Weight
+from core.objectives.weights import Scaled, Weight
 from core.times.weights import Ramp
 from plugins.meanflow.imf import BoundaryJump
 
@@ -59,4 +60,4 @@ class PMF(RowPlugin):
         return BoundaryJump()
 
     def weight(self) -> Weight:
-        return Timed(Ramp(self.floor), super().weight())
+        return Scaled(Ramp(self.floor), super().weight())

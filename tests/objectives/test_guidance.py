@@ -11,6 +11,7 @@ import pytest
 from core.conformance import classes
 from core.errors import UserError
 from core.flow.condition import Condition
+from core.flow.flow_map import FlowMap
 from core.flow.path import LinearPath
 from core.flow.teacher import Autoguided, Guided, MapTeacher
 from core.methods.plugin import Task
@@ -23,6 +24,7 @@ from core.oracle import GuidedOracle
 from core.sampling import SAMPLERS, Drawing, generate
 from core.times.distributions import Uniform
 from core.times.pairs import Diagonal
+from plugins.meanflow.head import HeadDiagonal
 from tests.compiling import once
 from tests.objectives.terms import TinyNet
 
@@ -74,9 +76,12 @@ def test_every_recipe_has_the_guided_velocity_for_its_fixed_point(own, drawn, x6
         assert abs(wrong[0]) > 0.03
 
 
-def test_meanflow_s_omega_and_kappa_are_a_scale_and_a_share(x64):
-    omega, kappa = 0.2, 0.92
-    config = GuidanceConfig(scale=omega / (1 - kappa), own=kappa)
+@pytest.mark.parametrize(("omega", "kappa"), [(0.2, 0.92), (0.2, 0.5), (1.5, None)])
+def test_meanflow_s_omega_and_kappa_are_the_shares_of_the_target(omega, kappa, x64):
+    """Also where omega / (1 - kappa) is below 1; there too the guided velocity is left alone."""
+    config = GuidanceConfig(omega=omega, own=kappa)
+    kappa = kappa or 0.0
+    assert config.on and config.learned == pytest.approx(omega / (1 - kappa))
 
     @once
     def run(distribution):
@@ -85,9 +90,52 @@ def test_meanflow_s_omega_and_kappa_are_a_scale_and_a_share(x64):
         v_own = oracle.velocity(row.x_s, row.s, row.cond)
         v_null = oracle.velocity(row.x_s, row.s, Condition(jnp.asarray(NULL)))
         printed = omega * row.v + (1 - omega - kappa) * v_null + kappa * v_own
-        return guided(config, oracle, row).v, printed
+        exact = GuidedOracle(distribution, PATH, scale=config.learned)
+        fixed = guided(config, exact, marginal(exact, row)).v
+        velocity = exact.velocity(row.x_s, row.s, row.cond)
+        return guided(config, oracle, row).v, printed, fixed, velocity
 
-    np.testing.assert_allclose(*run(classes()), rtol=1e-12)
+    found, printed, fixed, velocity = run(classes())
+    np.testing.assert_allclose(found, printed, rtol=1e-12)
+    np.testing.assert_allclose(fixed, velocity, rtol=1e-12)
+
+
+def test_omega_is_given_instead_of_a_scale():
+    for wrong in ({"scale": 2.0}, {"most": 4.0}):
+        with pytest.raises(UserError, match=r"guidance\.omega sets the scale"):
+            GuidanceConfig(omega=0.2, own=0.5, **wrong)
+
+
+class TwoVoices(FlowMap):
+    """`V = x` and a head that says `3 x` with a label and `-x` without."""
+
+    path: LinearPath = LinearPath()
+
+    def average_velocity(self, x, s, t, cond=None):
+        return x
+
+    def with_velocity(self, x, s, t, cond=None):
+        return x, jnp.where(cond.label == NULL, -x, 3 * x)
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_the_network_s_share_of_the_target_is_the_diagonal_s_or_the_head_s(head, x64):
+    """On jump rows, and on diagonal ones, whose term adds it itself."""
+    w, k, model = 2.0, 0.5, TwoVoices()
+    config = GuidanceConfig(scale=w, own=k, head=head)
+
+    @once
+    def run():
+        row, guide = row_at(0), Guide(config, NULL)
+        diagonal = guide(model, row, guide.null_velocity(model, row), True)
+        residual = HeadDiagonal(head)(model, model, diagonal)[0]
+        return guided(config, model, row).v, model.velocity(row.x_s, row.s) - residual, row
+
+    found, on_diagonal, row = run()
+    v_null, v_own = (-row.x_s, 3 * row.x_s) if head else (row.x_s, row.x_s)
+    expected = (1 - k) * (w * row.v + (1 - w) * v_null) + k * v_own
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(on_diagonal, expected, rtol=1e-12)
 
 
 def test_nothing_is_guided_outside_the_interval_or_without_a_label():

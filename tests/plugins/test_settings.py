@@ -1,0 +1,98 @@
+"""Flags that the authors' own codes have: what each changes, by its formula."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
+from core.methods.plugin import Task
+from core.objectives.guidance import GuidanceConfig
+from core.objectives.row import make_row
+from core.times.unit import Times
+from plugins.compositional.psd import PSD
+from plugins.consistency.gcm import GCMConstant
+from plugins.consistency.scm import SCT
+from plugins.eulerian.esd import ESD
+from plugins.lagrangian.lsd import LSD
+from plugins.meanflow.imf import IMF
+from tests.compiling import once
+
+PATH, TASK = LinearPath(), Task((2,))
+S, T = 0.8, 0.3
+
+
+def linear(rate):
+    """`V(x, s, t) = rate x`."""
+    return AverageVelocityMap(net=lambda x, s, t, cond: rate * x, path=PATH)
+
+
+def residual(term, a, b, normal):
+    """The residual where the map is `a x` and the targets' map `b x`, and `x_s`."""
+
+    def run(x_0, z):
+        row = make_row(PATH, x_0, z, jnp.asarray(S), jnp.asarray(T), None, jr.key(0))
+        return term(linear(a), linear(b), row), row.x_s
+
+    return once(run)(normal(2), normal(2))
+
+
+def test_the_parts_of_the_guide_follow_its_formulas():
+    """`w = s^gamma e^(-lambda s) / p`, steps as `e^(-mu s)`, `p` as the sine of a line."""
+    plugin = GCMConstant(gamma=0.2, decay=3.0, rate=2.0, ends=(0.9, 0.2), mean_gap=0.005)
+    s = np.array([0.1, 0.4, 0.9], np.float32)
+
+    def run(s):
+        weight = jax.vmap(lambda one: plugin.factor()(Times(one, one, jnp.zeros_like(one))))(s)
+        return weight, plugin.step_function().gap(s, jnp.ones(()))
+
+    weight, gap = once(run)(s)
+    a, b = np.pi / 2 * np.array([0.9, 0.2])
+    density = (a - b) * np.sin(a * s + b * (1 - s)) / (np.cos(b) - np.cos(a))
+    np.testing.assert_allclose(weight, s**0.2 * np.exp(-3 * s) / density, rtol=1e-4)
+    np.testing.assert_allclose(gap[1:] / gap[:-1], np.exp(-2 * np.diff(s)), rtol=1e-4)
+    mean = gap[0] * np.exp(2 * s[0]) * (1 - np.exp(-2.0)) / 2
+    assert mean == pytest.approx(0.005, rel=1e-3)
+
+
+@pytest.mark.parametrize("flags", [{"ends": (0.1, 0.5)}, {"gamma": -1.0}, {"rate": 0.0}])
+def test_settings_of_the_guide_that_cannot_be_are_refused(flags):
+    with pytest.raises(UserError, match=f"--plugin.{next(iter(flags))}"):
+        GCMConstant(**flags)
+
+
+@pytest.mark.parametrize("data_std", [1.0, 0.5])
+def test_the_constant_of_scm_is_added_to_the_tangent_in_units_of_the_state(data_std, normal):
+    """The residual is `g / data_std`, and its gradient has the length `|g| / (|g| + c)`."""
+    g, s = normal(4), jnp.asarray(0.5)
+    weight = SCT(data_std=data_std, constant=0.1).distance()
+    slope = once(jax.grad(lambda R: weight(R, Times(s, s, s)) / 2))(g / data_std)
+    length = np.linalg.norm(g)
+    assert np.linalg.norm(slope) == pytest.approx(length / (length + 0.1), rel=1e-5)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.99])
+def test_targets_of_self_distillation_use_an_ema_where_asked(decay, normal, x64):
+    """`V = a x` in training, `b x` in the targets; without the flag `esd` and `psd` never look at
+    the targets' map, and the trainer hands `lsd` the current parameters."""
+    a, b = 0.7, 0.4
+    c, gap = (b if decay else a), T - S
+    plugins = [cls(target_decay=decay) for cls in (ESD, LSD)]
+    for plugin in (PSD(midpoint=True, target_decay=decay), *plugins):
+        assert plugin.target_parameters(TASK) == {"target_decay": decay or None}
+        found, x = residual(plugin.jump(None), a, c if isinstance(plugin, LSD) else b, normal)
+        expected = {
+            PSD: a * x - (c * x + c * (x + gap / 2 * c * x)) / 2,
+            ESD: -a * x + c * x + gap * a * c * x,
+            LSD: a * x - c * (x + gap * a * x),
+        }[type(plugin)]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_the_head_in_the_guided_target_needs_a_head():
+    with pytest.raises(UserError, match=r"--plugin\.head"):
+        IMF(guidance=GuidanceConfig(most=4.0, head=True))
+    IMF(guidance=GuidanceConfig(most=4.0, head=True), head=True)
