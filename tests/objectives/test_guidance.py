@@ -59,9 +59,9 @@ def test_every_recipe_has_the_guided_velocity_for_its_fixed_point(own, drawn, x6
 
     @once
     def run(distribution):
-        oracle = GuidedOracle(distribution, PATH, scale=w)
+        oracle = GuidedOracle(distribution=distribution, path=PATH, scale=w)
         row = marginal(oracle, row_at(0, guidance=jnp.array([w, 0.0, 1.0]) if drawn else None))
-        other = GuidedOracle(distribution, PATH, scale=2.0)
+        other = GuidedOracle(distribution=distribution, path=PATH, scale=2.0)
         return (
             guided(config, oracle, row).v,
             oracle.velocity(row.x_s, row.s, row.cond),
@@ -85,12 +85,12 @@ def test_meanflow_s_omega_and_kappa_are_the_shares_of_the_target(omega, kappa, x
 
     @once
     def run(distribution):
-        oracle = GuidedOracle(distribution, PATH, scale=1.7)  # any network
+        oracle = GuidedOracle(distribution=distribution, path=PATH, scale=1.7)  # any network
         row = row_at(1)
         v_own = oracle.velocity(row.x_s, row.s, row.cond)
         v_null = oracle.velocity(row.x_s, row.s, Condition(jnp.asarray(NULL)))
         printed = omega * row.v + (1 - omega - kappa) * v_null + kappa * v_own
-        exact = GuidedOracle(distribution, PATH, scale=config.learned)
+        exact = GuidedOracle(distribution=distribution, path=PATH, scale=config.learned)
         fixed = guided(config, exact, marginal(exact, row)).v
         velocity = exact.velocity(row.x_s, row.s, row.cond)
         return guided(config, oracle, row).v, printed, fixed, velocity
@@ -146,7 +146,7 @@ def test_nothing_is_guided_outside_the_interval_or_without_a_label():
 
     @once
     def run(distribution, label, s):
-        oracle = GuidedOracle(distribution, PATH, scale=3.0)
+        oracle = GuidedOracle(distribution=distribution, path=PATH, scale=3.0)
 
         def both(label, s):
             row = row_at(label, s)
@@ -210,7 +210,7 @@ def test_guidance_free_training_is_the_printed_square(x64):
 
     @once
     def run(distribution):
-        oracle = GuidedOracle(distribution, PATH, scale=1.7)
+        oracle = GuidedOracle(distribution=distribution, path=PATH, scale=1.7)
         row = row_at(0, guidance=jnp.array([3.0, 0.0, 1.0]))
         rows = jax.tree.map(lambda leaf: leaf[None], row)
         made = jax.tree.map(lambda leaf: leaf[0], objective.guided(kind, oracle, rows))
@@ -225,7 +225,7 @@ def test_guidance_free_training_is_the_printed_square(x64):
 def test_a_teacher_is_guided_by_the_condition(x64):
     @once
     def run(distribution, x, t, label):
-        oracle = GuidedOracle(distribution, PATH)
+        oracle = GuidedOracle(distribution=distribution, path=PATH)
         plain, teacher = oracle.velocity(x, t, Condition(label)), MapTeacher(oracle)
         asks, fixed = Guided(teacher, None, NULL), Guided(teacher, 3.0, NULL)
         alike = Autoguided(teacher, teacher, None)
@@ -245,12 +245,12 @@ def test_a_teacher_is_guided_by_the_condition(x64):
 
 def test_guidance_at_sampling_time_is_two_evaluations_of_the_guided_velocity():
     distribution = classes()
-    plain, labels = GuidedOracle(distribution, PATH), np.zeros(64, np.int32)
+    plain, labels = GuidedOracle(distribution=distribution, path=PATH), np.zeros(64, np.int32)
     times = np.linspace(1.0, 0.0, 9)
     asked = Guided(plain, None, NULL)
     ways = [
         (asked, (2.0, 0.0, 1.0)),
-        (GuidedOracle(distribution, PATH, scale=2.0), None),
+        (GuidedOracle(distribution=distribution, path=PATH, scale=2.0), None),
         (plain, None),
     ]
     guided, exact, unguided = (
@@ -272,7 +272,7 @@ def test_guidance_at_sampling_time_is_two_evaluations_of_the_guided_velocity():
 )
 def test_what_cannot_be_guided_says_so(name, config, classes, message):
     plugin = dataclasses.replace(find_plugin(name).preset("points"), guidance=config)
-    teacher = MapTeacher(GuidedOracle(globals()["classes"](), PATH))
+    teacher = MapTeacher(GuidedOracle(distribution=globals()["classes"](), path=PATH))
     task = Task((1,), "points", classes)
     with pytest.raises(UserError, match=message):
         plugin.method(TinyNet((1,), key=jr.key(0)), PATH, teacher, task, key=jr.key(0))
