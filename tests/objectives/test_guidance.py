@@ -154,8 +154,10 @@ def test_nothing_is_guided_outside_the_interval_or_without_a_label():
 
         return jax.vmap(both)(label, s)
 
-    label, s = zip(*outside, (0, 0.5))
-    found, plain = run(classes(), np.int32(label), np.float32(s))
+    cases = [*outside, (0, 0.5)]
+    label = np.array([case[0] for case in cases], np.int32)
+    s = np.array([case[1] for case in cases], np.float32)
+    found, plain = run(classes(), label, s)
     np.testing.assert_array_equal(found[:3], plain[:3])
     assert abs(found[3, 0] - plain[3, 0]) > 0.1
 
