@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import plugins as plugins  # registers the methods of this project
-from core.errors import UserError
+from core.errors import explained
 from core.files import finite as finite
 from core.train import processes
 from core.train.config import ClusterConfig
+from portolan.signals import stopping
 from portolan.tables import console
 
 Main = Callable[[list[str]], dict[str, Any] | None]
@@ -22,23 +24,36 @@ Main = Callable[[list[str]], dict[str, Any] | None]
 def launch(main: Main) -> None:
     """Runs an app's `main` with the command line and exits.
 
-    A `UserError` becomes one line on stderr and exit status 2. A result is printed as JSON, the
-    last line on stdout, where the flag --json stands.
+    A `UserError` or a failure of the machine (`core.errors.explained`) becomes one line on stderr
+    and exit status 2, a signal one line and 128 + its number; other exceptions are faults of the
+    program and keep their traceback, as all do where PORTOLAN_TRACEBACK is set. A result is printed
+    as JSON, the last line on stdout, where the flag --json stands.
     """
     _prepare()
     try:
-        result = main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        with stopping():
+            result = main(sys.argv[1:])
+            if result is not None:
+                print_json(result)
+            sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        name = signal.Signals(number).name
+        print(
+            f"stopped by {name}; all files are whole, and the same command goes on or starts again "
+            "from what is saved",
+            file=sys.stderr,
+        )
+        sys.exit(128 + number)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    if result is not None:
-        print_json(result)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + signal.SIGPIPE)
+    except Exception as error:
+        known = explained(error)
+        if known is None or os.environ.get("PORTOLAN_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(known).split())}", file=sys.stderr)
+        sys.exit(2)
 
 
 def join(config: ClusterConfig) -> None:

@@ -10,6 +10,7 @@ from apps._compare.settings import CompareConfig, read_settings
 from apps._compare.work import train_all
 from apps._main import launch, print_json
 from core.report.compare.cell import cells_in
+from core.train.folder import one_writer
 from portolan.tables import print_table
 
 
@@ -23,6 +24,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     plan = Plan(settings, extra)
     if settings.dry_run:
         return dry_run(settings, plan)
+    with one_writer(out):
+        return compared(settings, plan, out)
+
+
+def compared(settings: CompareConfig, plan: Plan, out: Path) -> dict[str, Any] | None:
+    """Trains what is missing and writes what there is."""
     failed = train_all(settings, plan)
     result = write_outputs(out) if cells_in(out) or not failed else {"out": str(out)}
     result |= {"failed": failed}

@@ -19,8 +19,9 @@ from core.objectives.objective import Batch
 from core.objectives.pretext import MaskedReconstruction
 from core.train import processes
 from core.train.checkpoint import Checkpoints
+from core.train.claim import claim, extended_from
 from core.train.features import FeaturesBuilt, FeaturesConfig, build_features, parse_features
-from core.train.run import claim, extended_from
+from core.train.folder import one_writer
 from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
 from portolan.loop import Loop
@@ -37,12 +38,18 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     """Trains, or goes on with an interrupted run, and measures on the held-out examples."""
     config = parse_features(argv)
     join(config.cluster)
+    with one_writer(config.folder):
+        return trained(config)
+
+
+def trained(config: FeaturesConfig) -> dict[str, Any] | None:
+    """Trains and measures."""
     built = build_features(config)
     before = extended_from(config)
     trainer = Trainer(config, built)
     spec = recorded(built.dataset)
     folder = claim(config, spec)
-    say_change(folder, spec)
+    say_change(folder, spec, config.changed)
     checkpoints = Checkpoints(folder, config.keep)
     draw = partial(picture, trainer)
     loop = Loop("features", trainer, checkpoints, folder, draw, before)

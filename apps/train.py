@@ -19,6 +19,8 @@ from core.sampling import SAMPLERS, drawing_of
 from core.train import processes
 from core.train.build import Built
 from core.train.cli import parse
+from core.train.config import TrainConfig
+from core.train.folder import one_writer
 from core.train.teachers import build_run
 from core.train.toml import to_dict
 from core.train.tracking import Tracker
@@ -33,15 +35,19 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     """Trains, or goes on with an interrupted run, and ends with pictures and a table."""
     config = parse(argv)
     join(config.cluster)
-    with if_long("pairs of the teacher") as progress:
-        built = build_run(config, progress)
     if config.dry_run:
-        return dry_run(config, built)
-    run = run_to_end(config, built, "train")
-    close(run.trainer, run.folder)
+        return dry_run(config, _built(config))
+    with one_writer(config.folder):
+        run = run_to_end(config, _built(config), "train")
+        close(run.trainer, run.folder)
     result = {"run": str(run.folder), "step": run.trainer.step}
     result |= {"seconds": round(run.seconds, 2), "samples_per_second": round(run.rate, 1)}
     return result if config.json and processes.first() else None
+
+
+def _built(config: TrainConfig) -> Built:
+    with if_long("pairs of the teacher") as progress:
+        return build_run(config, progress)
 
 
 def close(trainer: Training, folder: Path) -> None:

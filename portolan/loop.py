@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from core.errors import UserError
+from core.errors import NotFinite, UserError
 from core.train import processes
 from core.train.checkpoint import Checkpoints
 from core.train.config import LoopConfig
@@ -42,10 +42,10 @@ class Loop:
         trainer, folder = self.trainer, self.folder
         config, start = trainer.config, self.checkpoints.latest()
         if start is not None:
-            trainer.restore(self.checkpoints, start)
+            start = trainer.restore_newest(self.checkpoints)
             console.print(f"going on with {folder} from step {start}")
         else:
-            trainer.save(self.checkpoints)
+            self._save_first()
         for line in lines:
             console.print(line)
         if trainer.step >= config.steps:
@@ -70,6 +70,12 @@ class Loop:
         journal.close()
         seconds = time.perf_counter() - began
         return seconds, (trainer.step - first) * config.batch / seconds
+
+    def _save_first(self) -> None:
+        try:
+            self.trainer.save(self.checkpoints)
+        except NonFinite as bad:
+            raise UserError(f"{bad}, before training: the weights that it starts from are damaged")
 
     def _train(self, journal: Journal | NoJournal, meter: Meter) -> None:
         trainer = self.trainer
@@ -99,17 +105,25 @@ class Loop:
             journal.write(dispatch.step, {**dispatch.metrics, "samples_per_second": rate})
         if dispatch.crosses(config.sample_every):
             path = self.folder / "samples" / f"step_{dispatch.step:07d}.png"
-            self.picture(path)
+            self._draw(path)
             journal.picture(dispatch.step, path)
         if dispatch.crosses(config.save_every) or dispatch.step == config.steps:
             self.trainer.save(self.checkpoints)
+
+    def _draw(self, path: Path) -> None:
+        """Writes a picture; samples that are not finite early on do not end a training."""
+        try:
+            self.picture(path)
+        except NotFinite as bad:
+            console.print(f"warning: no {path.name}: {str(bad).partition(';')[0]}")
 
     def _leave(self, number: int) -> None:
         """Saves and leaves: a command exits with 128 + the signal's number, as a shell reports it,
         Python gets the interrupt."""
         self.trainer.save(self.checkpoints)
         self.checkpoints.close()
-        folder = self.folder
+        folder, mode = self.folder, self.trainer.config.wandb
+        logged = "" if mode == "off" else f" --wandb {mode}"
         if self.app is None:
             console.print(
                 f"stopped at step {self.trainer.step}; where a run folder was named, the same call "
@@ -118,7 +132,7 @@ class Loop:
             raise KeyboardInterrupt
         console.print(
             f"stopped and saved at step {self.trainer.step}; go on with: "
-            f"python -m apps.{self.app} --config {folder}/config.toml --run {folder}"
+            f"python -m apps.{self.app} --config {folder}/config.toml --run {folder}{logged}"
         )
         sys.exit(128 + number)
 

@@ -15,13 +15,15 @@ from core.data.arrays import from_arrays, read_arrays
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
-from core.files import write_arrays
+from core.files import UNFINISHED, write_arrays
 from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
 from core.steering.adapter import AdaptedObjective, Proposal
 from core.train import run as runs
 from core.train import toml
+from core.train.claim import extended_from
 from core.train.config import TrainConfig
+from core.train.folder import LOCK, check_free, one_writer
 from core.train.packed import pack
 from core.train.teachers import build_run, takes_guidance
 from portolan.model import Abilities, Model
@@ -127,7 +129,8 @@ class Run(Model):
         )
         try:
             if weights is None:
-                shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+                leave = shutil.ignore_patterns(LOCK, f"{UNFINISHED}*")
+                shutil.copytree(self.folder, folder, dirs_exist_ok=True, ignore=leave)
             else:
                 pack(self.opened, folder, weights)
             _move_arrays(self.config, self.folder, folder)
@@ -190,13 +193,14 @@ def train(
         stored = {"name": "arrays", "path": str(folder / ARRAYS)}
         config = config_of(method, stored, settings, given)
     config = replace(config, run=str(folder))
-    runs.extended_from(config)  # where there is no run to extend, no arrays are written either
-    if given is not None:
-        _store(given, folder, config.restart)
-    with quiet(not progress):
-        with if_long("pairs of the teacher") as meter:
-            built = build_run(config, meter)
-        run_to_end(config, built, None)
+    extended_from(config)  # where there is no run to extend, no arrays are written either
+    with one_writer(folder):
+        if given is not None:
+            _store(given, folder, config.restart)
+        with quiet(not progress):
+            with if_long("pairs of the teacher") as meter:
+                built = build_run(config, meter)
+            run_to_end(config, built, None)
     return Run(runs.open_run(folder), keep)
 
 
@@ -221,6 +225,8 @@ def _store(dataset: Dataset, folder: Path, restart: bool) -> None:
     if dataset.labels is not None:
         arrays["labels"] = dataset.labels
     file = folder / ARRAYS
+    if not (folder / "config.toml").exists() or restart:
+        check_free(folder, restart)
     if (folder / "config.toml").exists() and not restart:
         there = read_arrays(file) if file.exists() else {}
         same = there.keys() == arrays.keys() and all(

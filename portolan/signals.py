@@ -1,10 +1,40 @@
-"""SIGTERM and Ctrl-C: finish the dispatch at hand, save, exit."""
+"""SIGTERM and Ctrl-C: save and exit after the dispatch at hand; elsewhere stop, in one line."""
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that ends the program where it stands."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Inside, the first SIGTERM or SIGINT raises `Stopped`, but for the time of a `StopRequest`; a
+    second one ends the program."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        for each in NUMBERS:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, stop) for number in NUMBERS if here}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:

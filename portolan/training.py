@@ -14,12 +14,11 @@ from core.sampling import SAMPLERS, check_sampler
 from core.train import processes
 from core.train.build import Built
 from core.train.checkpoint import Checkpoints
+from core.train.claim import changed_data, claim, extended_from, go_on_changed
 from core.train.config import TrainConfig
-from core.train.run import changed_data, claim, extended_from
 from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
 from portolan.loop import Loop
-from portolan.tables import console
 
 Training = Trainer[TrainConfig, Built]
 
@@ -48,7 +47,7 @@ def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
     trainer = Trainer(config, built)
     spec = recorded(built.dataset)
     folder = claim(config, spec)
-    say_change(folder, spec)
+    say_change(folder, spec, config.changed)
     checkpoints = Checkpoints(folder, config.keep)
     try:
         seconds, rate = train(trainer, checkpoints, folder, app, before)
@@ -57,11 +56,12 @@ def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
     return Trained(trainer, folder, seconds, rate)
 
 
-def say_change(folder: Path, spec: DataSpec) -> None:
-    """Prints a line where the data are others than those that a run began with."""
+def say_change(folder: Path, spec: DataSpec, accepted: bool) -> None:
+    """Says that the data are others than those that a run began with, where they are. Raises
+    `UserError` unless that is `accepted`."""
     found = changed_data(folder, spec)
     if found is not None:
-        console.print(f"warning: {found}")
+        go_on_changed(folder, found, accepted)
 
 
 def train(

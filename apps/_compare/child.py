@@ -34,9 +34,11 @@ from core.report.versions import versions
 from core.sampling import SAMPLERS, check_sampler, drawing_of, usable
 from core.train.build import Built
 from core.train.checkpoint import Checkpoints
+from core.train.claim import claim
 from core.train.cli import parse
 from core.train.config import TrainConfig
-from core.train.run import claim, read_config
+from core.train.folder import one_writer
+from core.train.run import read_config
 from core.train.teachers import build_run
 from core.train.trainer import Trainer
 from portolan.progress import Meter
@@ -66,6 +68,11 @@ def _count(job: Job) -> None:
 
 def _run(job: Job) -> None:
     config = parse(job.flags)
+    with one_writer(config.folder):
+        _trained(job, config)
+
+
+def _trained(job: Job, config: TrainConfig) -> None:
     built = build_run(config)
     check_measurable(built.dataset)
     name = built.method.sampler

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from core.errors import NotFinite
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -30,9 +32,11 @@ class DataSpec:
         """Network values to values that can be displayed, in NumPy.
 
         Images become bytes, `round(127.5 (x + 1))` clipped to 0..255, whatever `levels` is;
-        points stay float32.
+        points stay float32. Raises `NotFinite` for values that are not finite.
         """
         values = np.asarray(x, np.float32)
+        if not np.isfinite(values).all():
+            raise NotFinite("values that are not finite cannot be shown; draw other samples")
         if self.kind == "points":
             return values
         return np.clip(np.rint(127.5 * (values + 1)), 0, 255).astype(np.uint8)

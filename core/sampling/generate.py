@@ -10,6 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from core.errors import NotFinite
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
 from core.sampling.drawing import Drawing
@@ -50,7 +51,8 @@ def generate(
 
     The start is `sigma(times[0]) z`; the first samples of a key are the same for any number, to
     rounding. **Arguments:** `labels` one a sample, or the number of unconditional samples;
-    `progress` is called with the number of samples after each batch.
+    `progress` is called with the number of samples after each batch. Raises `NotFinite` where a
+    sample is not finite.
     """
     n = labels if isinstance(labels, int) else len(labels)
     batch = next(size for size in (*SMALL, batch) if min(n, batch) <= size <= batch)
@@ -75,7 +77,14 @@ def generate(
         counts.append(np.asarray(out.nfe)[:count] * field.evaluations)
         if progress is not None:
             progress(count)
-    return Samples(np.concatenate(parts), np.concatenate(counts))
+    x = np.concatenate(parts)
+    bad = int(np.sum(~np.isfinite(x).reshape(n, -1).all(axis=1)))
+    if bad:
+        raise NotFinite(
+            f"{bad:,} of {n:,} samples are not finite; train the map with a lower --optim.rate, or "
+            "draw with another sampler, more steps or a lower guidance scale"
+        )
+    return Samples(x, np.concatenate(counts))
 
 
 @eqx.filter_jit

@@ -7,7 +7,6 @@ from jaxtyping import Array, Float
 def shortened(
     vector: Float[Array, "*shape"], most: Float[Array, ""] | float
 ) -> Float[Array, "*shape"]:
-    """The vector, at most `most` long; zero where it is not finite."""
+    """The vector, at most `most` long; not finite where it is not, so that the samples say so."""
     length = jnp.sqrt(jnp.sum(vector**2))
-    shorter = vector * jnp.minimum(1.0, most / jnp.maximum(length, 1e-30))
-    return jnp.where(jnp.isfinite(length), shorter, 0.0)
+    return vector * jnp.minimum(1.0, most / jnp.maximum(length, 1e-30))

@@ -16,6 +16,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from core.errors import NotFinite
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.overriding import overridable
@@ -220,7 +221,17 @@ def steer(
         if progress is not None:
             progress(len(keys[i : i + together]))
     joined = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(a) for a in leaves]), *parts)
-    return _gathered(joined, n, 1 if labels is None else len(labels))
+    return _checked(_gathered(joined, n, 1 if labels is None else len(labels)))
+
+
+def _checked(found: Steered) -> Steered:
+    bad = int(np.sum(~np.isfinite(found.x).reshape(len(found.x), -1).all(axis=1)))
+    if bad or not np.isfinite(found.weights).all():
+        raise NotFinite(
+            f"steering gave {bad:,} of {len(found.x):,} samples that are not finite: the reward or "
+            "its gradient is not finite on the way; fix it, or lower --strength"
+        )
+    return found
 
 
 @eqx.filter_jit

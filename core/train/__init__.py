@@ -3,6 +3,7 @@
 from core.train.build import Built as Built
 from core.train.build import build as build
 from core.train.checkpoint import Checkpoints as Checkpoints
+from core.train.claim import claim as claim
 from core.train.cli import parse as parse
 from core.train.config import MeshConfig as MeshConfig
 from core.train.config import OptimConfig as OptimConfig
@@ -12,7 +13,6 @@ from core.train.features import FeaturesConfig as FeaturesConfig
 from core.train.features import open_features as open_features
 from core.train.recipe import recipe as recipe
 from core.train.run import Run as Run
-from core.train.run import claim as claim
 from core.train.run import open_run as open_run
 from core.train.state import TrainState as TrainState
 from core.train.state import init_state as init_state

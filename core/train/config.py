@@ -141,6 +141,8 @@ class LoopConfig(abc.ABC):
     """Log to Weights & Biases as well; offline needs no account."""
     restart: bool = False
     """Delete the run that the folder holds and start again."""
+    changed: bool = False
+    """Go on with a run although its data, its teacher or the version of Portolan changed."""
     extend: bool = False
     """Give the run that the folder holds more steps: go on until --steps."""
     trust: bool = False

@@ -26,6 +26,7 @@ from core.objectives.pretext import Classification, MaskedReconstruction
 from core.train import toml
 from core.train.cli import parse_flags, select
 from core.train.config import LoopConfig, OptimConfig, at_least, flags_first
+from core.train.folder import migrated
 from core.train.run import OWN, averaged, newest, read_spec
 from core.train.state import TargetParameters
 from core.train.tracking import check_tracking
@@ -180,7 +181,7 @@ def _open(folder: str | Path) -> tuple[FeaturesConfig, Autoencoder | Classifier]
     if not written.exists():
         raise UserError(f"no features in {folder} (no config.toml); {make}")
     check_links(folder, OWN)
-    tree = toml.read(written)
+    tree = migrated(toml.read(written), folder)
     if "task" not in tree:
         raise UserError(f"{folder} is a run of apps.train and holds no features; {make}")
     data = toml.selected(tree, "data") or FeaturesConfig.data
@@ -189,11 +190,13 @@ def _open(folder: str | Path) -> tuple[FeaturesConfig, Autoencoder | Classifier]
     found = newest(folder, config.keep)
     if found is None:
         raise UserError(f"the features in {folder} have no checkpoint yet; train them to the end")
-    checkpoints, step = found
+    checkpoints, _ = found
     spec = read_spec(folder, config.data_flags)
     like = eqx.filter_eval_shape(lambda: _model(config, spec))
-    players = averaged({"model": like}, checkpoints, step)
-    checkpoints.close()
+    try:
+        _, players = checkpoints.newest(lambda k: averaged({"model": like}, checkpoints, k))
+    finally:
+        checkpoints.close()
     return config, players["model"]
 
 

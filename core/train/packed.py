@@ -2,6 +2,7 @@
 
 config.toml           as the run has it
 data.toml             as the run has it
+run.json              the marker of a run folder
 weights.safetensors   the weights by their place in the map, in the precision of the file; the step
 """
 
@@ -17,6 +18,7 @@ from core.errors import UserError, pick
 from core.files import write_bytes
 from core.flow.flow_map import FlowMap
 from core.train import toml
+from core.train.folder import Marker, code, mark, version
 
 if TYPE_CHECKING:
     from core.train.run import Run
@@ -32,8 +34,9 @@ def pack(run: "Run", folder: Path, precision: str) -> None:
     dtype = pick(PRECISIONS, precision, "precision")
     arrays = {name: np.asarray(leaf.astype(dtype)) for name, leaf in _by_name(run.flow_map).items()}
     write_bytes(folder / FILE, save(arrays, {"step": str(run.step)}))
-    toml.write(run.config, folder / "config.toml")
+    mark(folder, Marker(version=version(), code=code()))
     toml.write_record(run.spec, folder / "data.toml")
+    toml.write(run.config, folder / "config.toml")
 
 
 def unpack(like: FlowMap, folder: Path) -> tuple[FlowMap, int]:

@@ -1,5 +1,6 @@
-"""A run is a folder: claimed once, opened by every command that uses a trained model.
+"""A run is a folder: opened by every command that uses a trained model.
 
+run.json        marks the folder; the format, the version of Portolan, the teacher's fingerprint
 config.toml     resolved; repeats the run
 data.toml       what the data are, without them: shape, kind, classes
 metrics.jsonl   one line every --log-every steps
@@ -9,7 +10,6 @@ summary.json    the closing table
 """
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,11 +32,12 @@ from core.flow.path import Path as ProbabilityPath
 from core.methods.plugin import Method, Task
 from core.methods.registry import find_plugin
 from core.objectives.objective import Players
-from core.train import packed, processes, toml
+from core.train import packed, toml
 from core.train.absent import AbsentTeacher
 from core.train.build import method_of
-from core.train.checkpoint import Checkpoints, delete_run
-from core.train.config import LoopConfig, TrainConfig
+from core.train.checkpoint import Checkpoints
+from core.train.config import TrainConfig
+from core.train.folder import migrated
 from core.train.recipe import recipe
 
 OWN = (
@@ -45,137 +46,6 @@ OWN = (
     *("checkpoints", "samples", "tilt", "export", "wandb/id.txt"),
 )
 """What commands read and write in a run folder. Links among these lead nowhere outside."""
-PLACES = ("path", "labels")
-"""Flags of a data set that say where it lies."""
-
-
-def claim(config: LoopConfig, spec: DataSpec | None = None) -> Path:
-    """Makes the run folder, or finds the same run there, and writes `config.toml` and `data.toml`.
-
-    `spec` says what the data are; without it, the run opens only where its data do.
-    Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's, with
-    --extend the number of steps, and the place of the data where their fingerprint is the same.
-    The `data.toml` of a run stays as it was written first. Raises `UserError` as `extended_from`,
-    where the folder cannot be written, and where it holds a run of another configuration or of data
-    that its network does not fit; nothing is changed then. Of several processes the first writes,
-    once all have looked.
-    """
-    extended_from(config)
-    folder = Path(config.folder)
-    check_links(folder, OWN)
-    written = folder / "config.toml"
-    there = written.exists() and not config.restart
-    if there:
-        then = kept_spec(folder)
-        _check_same(config, written, then is not None and _is_same(then, spec))
-        if then is not None and spec is not None:
-            _check_data(then, spec, folder)
-    processes.wait("looked at the run folder")
-    if processes.first():
-        _write(config, None if there else spec, folder)
-    processes.wait("claimed the run folder")
-    return folder
-
-
-def _is_same(then: DataSpec, now: DataSpec | None) -> bool:
-    """Whether two descriptions are certainly of the same data."""
-    return now is not None and then.fingerprint != "" and then == now
-
-
-def _check_data(then: DataSpec, now: DataSpec, folder: Path) -> None:
-    """Raises `UserError` where the run in a folder cannot go on with the data as they are now."""
-    found = conflict(then, now)
-    if found is not None:
-        raise UserError(
-            f"the data are no longer those that {folder} was trained on: {found}; the run is "
-            "whole: put the data back as they were, or start another run with --run"
-        )
-
-
-def changed_data(folder: Path, now: DataSpec) -> str | None:
-    """One line on how the data differ from those that a run began with, where it can go on all the
-    same; None where they do not, or where there is no run yet."""
-    then = kept_spec(folder)
-    found = None if then is None else change(then, now)
-    return None if found is None else f"the data are others than {folder} began with: {found}"
-
-
-def extended_from(config: LoopConfig) -> int | None:
-    """The steps that a run has so far which --extend is to give more; None without that flag.
-
-    Asked before `claim`, which writes the new number. Raises `UserError` where there is no run that
-    can go on, or for fewer steps than it has.
-    """
-    if not config.extend:
-        return None
-    if config.restart:
-        raise UserError("--extend goes on with a run and --restart deletes it; give one of them")
-    folder = Path(config.folder)
-    if not (folder / "config.toml").exists():
-        raise UserError(
-            f"no run in {folder} to extend; name its folder with --run, or start one there "
-            "without --extend"
-        )
-    if (folder / packed.FILE).exists() and not (folder / "checkpoints").is_dir():
-        raise UserError(
-            f"{folder} holds weights alone, so training cannot go on; start another run from them "
-            f"with --init {folder}"
-        )
-    before = int(toml.read(folder / "config.toml").get("steps", config.steps))
-    if config.steps < before:
-        raise UserError(
-            f"{folder} has {before} steps already; --extend needs a larger --steps, got "
-            f"{config.steps}"
-        )
-    return before
-
-
-def _check_same(config: LoopConfig, written: Path, same_data: bool) -> None:
-    """Raises `UserError` where this file of a run is of another configuration.
-
-    Where the data are certainly the same, it does not matter where they lie.
-    """
-    there, asked = toml.shaping(_as_now(written)), toml.shaping(toml.to_dict(config))
-    if same_data:
-        there["data"] = there["data"] | {
-            place: asked["data"][place] for place in PLACES if place in asked["data"]
-        }
-    same_steps = there | {"steps": asked["steps"]}
-    other = toml.difference(same_steps if config.extend else there, asked)
-    if other is None:
-        return
-    longer = same_steps == asked and asked["steps"] > there.get("steps", 0)
-    raise UserError(
-        f"run folder {written.parent} holds another run ({other}); name another folder with --run"
-        f"{', or make this one longer with --extend' if longer else ''} (--restart would delete it)"
-    )
-
-
-def _as_now(written: Path) -> dict[str, Any]:
-    """The configuration in this file, with the defaults of settings that are younger than it."""
-    tree = toml.read(written)
-    try:
-        return toml.to_dict(read_config(written.parent)) if "plugin" in tree else tree
-    except UserError:
-        return tree
-
-
-def _write(config: LoopConfig, spec: DataSpec | None, folder: Path) -> None:
-    """Makes the folder, empties it with --restart, and writes what it holds from the start."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"no permission to write {folder}")
-        if config.restart:
-            delete_run(folder)
-        toml.write(config, folder / "config.toml")
-        if spec is not None:
-            toml.write_record(spec, folder / "data.toml")
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"cannot write run folder {folder} ({reason}); name another with --run"
-        ) from None
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -184,7 +54,7 @@ def read_config(folder: Path) -> TrainConfig:
     if not written.exists():
         raise UserError(f"{folder} is not a run folder (no config.toml); train one with apps.train")
     check_links(folder, OWN)
-    tree = toml.read(written)
+    tree = migrated(toml.read(written), folder)
     plugin, data, net = (toml.selected(tree, name) for name in toml.SELECTORS)
     data = data or TrainConfig.data
     pick(DATA, data, "data set")
@@ -328,9 +198,11 @@ def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
             f"run {folder} has no checkpoint yet; train it with "
             f"python -m apps.train --config {folder}/config.toml --run {folder}"
         )
-    checkpoints, step = opened
-    players = averaged({"model": like}, checkpoints, step)
-    checkpoints.close()
+    checkpoints, _ = opened
+    try:
+        step, players = checkpoints.newest(lambda k: averaged({"model": like}, checkpoints, k))
+    finally:
+        checkpoints.close()
     return Run(folder, config, spec, step, players["model"], sampler)
 
 

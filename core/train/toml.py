@@ -23,10 +23,13 @@ from core.train.config import LoopConfig
 Filled = TypeVar("Filled")
 
 SELECTORS = ("plugin", "data", "net")
-NOT_KEPT = ("config", "run", "restart", "extend", "dry_run", "json", "cluster", "wandb", "trust")
+NOT_KEPT = (
+    *("config", "run", "restart", "extend", "dry_run", "json", "cluster", "wandb", "trust"),
+    "changed",
+)
 """Flags of one call, not of the run."""
 NEVER_IN_A_FILE = (
-    *("config", "run", "restart", "extend", "dry_run", "json", "trust", "help", "h"),
+    *("config", "run", "restart", "extend", "dry_run", "json", "trust", "changed", "help", "h"),
     *("cluster", "distributed", "coordinator", "processes", "process"),
 )
 """Flags that only a command line may have: a file that somebody hands around does not choose what

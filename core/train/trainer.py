@@ -16,21 +16,24 @@ from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
 from core.objectives.objective import Batch, Players
+from core.train import processes
 from core.train.accumulate import check
 from core.train.build import Trainable
-from core.train.checkpoint import Checkpoints
+from core.train.checkpoint import Checkpoints, by_name
 from core.train.config import LoopConfig
 from core.train.optim import optimizer
 from core.train.sharding import Placement
 from core.train.state import init_state
 from core.train.step import make_step, many_steps
+from core.train.sums import not_finite
 
 
 class NonFinite(Exception):
-    """A loss or gradient was not finite. `step` is the step, `drawn` the number of its batch."""
+    """A loss, a gradient or the state was not finite. `step` is the step, `drawn` the number of its
+    batch."""
 
-    def __init__(self, step: int, drawn: int):
-        super().__init__(f"the loss is not finite at step {step}")
+    def __init__(self, step: int, drawn: int, what: str = "the loss"):
+        super().__init__(f"{what} is not finite at step {step}")
         self.step, self.drawn = step, drawn
 
 
@@ -146,7 +149,14 @@ class Trainer(Generic[Config, Work]):
         return self._place.batch(stacked), numbers
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Saves the state and the position in the data."""
+        """Saves the state and the position in the data.
+
+        Raises `NonFinite` where parameters, averages or optimiser states are not finite, and saves
+        nothing then: the last checkpoint is a good one.
+        """
+        bad = self._not_finite()
+        if processes.greatest(bad is not None):
+            raise NonFinite(self.step, self.drawn - 1, bad or "the state of another process")
         meta: dict[str, Any] = {
             "data": self._data.get_state(),
             "drawn": self.drawn,
@@ -154,23 +164,34 @@ class Trainer(Generic[Config, Work]):
         }
         checkpoints.save(self.step, self.state, meta)
 
+    def _not_finite(self) -> str | None:
+        """The first array of the state with a number that is not finite, or None."""
+        parts = ("players", "ema", "target", "opt")
+        return not_finite(by_name({part: getattr(self.state, part) for part in parts}))
+
     def restore(self, checkpoints: Checkpoints, step: int) -> None:
         """Goes to a checkpoint: parameters, optimiser, averages, random numbers, data position."""
         self.state, meta = checkpoints.restore(step, self.state)
         self._data.set_state(meta["data"])
         self.drawn, self.skipped = int(meta["drawn"]), list(meta["skipped"])
 
+    def restore_newest(self, checkpoints: Checkpoints) -> int:
+        """Goes to the newest checkpoint that is whole, moves later ones aside, and returns its
+        step."""
+        step, _ = checkpoints.newest(lambda step: self.restore(checkpoints, step))
+        checkpoints.set_aside(step)
+        return step
+
     def roll_back(self, checkpoints: Checkpoints, bad: NonFinite) -> None:
         """Goes back to the last checkpoint and leaves out the batch that failed.
 
         The steps in between are repeated with fresh noise.
         """
-        step = checkpoints.latest()
-        if step is None:
+        if checkpoints.latest() is None:
             raise UserError(f"{bad}, before the first checkpoint; lower --optim.rate") from None
         rollbacks = jnp.asarray(int(self.state.rollbacks) + 1, jnp.int32)
         skipped = [*self.skipped, bad.drawn]
-        self.restore(checkpoints, step)
+        self.restore_newest(checkpoints)
         self.skipped = skipped
         self.state = eqx.tree_at(
             lambda s: s.rollbacks, self.state, self._place.replicate(rollbacks)

@@ -108,7 +108,7 @@ def test_extending_says_what_becomes_of_the_learning_rate(schedule, before, now)
 def test_a_packed_run_has_the_weights_in_half_precision_and_no_checkpoint(run, tmp_path):
     packed = run.save(tmp_path / "packed", weights="float16")
     names = {path.name for path in packed.folder.iterdir()}
-    assert names == {"config.toml", "data.toml", "data.npz", "weights.safetensors"}
+    assert names == {"run.json", "config.toml", "data.toml", "data.npz", "weights.safetensors"}
     stored = load_file(packed.folder / "weights.safetensors")
     whole = run.save(tmp_path / "whole", weights="float32")
     for name, array in load_file(whole.folder / "weights.safetensors").items():

@@ -6,8 +6,8 @@ import equinox as eqx
 import jax.random as jr
 
 from core.train.checkpoint import Checkpoints
+from core.train.claim import claim
 from core.train.cli import parse
-from core.train.run import claim
 from core.train.teachers import build_run
 from core.train.trainer import Trainer
 from tests.nets.randomised import noise

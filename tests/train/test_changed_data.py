@@ -11,8 +11,9 @@ from PIL import Image
 from core.data import ImagesData
 from core.data.record import recorded
 from core.errors import UserError
+from core.train.claim import changed_data, claim
 from core.train.cli import parse
-from core.train.run import changed_data, claim, kept_spec
+from core.train.run import kept_spec
 
 COLOURS = {"red": (220, 20, 20), "yellow": (220, 220, 20), "blue": (20, 20, 220)}
 

@@ -32,5 +32,5 @@ def test_weights_that_no_output_depended_on_are_left_out(saved):
 
 
 def test_other_arrays_that_the_network_has_not_are_refused(saved):
-    with pytest.raises(UserError, match="belongs to another network"):
+    with pytest.raises(UserError, match="is whole, and of another network .it has"):
         saved("ema.model.net.blocks.up.weight").restore(3, LIKE)

@@ -16,6 +16,7 @@ from core.objectives.objective import Batch
 from core.objectives.pretext import MaskedReconstruction
 from core.train.build import build
 from core.train.checkpoint import Checkpoints
+from core.train.claim import claim
 from core.train.cli import parse
 from core.train.features import (
     build_features,
@@ -23,7 +24,6 @@ from core.train.features import (
     open_perception,
     parse_features,
 )
-from core.train.run import claim
 from core.train.trainer import Trainer
 from tests.compiling import once
 

@@ -10,8 +10,9 @@ import pytest
 import plugins as plugins
 from core.errors import UserError
 from core.train.checkpoint import Checkpoints
+from core.train.claim import claim
 from core.train.cli import parse
-from core.train.run import claim, open_run, read_config
+from core.train.run import open_run, read_config
 from core.train.teachers import build_run
 from core.train.trainer import Trainer
 
