@@ -74,7 +74,7 @@ def _prepare() -> None:
     It keeps small programs too: a command has a dozen of them, each a tenth of a second to compile.
     `JAX_COMPILATION_CACHE_DIR` names another folder; an empty value switches the cache off.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are one line, of ours
     warnings.filterwarnings("ignore", module="orbax")
     import jax
 

@@ -95,9 +95,22 @@ class Checkpoints:
         if self.latest() != step:
             named = by_name(state)
             sums = {"state": sums_of(named), "meta": sum_of_values(meta)}
-            self._manager.save_checkpointables(
-                step, {"state": named, "meta": meta}, custom_metadata={"sums": sums}
-            )
+            try:
+                self._manager.save_checkpointables(
+                    step, {"state": named, "meta": meta}, custom_metadata={"sums": sums}
+                )
+            except jax.errors.JaxRuntimeError:  # another process is gone
+                raise
+            except Exception as error:
+                raise UserError(self._unsaved(step, error)) from error
+
+    def _unsaved(self, step: int, error: Exception) -> str:
+        known, last = explained(error), self.latest()
+        why = known or f"{type(error).__name__}: {str(error)[:300]}; check the disk"
+        kept = (
+            "there is none before it" if last is None else f"the last whole one is of step {last}"
+        )
+        return f"the checkpoint of step {step} cannot be saved, {kept}: {why}"
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """The state and meta of a step, in the structure, types and placement of `like`.
