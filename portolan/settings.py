@@ -9,6 +9,7 @@ from core.errors import UserError, pick, require
 from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin, register
 from core.train import toml
+from core.train.cli import shape_of
 from core.train.config import TrainConfig
 from core.train.recipe import kind_of, recipe
 
@@ -36,7 +37,8 @@ def config_of(
     named, own = _named(data, TrainConfig.data)
     pick(DATA, named, "data set")
     net, _ = _named(settings.get("net", {}), None)
-    default = recipe(plugin, named, net, _kind(named, dataset))
+    shape = _shape(named, own) if dataset is None else dataset.shape
+    default = recipe(plugin, named, net, _kind(named, dataset), shape)
     if flags is not None:
         require("plugin" not in settings, "plugin: the method's object has its settings already")
         default = dataclasses.replace(default, plugin_flags=flags)
@@ -46,6 +48,12 @@ def config_of(
     check_names(default, tree)
     config = toml.filled(default, toml.plain(tree), "train", prefix="")
     return dataclasses.replace(config, net_flags=config.plugin_flags.net_flags(config.net_flags))
+
+
+def _shape(named: str, own: dict[str, Any]) -> tuple[int, ...] | None:
+    """The shape of one example, where the data say it without being loaded."""
+    fields = {field.name for field in dataclasses.fields(DATA[named])}
+    return shape_of(DATA[named](**own)) if fields.issuperset(own) else None
 
 
 def check_names(default: Any, tree: dict[str, Any], group: str = "") -> None:

@@ -16,6 +16,7 @@ from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.claim import changed_data, claim, extended_from, go_on_changed
 from core.train.config import TrainConfig
+from core.train.memory import check_memory
 from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
 from portolan.loop import Loop
@@ -43,6 +44,7 @@ def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     for nfe in config.evals:
         SAMPLERS[name].steps(nfe)
+    check_memory(config, built.dataset.shape, built.num_parameters())
     before = extended_from(config)
     trainer = Trainer(config, built)
     spec = recorded(built.dataset)
@@ -88,11 +90,13 @@ def picture(trainer: Training, path: Path) -> None:
 def describe(config: TrainConfig, built: Built) -> list[str]:
     """A few lines that describe the run."""
     device, mesh = jax.devices()[0], describe_mesh(config.mesh)
+    memory = check_memory(config, built.dataset.shape, built.num_parameters())
     return [
         f"method {config.plugin}: {_fields(config.plugin_flags)}",
         *summary(built.dataset),
         f"network {config.net}: {built.num_parameters():,} parameters; "
         f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
+        *([] if memory is None else [memory]),
     ]
 
 

@@ -164,6 +164,15 @@ class ImagesData:
     upper_byte: bool = False
     """Read pictures of 16 bits a channel by the upper 8 of them, where they use all 16."""
 
+    def peek(self) -> tuple[int, ...]:
+        """The shape of the first picture. Raises `UserError` as `load`."""
+        from core.data.picture import read_image  # with Pillow
+
+        if self.size:
+            return self.size, self.size, 1 if self.gray else 3
+        files = find_images(existing_folder(self.path, KINDS))[0]
+        return read_image(files[0], 0, self.gray, self.upper_byte).shape
+
     def load(self) -> Dataset:
         """Finds the files and, if they fit, reads them. Raises `UserError` for unusable ones."""
         from core.data.picture import read_image  # with Pillow

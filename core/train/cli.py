@@ -69,7 +69,20 @@ def parse(argv: list[str]) -> TrainConfig:
     pick(DATA, chosen.data, "data set")
     default = recipe(plugin, chosen.data, chosen.net)
     config = parse_flags(TrainConfig, chosen.flags, default, _epilogue())
+    sized = recipe(plugin, chosen.data, chosen.net, shape=shape_of(config.data_flags))
+    if sized != default:
+        config = parse_flags(TrainConfig, chosen.flags, sized, _epilogue())
     return replace(config, net_flags=config.plugin_flags.net_flags(config.net_flags))
+
+
+def shape_of(data_flags: Any) -> tuple[int, ...] | None:
+    """The shape of one example, where a data set says it without being loaded."""
+    peek = getattr(data_flags, "peek", None)
+    if peek is None:
+        return None
+    with contextlib.suppress(UserError):  # loading will say it
+        return peek()
+    return None
 
 
 def _epilogue() -> str:

@@ -3,6 +3,7 @@
 Each recipe is a `TrainConfig`; a flag overrides any value of it.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,19 +12,37 @@ from core.errors import pick
 from core.methods.plugin import Plugin
 from core.nets import NETS, DiTConfig, MLPConfig
 from core.train.config import OptimConfig, TrainConfig
+from core.train.memory import least_bytes
 
 POINTS = ("checkerboard", "eight-gaussians", "two-moons", "spiral")
 
 
+MOST_TOKENS = 256
+"""Patches of an image are so large that there are no more of them: the memory of attention by the
+formula grows with the square."""
+FEWEST_TOKENS = 16
+FEWEST_BATCH = 8
+MOST_BYTES = 2**32
+"""The memory of a step, at the least, for which recipes are made: the same on every machine."""
+
+
 def recipe(
-    plugin: type[Plugin], data: str, net: str | None, kind: str | None = None
+    plugin: type[Plugin],
+    data: str,
+    net: str | None,
+    kind: str | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> TrainConfig:
     """The default configuration of a method on a data set, with another network where asked.
 
     `kind`, `"points"`, `"small-image"` or `"image"`, is said by the name of the data, unless given.
+    `shape`, where it is known, sets the patch of the transformer, and a smaller batch where a step
+    would take more than `MOST_BYTES`.
     """
     kind = kind or kind_of(data)
     base = {"points": _points, "small-image": _digits, "image": _images}[kind]()
+    if kind == "image" and shape is not None and len(shape) == 3:
+        base |= _of_size(base, shape)
     if plugin.tunes:
         base |= _tuning(base)
     if net is not None and net != base["net"]:
@@ -57,6 +76,26 @@ def _tuning(base: dict[str, Any]) -> dict[str, Any]:
         "ema": 0.98,
         "optim": replace(optim, rate=optim.rate / 75, schedule="constant", warmup=20),
     }
+
+
+def _of_size(base: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    """The patch for images of this shape, and a batch that fits into `MOST_BYTES`."""
+    flags = replace(base["net_flags"], patch=patch_of(shape, base["net_flags"].patch))
+    batch = base["batch"]
+    while batch > FEWEST_BATCH and (least_bytes(flags, shape, batch) or 0) > MOST_BYTES:
+        batch //= 2
+    return {"net_flags": flags, "batch": batch}
+
+
+def patch_of(shape: tuple[int, ...], usual: int) -> int:
+    """The smallest patch, from the usual one on, that divides both sides and leaves no more than
+    `MOST_TOKENS`; the usual one where there is none."""
+    common = math.gcd(shape[0], shape[1])
+    for patch in range(usual, common + 1):
+        tokens = shape[0] * shape[1] // patch**2
+        if common % patch == 0 and FEWEST_TOKENS <= tokens <= MOST_TOKENS:
+            return patch
+    return usual
 
 
 def _points() -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""How much memory a training step takes at least, and how much there is."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from core.errors import UserError
+from core.nets import DiTConfig
+from core.train.config import LoopConfig
+
+PER_BLOCK = {"none": 14, "dots": 9, "full": 1}
+"""Numbers that a block of the transformer keeps of a token for the backward pass, in widths: the
+outputs of its six products (3 + 1 + 4 + 1) with `dots`, its input with `full`."""
+COPIES = 5
+"""Arrays of the size of the parameters: themselves, two moments, the average, the gradient."""
+
+
+def least_bytes(net: Any, shape: tuple[int, ...], batch: int, parameters: int = 0) -> int | None:
+    """Bytes that a training step takes at the very least on one device; None where only the
+    compiler knows (`--dry-run`).
+
+    Of a transformer: what the blocks keep for the backward pass, and, with attention by the
+    formula, the scores of one block, once. A derivative along the path takes up to twice as much.
+    """
+    if not isinstance(net, DiTConfig) or len(shape) != 3:
+        return None
+    size = 2 if net.dtype == "bfloat16" else 4
+    tokens = (shape[0] // net.patch) * (shape[1] // net.patch)
+    kept = PER_BLOCK[net.remat] * net.width * net.depth * tokens
+    formula = net.attention == "xla"
+    scores = net.heads * tokens**2 if formula else 0
+    return batch * size * (kept + scores) + COPIES * 4 * parameters
+
+
+def available_bytes() -> int:
+    """Memory of one device; on a CPU that of the machine, or of the container that this runs in."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        found = (device.memory_stats() or {}).get("bytes_limit")
+        return int(found) if found else 2**62
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(file).read_text()))
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def batch_on_device(config: LoopConfig) -> int:
+    """Examples of a step that one device has at once."""
+    devices = config.mesh.data or max(jax.device_count() // config.mesh.fsdp, 1)
+    if jax.devices()[0].platform == "cpu":
+        devices = 1  # they share their memory
+    return max(math.ceil(config.batch / (devices * config.accumulate)), 1)
+
+
+def check_memory(config: Any, shape: tuple[int, ...], parameters: int) -> str | None:
+    """One line on the memory of a step, or None where only the compiler knows.
+
+    Raises `UserError` for a step that surely does not fit, before anything is compiled.
+    """
+    batch, net = batch_on_device(config), config.net_flags
+    least = least_bytes(net, shape, batch, parameters)
+    if least is None:
+        return None
+    there = available_bytes()
+    tokens = (shape[0] // net.patch) * (shape[1] // net.patch)
+    what = f"{tokens:,} tokens a picture (patches of {net.patch})"
+    if least <= there:
+        return f"memory: {what}; a step takes {_gib(least)} at least, of {_gib(there)}"
+    pieces = config.accumulate * math.ceil(least / (0.5 * there))
+    ways = [f"--net.patch {2 * net.patch}", f"a smaller --batch than {config.batch}"]
+    if pieces <= config.batch:
+        ways.append(f"--accumulate {_divisor(config.batch, pieces)}")
+    if net.attention == "xla" and tokens >= 1024:
+        ways.append("--net.attention auto")
+    raise UserError(
+        f"{what}: a step takes {_gib(least)} at least, and there are {_gib(there)}; give "
+        f"{', '.join(ways[:-1])} or {ways[-1]}"
+    )
+
+
+def _divisor(batch: int, least: int) -> int:
+    """The smallest divisor of the batch that is not below `least`."""
+    return next(n for n in range(least, batch + 1) if batch % n == 0)
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:,.2g} GiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
