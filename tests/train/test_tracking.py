@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import UserError
 from core.files import check_links
-from core.train.checkpoint import delete_run
+from core.train.folder import delete_run
 from core.train.journal import Journal
 from core.train.run import OWN
 from core.train.tracking import Tracker, check_tracking
