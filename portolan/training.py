@@ -92,6 +92,7 @@ def describe(config: TrainConfig, built: Built) -> list[str]:
     device, mesh = jax.devices()[0], describe_mesh(config.mesh)
     memory = check_memory(config, built.dataset.shape, built.num_parameters())
     return [
+        *([f"{config.plugin} {built.start}"] if built.start else []),
         f"method {config.plugin}: {_fields(config.plugin_flags)}",
         *summary(built.dataset),
         f"network {config.net}: {built.num_parameters():,} parameters; "

@@ -76,6 +76,36 @@ class FiniteDifference(Derivative):
         return here, jax.tree.map(lambda a, b: (b - a) / self.step, here, there)
 
 
+class CentralDifference(Derivative):
+    """`(f(p + step d) - f(p - step d)) / (2 step)`, with full-precision products; `f(p)` is a third
+    evaluation.
+
+    Error O(step^2) plus rounding. The value keeps its gradient. For networks whose kernels have no
+    forward-mode rule. Source: FastGen's code, in float64 with step 1e-4.
+    """
+
+    step: float | Float[Array, ""] = 5e-3
+
+    def __call__(
+        self, f: Callable[..., Any], primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    ) -> tuple[Any, Any]:
+        def at(sign: float) -> Any:
+            return f(*(p + sign * self.step * d for p, d in zip(primals, tangents)))
+
+        with full_products():
+            above, below = at(1.0), at(-1.0)
+        slope = jax.tree.map(lambda a, b: (a - b) / (2 * self.step), above, below)
+        return f(*primals), slope
+
+
+def derivative(step: float | Float[Array, ""] | None, room: Float[Array, ""]) -> Derivative:
+    """A central difference of this step, or of `room` where that is less, so that no time is below
+    the data end; the exact derivative without a step."""
+    if step is None:
+        return ExactJVP()
+    return CentralDifference(jnp.clip(room, 1e-5, step))
+
+
 def eulerian(
     flow_map: FlowMap,
     x_s: Float[Array, "*shape"],

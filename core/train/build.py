@@ -46,6 +46,7 @@ class Built:
     """A data set, the path, and the method with freshly initialised networks.
 
     `training` has the examples of the method: the data set, or the pairs that its teacher made.
+    `start` says with which weights training starts, where there is a choice.
     """
 
     dataset: Dataset
@@ -53,6 +54,7 @@ class Built:
     path: Path
     task: Task
     method: Method
+    start: str = ""
 
     @property
     def players(self) -> Players:
@@ -99,7 +101,7 @@ def build(
     dataset = config.data_flags.load() if data is None else data
     task = Task(dataset.shape, dataset.kind, dataset.num_classes, config.steps, dataset)
     path = PATHS[config.path]()
-    method = method_of(config, path, teacher, task)
+    method, begun = method_of(config, path, teacher, task), ""
     if train:
         check_precision(
             config.plugin,
@@ -107,13 +109,13 @@ def build(
             getattr(config.net_flags, "dtype", "float32"),
             exact=hasattr(config.plugin_flags, "derivative"),
         )
-        flow_map = _started(method.flow_map, config, teacher, start, dataset.num_classes)
+        flow_map, begun = _started(method.flow_map, config, teacher, start, dataset.num_classes)
         method = dataclasses.replace(method, flow_map=flow_map)
     training = dataset
     if train:
         key_pairs = jr.fold_in(jr.key(config.seed), 2)
         training = config.plugin_flags.dataset(dataset, DataContext(teacher, key_pairs, progress))
-    return Built(dataset, training, path, task, method)
+    return Built(dataset, training, path, task, method, begun)
 
 
 def method_of(config: TrainConfig, path: Path, teacher: Teacher | None, task: Task) -> Method:
@@ -129,19 +131,19 @@ def _started(
     teacher: Teacher | None,
     start: FlowMap | None,
     classes: int,
-) -> FlowMap:
-    """The map with the weights that training starts from."""
+) -> tuple[FlowMap, str]:
+    """The map with the weights that training starts from, and which these are in words."""
     if start is not None:
         found = warm_started(start, fresh)
         if found is None:
-            other = ", ".join(_differences(config, classes))
+            other = ", ".join(_differences(config, config.init, classes))
             raise UserError(
                 f"--init {config.init} is a run of another network or form of the map ({other}); "
                 "give this one the same settings"
             )
-        return found
+        return found, f"starts from the weights of {config.init or 'the given map'}"
     if not config.plugin_flags.starts_from(teacher):
-        return fresh
+        return fresh, ""
     source = teacher.flow_map if isinstance(teacher, MapTeacher) else None
     found = None if source is None else warm_started(source, fresh)
     if found is None and config.plugin_flags.from_teacher:
@@ -149,12 +151,29 @@ def _started(
             "this method goes on from its teacher's weights and needs an unguided run of the same "
             "network for a teacher: train one with the same --net flags"
         )
-    return fresh if found is None else found
+    if found is not None:
+        return found, "starts from its teacher's weights"
+    return fresh, f"starts from nothing: {_unlike(config, source, classes)}"
 
 
-def _differences(config: TrainConfig, classes: int) -> list[str]:
-    """The settings of the map in which the run of --init differs, each with both values."""
-    folder, here = FilePath(config.init or ""), toml.to_dict(config)
+def _unlike(config: TrainConfig, source: FlowMap | None, classes: int) -> str:
+    """Why the weights of the teacher cannot be taken."""
+    if source is None:
+        return (
+            "its teacher is guided, or no trained run, so that there are no weights to start from"
+        )
+    where, why = FilePath(config.teacher or ""), ""
+    if (where / "config.toml").exists():
+        why = f" ({', '.join(_differences(config, config.teacher, classes))})"
+    return (
+        f"its teacher has another network or form of the map{why}; with the same settings it would "
+        "start from the teacher's weights"
+    )
+
+
+def _differences(config: TrainConfig, run: str | None, classes: int) -> list[str]:
+    """The settings of the map in which that run differs, each with both values."""
+    folder, here = FilePath(run or ""), toml.to_dict(config)
     there = toml.read(folder / "config.toml")
     pairs = [("--plugin.form", there["plugin"].get("form"), here["plugin"].get("form"))]
     if there["net"]["name"] != here["net"]["name"]:

@@ -1,10 +1,12 @@
 """The residual of a ladder of jumps: one jump against its two halves."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from core.flow import rules
+from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.objectives.objective import Term
 from core.objectives.row import Row
@@ -15,18 +17,47 @@ class TwoHalves(Term):
     """`V(x_s, s, t) - sg[two halves by the target]`.
 
     The halves are Euler steps along the target's diagonal where the jump is at most `smallest`, and
-    in the first of `stages` of the training (0: there are none). Source: shortcut models (arXiv
-    2410.12557), eq. 4; progressive distillation (arXiv 2202.00512), algorithm 2, for velocities.
+    in the first of `stages` of the training (0: there are none). There the velocity is guided by
+    `scale`, away from that of the label `null`; `clip` keeps the middle and the target in
+    `[-clip, clip]` (0: as they are). Source: shortcut models (arXiv 2410.12557), eq. 4, and their
+    code for `scale` and `clip`; progressive distillation (arXiv 2202.00512), algorithm 2, for
+    velocities.
     """
 
     smallest: float = 0.0
     stages: int = 0
+    scale: float = 1.0
+    null: int = eqx.field(static=True, default=0)
+    clip: float = 0.0
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         half, euler = jnp.full_like(row.s, 0.5), self._euler(model, row)
-        two = rules.compositional(target, row.x_s, row.s, row.t, half, row.cond, euler=euler)
+        if self.scale == 1 and not self.clip:
+            two = rules.compositional(target, row.x_s, row.s, row.t, half, row.cond, euler=euler)
+        else:
+            two = self._guided(target, row, euler)
         V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
         return V - jax.lax.stop_gradient(two)
+
+    def _guided(self, target: FlowMap, row: Row, euler: Bool[Array, ""]) -> Float[Array, "*shape"]:
+        """Two halves, guided where they are Euler steps, with the middle and their mean clipped."""
+        null = Condition(label=jnp.asarray(self.null))
+        u = (row.s + row.t) / 2
+
+        def half(x: Array, s: Array, t: Array) -> Array:
+            t = jnp.where(euler, s, t)
+            V = target.average_velocity(x, s, t, row.cond)
+            if self.scale == 1:
+                return V
+            V_null = target.average_velocity(x, s, t, null)
+            return jnp.where(euler, V_null + self.scale * (V - V_null), V)
+
+        first = half(row.x_s, row.s, u)
+        middle = self._clipped(row.x_s + (u - row.s) * first)
+        return self._clipped((first + half(middle, u, row.t)) / 2)
+
+    def _clipped(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.clip(x, -self.clip, self.clip) if self.clip else x
 
     def _euler(self, model: FlowMap, row: Row) -> Bool[Array, ""]:
         gap = model.path.unit_time(row.s) - model.path.unit_time(row.t)

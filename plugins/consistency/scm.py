@@ -10,10 +10,12 @@ data, so the same loss trains a map on any path: a state is divided by the lengt
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.errors import require
 from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap, Form
 from core.flow.path import Path
@@ -23,6 +25,7 @@ from core.methods.registry import register
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.objectives.weights import Squared, TangentNorm, Weight
+from core.times.steps import Step
 from plugins.consistency.base import ConsistencyPlugin
 from plugins.consistency.jump import stop
 from plugins.consistency.tangent import jump_and_tangent
@@ -31,18 +34,20 @@ from plugins.consistency.tangent import jump_and_tangent
 class StabilisedTangent(Term):
     """`(N - sg[N]) - sg[g]` in units of `N`, the TrigFlow velocity over the data's deviation `d`.
 
-    Source: sCM (arXiv 2410.11081), eq. 8 and algorithm 1.
+    `step` takes a central difference in the place of the exact derivative. Source: sCM (arXiv
+    2410.11081), eq. 8 and algorithm 1.
     """
 
     teacher: Teacher | None = None
     data_std: float = 1.0
     warmup: float = 0.2
+    step: float | None = None
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
         path, d = model.path, self.data_std
         v, x_0, z = self._velocity(path, row)
-        jump, tangent = jump_and_tangent(model, row, v)
+        jump, tangent = jump_and_tangent(model, row, v, self.step)
         ray = path.alpha(row.s), path.sigma(row.s) * path.noise_std / d
         length = jnp.hypot(*ray)
         cos, sin = ray[0] / length, jnp.maximum(ray[1] / length, 1e-4)
@@ -54,6 +59,13 @@ class StabilisedTangent(Term):
         r = jnp.minimum(1.0, row.progress / self.warmup) if self.warmup else 1.0
         g = (1 - r) * matching + r * whole
         return (stop(jump) - jump) / (sin * d) - stop(g / d)
+
+    def amplification(self, step: Step | None) -> float:
+        return 1.0 if self.step is None else 0.25 / self.step
+
+    @property
+    def order(self) -> int | None:
+        return None if self.step is None else 2
 
     def _velocity(self, path: Path, row: Row) -> tuple[Array, Array, Array]:
         """The velocity, and its clean state and noise."""
@@ -81,6 +93,15 @@ class SCMPlugin(ConsistencyPlugin):
     """Mean of the log noise-to-signal ratio; the paper's -1.0 is for data of deviation 0.5."""
     time_std: float = 1.4
     """Standard deviation of the log noise-to-signal ratio; 0 means uniform times."""
+    derivative: Literal["exact", "difference"] = "exact"
+    """An exact Jacobian-vector product, or a central difference over --plugin.step, for networks
+    that have no forward mode."""
+    step: float = 5e-3
+    """Step of the difference in time."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.step < 0.1, f"--plugin.step must be in (0, 0.1), got {self.step}")
 
     def distance(self) -> Weight:
         # The residual is `g / data_std`, in units of the network.
@@ -89,7 +110,8 @@ class SCMPlugin(ConsistencyPlugin):
 
     def term(self, teacher: Teacher | None) -> Term:
         """The residual of the jump rows."""
-        return StabilisedTangent(teacher, self.data_std, self.warmup)
+        step = self.step if self.derivative == "difference" else None
+        return StabilisedTangent(teacher, self.data_std, self.warmup, step)
 
 
 @register

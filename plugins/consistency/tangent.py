@@ -41,10 +41,12 @@ class TangentJump(Term):
 
 
 def jump_and_tangent(
-    flow_map: FlowMap, row: Row, v: Float[Array, "*shape"]
+    flow_map: FlowMap, row: Row, v: Float[Array, "*shape"], step: float | None = None
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """`F(x_s, s, t)` and `dF/ds = v - V + (t - s) DV_ds` along the flow, from one pass."""
-    V, DV_ds = rules.eulerian(flow_map, row.x_s, row.s, row.t, v, row.cond)
+    """`F(x_s, s, t)` and `dF/ds = v - V + (t - s) DV_ds` along the flow, from one pass, or with a
+    central difference over `step`."""
+    derivative = rules.derivative(step, row.s - flow_map.path.t_min)
+    V, DV_ds = rules.eulerian(flow_map, row.x_s, row.s, row.t, v, row.cond, derivative)
     gap = row.t - row.s
     return row.x_s + gap * V, v - V + gap * DV_ds
 

@@ -7,11 +7,12 @@ One `jvp` with tangent `(v, 1, 0)`, stopped. At the true map the residual is `gr
 """
 
 import dataclasses
-from typing import Self
+from typing import Literal, Self
 
 import jax
 from jaxtyping import Array, Float
 
+from core.errors import require
 from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.methods.card import Card
@@ -21,15 +22,29 @@ from core.methods.row_plugin import RowPlugin
 from core.objectives.guidance import GuidanceConfig
 from core.objectives.objective import Term
 from core.objectives.row import Row
+from core.times.steps import Step
 
 
 class MeanFlowJump(Term):
-    """`V - sg[v + (t - s) DV_ds]`. Source: MeanFlow, eqs. 9-11."""
+    """`V - sg[v + (t - s) DV_ds]`. Source: MeanFlow, eqs. 9-11.
+
+    `step` takes a central difference in the place of the exact derivative.
+    """
+
+    step: float | None = None
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
-        V, dV_ds = rules.eulerian(model, row.x_s, row.s, row.t, row.v, row.cond)
+        derivative = rules.derivative(self.step, row.s - model.path.t_min)
+        V, dV_ds = rules.eulerian(model, row.x_s, row.s, row.t, row.v, row.cond, derivative)
         return V - jax.lax.stop_gradient(row.v + (row.t - row.s) * dV_ds)
+
+    def amplification(self, step: Step | None) -> float:
+        return 1.0 if self.step is None else 0.25 / self.step
+
+    @property
+    def order(self) -> int | None:
+        return None if self.step is None else 2
 
 
 @register
@@ -48,6 +63,15 @@ class MF(RowPlugin):
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     power: float = by_kind(1.0, points=0.0, small_image=0.0)
+    derivative: Literal["exact", "difference"] = "exact"
+    """An exact Jacobian-vector product, or a central difference over --plugin.step, for networks
+    that have no forward mode."""
+    step: float = 5e-3
+    """Step of the difference in time."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.step < 0.1, f"--plugin.step must be in (0, 0.1), got {self.step}")
 
     @classmethod
     def whole(cls) -> Self:
@@ -59,4 +83,4 @@ class MF(RowPlugin):
         return {"": plain, "guided": dataclasses.replace(plain, guidance=guidance)}
 
     def jump(self, teacher: None) -> Term:
-        return MeanFlowJump()
+        return MeanFlowJump(self.step if self.derivative == "difference" else None)

@@ -7,18 +7,23 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
+from core.flow.condition import Condition
 from core.flow.flow_map import AverageVelocityMap
-from core.flow.path import LinearPath
+from core.flow.path import LinearPath, VPPath
 from core.methods.plugin import Task
 from core.objectives.guidance import GuidanceConfig
+from core.objectives.objective import GroupTerm
 from core.objectives.row import make_row
 from core.times.unit import Times
 from plugins.compositional.psd import PSD
+from plugins.compositional.shortcut import Shortcut
 from plugins.consistency.gcm import GCMConstant
 from plugins.consistency.scm import SCT
+from plugins.eulerian.ayf_emd import AYFScratch
 from plugins.eulerian.esd import ESD
 from plugins.lagrangian.lsd import LSD
 from plugins.meanflow.imf import IMF
+from plugins.meanflow.mf import MF
 from tests.compiling import once
 
 PATH, TASK = LinearPath(), Task((2,))
@@ -96,3 +101,81 @@ def test_the_head_in_the_guided_target_needs_a_head():
     with pytest.raises(UserError, match=r"--plugin\.head"):
         IMF(guidance=GuidanceConfig(most=4.0, head=True))
     IMF(guidance=GuidanceConfig(most=4.0, head=True), head=True)
+
+
+@pytest.mark.parametrize("plugin", [MF, SCT])
+@pytest.mark.parametrize("path", [LinearPath(), VPPath()])
+def test_a_central_difference_is_close_to_the_exact_derivative(plugin, path, normal, x64):
+    """On a smooth map, by the square of the step; near the data end no time leaves the path."""
+    net = lambda x, s, t, cond: jnp.sin(x + 2 * s) * (1 + t)  # noqa: E731
+    x_0, z = normal(3, 2), normal(3, 2)
+
+    def residuals(step):
+        flags = {} if step is None else {"derivative": "difference", "step": step}
+        term, model = plugin(**flags).jump(None), AverageVelocityMap(net=net, path=path)
+
+        def one(x_0, z, s):
+            end = jnp.asarray(path.t_min)
+            return term(model, model, make_row(path, x_0, z, s, end, None, jr.key(0)))
+
+        times = jnp.asarray([0.9, 0.4, 1e-3])
+        return jax.vmap(one)(x_0, z, jax.vmap(path.time_of_unit)(times))
+
+    exact, coarse, fine = once(lambda: [residuals(step) for step in (None, 0.02, 0.01)])()
+    wide, narrow = (np.abs(found - exact)[:2] for found in (coarse, fine))
+    assert np.isfinite(coarse).all() and np.abs(exact).max() > 0.1
+    np.testing.assert_allclose(wide / narrow, 4, rtol=0.1)
+
+
+def test_the_guided_bootstrap_of_shortcut_and_its_clip(normal, x64):
+    """On the smallest jump: two Euler steps along the guided velocity of the targets' map, middle
+    and mean clipped. On longer ones two plain halves."""
+    w, clip, null, a = 1.5, 0.6, 4, 0.7
+
+    def net(x, s, t, cond):
+        return jnp.where(cond.label == null, 0.2, 1.0) * x * (1 + t)
+
+    plugin = Shortcut(bootstrap_scale=w, clip=clip, sizes=4)
+    (kind,) = (k for k in plugin.kinds(None, Task((2,), num_classes=null)) if k.name == "jump")
+    target = AverageVelocityMap(net=net, path=PATH)
+
+    def run(x_0, z, s, t):
+        cond = Condition(jnp.asarray(1))
+        row = make_row(PATH, x_0, z, s, t, cond, jr.key(0))
+        assert not isinstance(kind.term, GroupTerm)
+        return kind.term.residuals({"model": linear(a)}, {"model": target}, row)["model"][
+            0
+        ], row.x_s
+
+    run = once(jax.vmap(run))
+    s, t = np.array([0.5, 0.75]), np.array([0.375, 0.25])
+    found, x = run(normal(2, 2), normal(2, 2), s, t)
+
+    def halves(x, s, t, scale):
+        def half(x, u, end):
+            v = (0.2 + scale * 0.8) * x * (1 + (u if scale > 1 else end))
+            return v
+
+        u = (s + t) / 2
+        first = half(x, s, u)
+        middle = np.clip(x + (u - s) * first, -clip, clip)
+        return np.clip((first + half(middle, u, t)) / 2, -clip, clip)
+
+    expected = [halves(x[0], s[0], t[0], w), halves(x[1], s[1], t[1], 1.0)]
+    np.testing.assert_allclose(a * x - found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("flags", "classes"),
+    [({"grounded": False}, 4), ({"label_drop": 0.0}, 4), ({}, 0)],
+)
+def test_a_guided_bootstrap_needs_labels_and_a_ground(flags, classes):
+    with pytest.raises(UserError, match="--plugin.bootstrap-scale"):
+        Shortcut(bootstrap_scale=1.5, **flags).kinds(None, Task((2,), num_classes=classes))
+
+
+def test_align_your_flow_without_a_teacher_takes_its_own_diagonal(normal, x64):
+    """`V - [v + r (t - s) grad V v]` for a linear map, `v` of the targets' map."""
+    a, b = 0.7, 0.4
+    found, x = residual(AYFScratch(warm_to=0.9).jump(None), a, b, normal)
+    np.testing.assert_allclose(found, a * x - (b * x + 0.9 * (T - S) * a * b * x), rtol=1e-12)

@@ -9,6 +9,7 @@ from core.oracle import checkerboard
 from core.train.build import build
 from core.train.cli import parse
 from core.train.teachers import open_teacher
+from portolan.training import describe
 from tests.compiling import once
 from tests.train.conftest import LABELLED, TINY
 
@@ -36,6 +37,22 @@ def test_a_run_teaches_its_averaged_diagonal_and_gives_its_weights(taught):
     np.testing.assert_allclose(taught_by, expected, rtol=1e-5)
     np.testing.assert_allclose(begun, expected, rtol=1e-5)
     assert not np.allclose(other, expected)
+
+
+def test_a_run_says_in_its_first_line_which_weights_it_starts_from(taught):
+    """Where the student's network is another one than the teacher's, which settings differ."""
+    folder, _ = taught
+    same = student(folder, *LABELLED)
+    teacher = open_teacher(same)
+    wider = student(folder, *LABELLED, "--net.depth", "3")
+    first = {name: describe(one, build(one, teacher))[0] for name, one in
+             {"same": same, "wider": wider}.items()}  # fmt: skip
+    assert first["same"] == "lmd starts from its teacher's weights"
+    assert first["wider"].startswith("lmd starts from nothing: its teacher has another network")
+    assert "--net.depth" in first["wider"] and "3 here" in first["wider"]
+    guided = student(folder, *LABELLED, "--teaching.scale", "2")
+    line = describe(guided, build(guided, open_teacher(guided)))[0]
+    assert line.startswith("lmd starts from nothing: its teacher is guided")
 
 
 def test_guidance_flags_wrap_the_teacher(taught):
