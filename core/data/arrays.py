@@ -1,16 +1,15 @@
 """Examples that a user saved with NumPy."""
 
-import zipfile
-import zlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from core.data.checks import all_finite, at_least, class_labels, existing_file, one_of
+from core.data.checks import all_finite, at_least, class_labels, existing_file, fits_memory, one_of
 from core.data.dataset import Dataset
 from core.errors import UserError
 
@@ -34,18 +33,46 @@ def read_arrays(file: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
         raise UserError(f"{file}: not an .npz or .npy file; write one with numpy.savez")
     try:
         with file.open("rb") as stream:
+            if start == b"\x93NUMPY":
+                _check_promise(stream, file.stat().st_size)
+                stream.seek(0)
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"": loaded}
             known = [key for key in loaded.files if key in _EXAMPLE_KEYS + _LABEL_KEYS]
+            for key in known:
+                _check_member(loaded.zip, key, file)
             return {key: loaded[key] for key in known}
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except UserError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise nearly anything for damaged bytes
         if "Object arrays" in str(error):
             raise UserError(
                 f"{file}: holds pickled Python objects, which are never loaded; "
                 f"save plain arrays of numbers, all examples of one shape"
             ) from None
+        if "encrypted" in str(error):
+            raise UserError(f"{file}: is encrypted; write it without a password") from None
         raise UserError(f"{file}: truncated or damaged; write it again") from None
+
+
+def _check_member(archive: Any, key: str, file: Path) -> None:
+    """Raises where an array of an archive is larger than the memory, or than what is stored."""
+    names = archive.namelist()
+    info = archive.getinfo(f"{key}.npy" if f"{key}.npy" in names else key)
+    fits_memory(info.file_size, file)
+    with archive.open(info) as stream:
+        _check_promise(stream, info.file_size)
+
+
+def _check_promise(stream: Any, size: int) -> None:
+    """Raises `ValueError` where the header of an array promises more bytes than there are: room for
+    them would be made before that is noticed."""
+    version = np.lib.format.read_magic(stream)
+    head = np.lib.format.read_array_header_1_0
+    shape, _, dtype = (head if version == (1, 0) else np.lib.format.read_array_header_2_0)(stream)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError("more is promised than there is")
 
 
 def _pick(

@@ -1,5 +1,6 @@
 """Checks that every reader of a user's files makes; each failure is a one-line error."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def existing_file(path: str, what: str, flag: str) -> Path:
     if not file.is_file():
         raise UserError(f"{file}: not a file; name {what} with {flag} FILE")
     return file
+
+
+def fits_memory(size: int, file: Path) -> None:
+    """Raises `UserError` for a file that asks for more bytes than the machine has."""
+    try:
+        most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return
+    if size > most:
+        raise UserError(
+            f"{file}: says that it holds {size / 2**30:,.0f} GiB, and this machine has "
+            f"{most / 2**30:,.0f} GiB of memory; the file is damaged, or give a part of it"
+        )
 
 
 def one_of(value: str, options: Sequence[str], flag: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from core.data.checks import class_labels, existing_folder, one_of
+from core.data.checks import class_labels, existing_folder, fits_memory, one_of
 from core.data.dataset import Dataset
 from core.errors import UserError
 
@@ -32,6 +32,7 @@ _RECORD = 1 + 3 * 32 * 32
 
 
 def _records(file: Path) -> UInt8[np.ndarray, "n 3073"]:
+    fits_memory(file.stat().st_size, file)
     raw = np.fromfile(file, np.uint8)
     if raw.size == 0 or raw.size % _RECORD:
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from core.data.checks import at_least, class_labels, existing_folder, one_of
+from core.data.checks import at_least, class_labels, existing_folder, fits_memory, one_of
 from core.data.dataset import Dataset
 from core.errors import UserError
 
@@ -24,12 +24,19 @@ def _find(folder: Path, name: str) -> Path:
     raise UserError(f"{folder / name}: no such file, nor {name}.gz; --data.path needs all four")
 
 
-def _content(file: Path) -> bytes:
+def _content(file: Path, start: int) -> bytes:
+    """The bytes of a file, unpacked. Of a packed one no more is unpacked than its header, the first
+    `start` bytes, says that there is, and one byte."""
     if file.suffix != ".gz":
         return file.read_bytes()
     try:
-        return gzip.decompress(file.read_bytes())
-    except (EOFError, OSError, zlib.error):
+        with gzip.open(file) as stream:
+            head = stream.read(start)
+            sizes = np.frombuffer(head[4 : len(head) // 4 * 4], ">u4")
+            size = math.prod(map(int, sizes))
+            fits_memory(size, file)
+            return head + stream.read(size + 1)
+    except (EOFError, OSError, ValueError, zlib.error):
         raise UserError(f"{file}: truncated or damaged gzip file; fetch it again") from None
 
 
@@ -39,8 +46,8 @@ def read_idx(file: Path, ndim: int) -> UInt8[np.ndarray, "..."]:
     An idx file is two zero bytes, 8 for "unsigned byte", `ndim`, then each size as a big-endian
     32-bit number, then the values in C order. Raises `UserError` if the file is not so.
     """
-    raw = _content(file)
     start = 4 + 4 * ndim
+    raw = _content(file, start)
     if raw[:4] != bytes((0, 0, 8, ndim)):
         raise UserError(
             f"{file}: starts with {raw[:4].hex() or 'nothing'} where idx files of {ndim} axes "

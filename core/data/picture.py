@@ -1,5 +1,6 @@
 """Reads one picture by Pillow; imported where a picture is read, since Pillow takes its time."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ def read_image(
     which `upper_byte` takes the upper 8 of 16.
     """
     try:
-        with Image.open(file, formats=FORMATS) as opened:
+        with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as opened:
+            warnings.simplefilter("ignore")  # of broken metadata, which do not matter here
             deep = opened.mode.startswith(("I", "F")) or _deep(file)
             if deep and (not upper_byte or opened.mode == "F"):
                 raise UserError(
@@ -64,7 +66,9 @@ def read_image(
             upright = ImageOps.exif_transpose(opened)
             upright = _upper_byte(upright) if deep else upright
             image = _on_white(upright).convert("L" if gray else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UserError:
+        raise
+    except Exception:  # Pillow's readers raise nearly anything for damaged bytes
         raise UserError(
             f"{file}: not a readable image; replace it, or move it out of the folder"
         ) from None

@@ -17,6 +17,7 @@ from jax import export
 from jaxtyping import Array
 from safetensors.numpy import load_file, save
 
+from core.errors import UserError
 from core.export.example import example
 from core.export.function import KEYS, SamplerFunction
 from core.export.program import to_bytes
@@ -73,9 +74,14 @@ def describe(
 
 
 def read(folder: Path) -> tuple[export.Exported, dict[str, np.ndarray]]:
-    """The program and its weights, as a user of the folder has them."""
-    program = export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
-    return program, load_file(folder / WEIGHTS)
+    """The program and its weights, as a user of the folder has them. Raises `UserError` where one
+    is missing or damaged."""
+    try:
+        program = export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
+        return program, load_file(folder / WEIGHTS)
+    except Exception as error:  # readers of such files raise nearly anything for damaged bytes
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"{folder} is damaged ({why}); export it again") from None
 
 
 def largest_difference(

@@ -122,7 +122,7 @@ class Checkpoints:
         retired = bool(others) and all(name.endswith(RETIRED) for name in others)
         loaded = self._load(step, {"state": wanted, "meta": None}, partial=retired)
         sums = self._sums(step)
-        if sums and sum_of_values(loaded["meta"]) != sums["meta"]:
+        if sums and sum_of_values(loaded["meta"]) != sums.get("meta"):
             raise Damaged(self._damaged(step, "the position in the data has not its checksum"))
         return _in_place_of(like, loaded["state"]), loaded["meta"]
 
@@ -174,7 +174,11 @@ class Checkpoints:
         except Exception as error:
             raise Damaged(self._damaged(step, type(error).__name__)) from error
         sums = kept.get("sums") if isinstance(kept, dict) else None
-        return sums if isinstance(sums, dict) else None
+        if sums is None:
+            return None
+        if not isinstance(sums, dict) or not isinstance(sums.get("state"), dict):
+            raise Damaged(self._damaged(step, "its checksums are damaged"))
+        return sums
 
     def _fault(
         self, step: int, wanted: dict[str, Any], error: Exception, partial: bool

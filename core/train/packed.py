@@ -6,6 +6,7 @@ run.json              the marker of a run folder
 weights.safetensors   the weights by their place in the map, in the precision of the file; the step
 """
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from core.files import write_bytes
 from core.flow.flow_map import FlowMap
 from core.train import toml
 from core.train.folder import Marker, code, mark, version
+from core.train.sums import sums_of, wrong
 
 if TYPE_CHECKING:
     from core.train.run import Run
@@ -33,7 +35,8 @@ def pack(run: "Run", folder: Path, precision: str) -> None:
 
     dtype = pick(PRECISIONS, precision, "precision")
     arrays = {name: np.asarray(leaf.astype(dtype)) for name, leaf in _by_name(run.flow_map).items()}
-    write_bytes(folder / FILE, save(arrays, {"step": str(run.step)}))
+    about = {"step": str(run.step), "sums": json.dumps(sums_of(arrays))}
+    write_bytes(folder / FILE, save(arrays, about))
     mark(folder, Marker(version=version(), code=code()))
     toml.write_record(run.spec, folder / "data.toml")
     toml.write(run.config, folder / "config.toml")
@@ -45,14 +48,19 @@ def unpack(like: FlowMap, folder: Path) -> tuple[FlowMap, int]:
     `like` may have shapes in the place of arrays. Raises `UserError` for a damaged file, and for
     weights of another network.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(folder / FILE, "flax") as file:
-            step = int((file.metadata() or {}).get("step", 0))
+            about = file.metadata() or {}
+            step = int(about.get("step", 0))
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{folder / FILE} is damaged ({error}); copy it again") from None
+            bad = wrong(arrays, json.loads(about.get("sums", "{}")))
+    except Exception as error:  # its readers raise nearly anything for damaged bytes
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder / FILE} is damaged ({why}); copy it again") from None
+    if bad is not None:
+        raise UserError(f"{folder / FILE} is damaged ({bad} has not its checksum); copy it again")
     wanted = _by_name(like)
     shapes = {name: leaf.shape for name, leaf in wanted.items()}
     if shapes != {name: array.shape for name, array in arrays.items()}:

@@ -76,7 +76,12 @@ def kept_spec(folder: Path) -> DataSpec | None:
     written = folder / "data.toml"
     if not written.exists():
         return None
-    return toml.filled(DataSpec("", "points", ()), toml.read(written), str(written))
+    spec = toml.filled(DataSpec("", "points", ()), toml.read(written), str(written))
+    ranks = {"points": 1, "image": 3}
+    sizes = (*spec.shape, spec.num_classes + 1, spec.count + 1, (spec.levels or 1))
+    if len(spec.shape) != ranks[spec.kind] or min(sizes) < 1 or max(sizes) > 2**40:
+        raise UserError(f"{written} describes no data; put it back from a copy")
+    return spec
 
 
 @dataclass(frozen=True, eq=False)
