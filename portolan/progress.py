@@ -1,4 +1,5 @@
-"""Progress of long work on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, one line that changes in a notebook, a line now and
+then elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -61,7 +62,13 @@ class Meter:
             self._bar.update(self._task, completed=done, note=note)
         elif self._shown and self._is_due():
             self._last = time.monotonic()
-            console.print(f"{self._what} {done}/{self._total}  {note}  {self._left()} left")
+            self._say(f"{self._what} {done}/{self._total}  {note}  {self._left()} left")
+
+    def _say(self, line: str) -> None:
+        if not console.is_jupyter:
+            console.print(line)
+        elif not console.quiet:  # written over the last one; what the console prints would stay
+            print(f"\r{line:<120}", end="\n" if self._done >= self._total else "", flush=True)
 
     def _is_due(self) -> bool:
         late = time.monotonic() - self._last > _SECONDS_BETWEEN_LINES
