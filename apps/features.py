@@ -92,7 +92,9 @@ def close(trainer: Training, folder: Path) -> dict[str, Any]:
     write_json(folder / "summary.json", summary)
     title = f"features on {built.dataset.name}, {config.steps} steps"
     print_table(title, tuple(figures), [figures])
-    console.print(f"open them with --plugin.features {folder}, or apps.eval --features {folder}")
+    console.print(
+        f"open them with apps.train --plugin.features {folder}, or apps.eval --features {folder}"
+    )
     return figures
 
 

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         print(markdown_table(("method", "flag", *KINDS), rows), end="")
         return {"presets": rows} if config.json else None
     rows = [{key: getattr(plugin.card, key) for key in COLUMNS} for plugin in plugins().values()]
-    print_table("methods (--plugin NAME)", COLUMNS, rows)
+    print_table("methods (apps.train --plugin NAME)", COLUMNS, rows)
     return {"plugins": rows} if config.json else None
 
 

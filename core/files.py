@@ -112,7 +112,7 @@ def inside(folder: str | Path, *names: str) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(
             f"{path} is a link that leads out of {folder}; nothing is written through it: put a "
-            "file or folder in its place, or name another --out"
+            "file or folder in its place, or name another folder"
         )
     return path
 

@@ -115,7 +115,7 @@ def guided_map(model: Model, samplers: Sequence[Sampler]) -> VelocityField:
     )
     require(
         all(sampler.needs == "velocity" for sampler in samplers),
-        f"{model.name} has not learned guidance, so its jumps have none: train with "
+        f"{model.name} has not learned guidance, so its jumps have none: train by apps.train with "
         "--plugin.guidance.most 8, or name a --sampler that follows the velocity, such as heun",
     )
     return Guided(model.flow_map, None, model.spec.num_classes)

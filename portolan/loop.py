@@ -141,10 +141,14 @@ class Loop:
         good = f"the last good checkpoint is {self.folder}/checkpoints/{last}"
         if trainer.config.on_nan == "stop":
             raise UserError(
-                f"{bad}; {good}; lower --optim.rate, or skip such batches with --on-nan rollback"
+                f"{bad}; {good}; train another --run with a lower --optim.rate, or skip such "
+                "batches with --on-nan rollback"
             )
         if int(trainer.state.rollbacks) >= MOST_ROLLBACKS:
-            raise UserError(f"{bad}, after {MOST_ROLLBACKS} rollbacks; {good}; lower --optim.rate")
+            raise UserError(
+                f"{bad}, after {MOST_ROLLBACKS} rollbacks; {good}; train another --run with a lower "
+                "--optim.rate"
+            )
         trainer.roll_back(self.checkpoints, bad)
         console.print(f"{bad}: went back to step {last}, and the batch is left out")
 

@@ -162,7 +162,7 @@ def _prior(tilt: Tilt, turns: np.ndarray | None, seed: int) -> Float[np.ndarray,
 def check_method(name: str, method: Steering, setting: Setting, model: Model) -> None:
     """Raises `UserError` where the method cannot serve this reward or this model."""
     tilt, needs = setting.tilt, method.needs(setting.tilt.reward)
-    instead = "add --no-twist" if hasattr(method, "twist") else "use smc, fk, snis, pcn or slice"
+    instead = "add --twist False" if hasattr(method, "twist") else "use smc, fk, snis, pcn or slice"
     require(
         tilt.reward.differentiable or "gradient" not in needs,
         f"{name} takes the reward's gradient, and this reward has none: {instead}",

@@ -124,7 +124,7 @@ def _checked(times: Nodes) -> Nodes:
     """The times. Raises `UserError` where they do not decrease, in the float32 of a sampler."""
     if not np.all(np.diff(times.astype(np.float32)) < 0):
         raise UserError(
-            "two times of this grid are the same on the path of this model; take fewer --steps, a "
-            "--shift nearer to 1, or other --times"
+            "two times of this grid are the same on the path of this model; take fewer evaluations "
+            "(--nfe), or a --shift nearer to 1"
         )
     return times

@@ -81,8 +81,8 @@ def _class(argument: str, context: RewardContext) -> Reward:
     """Log-probability of class K under the classifier of --classifier."""
     if context.classifier is None:
         raise UserError(
-            "the reward 'class' needs a classifier: name the run of python -m apps.features "
-            "--task classifier by --classifier (in apps.train: --plugin.classifier)"
+            "the reward 'class' needs a classifier: --classifier (apps.train --plugin.classifier) "
+            "names its run, which python -m apps.features --task classifier trains"
         )
     (index,) = numbers(argument, (0,), "class:K")
     classes = context.classifier.num_classes

@@ -78,7 +78,7 @@ class Renoise(Kernel):
     rho: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
-        require(0 <= self.rho < 1, f"--rho must be in [0, 1), got {self.rho}")
+        require(0 <= self.rho < 1, f"rho must be in [0, 1), got {self.rho}")
 
     def prediction(
         self,
@@ -169,7 +169,7 @@ class EulerMaruyamaKernel(DenoisingKernel):
     churn: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
-        require(self.churn >= 0, f"--churn must not be negative, got {self.churn}")
+        require(self.churn >= 0, f"churn must not be negative, got {self.churn}")
 
     def step(
         self,

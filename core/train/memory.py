@@ -1,5 +1,6 @@
 """How much memory a training step takes at least, and how much there is."""
 
+import dataclasses
 import math
 import os
 from pathlib import Path
@@ -73,7 +74,8 @@ def check_memory(config: Any, shape: tuple[int, ...], parameters: int) -> str | 
     if least <= there:
         return f"memory: {what}; a step takes {_gib(least)} at least, of {_gib(there)}"
     pieces = config.accumulate * math.ceil(least / (0.5 * there))
-    ways = [f"--net.patch {2 * net.patch}", f"a smaller --batch than {config.batch}"]
+    patch = _patch_that_fits(net, shape, batch, there)
+    ways = [f"--net.patch {patch}", f"a smaller --batch than {config.batch}"]
     if pieces <= config.batch:
         ways.append(f"--accumulate {_divisor(config.batch, pieces)}")
     if net.attention == "xla" and tokens >= 1024:
@@ -82,6 +84,17 @@ def check_memory(config: Any, shape: tuple[int, ...], parameters: int) -> str | 
         f"{what}: a step takes {_gib(least)} at least, and there are {_gib(there)}; give "
         f"{', '.join(ways[:-1])} or {ways[-1]}"
     )
+
+
+def _patch_that_fits(net: DiTConfig, shape: tuple[int, ...], batch: int, there: int) -> int:
+    """The first of 2, 4, 8 ... times the patch with which a step takes half of the memory."""
+    patch = 2 * net.patch
+    while patch < min(shape[:2]):
+        least = least_bytes(dataclasses.replace(net, patch=patch), shape, batch)
+        if least is not None and least <= there / 2:
+            break
+        patch *= 2
+    return patch
 
 
 def _divisor(batch: int, least: int) -> int:

@@ -40,7 +40,9 @@ def open_teacher(config: TrainConfig, spec: DataSpec | None = None) -> Teacher |
         return None
     if config.teacher == "exact":
         if config.teaching != TeachingConfig():
-            raise UserError("--teaching guides a trained run; leave it out with --teacher exact")
+            raise UserError(
+                "guidance is of a trained run; leave out --teaching.scale and --teaching.weak with --teacher exact"
+            )
         return MapTeacher(_exact_map(config))
     run, spec = open_run(config.teacher), spec or _spec_of(config)
     _check_path(run, config, spec)

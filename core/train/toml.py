@@ -170,12 +170,12 @@ def check_flags(tree: dict[str, Any], where: str, top: bool = True) -> None:
     for key, value in tree.items():
         name = key.replace("-", "_")
         if not re.fullmatch(r"[A-Za-z]\w*", name):
-            raise UserError(f"{where}: {key!r} is no name of a flag; remove it there")
+            raise UserError(f"{where}: {key!r} is no name of a flag; leave it out there")
         online = name == "wandb" and value == "online"
         if top and (online or name.removeprefix("no_") in NEVER_IN_A_FILE):
             raise UserError(
                 f"{where}: {key}{' online' if online else ''} is taken from the command line only; "
-                f"remove it there, and say --{key.replace('_', '-')} where it is meant"
+                f"leave it out there, and say --{key.replace('_', '-')} where it is meant"
             )
         if isinstance(value, dict):
             check_flags(value, where, top=False)

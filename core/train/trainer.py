@@ -188,7 +188,9 @@ class Trainer(Generic[Config, Work]):
         The steps in between are repeated with fresh noise.
         """
         if checkpoints.latest() is None:
-            raise UserError(f"{bad}, before the first checkpoint; lower --optim.rate") from None
+            raise UserError(
+                f"{bad}, before the first checkpoint; train another --run with a lower --optim.rate"
+            ) from None
         rollbacks = jnp.asarray(int(self.state.rollbacks) + 1, jnp.int32)
         skipped = [*self.skipped, bad.drawn]
         self.restore_newest(checkpoints)

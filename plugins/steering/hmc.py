@@ -55,7 +55,7 @@ class HMC(NoiseChain):
     def __post_init__(self):
         super().__post_init__()
         require(self.leaps >= 1, f"leaps must be at least 1, got {self.leaps}")
-        require(0 < self.step <= 2, f"--step must be in (0, 2], got {self.step}")
+        require(0 < self.step <= 2, f"step must be in (0, 2], got {self.step}")
         require(self.most > 0, f"most must be positive, got {self.most}")
 
     def needs(self, reward: Reward) -> frozenset[Need]:

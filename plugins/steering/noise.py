@@ -78,7 +78,7 @@ class PCN(NoiseChain):
 
     def __post_init__(self):
         super().__post_init__()
-        require(0 < self.step <= 1, f"--step must be in (0, 1], got {self.step}")
+        require(0 < self.step <= 1, f"step must be in (0, 1], got {self.step}")
 
     def cost(self, reward: Reward) -> Evaluations:
         del reward
