@@ -146,8 +146,8 @@ class Loop:
             )
         if int(trainer.state.rollbacks) >= MOST_ROLLBACKS:
             raise UserError(
-                f"{bad}, after {MOST_ROLLBACKS} rollbacks; {good}; train another --run with a lower "
-                "--optim.rate"
+                f"{bad}, after {MOST_ROLLBACKS} rollbacks; {good}; train another --run with a "
+                "lower --optim.rate"
             )
         trainer.roll_back(self.checkpoints, bad)
         console.print(f"{bad}: went back to step {last}, and the batch is left out")

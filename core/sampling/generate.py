@@ -81,8 +81,8 @@ def generate(
     bad = int(np.sum(~np.isfinite(x).reshape(n, -1).all(axis=1)))
     if bad:
         raise NotFinite(
-            f"{bad:,} of {n:,} samples are not finite; train the map by apps.train with a lower --optim.rate, or "
-            "draw with another sampler, more steps or a lower guidance scale"
+            f"{bad:,} of {n:,} samples are not finite; train the map by apps.train with a "
+            "lower --optim.rate, or draw with another sampler, more steps or a lower guidance scale"
         )
     return Samples(x, np.concatenate(counts))
 

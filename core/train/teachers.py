@@ -41,7 +41,8 @@ def open_teacher(config: TrainConfig, spec: DataSpec | None = None) -> Teacher |
     if config.teacher == "exact":
         if config.teaching != TeachingConfig():
             raise UserError(
-                "guidance is of a trained run; leave out --teaching.scale and --teaching.weak with --teacher exact"
+                "a trained run is guided, and no exact velocity: leave out --teaching.scale and "
+                "--teaching.weak with --teacher exact"
             )
         return MapTeacher(_exact_map(config))
     run, spec = open_run(config.teacher), spec or _spec_of(config)

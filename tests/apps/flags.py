@@ -84,6 +84,7 @@ class Text:
         return found
 
 
+@functools.cache
 def texts() -> list[Text]:
     """All texts of the project's code, those of documentation left out."""
     found = []

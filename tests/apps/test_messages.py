@@ -51,6 +51,7 @@ DESTROYING = re.compile(r"\b(delete|remove|erase|rm)\b|--restart", re.IGNORECASE
 WARNS = {
     "--extend goes on with a run and --restart deletes it; give one of them",
     " (--restart would delete it)",
+    "--restart deletes what a run wrote, and no ",
 }
 """The texts that speak of it: they say what --restart does, and advise nothing."""
 

@@ -77,7 +77,7 @@ def read_cell(folder: Path) -> Cell | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is damaged ({type(error).__name__}); move it elsewhere to have it trained again"
+            f"{path} is damaged ({type(error).__name__}); move it away to have it trained again"
         ) from None
 
 
