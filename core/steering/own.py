@@ -66,7 +66,7 @@ class NumpyFunction(Reward):
         try:
             found = np.asarray(self.function(np.asarray(x)), np.float32)
         except Exception as error:
-            raise UserError(f"the reward raised {_in_words(error, self.function)}") from error
+            raise UserError(f"the reward raised {_words(error, self.function)}") from error
         if found.size != 1:
             raise UserError(_of_shape(found.shape))
         return found.reshape(())
@@ -131,9 +131,7 @@ def check_gradient(reward: Reward, x: Float[Array, " n *shape"]) -> None:
     try:
         slope = jax.jit(jax.vmap(jax.grad(reward)))(x)
     except Exception as error:
-        raise UserError(
-            f"the reward has no gradient ({_in_words(error, None)}); {instead}"
-        ) from error
+        raise UserError(f"the reward has no gradient ({_words(error, None)}); {instead}") from error
     bad = int(jnp.sum(~jnp.isfinite(slope).reshape(len(x), -1).all(axis=1)))
     if bad:
         raise UserError(
@@ -154,7 +152,7 @@ def _values(reward: Reward, x: Float[Array, " n *shape"]) -> Array:
         functions = [part.function for part in _parts(reward) if isinstance(part, Function)]
         if not functions:
             raise
-        raise UserError(f"the reward raised {_in_words(error, functions[0])}") from error
+        raise UserError(f"the reward raised {_words(error, functions[0])}") from error
 
 
 def _parts(reward: Reward) -> tuple[Reward, ...]:
@@ -170,7 +168,7 @@ def _of_shape(shape: tuple[int, ...]) -> str:
     return f"the reward of one example has shape {shape}; it must be a single number"
 
 
-def _in_words(error: Exception, function: Callable[..., Any] | None) -> str:
+def _words(error: Exception, function: Callable[..., Any] | None) -> str:
     """An error in a user's function in a few words, with its place in the function's file."""
     said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
