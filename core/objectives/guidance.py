@@ -61,7 +61,7 @@ class GuidanceConfig:
     by default 0. The scale is omega / (1 - kappa), which may be below 1."""
     head: bool = False
     """Take the network's own velocities from its velocity head, as iMF's code does, instead of from
-    its diagonal (--plugin.head; needs a head)."""
+    its diagonal; for imf with a velocity head."""
     even: bool = False
     """Weigh each example by 1/w^2, for --own 0."""
     interval: tuple[float, float] = (0.0, 1.0)
