@@ -10,7 +10,7 @@ import tyro
 
 from apps import _precision, _weighting
 from apps._main import launch, print_json
-from core.conformance import Check, check_plugin
+from core.conformance import Check, check_plugin, gradient_checks
 from core.flow.path import PATHS
 from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin, plugins
@@ -36,7 +36,9 @@ class CheckConfig:
     P0: residuals with the marginal velocity, the largest over all rows, in float64. E0: the
     expected update with sampled pairs, in standard errors. O(h^k), for rules with a finite step:
     by how much the measured power of the step falls short of k. Each has a negative control, a map
-    with a flipped sign, which must exceed the bound. Exit status 1 if a check fails.
+    with a flipped sign, which must exceed the bound. G0: at maps that are not exact, the relative
+    error of the loss's gradient against the one that the method declares; its controls are wrong
+    stops and targets. Exit status 1 if a check fails.
     """
 
     plugin: Annotated[str, tyro.conf.arg(name="plugin", metavar="NAME")] = "imf"
@@ -54,6 +56,8 @@ class CheckConfig:
     """Training rows for each check."""
     seed: int = 0
     """Seed of the rows."""
+    gradients: bool = True
+    """Check where gradients flow, too (G0)."""
     out: str | None = None
     """JSON file to write; the table is written beside it as Markdown."""
     json: bool = False
@@ -110,7 +114,9 @@ def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, st
     report, rows = [], []
     for label, plugin in _chosen(config, _with_flags(argv)).items():
         with jax.enable_x64(True):
-            checks = check_plugin(plugin, PATHS[config.path](), rows=config.rows, seed=config.seed)
+            path = PATHS[config.path]()
+            checks = check_plugin(plugin, path, rows=config.rows, seed=config.seed)
+            checks += gradient_checks(plugin, path, seed=config.seed) if config.gradients else []
         passed = all(check.passed for check in checks)
         report.append({"name": label, "passed": passed, "checks": [c.to_json() for c in checks]})
         rows += [_row(label, check) for check in checks]
@@ -145,7 +151,7 @@ def _row(label: str, check: Check) -> dict[str, Any]:
         "plugin": label,
         "check": check.name,
         "kind": check.kind,
-        "value": f"{check.value:.1e}" if check.kind == "P0" else f"{check.value:.2f}",
+        "value": f"{check.value:.1e}" if check.kind in ("P0", "G0") else f"{check.value:.2f}",
         "bound": f"{check.bound:g}",
         "control": f"{check.control:.2g}",
         "passed": check.passed,

@@ -11,7 +11,10 @@ from core.methods.registry import plugins
 from core.train.cli import parse_flags
 from portolan.tables import markdown_table, print_table
 
-COLUMNS = ("name", "kind", "family", "rule", "supervision", "parameterisation", "cost", "source")
+COLUMNS = (
+    "name", "kind", "family", "rule", "supervision", "parameterisation", "gradient", "targets",
+    "cost", "source",
+)  # fmt: skip
 KINDS = {"points": "points", "small images": "small-image", "images": "image"}
 """The columns of a table of defaults, and what the recipes call these kinds of data."""
 
@@ -20,7 +23,9 @@ KINDS = {"points": "points", "small images": "small-image", "images": "image"}
 class PluginsConfig:
     """Lists the registered methods: rule, supervision, parameterisation, cost and source.
 
-    The cost is that of one training example in forward passes, with the method's own row split.
+    gradient: what of the map carries the gradient of the loss; all else in it is a number. targets:
+    whose parameters these numbers depend on. The cost is that of one training example in forward
+    passes, with the method's own row split.
     """
 
     presets: str | None = None

@@ -5,6 +5,11 @@ from core.conformance.batches import batch_scores as batch_scores
 from core.conformance.checks import E0_BOUND as E0_BOUND
 from core.conformance.checks import Check as Check
 from core.conformance.checks import largest_score as largest_score
+from core.conformance.gradients import G0_BOUND as G0_BOUND
+from core.conformance.gradients import SCALES as SCALES
+from core.conformance.gradients import declaration as declaration
+from core.conformance.gradients import gradient_checks as gradient_checks
+from core.conformance.probes import Bumped as Bumped
 from core.conformance.probes import Flipped as Flipped
 from core.conformance.probes import NoNetwork as NoNetwork
 from core.conformance.probes import Probe as Probe

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -27,6 +28,12 @@ class Check:
     def to_json(self) -> dict[str, Any]:
         """All fields, and `passed`."""
         return {**asdict(self), "passed": self.passed}
+
+
+def need_wide_floats() -> None:
+    """Raises `ValueError` where floats are 32-bit."""
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError("the oracle checks need 64-bit floats: use jax.enable_x64(True)")
 
 
 def largest_score(gradients: Float[np.ndarray, "n count"]) -> float:

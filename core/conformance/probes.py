@@ -52,6 +52,50 @@ def shifted(exact: FlowMap, by: float = 0.3) -> Probe:
     return Probe(exact=exact, psi=jnp.zeros(NUM_BUMPS).at[0].set(by), path=exact.path)
 
 
+class Bumped(FlowMap):
+    """A map that is not exact: smooth bumps of unlike shapes, also of label and guidance, are added
+    to the average velocity, and others with the same `psi` to the head."""
+
+    exact: FlowMap
+    psi: Float[Array, " count"]
+    path: Path
+
+    def average_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
+        V = self.exact.average_velocity(x, s, t, cond)
+        return V + self._bump(self.psi, x, s, t, cond)
+
+    def with_velocity(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        head = self.exact.average_velocity(x, s, s, cond)
+        head += self._bump(self.psi[::-1], x / 2, s, s, cond)
+        return self.average_velocity(x, s, t, cond), head
+
+    @property
+    def abilities(self) -> Abilities:
+        return Abilities(has_head=True)
+
+    def _bump(self, psi: Array, x: Array, s: Array, t: Array, cond: Condition | None) -> Array:
+        s, t = self.path.unit_time(s), self.path.unit_time(t)
+        shapes = (jnp.ones_like(x), x, jnp.sin(2 * x + t), s * x, t**2 * jnp.cos(x), s * t * x)
+        size = jnp.ones(())
+        if cond is not None and cond.label is not None:
+            size += cond.label / 4
+        if cond is not None and cond.guidance is not None:
+            size += jnp.sum(cond.guidance) / 20
+        return size * sum((c * b for c, b in zip(psi, shapes, strict=True)), jnp.zeros_like(x))
+
+
 class Flipped(FlowMap):
     """Where `flip` is 1, the map with the sign of `t - s` flipped; the exact map where it is 0.
 

@@ -17,7 +17,8 @@ it must be a fixed point of a correct objective:
 Each check has a negative control: the same with `Flipped`, the map that a rule with the wrong sign
 before `(t - s)` would learn. It must fail. Where only the distribution of samples counts, a map
 whose velocity is off by a constant serves too: flipped, a Gaussian's map has the same distribution.
-Everything is computed in float64.
+Everything is computed in float64. At a residual of zero a wrong stop changes nothing: where
+gradients flow is checked away from the exact map, in `core.conformance.gradients`.
 
 Where the rows of a batch have weights, the gradients are multiplied by them, and where a method
 learns another distribution than that of the data, a tilted one, the exact map is that of the tilted
@@ -45,7 +46,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from core.conformance.batches import batch_checks, batch_scores
-from core.conformance.checks import E0_BOUND, Check, largest_score
+from core.conformance.checks import E0_BOUND, Check, largest_score, need_wide_floats
 from core.conformance.probes import NUM_BUMPS, Flipped, NoNetwork, Probe, shifted
 from core.conformance.problems import classes
 from core.conformance.problems import problems as all_problems
@@ -83,15 +84,15 @@ def check_plugin(
     steps: tuple[float, ...] = STEPS,
     seed: int = 0,
 ) -> list[Check]:
-    """All checks of one plugin. Call it with 64-bit floats enabled.
+    """The checks of one plugin at the exact map; `gradient_checks` has those beside it. Call it
+    with 64-bit floats enabled.
 
     **Arguments:** `plugin` with its flags; `path`; the `problems` that are checked, by default all
     of `core.conformance.problems` (a guided plugin is checked on classes always); `rows` per check;
     `order_rows`, of which the order of a finite step and groups are measured; the `steps` for that,
     each half of the one before; `seed`. Raises `ValueError` where floats are 32-bit.
     """
-    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-        raise ValueError("the oracle checks need 64-bit floats: use jax.enable_x64(True)")
+    need_wide_floats()
     checks: list[Check] = []
     given = {"classes": classes()} if plugin.guided else problems or all_problems()
     for name, problem in given.items():

@@ -12,8 +12,11 @@ class Card:
     trains; `supervision`, where its velocities come from; `source`, the paper. `cost` is the cost
     of one training example in forward-pass equivalents, with the method's own row split;
     `whole_cost` the count where every row pays for every term, `seed_cost` the survey's estimate of
-    that. `parameterisation`, the network's prediction. `family` is by default the folder that the
-    method's file lies in.
+    that. `parameterisation`, the network's prediction. `gradient` says what of the map carries the
+    gradient of the loss: "V" for `V(x_s, s, t)`, "F" for the jump, "v" for the diagonal, "dF/dt",
+    ..., or "everything"; all else is a number. `targets` says whose parameters those numbers depend
+    on: "current" of the model itself, "EMA", "teacher". `apps.check` holds the losses against both.
+    `family` is by default the folder that the method's file lies in.
     """
 
     name: str
@@ -25,6 +28,8 @@ class Card:
     whole_cost: float | None = None
     seed_cost: float | None = None
     parameterisation: str = "V"
+    gradient: str = "V"
+    targets: str = "current"
     family: str = ""
     kind: str = "method"
 

@@ -177,6 +177,27 @@ class Guide(eqx.Module):
             v = v + share * own
         return dataclasses.replace(row, v=v, factor=factor, own=own, own_share=own_share)
 
+    def declared(self, model: FlowMap, target: FlowMap, row: Row, diagonal: bool) -> Row:
+        """What a call makes of an unguided row, without a stop or a shared evaluation: the own
+        velocity is that of `model` on the diagonal, else that of `target`.
+
+        `even` in the words of guidance-free training: with `beta = 1 / w` its residual is
+        `beta V + (1 - beta) V_null - v`.
+        """
+
+        def velocity(flow_map: FlowMap, cond: Condition | None) -> Float[Array, "*shape"]:
+            both = flow_map.with_velocity(row.x_s, row.s, row.s, cond)
+            return both[1] if self.config.head else both[0]
+
+        (w, acts), kappa = self.strength(row), self.config.kappa
+        own = velocity(model if diagonal else target, row.cond)
+        v_null, beta = velocity(target, Condition(label=jnp.asarray(self.null))), 1 / w
+        share = jnp.where(acts, 1 - beta if kappa is None else kappa, 0.0)
+        v = (1 - share) * (v_null + w * (row.v - v_null)) + share * own
+        factor = row.factor * beta * beta if self.config.even else row.factor
+        kept = None if diagonal or kappa == 0 else own
+        return dataclasses.replace(row, v=v, factor=factor, own=kept)
+
     def strength(self, row: Row) -> tuple[Float[Array, ""], Bool[Array, ""]]:
         """The scale at the row's own time, 1 outside the interval and without a label; and whether
         guidance acts on it."""

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.objectives.carriers import EVERYTHING, VALUE, VELOCITY, Declares
 from core.objectives.row import Row
 from core.objectives.weights import Squared, Weight
 from core.overriding import overridable
@@ -66,6 +67,33 @@ class Objective(eqx.Module):
         depend on its own player only: pass the others through `core.flow.teacher.frozen`.
         """
 
+    @property
+    @overridable
+    def declares(self) -> Declares:
+        """Where the gradient of the map's loss flows: by default nothing is stopped."""
+        return Declares((EVERYTHING,), ())
+
+    @overridable
+    def declared(
+        self,
+        live: Players,
+        fixed: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> dict[str, Float[Array, ""]]:
+        """The losses without a stop, of two copies of the players: where a gradient should flow
+        stands `live`, where a number is meant `fixed`. The check G0 compares gradients with it.
+
+        By default nothing is stopped: each loss is that of a call with its own player live.
+        """
+        return {
+            name: self(fixed | {name: player}, target, carry, batch, key, step)[0][name]
+            for name, player in live.items()
+        }
+
 
 class DivisibleObjective(Objective):
     """An objective whose losses are means over what a step draws, so that a step may take it in
@@ -105,6 +133,29 @@ class JointTerm(eqx.Module):
         `players` the trained networks by name; `target` the same with the parameters that targets
         use (no gradient reaches them); `row` one example.
         """
+
+    @property
+    @overridable
+    def declares(self) -> Declares:
+        """Where the gradient of the map's residuals flows, which the check G0 holds the term
+        against: by default through `V(x_s, s, t)` alone."""
+        return Declares((VALUE,))
+
+    @overridable
+    def declared(self, live: Players, fixed: Players, target: Players, row: Row) -> Residuals:
+        """The map's residuals as `declares` says, without a stop: carriers of `live`, minus numbers
+        that `fixed` and `target` give.
+
+        A term whose carrier has no short name writes itself down here.
+        """
+        carriers, model, still = self.declares.carriers, live["model"], fixed["model"]
+        if all(carrier.read is None for carrier in carriers):
+            return self.residuals(live, target, row)["model"]
+        here = self.residuals(fixed, target, row)["model"]
+        return tuple(
+            R + carrier.of(model, row) - carrier.of(still, row)
+            for carrier, R in zip(carriers, here, strict=True)
+        )
 
     @property
     @overridable
@@ -154,6 +205,21 @@ class GroupTerm(eqx.Module):
 
     size: eqx.AbstractVar[int]
 
+    @property
+    @overridable
+    def declares(self) -> Declares:
+        """Where the gradient of the loss flows; by default through the whole of it."""
+        return Declares((EVERYTHING,), ("target",))
+
+    @overridable
+    def declared(
+        self, live: FlowMap, fixed: FlowMap, target: FlowMap, rows: Row, weight: Weight
+    ) -> Float[Array, ""]:
+        """`loss` without a stop: where a gradient should flow stands `live`, where a number is
+        meant `fixed`."""
+        del fixed
+        return self.loss(live, target, rows, weight)[0]
+
     @abc.abstractmethod
     def loss(
         self, model: FlowMap, target: FlowMap, rows: Row, weight: Weight
@@ -202,6 +268,10 @@ class FlowMatching(Term):
 
     diagonal: ClassVar[bool] = True
 
+    @property
+    def declares(self) -> Declares:
+        return Declares((VELOCITY,), ())
+
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
         velocity = model.velocity(row.x_s, row.s, row.cond)
@@ -212,6 +282,10 @@ class TeacherMatching(Term):
     """`V(x_s, s, s) - v_teacher(x_s, s)`: the diagonal regresses the teacher."""
 
     teacher: Teacher
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VELOCITY,), ("teacher",))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target

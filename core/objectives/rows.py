@@ -111,6 +111,47 @@ class RowObjective(DivisibleObjective):
             metrics[f"{kind.name}/residual"] = raw
         return totals, {"loss": totals["model"], **metrics}
 
+    def declared(
+        self,
+        live: Players,
+        fixed: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> dict[str, Float[Array, ""]]:
+        drawn = self.draw(self.weighed(batch), key, step)
+        return self.declared_rows(live, fixed, target, drawn)
+
+    def declared_rows(
+        self, live: Players, fixed: Players, target: Players, drawn: dict[str, Row]
+    ) -> dict[str, Float[Array, ""]]:
+        """The losses of `of_rows` as the terms, weights and guidance declare them, without a stop.
+
+        Those of other players than the map are taken as they are: nothing of them is stopped."""
+        count = sum(len(rows.s) for rows in drawn.values())
+        totals = {"model": jnp.zeros(())}
+        for kind in self.kinds:
+            if kind.name not in drawn:
+                continue
+            rows = self.declared_guidance(kind, fixed["model"], target["model"], drawn[kind.name])
+            share = len(rows.s) / count
+            totals["model"] += share * declared_loss(kind, live, fixed, target, rows)
+            for name in [name for name in live if name != "model"]:
+                losses = kind_losses(kind, fixed | {name: live[name]}, target, rows)[0]
+                if name in losses:
+                    totals[name] = totals.get(name, jnp.zeros(())) + share * losses[name]
+        return totals
+
+    def declared_guidance(self, kind: RowKind, model: FlowMap, target: FlowMap, rows: Row) -> Row:
+        """The guided rows, without a stop or a shared evaluation; see `Guide.declared`."""
+        guide = self.guide
+        if guide is None or not guide.targets:
+            return rows
+        diagonal = isinstance(kind.term, JointTerm) and kind.term.diagonal
+        return jax.vmap(lambda row: guide.declared(model, target, row, diagonal))(rows)
+
     def check(self, batch: int, pieces: int) -> None:
         counts = split_counts(batch, tuple(kind.share for kind in self.kinds))
         for kind, n in zip(self.kinds, counts):
@@ -260,6 +301,30 @@ def row_losses(
         losses[LOG_WEIGHT] = jnp.exp(level) * jax.lax.stop_gradient(loss) - level
         losses["model"] = jax.lax.stop_gradient(jnp.exp(level)) * loss
     return losses, square(parts["model"][0], "mean")
+
+
+def declared_loss(
+    kind: RowKind, live: Players, fixed: Players, target: Players, rows: Row
+) -> Float[Array, ""]:
+    """The mean loss of the map in these rows, with the gradient of `live` as it is declared."""
+    if isinstance(kind.term, GroupTerm):
+        term, weight = kind.term, kind.weight
+        assert isinstance(weight, Weight)
+        groups = jax.tree.map(lambda leaf: leaf.reshape(-1, term.size, *leaf.shape[1:]), rows)
+        models = live["model"], fixed["model"], target["model"]
+        return jnp.mean(jax.vmap(lambda group: term.declared(*models, group, weight))(groups))
+    return jnp.mean(jax.vmap(lambda row: _declared_row(kind, live, fixed, target, row))(rows))
+
+
+def _declared_row(
+    kind: RowKind, live: Players, fixed: Players, target: Players, row: Row
+) -> Float[Array, ""]:
+    assert isinstance(kind.term, JointTerm)
+    free, still = (kind.term.declared(now, fixed, target, row) for now in (live, fixed))
+    weights = kind.weight if isinstance(kind.weight, tuple) else (kind.weight,) * len(free)
+    parts = zip(weights, free, still, strict=True)
+    loss = row.factor * sum((w.declared(R, r, row.unit) for w, R, r in parts), jnp.zeros(()))
+    return jnp.exp(fixed[LOG_WEIGHT](row.unit)) * loss if LOG_WEIGHT in fixed else loss
 
 
 def _weighted(weight: Weight | tuple[Weight, ...], parts: Residuals, row: Row) -> Array:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.overriding import overridable
 from core.times.unit import Times
 from core.times.weights import TimeWeight
 
@@ -27,6 +28,14 @@ class Weight(eqx.Module):
     @abc.abstractmethod
     def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
         """A scalar loss; its gradient flows through `residual` only. `times` are unit times."""
+
+    @overridable
+    def declared(
+        self, live: Float[Array, "*shape"], fixed: Float[Array, "*shape"], times: Times
+    ) -> Float[Array, ""]:
+        """The loss without a stop: `live` carries the gradient, `fixed` is the same as a number."""
+        del fixed
+        return self(live, times)
 
 
 class Squared(Weight):
@@ -54,6 +63,13 @@ class Adaptive(Weight):
         del times
         value = square(residual, self.reduce)
         return value * jax.lax.stop_gradient(value + self.constant) ** -self.power
+
+    def declared(
+        self, live: Float[Array, "*shape"], fixed: Float[Array, "*shape"], times: Times
+    ) -> Float[Array, ""]:
+        del times
+        number = (square(fixed, self.reduce) + self.constant) ** self.power
+        return square(live, self.reduce) / number
 
 
 class PseudoHuber(Weight):
@@ -108,6 +124,13 @@ class TangentNorm(Weight):
         value = square(residual, self.reduce)
         return value / jax.lax.stop_gradient(jnp.sqrt(value) + self.constant)
 
+    def declared(
+        self, live: Float[Array, "*shape"], fixed: Float[Array, "*shape"], times: Times
+    ) -> Float[Array, ""]:
+        del times
+        length = square(fixed, self.reduce) ** 0.5
+        return square(live, self.reduce) / (length + self.constant)
+
 
 class Timed(Weight):
     """`factor(times) distance(R)`: any weight in time with any distance."""
@@ -118,6 +141,11 @@ class Timed(Weight):
     def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
         return self.factor(times) * self.distance(residual, times)
 
+    def declared(
+        self, live: Float[Array, "*shape"], fixed: Float[Array, "*shape"], times: Times
+    ) -> Float[Array, ""]:
+        return self.factor(times) * self.distance.declared(live, fixed, times)
+
 
 class Scaled(Weight):
     """The loss of `factor(times) R`: a factor of the residual itself, before any weight sees it."""
@@ -127,6 +155,12 @@ class Scaled(Weight):
 
     def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
         return self.weight(self.factor(times) * residual, times)
+
+    def declared(
+        self, live: Float[Array, "*shape"], fixed: Float[Array, "*shape"], times: Times
+    ) -> Float[Array, ""]:
+        factor = self.factor(times)
+        return self.weight.declared(factor * live, factor * fixed, times)
 
 
 def square(residual: Float[Array, "*shape"], reduce: Reduce = "sum") -> Float[Array, ""]:

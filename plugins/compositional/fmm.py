@@ -19,6 +19,7 @@ from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import EVERYTHING, Declares
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 from core.times.pairs import EitherOrder
@@ -26,6 +27,10 @@ from core.times.pairs import EitherOrder
 
 class InverseMatching(Term):
     """`(dF/ds'(y, t, s') - v, F(y, t, s) - x_s)`. Source: arXiv 2406.07507, proposition 3.9."""
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((EVERYTHING, EVERYTHING), ())
 
     def __call__(
         self, model: FlowMap, target: FlowMap, row: Row
@@ -49,6 +54,8 @@ class FMM(RowPlugin):
         cost=6,
         whole_cost=9,
         seed_cost=9,
+        gradient="everything",
+        targets="none",
     )
 
     diagonal: float = 0.5

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 from core.flow import rules
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
+from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.pairs import stage_of
@@ -29,6 +30,10 @@ class TwoHalves(Term):
     scale: float = 1.0
     null: int = eqx.field(static=True, default=0)
     clip: float = 0.0
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), ("target",))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         half, euler = jnp.full_like(row.s, 0.5), self._euler(model, row)

@@ -23,6 +23,7 @@ class PD(StagedPlugin):
         source="arXiv 2202.00512",
         cost=5,
         whole_cost=5,
+        targets="last stage",
     )
 
     def jump_times(self) -> TimeSampler:

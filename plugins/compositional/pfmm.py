@@ -23,6 +23,7 @@ class PFMM(StagedPlugin):
         cost=5,
         whole_cost=5,
         seed_cost=5,
+        targets="last stage",
     )
 
     def jump_times(self) -> TimeSampler:

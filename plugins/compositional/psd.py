@@ -22,6 +22,7 @@ from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 
@@ -35,6 +36,10 @@ class SplitJump(Term):
 
     midpoint: bool = False
     ema: bool = eqx.field(static=True, default=False)
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), ("target",) if self.ema else ("current",))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         uniform = jr.uniform(row.key, (), row.s.dtype)

@@ -34,6 +34,7 @@ class Shortcut(RowPlugin):
         cost=3.25,
         whole_cost=8,
         seed_cost=8,
+        targets="EMA",
     )
 
     diagonal: float = by_kind(0.875, points=0.5, small_image=0.5)

@@ -29,6 +29,8 @@ class CD(GridPlugin):
         whole_cost=5,
         seed_cost=5,
         parameterisation="F",
+        gradient="F",
+        targets="teacher, current",
     )
     needs_teacher = True
     guidable = True

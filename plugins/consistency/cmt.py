@@ -18,6 +18,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.distributions import Point
@@ -34,6 +35,10 @@ class TrajectoryMatching(Term):
     teacher: Teacher
     solver: str = "heun"
     substeps: int = 8
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), ("teacher",))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
@@ -65,6 +70,7 @@ class CMT(RowPlugin):
         source="arXiv 2509.24526",
         cost=4,
         whole_cost=19,
+        targets="teacher",
     )
     needs_teacher = True
 

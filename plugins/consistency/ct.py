@@ -27,6 +27,7 @@ class CT(GridPlugin):
         whole_cost=4,
         seed_cost=4,
         parameterisation="F",
+        gradient="F",
     )
 
     def jump(self, teacher: None) -> Term:

@@ -36,6 +36,7 @@ class ECT(ConsistencyPlugin):
         cost=4,
         whole_cost=4,
         parameterisation="F",
+        gradient="F",
     )
 
     base: float = 2.0

@@ -31,6 +31,7 @@ class ICT(ConsistencyPlugin):
         cost=4,
         whole_cost=4,
         parameterisation="F",
+        gradient="F",
     )
 
     first: int = 10

@@ -39,6 +39,7 @@ class IMM(ConsistencyPlugin):
         cost=4,
         whole_cost=4,
         parameterisation="F",
+        gradient="F",
     )
     sampler = "pushforward"
     to_data = False

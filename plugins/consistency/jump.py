@@ -17,6 +17,7 @@ from core.flow.path import Path
 from core.flow.rules import full_products
 from core.flow.solve import FixedSteps
 from core.flow.teacher import Teacher
+from core.objectives.carriers import JUMP, VALUE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.overriding import overridable
@@ -32,6 +33,12 @@ class Neighbour(eqx.Module):
     @abc.abstractmethod
     def order(self) -> int:
         """The power of the gap with which the error of the state falls."""
+
+    @property
+    @overridable
+    def numbers(self) -> tuple[str, ...]:
+        """The parameters that the state depends on, see `core.objectives.carriers.Declares`."""
+        return ()
 
     @abc.abstractmethod
     def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
@@ -69,6 +76,10 @@ class TeacherStep(Neighbour):
     def order(self) -> int:
         return ORDERS[self.solver] + 1
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        return ("teacher",)
+
     def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         del path
         x_u = self.teacher.flow(row.x_s, row.s, u, row.cond, stepping=FixedSteps(self.solver, 1))
@@ -102,6 +113,10 @@ class ConsistencyJump(Term):
     neighbour: Neighbour
     step: float | None = None
 
+    @property
+    def declares(self) -> Declares:
+        return Declares((JUMP,), (*self.neighbour.numbers, "target"))
+
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         u = neighbour_time(row, self.step)
         x_u = self.neighbour(model.path, row, u)
@@ -130,6 +145,10 @@ class VelocityJump(Term):
 
     neighbour: Neighbour
     step: float | None = None
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), (*self.neighbour.numbers, "current", "target"))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         u = neighbour_time(row, self.step)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
 from core.flow.rules import full_products
+from core.objectives.carriers import JUMP, VALUE, Declares
 from core.objectives.objective import GroupTerm, Term
 from core.objectives.row import Row
 from core.objectives.weights import Norm, Timed, Weight
@@ -72,6 +73,12 @@ class MomentTerm(GroupTerm):
     def particles(self, model: FlowMap, target: FlowMap, row: Row) -> tuple[Array, Array]:
         """`(A, B)` of one row; no gradient flows into `B`."""
 
+    @abc.abstractmethod
+    def declared_particles(
+        self, live: FlowMap, fixed: FlowMap, target: FlowMap, row: Row
+    ) -> tuple[Array, Array]:
+        """`(A, B)` without a stop: the gradient is that of `live`, numbers are of `fixed`."""
+
     @overridable
     def scale(self, times: Times) -> Float[Array, ""]:
         """A factor of the row's weight; times `A - B` the residual of `single`, up to its sign."""
@@ -84,7 +91,24 @@ class MomentTerm(GroupTerm):
         self, model: FlowMap, target: FlowMap, rows: Row, weight: Weight
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         A, B = jax.vmap(lambda row: self.particles(model, target, row))(rows)
-        times = rows.unit
+        scale = jax.vmap(self.scale)(rows.unit)
+        apart = jax.vmap(lambda a, b: jnp.mean((a - b) ** 2))(A, B)
+        return self.compared(A, B, rows.unit, weight), stop(jnp.mean(scale**2 * apart))
+
+    def declared(
+        self, live: FlowMap, fixed: FlowMap, target: FlowMap, rows: Row, weight: Weight
+    ) -> Float[Array, ""]:
+        A, B = jax.vmap(lambda row: self.declared_particles(live, fixed, target, row))(rows)
+        return self.compared(A, B, rows.unit, weight)
+
+    def compared(
+        self,
+        A: Float[Array, " n *shape"],
+        B: Float[Array, " n *shape"],
+        times: Times,
+        weight: Weight,
+    ) -> Float[Array, ""]:
+        """The loss of the particles of one group."""
         scale = jax.vmap(self.scale)(times)
         w = jax.vmap(lambda each: _factor(weight, each))(times) * scale
         own, other = jnp.meshgrid(w, w, indexing="ij")
@@ -99,8 +123,7 @@ class MomentTerm(GroupTerm):
 
         s, u = times.s, times.u
         parts = between(A, A, s, s) + between(B, B, u, u) - 2 * between(A, B, s, u)
-        apart = jax.vmap(lambda a, b: jnp.mean((a - b) ** 2))(A, B)
-        return jnp.mean(pairs * parts), stop(jnp.mean(scale**2 * apart))
+        return jnp.mean(pairs * parts)
 
 
 class JumpMoments(MomentTerm):
@@ -116,6 +139,16 @@ class JumpMoments(MomentTerm):
             near = target(x_u, row.u, row.t, row.cond)
             here = model(row.x_s, row.s, row.t, row.cond)
         return here, stop(near)
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((JUMP,), (*self.neighbour.numbers, "target"))
+
+    def declared_particles(
+        self, live: FlowMap, fixed: FlowMap, target: FlowMap, row: Row
+    ) -> tuple[Array, Array]:
+        x_u = self.neighbour(live.path, row, row.u)
+        return JUMP.of(live, row), target(x_u, row.u, row.t, row.cond)
 
     def single(self) -> Term:
         return ConsistencyJump(self.neighbour)
@@ -139,6 +172,17 @@ class VelocityMoments(MomentTerm):
             V = model.average_velocity(row.x_s, row.s, row.t, row.cond)
             near = target(x_u, row.u, row.t, row.cond)
         return row.x_s + (row.u - row.s) * V + (row.t - row.u) * stop(V), stop(near)
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), (*self.neighbour.numbers, "current", "target"))
+
+    def declared_particles(
+        self, live: FlowMap, fixed: FlowMap, target: FlowMap, row: Row
+    ) -> tuple[Array, Array]:
+        x_u, moved = self.neighbour(live.path, row, row.u), JUMP.of(fixed, row)
+        moved += (row.u - row.s) * (VALUE.of(live, row) - VALUE.of(fixed, row))
+        return moved, target(x_u, row.u, row.t, row.cond)
 
     def scale(self, times: Times) -> Float[Array, ""]:
         return 1 / jnp.maximum(times.s - times.u, 1e-6)

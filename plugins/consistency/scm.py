@@ -12,6 +12,7 @@ data, so the same loss trains a map on any path: a state is divided by the lengt
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -22,7 +23,8 @@ from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
-from core.objectives.objective import Term
+from core.objectives.carriers import Carrier, Declares
+from core.objectives.objective import Players, Residuals, Term
 from core.objectives.row import Row
 from core.objectives.weights import Squared, TangentNorm, Weight
 from core.times.steps import Step
@@ -42,6 +44,36 @@ class StabilisedTangent(Term):
     data_std: float = 1.0
     warmup: float = 0.2
     step: float | None = None
+
+    @property
+    def declares(self) -> Declares:
+        taught = () if self.teacher is None else ("teacher",)
+        return Declares((Carrier("N"),), (*taught, "current"))
+
+    def declared(self, live: Players, fixed: Players, target: Players, row: Row) -> Residuals:
+        """In the paper's own coordinates, with its derivative by differences along the line; a term
+        that takes a difference itself keeps its numbers."""
+        path, d = live["model"].path, self.data_std
+        _, x_0, z = self._velocity(path, row)
+        z, ratio = z * d / path.noise_std, d / path.noise_std
+        angle = jnp.arctan2(path.sigma(row.s) / ratio, path.alpha(row.s))
+
+        def N(model: FlowMap, angle: Array) -> Array:
+            cos, sin = jnp.cos(angle), jnp.sin(angle)
+            time, x = path.time_of_ray(cos, sin * ratio), cos * x_0 + sin * z
+            end = model(path.alpha(time) / cos * x, time, row.t, row.cond)
+            return (cos * x - end) / (sin * d)
+
+        if self.step is not None:
+            left = self.residuals(fixed, target, row)["model"][0]
+            return (N(live["model"], angle) - N(fixed["model"], angle) + left,)
+        h, cos, sin = 1e-3, jnp.cos(angle), jnp.sin(angle)
+        near = jax.vmap(lambda step: N(fixed["model"], angle + step * h))(jnp.arange(-2, 3.0))
+        here, slope = near[2], (near[0] - 8 * near[1] + 8 * near[3] - near[4]) / (12 * h)
+        r = jnp.minimum(1.0, row.progress / self.warmup) if self.warmup else 1.0
+        matching = here - (cos * z - sin * x_0) / d
+        g = -(cos**2) * matching - r * cos * sin * ((cos * x_0 + sin * z) / d + slope)
+        return (N(live["model"], angle) - here - g,)
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
@@ -126,6 +158,7 @@ class SCT(SCMPlugin):
         cost=4,
         whole_cost=4,
         parameterisation="F",
+        gradient="N",
     )
 
     def jump(self, teacher: None) -> Term:
@@ -144,6 +177,8 @@ class SCD(SCMPlugin):
         cost=5,
         whole_cost=5,
         parameterisation="F",
+        gradient="N",
+        targets="teacher, current",
     )
     needs_teacher = True
     guidable = True

@@ -16,6 +16,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
+from core.objectives.carriers import JUMP, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from plugins.consistency.base import ConsistencyPlugin
@@ -30,6 +31,11 @@ class TangentJump(Term):
     """
 
     teacher: Teacher | None = None
+
+    @property
+    def declares(self) -> Declares:
+        taught = () if self.teacher is None else ("teacher",)
+        return Declares((JUMP,), (*taught, "current"))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
@@ -77,6 +83,7 @@ class CCT(TangentPlugin):
         cost=4,
         whole_cost=4,
         parameterisation="F",
+        gradient="F",
     )
 
     def jump(self, teacher: None) -> Term:
@@ -95,6 +102,8 @@ class CCD(TangentPlugin):
         cost=5,
         whole_cost=5,
         parameterisation="F",
+        gradient="F",
+        targets="teacher, current",
     )
     needs_teacher = True
     guidable = True

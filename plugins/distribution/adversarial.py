@@ -24,6 +24,7 @@ from core.methods.registry import register
 from core.nets.discriminator import discriminator
 from core.nets.perception import Perception
 from core.objectives.adversarial import discriminator_loss, generator_loss
+from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Batch, Metrics, Objective, Players
 from core.objectives.one_step import OneStep
 from core.train.features import open_perception
@@ -70,6 +71,10 @@ class Game(Objective):
         metrics = {"loss": game, "generator": fooled, "anchor": anchored}
         return {"model": loss, "discriminator": game}, carry, metrics
 
+    @property
+    def declares(self) -> Declares:
+        return Declares((Carrier("F(z, 1, 0)"),), ("discriminator",))
+
     def inputs(self, x: Float[Array, " n *shape"]) -> Float[Array, "n ..."]:
         """The inputs of the discriminator for these examples."""
         return x if self.perception is None else jax.vmap(frozen(self.perception).vector)(x)
@@ -87,6 +92,8 @@ class Adversarial(DistributionPlugin):
         cost=4.4,
         whole_cost=4.4,
         parameterisation="F(z, 1, 0)",
+        gradient="F(z, 1, 0)",
+        targets="discriminator",
     )
 
     wait: float = 0.3

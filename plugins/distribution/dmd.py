@@ -30,6 +30,7 @@ from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import needed
 from core.methods.warm_start import warm_started
+from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Batch, Metrics, Objective, Players
 from core.objectives.one_step import OneStep, condition
 from core.times.distributions import Uniform
@@ -118,6 +119,42 @@ class Matching(Objective):
         metrics = {"loss": fake, "generator": self.every * loss, "delta": self.every * size}
         return {"model": loss, "fake": fake}, carry, metrics
 
+    @property
+    def declares(self) -> Declares:
+        return Declares((Carrier("F(z, 1, 0)"),), ("teacher", "current", "fake"))
+
+    def declared(
+        self,
+        live: Players,
+        fixed: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> dict[str, Float[Array, ""]]:
+        """Of samples `x` that regress `x - delta`, `delta` as the difference of two denoisers."""
+        key_start, key_noise = jr.split(key)
+        starts, path = self.generate.starts(batch, key_start), self.generate.path
+        moving, x = (self.generate(players["model"], starts) for players in (live, fixed))
+        x_tau, tau, v = self.noised(x, key_noise)
+
+        def clean(field: VelocityField) -> Array:
+            found = velocities(field, x_tau, tau, starts.label)
+            kinds = {"source": "velocity", "target": "x_0"}
+            return jax.vmap(lambda *row: convert(path, *row, **kinds))(found, x_tau, tau)
+
+        real = clean(self.teacher)
+        delta = clean(fixed["fake"]) - real
+        if self.normalise:
+            apart = jnp.mean(jnp.abs(x - real).reshape(len(x), -1), axis=1)
+            delta /= jnp.maximum(apart, 1e-6).reshape(-1, *[1] * (x.ndim - 1))
+        due = (step >= self.wait) & ((step + 1) % self.every == 0)
+        pull = jnp.mean((moving - (x - delta)) ** 2) / 2
+        pull += self.anchor(live["model"], carry, starts, moving)
+        fake = velocities(live["fake"], x_tau, tau, starts.label)
+        return {"model": jnp.where(due, pull, 0.0), "fake": jnp.mean((fake - v) ** 2)}
+
     def noised(
         self, x: Float[Array, " n *shape"], key: Key[Array, ""]
     ) -> tuple[Float[Array, " n *shape"], Float[Array, " n"], Float[Array, " n *shape"]]:
@@ -172,6 +209,8 @@ class DMD(DistributionPlugin):
         cost=7,
         whole_cost=7,
         parameterisation="F(z, 1, 0)",
+        gradient="F(z, 1, 0)",
+        targets="teacher, current, fake",
     )
     needs_teacher = True
 

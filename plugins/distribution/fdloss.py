@@ -23,6 +23,7 @@ from core.methods.card import Card
 from core.methods.plugin import Method, Plugin, Task
 from core.methods.registry import register
 from core.nets.perception import Identity, Perception
+from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Batch, Metrics, Objective, Players
 from core.objectives.one_step import OneStep
 from core.train.features import open_perception
@@ -94,6 +95,32 @@ class MatchMoments(Objective):
         metrics["anchor"] = anchored
         return {"model": ready * (loss + anchored)}, (self.after(past, new, real), start), metrics
 
+    @property
+    def declares(self) -> Declares:
+        return Declares((Carrier("F(z, 1, 0)"),))
+
+    def declared(
+        self,
+        live: Players,
+        fixed: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> dict[str, Float[Array, ""]]:
+        (past, start), starts = carry, self.generate.starts(batch, key)
+        x, still = (self.generate(players["model"], starts) for players in (live, fixed))
+        new, old = (self.moments(values, starts.label) for values in (x, still))
+        here = jax.tree.map(lambda a, now, then: a + now - then, past.samples, new, old)
+        distances = [frechet(moments, past.data) for moments in (here, past.samples)]
+        loss = distances[0] / (distances[1] + OFFSET)
+        if self.classes:
+            centres = [centre_distance(moments, past.data) for moments in (here, past.samples)]
+            loss += self.classes * centres[0] / (centres[1] + OFFSET)
+        loss += self.anchor(live["model"], start, starts, x)
+        return {"model": jnp.where((step >= self.wait) & (past.count > 0), loss, 0.0)}
+
     def moments(self, x: Float[Array, " n *shape"], label: Int[Array, " n"] | None) -> Moments:
         """The moments of the features of these examples."""
         features = jax.vmap(frozen(self.perception).vector)(x)
@@ -128,6 +155,7 @@ class FDLoss(DistributionPlugin):
         cost=3,
         whole_cost=3,
         parameterisation="F(z, 1, 0)",
+        gradient="F(z, 1, 0)",
     )
 
     decay: float = 0.9

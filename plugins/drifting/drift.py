@@ -42,6 +42,7 @@ class Drift(Plugin):
         cost=3,
         whole_cost=3,
         parameterisation="F(z, 1, 0)",
+        gradient="F(z, 1, 0)",
     )
     most_nfe = 1
 

@@ -12,8 +12,10 @@ from jaxtyping import Array, Float, Int, Key
 from core.flow.condition import Condition
 from core.flow.path import Path
 from core.nets.perception import Identity, Perception
+from core.objectives.carriers import Carrier, Declares
 from core.objectives.guidance import power_law
 from core.objectives.objective import Batch, Metrics, Objective, Players
+from plugins.drifting.declared import declared_loss
 from plugins.drifting.field import FieldKernel
 from plugins.drifting.loss import FieldPoints, drift_loss
 from plugins.drifting.queue import Queue, draw, empty, push
@@ -98,6 +100,30 @@ class DriftObjective(Objective):
         points = self.points(carry, label, scale, size, key_points)
         loss, metrics = drift_loss(x, points, self.kernel, self.perception)
         return {"model": loss}, carry, {"loss": loss, **metrics}
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((Carrier("F(z, 1, 0)"),))
+
+    def declared(
+        self,
+        live: Players,
+        fixed: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> dict[str, Float[Array, ""]]:
+        """Of samples that regress where they drift to, by a sum over pairs of points."""
+        key_noise, key_scale, key_points = jr.split(key, 3)
+        carry = self.fill(carry, batch)
+        groups, size = self.split(len(batch.x_0))
+        label, scale = self.labels(batch)[:groups], self.guidance.draw(groups, key_scale)
+        given = label, scale, size, key_noise
+        moving, still = (self.generate(players["model"], *given) for players in (live, fixed))
+        points = self.points(carry, label, scale, size, key_points)
+        return {"model": declared_loss(moving, still, points, self.kernel, self.perception)}
 
     def split(self, n: int) -> tuple[int, int]:
         """The number of groups that `n` samples make, and the size of each."""

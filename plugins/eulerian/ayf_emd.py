@@ -23,6 +23,7 @@ from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 from core.objectives.weights import Adaptive, Reduce, TangentNorm, Weight
@@ -39,6 +40,10 @@ class AlignedTangent(Term):
     teacher: Teacher | None
     warm_to: float = 0.99
     warm_until: float = 0.1
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), ("target" if self.teacher is None else "teacher", "current"))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         field = target if self.teacher is None else self.teacher
@@ -90,6 +95,7 @@ class AYFEMD(AlignedPlugin):
         cost=5,
         whole_cost=5,
         seed_cost=6,
+        targets="teacher, current",
     )
     needs_teacher = True
 

@@ -15,6 +15,7 @@ from core.methods.card import Card
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import EVERYTHING, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 
@@ -23,6 +24,10 @@ class EulerianDistillation(Term):
     """`DF_ds` along the teacher. Source: flow map matching (arXiv 2406.07507), proposition 3.8."""
 
     teacher: Teacher
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((EVERYTHING,), ("teacher",))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
@@ -44,6 +49,8 @@ class EMD(RowPlugin):
         cost=7,
         whole_cost=7,
         seed_cost=7,
+        gradient="everything",
+        targets="teacher",
     )
     needs_teacher = True
 

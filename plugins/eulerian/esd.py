@@ -18,6 +18,7 @@ from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import START_RATE, VELOCITY, Declares
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 
@@ -33,6 +34,11 @@ class EulerianJump(Term):
 
     shared: bool = False
     ema: bool = eqx.field(static=True, default=False)
+
+    @property
+    def declares(self) -> Declares:
+        carriers = (START_RATE, VELOCITY) if self.shared else (START_RATE,)
+        return Declares(carriers, ("current", "target") if self.ema else ("current",))
 
     def __call__(
         self, model: FlowMap, target: FlowMap, row: Row
@@ -57,6 +63,7 @@ class ESD(RowPlugin):
         cost=4.25,
         whole_cost=10,
         seed_cost=10,
+        gradient="dF/ds",
     )
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)

@@ -21,6 +21,7 @@ from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import VALUE, VELOCITY, Carrier, Declares
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce, Squared, Timed
@@ -41,6 +42,11 @@ class AnchoredConsistency(Term):
     teacher: Teacher
     anchored: bool = True
 
+    @property
+    def declares(self) -> Declares:
+        anchors = (VELOCITY, Carrier("direction of v", _declared_unit)) if self.anchored else ()
+        return Declares((VALUE, *anchors), ("teacher", "current"))
+
     def __call__(
         self, model: FlowMap, target: FlowMap, row: Row
     ) -> tuple[Float[Array, "*shape"], ...]:
@@ -60,6 +66,11 @@ def _direction(v: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return v / jnp.sqrt(jnp.sum(v**2, axis=-1, keepdims=True) + 1e-6)
 
 
+def _declared_unit(model: FlowMap, row: Row) -> Float[Array, "*shape"]:
+    v = model.velocity(row.x_s, row.s, row.cond)
+    return _direction(v) / 2**0.5
+
+
 @register
 class FACM(RowPlugin):
     """Flow-anchored consistency (arXiv 2507.03738): jumps to the data end, from a teacher."""
@@ -73,6 +84,8 @@ class FACM(RowPlugin):
         cost=6.5,
         whole_cost=8,
         seed_cost=8,
+        gradient="V, v, direction of v",
+        targets="teacher, current",
     )
     needs_teacher = True
     sampler = "restart"

@@ -20,6 +20,7 @@ from core.methods.card import Card
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce
@@ -36,6 +37,10 @@ class SolutionJump(Term):
 
     start: float = 0.1
     end: float = 0.002
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), ("current", "target"))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         rho = self.ratio(row.progress)

@@ -37,6 +37,8 @@ class FM(VelocityPlugin):
         source="arXiv 2210.02747",
         cost=3,
         whole_cost=3,
+        gradient="v",
+        targets="none",
     )
 
     def jump(self, teacher: None) -> Term:

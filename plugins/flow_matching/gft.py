@@ -24,6 +24,7 @@ class GFT(VelocityPlugin):
         source="arXiv 2501.15420",
         cost=3.9,
         whole_cost=3.9,
+        gradient="v",
     )
 
     guidance: GuidanceConfig = GuidanceConfig(most=20.0, tilt=2.0, own=0.0, even=True)

@@ -26,6 +26,8 @@ class Reflow(PairsPlugin, VelocityPlugin):
         source="arXiv 2209.03003",
         cost=3,
         whole_cost=3,
+        gradient="v",
+        targets="none",
     )
 
     # PairsPlugin stands first: but for these its defaults hold, not those of VelocityPlugin

@@ -15,6 +15,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.distributions import LogitNormal
@@ -25,6 +26,10 @@ class StoppedLagrangian(Term):
     """`V - sg[v_teacher(F, t) - (t - s) dV/dt]`. Source: Align Your Flow, theorem 2.3."""
 
     teacher: Teacher
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), ("teacher", "current"))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
@@ -48,6 +53,7 @@ class AYFLMD(RowPlugin):
         cost=5,
         whole_cost=5,
         seed_cost=6,
+        targets="teacher, current",
     )
     needs_teacher = True
 

@@ -15,6 +15,7 @@ from core.flow.rules import full_products
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
+from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.distributions import Point, TimeDistribution
@@ -30,6 +31,14 @@ class BootstrapStep(Term):
 
     teacher: Teacher
     step: float = 0.02
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((Carrier("V(z, 1, t - d)", self._declared_next),), ("teacher", "target"))
+
+    def _declared_next(self, model: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        t = jnp.maximum(row.t, self.step) - self.step
+        return model.average_velocity(row.x_s, row.s, t, row.cond)
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         t = jnp.maximum(row.t, self.step)
@@ -60,6 +69,8 @@ class BOOT(NoisePlugin):
         source="arXiv 2306.05544",
         cost=4.9,
         whole_cost=9,
+        gradient="V(z, 1, t - d)",
+        targets="teacher, current",
     )
 
     diagonal: float = 0.1

@@ -2,8 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
+from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import JointTerm, Players, Residuals
 from core.objectives.row import Row
 
@@ -19,6 +22,12 @@ class Correction(JointTerm):
     teacher: Teacher
     strength: float = 1.0
 
+    @property
+    def declares(self) -> Declares:
+        return Declares(
+            (Carrier("V(z, 1, 0)", _declared_whole),), ("teacher", "current", "auxiliary")
+        )
+
     def residuals(self, players: Players, target: Players, row: Row) -> dict[str, Residuals]:
         model, auxiliary, r = players["model"], players["auxiliary"], row.t
         path, end = model.path, jnp.full_like(row.s, model.path.t_min)
@@ -32,3 +41,8 @@ class Correction(JointTerm):
             "model": (V - stop(V - push),),
             "auxiliary": (g - path.conditional_velocity(x, z, r),),
         }
+
+
+def _declared_whole(model: FlowMap, row: Row) -> Float[Array, "*shape"]:
+    end = jnp.full_like(row.s, model.path.t_min)
+    return model.average_velocity(row.x_s, row.s, end, row.cond)

@@ -23,6 +23,7 @@ from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
+from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
 from core.objectives.weights import Reduce, Squared
@@ -40,6 +41,10 @@ class Prediction(Term):
 
     teacher: Teacher
     step: float = 0.005
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), ("teacher", "current"))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
@@ -63,6 +68,10 @@ class PredictionDerivative(Term):
 
     teacher: Teacher
 
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), ("teacher", "current"))
+
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
         gap = row.t - row.s
@@ -84,6 +93,8 @@ class FreeFlow(NoisePlugin):
         cost=5.5,
         whole_cost=12,
         seed_cost=12,
+        gradient="V, V(z, 1, 0)",
+        targets="teacher, current, auxiliary",
     )
 
     correction: float = 0.25

@@ -16,6 +16,7 @@ from core.methods.card import Card
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import END_RATE, EVERYTHING, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 
@@ -25,6 +26,12 @@ class LagrangianDistillation(Term):
 
     teacher: Teacher
     stop_input: bool = False
+
+    @property
+    def declares(self) -> Declares:
+        if self.stop_input:
+            return Declares((END_RATE,), ("teacher", "current"))
+        return Declares((EVERYTHING,), ("teacher",))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
@@ -48,6 +55,8 @@ class LMD(RowPlugin):
         cost=8,
         whole_cost=8,
         seed_cost=9,
+        gradient="everything",
+        targets="teacher",
     )
     needs_teacher = True
 

@@ -17,12 +17,17 @@ from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import END_RATE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 
 
 class LagrangianJump(Term):
     """`dF/dt - sg[V_target(F, t, t)]`. Source: Boffi et al. (arXiv 2505.18825), LSD loss; TVM."""
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((END_RATE,), ("current", "target"))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         gap = row.t - row.s
@@ -44,6 +49,7 @@ class LSD(RowPlugin):
         cost=4,
         whole_cost=10,
         seed_cost=10,
+        gradient="dF/dt",
     )
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)

@@ -19,6 +19,7 @@ from core.flow.rules import full_products
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
+from core.objectives.carriers import END_RATE, Carrier, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.steps import Step
@@ -33,6 +34,15 @@ class PhysicsInformed(Term):
 
     teacher: Teacher
     step: float = 0.004
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((Carrier("dF/dt", self._declared_quotient),), ("teacher", "current"))
+
+    def _declared_quotient(self, model: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        t = jnp.where(row.t + self.step > row.s, row.t - self.step, row.t + self.step)
+        ends = [model(row.x_s, row.s, time, row.cond) for time in (row.t, t)]
+        return (ends[1] - ends[0]) / (t - row.t)
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
@@ -58,6 +68,10 @@ class PhysicsDerivative(Term):
 
     teacher: Teacher
 
+    @property
+    def declares(self) -> Declares:
+        return Declares((END_RATE,), ("teacher", "current"))
+
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
         gap = row.t - row.s
@@ -81,6 +95,8 @@ class PID(NoisePlugin):
         whole_cost=7,
         seed_cost=7,
         parameterisation="F",
+        gradient="dF/dt",
+        targets="teacher, current",
     )
 
     step: float = 0.004

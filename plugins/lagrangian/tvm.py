@@ -31,6 +31,8 @@ class TVM(RowPlugin):
         cost=5,
         whole_cost=10,
         seed_cost=10,
+        gradient="dF/dt",
+        targets="current, EMA",
     )
 
     diagonal: float = 0.5

@@ -24,6 +24,7 @@ from core.methods.card import Card
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 from core.times.steps import Step
@@ -42,6 +43,10 @@ class AlphaJump(Term):
     sharpness: float = 25.0
     least: float = 0.005
     step: float | None = None
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE,), ("current", "target"))
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         alpha = self.alpha(row.progress)

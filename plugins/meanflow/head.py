@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from core.flow import rules
 from core.flow.flow_map import FlowMap
+from core.objectives.carriers import HEAD, VALUE, VELOCITY, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 
@@ -16,6 +17,10 @@ stop = jax.lax.stop_gradient
 
 class HeadJump(Term):
     """`(W - v, v_head - v)` with `tau = sg[v_head(x_s, s, s)]`. Source: iMF, section 4.2."""
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VALUE, HEAD))
 
     def __call__(
         self, model: FlowMap, target: FlowMap, row: Row
@@ -34,6 +39,10 @@ class HeadDiagonal(Term):
 
     diagonal: ClassVar[bool] = True
     by_head: bool = eqx.field(static=True, default=False)
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((VELOCITY, HEAD), ())
 
     def __call__(
         self, model: FlowMap, target: FlowMap, row: Row

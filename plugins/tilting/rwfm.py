@@ -25,6 +25,8 @@ class RWFM(RewardWeighted):
         source="cf. arXiv 2502.06061",
         cost=3,
         whole_cost=3,
+        gradient="v",
+        targets="none",
     )
     sampler = "euler"
 

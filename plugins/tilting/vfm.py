@@ -36,6 +36,7 @@ from core.methods.plugin import Method, Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.objectives.carriers import Declares
 from core.objectives.objective import Batch, Metrics, Players, Term
 from core.objectives.one_step import condition
 from core.objectives.row import Row
@@ -83,6 +84,28 @@ class Variational(AdaptedObjective):
         pull = sum((jnp.sum(squares(model, rows)) for rows in drawn.values()), jnp.zeros(()))
         losses["adapter"] = pull / n / (2 * self.tau**2) + jnp.mean(misfit) + jnp.mean(kl)
         return losses, carry, metrics | {"misfit": jnp.mean(misfit), "kl": jnp.mean(kl)}
+
+    @property
+    def declares(self) -> Declares:
+        return Declares(self.rows.kinds[-1].term.declares.carriers)
+
+    def declared(
+        self,
+        live: Players,
+        fixed: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> dict[str, Float[Array, ""]]:
+        others = super().declared(live, fixed, target, carry, batch, key, step)
+        key_pairs, key_drop, key_rows = jr.split(key, 3)
+        batch = self.dropped(batch, key_drop)
+        see = jax.vmap(lambda *row: self.conditioned(fixed["adapter"], target["model"], *row))
+        z = see(batch.x_0, batch.label, jr.split(key_pairs, len(batch.x_0)))[0]
+        drawn = self.rows.draw(dataclasses.replace(batch, z=z), key_rows, step)
+        return others | {"model": self.rows.declared_rows(live, fixed, target, drawn)["model"]}
 
     def conditioned(
         self,

@@ -234,7 +234,9 @@ def test_presets_of_all_recipes_build_with_the_share_of_the_diagonal_that_their_
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_method_costs_at_most_what_it_costs_where_every_row_pays_for_every_term(name):
+def test_the_cost_on_a_card_is_at_most_its_count_where_every_row_pays_for_every_term(name):
+    """The card's figures against each other. `tests/methods/test_cost.py` and `apps.cost` hold them
+    against the operations of the compiled program."""
     cls = find_plugin(name)
     assert 3 <= cls.card.cost <= (cls.card.whole_cost or float("inf")) and cls.card.source
 

@@ -30,6 +30,8 @@ class CTM(TrajectoryPlugin):
         whole_cost=8,
         seed_cost=7,
         parameterisation="F",
+        gradient="F_target(F, t, 0)",
+        targets="teacher, current, EMA",
     )
     needs_teacher = True
 

@@ -30,6 +30,8 @@ class CTMScratch(TrajectoryPlugin):
         cost=5.5,
         whole_cost=8,
         parameterisation="F",
+        gradient="F_target(F, t, 0)",
+        targets="current, EMA",
     )
     least = 1.0
 

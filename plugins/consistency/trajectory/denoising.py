@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
+from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
 
@@ -23,6 +24,17 @@ class Denoising(Term):
     """
 
     data_std: float = 0.5
+
+    @property
+    def declares(self) -> Declares:
+        return Declares((Carrier("v", self._declared_weighed),), ())
+
+    def _declared_weighed(self, model: FlowMap, row: Row) -> Float[Array, "*shape"]:
+        path, d = model.path, self.data_std
+        alpha, sigma = path.alpha(row.s), path.sigma(row.s)
+        endpoint = path.d_sigma(row.s) * row.x_s - sigma * model.velocity(row.x_s, row.s, row.cond)
+        g, eta = endpoint / path.determinant(row.s), sigma / alpha
+        return -((eta**2 + d**2) ** 0.5) / (eta * d) * g
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target

@@ -14,8 +14,10 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
+from core.flow.path import Path
 from core.flow.teacher import frozen
-from core.objectives.objective import Term
+from core.objectives.carriers import Carrier, Declares
+from core.objectives.objective import Players, Residuals, Term
 from core.objectives.row import Row
 from plugins.consistency.trajectory.segment import Segment
 
@@ -31,6 +33,20 @@ class TrajectoryJump(Term):
     segment: Segment
     reach: float = 0.25
 
+    @property
+    def declares(self) -> Declares:
+        taught = self.segment.numbers
+        return Declares((Carrier("F_target(F, t, 0)"),), (*taught, "current", "target"))
+
+    def declared(self, live: Players, fixed: Players, target: Players, row: Row) -> Residuals:
+        there, u = target["model"], self._between(live["model"].path, row)
+        x_u, end = self.segment(there, row, u), jnp.full_like(row.s, there.path.t_min)
+
+        def whole(model: FlowMap, x: Array, time: Array) -> Array:
+            return there(model(x, time, row.t, row.cond), row.t, end, row.cond)
+
+        return (whole(live["model"], row.x_s, row.s) - whole(fixed["model"], x_u, u),)
+
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         estimate, wanted = self.ends(model, target, row)
         return estimate - wanted
@@ -41,14 +57,17 @@ class TrajectoryJump(Term):
         """`(x_est, x_tgt)`: a gradient flows through the inner jump of the first alone."""
         path = model.path
         end = jnp.full_like(row.s, path.t_min)
-        share = jr.uniform(row.key, (), row.s.dtype)
-        gap = share * jnp.minimum(self.reach, row.unit.s - row.unit.t)
-        u = path.time_of_unit(row.unit.s - gap)
+        u = self._between(path, row)
         x_u = self.segment(target, row, u)
         near = frozen(model)(x_u, u, row.t, row.cond)
         wanted = target(near, row.t, end, row.cond)
         here = model(row.x_s, row.s, row.t, row.cond)
         return target(here, row.t, end, row.cond), jax.lax.stop_gradient(wanted)
+
+    def _between(self, path: Path, row: Row) -> Float[Array, ""]:
+        share = jr.uniform(row.key, (), row.s.dtype)
+        gap = share * jnp.minimum(self.reach, row.unit.s - row.unit.t)
+        return path.time_of_unit(row.unit.s - gap)
 
     @property
     def order(self) -> int | None:

@@ -18,9 +18,10 @@ from jaxtyping import Array, Float, Int, Key
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import frozen
 from core.objectives.adversarial import discriminator_loss, generator_loss
+from core.objectives.carriers import Declares
 from core.objectives.objective import Batch, Metrics, Objective, Players
 from core.objectives.row import Row
-from core.objectives.rows import RowObjective, row_losses
+from core.objectives.rows import RowObjective, declared_loss, row_losses
 from core.objectives.weights import Weight, square
 from plugins.consistency.trajectory.balance import Losses, ratio, with_gradients
 from plugins.consistency.trajectory.jump import TrajectoryJump
@@ -80,6 +81,50 @@ class Combined(Objective):
         metrics |= {"gan/generator": losses["gan"], "gan/discriminator": game}
         return {"model": total, "discriminator": started * game}, carry, metrics
 
+    @property
+    def declares(self) -> Declares:
+        denoise, consist = self.plain.kinds
+        carriers = (*consist.term.declares.carriers, *denoise.term.declares.carriers)
+        return Declares(carriers, consist.term.declares.numbers)
+
+    def declared(
+        self,
+        live: Players,
+        fixed: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> dict[str, Float[Array, ""]]:
+        assert not self.adaptive, "the declared form has fixed factors"
+        jump, diagonal = self.rows(batch, jr.split(key)[0], step)[::-1]
+        denoise, consist = self.plain.kinds
+        term, n = self._jump_term, len(batch.x_0)
+        started = jnp.where(step >= self.gan_start * self.plain.steps, 1.0, 0.0)
+        parts = [(1.0, consist, jump), (self.denoising, denoise, diagonal)]
+        total = sum(
+            (factor * len(rows.s) / n * declared_loss(kind, live, fixed, target, rows)
+             for factor, kind, rows in parts), jnp.zeros(()))  # fmt: skip
+        if not self.gan:
+            return {"model": total}
+        label = None if jump.cond is None else jump.cond.label
+
+        def estimates(model: FlowMap) -> Array:
+            return jax.vmap(lambda row: term.ends(model, target["model"], row)[0])(jump)
+
+        x, still = estimates(live["model"]), estimates(fixed["model"])
+        fooled = -jnp.sum(jax.vmap(fixed["discriminator"])(x, label)) / n
+        net, real = live["discriminator"], jump.x_0
+        game = started * jnp.mean(discriminator_loss(net, real, still, label, self.penalty))
+        return {"model": total + started * self.gan * fooled, "discriminator": game}
+
+    @property
+    def _jump_term(self) -> TrajectoryJump:
+        term = self.plain.kinds[1].term
+        assert isinstance(term, TrajectoryJump)
+        return term
+
     def rows(self, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> tuple[Row, Row]:
         """The diagonal rows and the jump rows: the batch in their shares, at least one of each."""
         diagonal, jump = self.plain.draw(batch, key, step).values()
@@ -90,8 +135,8 @@ class Combined(Objective):
     ) -> tuple[Losses, tuple[Array, Metrics]]:
         """The parts of the loss of `n` rows; `x_est` of the jump rows and the mean residuals."""
         denoise, consist = self.plain.kinds
-        term, weight = consist.term, consist.weight
-        assert isinstance(term, TrajectoryJump) and isinstance(weight, Weight)
+        term, weight = self._jump_term, consist.weight
+        assert isinstance(weight, Weight)
         denoising, raw = jax.vmap(lambda row: row_losses(denoise, players, target, row))(diagonal)
         estimate, wanted = jax.vmap(lambda r: term.ends(players["model"], target["model"], r))(jump)
         residual = estimate - wanted

@@ -10,6 +10,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.solve import FixedSteps
 from core.flow.teacher import MapTeacher, Teacher
 from core.objectives.row import Row
+from core.overriding import overridable
 from plugins.consistency.jump import ORDERS
 
 
@@ -20,6 +21,12 @@ class Segment(eqx.Module):
     @abc.abstractmethod
     def order(self) -> int | None:
         """The power of the segment's length with which its error falls; None if it has none."""
+
+    @property
+    @overridable
+    def numbers(self) -> tuple[str, ...]:
+        """Parameters beside those of targets that `x_u` depends on."""
+        return ()
 
     @abc.abstractmethod
     def __call__(self, target: FlowMap, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
@@ -44,6 +51,10 @@ class Solved(Segment):
     @property
     def order(self) -> int:
         return ORDERS[self.solver] + 1
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        return () if self.teacher is None else ("teacher",)
 
     def __call__(self, target: FlowMap, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         field = MapTeacher(target) if self.teacher is None else self.teacher
