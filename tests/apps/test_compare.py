@@ -176,6 +176,16 @@ def test_variants_are_runs_with_their_own_flags(tmp_path):
     assert jobs["F-moments"].folder.endswith("F-moments-0")
 
 
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs/compare").glob("*.toml")))
+def test_each_set_of_variants_that_we_ship_is_a_set_of_runs(name):
+    """Its flags exist, and no two of its variants are the same."""
+    argv = ["--variants", str(ROOT / "configs" / "compare" / name), "--data", "digits"]
+    settings, extra = read_settings([*argv, "--seeds", "1", "--steps", "500"])
+    configs = [dict(job.config, run=None) for job in Plan(settings, extra).runs()]
+    assert len(configs) > 1
+    assert all(one not in configs[:i] for i, one in enumerate(configs))
+
+
 def test_a_dry_run_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = compare.main(["--plugins", "all", "--seeds", "2", "--dry-run", "--json"])
