@@ -56,7 +56,7 @@ class FeaturesConfig(LoopConfig):
     """Side of a hidden patch in pixels (mae)."""
     steps: int = 1000
     """Training steps."""
-    accumulate: Annotated[int, tyro.conf.Suppress] = 1
+    accumulate: Annotated[int, tyro.conf.Suppress] = field(default=1, metadata={"kept": False})
     """Each step takes its batch at once."""
     seed: int = 0
     """Seed of initialisation, data order and hidden patches."""

@@ -56,7 +56,8 @@ def to_dict(config: LoopConfig) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if item.name in NOT_KEPT or item.name.endswith("_flags"):
+        kept = item.metadata.get("kept", True)  # not what a command has no flag for
+        if not kept or item.name in NOT_KEPT or item.name.endswith("_flags"):
             continue
         if item.name in SELECTORS:
             flags = dataclasses.asdict(getattr(config, f"{item.name}_flags"))
