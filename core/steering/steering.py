@@ -225,11 +225,13 @@ def steer(
 
 
 def _checked(found: Steered) -> Steered:
-    bad = int(np.sum(~np.isfinite(found.x).reshape(len(found.x), -1).all(axis=1)))
-    if bad or not np.isfinite(found.weights).all():
+    finite = np.isfinite(found.x).reshape(len(found.x), -1).all(axis=1)
+    bad = int(np.sum(~(finite & np.isfinite(found.weights))))
+    if bad:
         raise NotFinite(
-            f"steering gave {bad:,} of {len(found.x):,} samples that are not finite: the reward or "
-            "its gradient is not finite on the way; fix it, or lower --strength"
+            f"the reward or its gradient is not finite for some states on the way: {bad:,} of "
+            f"{len(found.x):,} samples or their weights are not; fix it, lower --strength, or try "
+            "snis"
         )
     return found
 

@@ -41,7 +41,7 @@ def test_a_run_is_steered_and_mistakes_are_one_line(tmp_path, monkeypatch, capsy
     assert [rows[name]["evaluations"] for name in ("snis", "smc")] == [24, 24 * (3 + 2 * 3)]
     # 2 looks, 2 steps of the velocity
     assert rows[spec]["evaluations"] == 24 * 4
-    assert "±" not in rows["smc"]["log Z"] and "8 --islands" in capsys.readouterr().err
+    assert "±" not in rows["smc"]["log Z"] and "takes 8 islands" in capsys.readouterr().err
     assert (tmp_path / "run" / "tilt" / "smc-steps-2-twist-no-kernel-em.npz").exists()
     saved = np.load(tmp_path / "run" / "tilt" / "smc.npz")
     assert saved["samples"].shape == (24, 2)
