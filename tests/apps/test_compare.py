@@ -177,6 +177,7 @@ def test_variants_are_runs_with_their_own_flags(tmp_path):
     assert jobs["F-moments"].folder.endswith("F-moments-0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs/compare").glob("*.toml")))
 def test_each_set_of_variants_that_we_ship_is_a_set_of_runs(name):
     """Its flags exist, and no two of its variants are the same."""
