@@ -10,7 +10,7 @@ from core.methods.registry import find_plugin
 from core.train.cli import flags_of, parse_flags
 from core.train.config import TrainConfig
 from core.train.recipe import recipe
-from tests.apps.flags import COMMANDS, flags_of_command, texts
+from tests.apps.flags import COMMANDS, ROOT, flags_of_command, texts
 
 importlib.import_module("plugins")
 
@@ -114,3 +114,32 @@ def test_no_message_advises_to_delete_what_is_whole():
 
 def test_a_gradient_may_be_left_out_as_it_is_advised():
     assert parse_flags(COMMANDS["tilt"], ["--twist", "False"]).twist is False
+
+
+ADVICE = {
+    "elsewhere": "apps/test_errors.py::test_the_advice_for_a_damaged",
+    "say where they are now in": "apps/test_cases.py::test_data_that_moved",
+    "put the data back as they were": "train/test_changed_data.py::test_data_may_move",
+    "--label {}: {}{}": "data/test_labels.py::test_a_class_by_name_or_number",
+    "numpy.moveaxis(x, 1, -1)": "data/test_arrays.py::test_unusable_arrays_are_refused_in_one_line",
+    "--data.values unit for [0, 1]": "data/test_arrays.py::test_images_in_the_unit_interval",
+    "x[..., None]": "data/test_arrays.py::test_strips_with_a_channel_are_pictures",
+    "return_inverse=True": "data/test_arrays.py::test_a_class_without_examples_is_said",
+    "with --data.size N": "data/test_images.py::test_pictures_of_several_sizes_fit",
+    "--data.upper-byte": "data/test_images.py::test_the_upper_byte_of_sixteen_bits_where_asked",
+    "or give it as --reward numpy:": "steering/test_own_rewards.py::test_what_the_messages_advise",
+    "FUNCTION.gradient = False": "steering/test_own_rewards.py::test_what_the_messages_advise",
+    "add --twist False": "apps/test_messages.py::test_a_gradient_may_be_left_out_as_it_is_advised",
+    "give --features pooled": "metrics/test_features.py::test_pixels_of_large_images_are_refused",
+    "use --wandb offline": "train/test_tracking.py::test_without_a_key_it_is_one_line_before",
+    "--net.attention auto": "train/test_memory.py::test_what_surely_does_not_fit",
+    "give --steps": "train/test_flags.py::test_the_flag_that_is_meant",
+}  # fmt: skip
+"""What messages advise beyond a value in a range, each with the test that it works."""
+
+
+@pytest.mark.parametrize("advice", ADVICE)
+def test_advice_has_a_test_that_it_works(advice):
+    file, _, name = ADVICE[advice].partition("::")
+    assert any(advice in text.text for text in texts())
+    assert f"def {name}" in (ROOT / "tests" / file).read_text()
