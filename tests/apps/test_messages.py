@@ -117,7 +117,7 @@ def test_a_gradient_may_be_left_out_as_it_is_advised():
 
 
 ADVICE = {
-    "elsewhere": "apps/test_errors.py::test_the_advice_for_a_damaged",
+    "elsewhere": "apps/test_errors.py::test_a_run_goes_on_from_before_a_damaged",
     "say where they are now in": "apps/test_cases.py::test_data_that_moved",
     "put the data back as they were": "train/test_changed_data.py::test_data_may_move",
     "--label {}: {}{}": "data/test_labels.py::test_a_class_by_name_or_number",
