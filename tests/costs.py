@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-KEPT, SLOW, LONG = 0.5, 1.5, 4.0
+KEPT, SLOW, LONG = 0.5, 1.2, 3.0
 FILE = Path(__file__).with_name("costs.json")
 ALL = pytest.StashKey[set]()
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import jax, numpy as np
 import plugins
 from core.train.build import build
-from core.train.checkpoint import Checkpoints, _by_name
+from core.train.checkpoint import Checkpoints, by_name
 from core.train.cli import parse
 from core.train.config import MeshConfig
 from core.train.trainer import Trainer
@@ -63,7 +63,7 @@ for data, fsdp in ((1, 1), (8, 1), (1, 8), (4, 2)):
     name = f"{data}x{fsdp}"
     report["losses"][name] = losses(one)
     if (data, fsdp) == (4, 2):
-        state = _by_name(one.state)
+        state = by_name(one.state)
         report["specs"] = {k: str(v.sharding.spec) for k, v in state.items()}
         report["shapes"] = {k: v.shape for k, v in state.items()}
         one.save(checkpoints)
