@@ -50,6 +50,10 @@ def explained(error: BaseException) -> UserError | None:
     if isinstance(error, UserError):
         return error
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        where = f"{error.filename}: " if error.filename else ""
+        answer = _ANSWERS.get(error.errno or 0, "name another place")
+        return UserError(f"{where}{error.strerror or text}; {answer}")
     if any(words in text for words in _FULL):
         return UserError(f"the disk is full: {_ANSWERS[errno.ENOSPC]} ({text[:120]})")
     if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
@@ -57,10 +61,6 @@ def explained(error: BaseException) -> UserError | None:
             "not enough memory: take fewer examples, samples or particles at once, or a smaller "
             f"network ({text[:120] or 'no more is known'})"
         )
-    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        where = f"{error.filename}: " if error.filename else ""
-        answer = _ANSWERS.get(error.errno or 0, "name another place")
-        return UserError(f"{where}{error.strerror or text}; {answer}")
     if isinstance(error, RecursionError):
         return UserError("what was given is nested too deeply; write it again, flat")
     if isinstance(error, UnicodeError):

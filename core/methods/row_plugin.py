@@ -6,6 +6,7 @@ the common ones, overrides `jump_times`. Everything else here is common to the m
 
 import abc
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -73,6 +74,11 @@ class RowPlugin(Plugin):
         shares = {"diagonal": self.diagonal, "full": self.full, "uniform": self.uniform}
         for name, share in (*shares.items(), ("label-drop", self.label_drop)):
             require(0 <= share <= 1, f"--plugin.{name} must be in [0, 1], got {share}")
+        for name in ("time_std", "power", "constant"):
+            value = getattr(self, name)
+            flag = f"--plugin.{name.replace('_', '-')}"
+            require(0 <= value < math.inf, f"{flag} must be 0 or more, and finite, got {value}")
+        require(math.isfinite(self.time_mean), "--plugin.time-mean must be a finite number")
         require(self.full + self.uniform <= 1 + 1e-6, "--plugin.full and --plugin.uniform exceed 1")
         require(
             not self.guidance.head or getattr(self, "head", False),

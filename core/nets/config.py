@@ -4,12 +4,21 @@ import abc
 
 from jaxtyping import Array, Key
 
+from core.errors import UserError
 from core.flow.network import Network
 from core.overriding import overridable
 
 
 class NetworkConfig(abc.ABC):
     """Flags of a network, a frozen dataclass: its fields become `--net.*`."""
+
+    def check_sizes(self, *names: str, least: int) -> None:
+        """Raises `UserError` where one of these fields is below `least`, or holds such a number."""
+        for name in names:
+            value = getattr(self, name)
+            if min(value if isinstance(value, tuple) else (value,), default=least) < least:
+                flag = f"--net.{name.replace('_', '-')}"
+                raise UserError(f"{flag} must be at least {least}, got {value}")
 
     @abc.abstractmethod
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> Network:

@@ -67,6 +67,13 @@ class DiTConfig(EmbeddingConfig):
     """xla (the formula), blockwise (memory that grows with the tokens, not with their square),
     pallas (the same by kernels for GPU and TPU), auto (blockwise for long sequences)."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_sizes("patch", "width", "depth", "heads", "unroll", least=1)
+        self.check_sizes("encoder_depth", "head_depth", "context", least=0)
+        if not self.width * self.mlp_ratio >= 1:
+            raise UserError(f"--net.mlp-ratio must be positive, got {self.mlp_ratio}")
+
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "DiT":
         """The network for images of `shape` (H, W, C). Raises `UserError` where that fails."""
         if len(shape) != 3:

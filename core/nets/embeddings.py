@@ -1,5 +1,6 @@
 """Embedding of the conditioning of a network: two times, a label and guidance, as one vector."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +34,11 @@ class EmbeddingConfig(NetworkConfig):
     """Take guidance (w, a, b) as an input, for guidance learned in training."""
     state: bool = False
     """Take a noisy state and its time as inputs, for maps of a posterior."""
+
+    def __post_init__(self):
+        self.check_sizes("frequencies", least=1)
+        if not 0 < self.max_frequency < math.inf:
+            raise UserError(f"--net.max-frequency must be positive, got {self.max_frequency}")
 
     @property
     def takes_guidance(self) -> bool:

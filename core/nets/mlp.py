@@ -40,6 +40,11 @@ class MLPConfig(EmbeddingConfig):
     dtype: Dtype = "float32"
     """Compute dtype; parameters, times and output stay float32."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_sizes("width", "depth", least=1)
+        self.check_sizes("encoder_depth", least=0)
+
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "MLP":
         """The network for points of `shape` (dim,). Raises `UserError` for any other shape."""
         if len(shape) != 1:

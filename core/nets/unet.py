@@ -41,6 +41,13 @@ class UNetConfig(EmbeddingConfig):
     """The activations of each block that the backward pass recomputes: none, all but matrix
     products (dots; convolutions are computed again), or all (full)."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_sizes("channels", "heads", "multipliers", "attention", least=1)
+        self.check_sizes("blocks", least=0)
+        if not self.multipliers:
+            raise UserError("--net.multipliers needs one number a level")
+
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "UNet":
         """The network for images of `shape` (H, W, C). Raises `UserError` where that fails."""
         if len(shape) != 3:

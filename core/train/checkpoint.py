@@ -136,8 +136,29 @@ class Checkpoints:
         return _in_place_of(like, loaded["state"])
 
     def names(self, step: int) -> tuple[str, ...]:
-        """The names of the arrays of a step's state."""
-        return tuple(self._manager.checkpointables_metadata(step).metadata["state"])
+        """The names of the arrays of a step's state. Raises `Damaged` where they cannot be read."""
+        try:
+            return tuple(self._manager.checkpointables_metadata(step).metadata["state"])
+        except Exception as error:
+            raise Damaged(self._damaged(step, type(error).__name__)) from error
+
+    def verify(self, step: int) -> str:
+        """Reads everything of a step and says how it was compared. Raises `Damaged`."""
+        try:
+            loaded = self._manager.load_checkpointables(step)
+            state: dict[str, Any] = dict(loaded["state"])
+        except Exception as error:
+            raise Damaged(self._damaged(step, type(error).__name__)) from error
+        sums = self._sums(step)
+        if sums is None:
+            return "read; an older version kept no checksums"
+        bad = wrong(state, sums["state"])
+        missing = sorted(set(sums["state"]) ^ set(state))
+        if bad is not None or missing:
+            raise Damaged(self._damaged(step, f"{bad or missing[0]} has not its checksum"))
+        if sum_of_values(loaded["meta"]) != sums.get("meta"):
+            raise Damaged(self._damaged(step, "the position in the data has not its checksum"))
+        return "verified"
 
     def _names_or_none(self, step: int) -> set[str]:
         """`names`; none where the files are damaged, of which loading then says more."""

@@ -21,7 +21,7 @@ from core.errors import UserError, pick
 from core.methods.registry import find_plugin, plugins
 from core.nets import NETS
 from core.train import toml
-from core.train.config import TrainConfig
+from core.train.config import TrainConfig, check_numbers
 from core.train.flags import unknown
 from core.train.recipe import recipe
 
@@ -108,6 +108,7 @@ def parse_flags(
         if stop.code == 0:
             raise
         raise UserError(_explained(complaint.getvalue(), kind, default)) from None
+    check_numbers(parsed)
     trust.trust_files(getattr(parsed, "trust", False))
     return parsed
 

@@ -1,6 +1,7 @@
 """The configuration of a run: nested frozen dataclasses whose fields are the command-line flags."""
 
 import abc
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -215,6 +216,25 @@ class TrainConfig(LoopConfig):
     def folder(self) -> str:
         """The run folder."""
         return self.run or f"runs/{self.plugin}-{self.data}"
+
+
+MOST = 2**31 - 1
+"""The largest whole number of a flag, but for seeds: steps are counted in 32 bits."""
+
+
+def check_numbers(config: Any, prefix: str = "--") -> None:
+    """Raises `UserError` for a number among nested flags that is not finite, where its default is,
+    or that is too large to count with."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        flag = f"{prefix}{item.name}".removesuffix("_flags").replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            check_numbers(value, f"{flag}.")
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(one, float) and not math.isfinite(one) and one != item.default:
+                raise UserError(f"{flag} must be a finite number, got {one}")
+            if type(one) is int and abs(one) > (2**63 - 1 if item.name == "seed" else MOST):
+                raise UserError(f"{flag} {one} is too large; give a smaller number")
 
 
 def positive(flag: str, value: float) -> None:

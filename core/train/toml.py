@@ -18,7 +18,7 @@ import tomli_w
 from core import trust
 from core.errors import UserError
 from core.files import write_text
-from core.train.config import LoopConfig
+from core.train.config import LoopConfig, check_numbers
 
 Filled = TypeVar("Filled")
 
@@ -107,7 +107,8 @@ def read(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise UserError(f"config file {path} is nested too deeply; write it again") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"config file {path} is not readable TOML: {error}") from None
+        said = f"config file {str(path)[:300]} is not readable TOML: {error}"
+        raise UserError(said[:900]) from None
     trust.opened(path, tree)
     return tree
 
@@ -139,7 +140,9 @@ def filled(default: Filled, tree: dict[str, Any], where: str, prefix: str = "--"
             changes[field] = filled(old, value, where, f"{flag}.")
         else:
             changes[field] = _typed(value, hints[field], f"{where}: {flag}")
-    return dataclasses.replace(default, **changes)  # pyright: ignore[reportArgumentType]
+    found = dataclasses.replace(default, **changes)  # pyright: ignore[reportArgumentType]
+    check_numbers(found, prefix)
+    return found
 
 
 def _typed(value: Any, hint: Any, what: str) -> Any:

@@ -36,6 +36,7 @@ from core.train.run import open_run, read_config
 from core.train.sums import not_finite, sum_of, sums_of, wrong
 from core.train.trainer import NonFinite
 from tests.apps.conftest import POINTS, ROOT
+from tests.apps.inside import run as inside
 from tests.train.runs import make_run
 
 pytestmark = pytest.mark.programs(150)  # runs are built, saved and opened
@@ -317,6 +318,17 @@ def test_damaged_checkpoints_are_set_aside_and_not_deleted(run):
     assert checkpoints.steps() == (0,)
     checkpoints.close()
     assert os.listdir(run / "damaged") == ["3"]
+
+
+def test_inspect_says_which_checkpoint_is_damaged(run):
+    status, _, found = inside("inspect", "--run", run, "--verify", "--json")
+    assert status == 0 and found["marker"]["format"] == FORMAT
+    assert [row["state"] for row in found["checkpoints"]] == ["verified", "verified"]
+    file = next(f for f in (run / "checkpoints" / "3" / "state" / "d").iterdir())
+    flip(file, file.stat().st_size // 2)
+    status, _, found = inside("inspect", "--run", run, "--verify", "--json")
+    assert status == 1
+    assert [row["damaged"] for row in found["checkpoints"]] == [False, True]
 
 
 def damages(count, seed=0):
