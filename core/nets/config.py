@@ -12,9 +12,10 @@ from core.overriding import overridable
 class NetworkConfig(abc.ABC):
     """Flags of a network, a frozen dataclass: its fields become `--net.*`."""
 
-    def check_sizes(self, *names: str, least: int) -> None:
-        """Raises `UserError` where one of these fields is below `least`, or holds such a number."""
-        for name in names:
+    def check_sizes(self, **bounds: float) -> None:
+        """Raises `UserError` where a field is below the bound given by its name, or holds such a
+        number."""
+        for name, least in bounds.items():
             value = getattr(self, name)
             if min(value if isinstance(value, tuple) else (value,), default=least) < least:
                 flag = f"--net.{name.replace('_', '-')}"

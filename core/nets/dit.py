@@ -69,10 +69,8 @@ class DiTConfig(EmbeddingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_sizes("patch", "width", "depth", "heads", "unroll", least=1)
-        self.check_sizes("encoder_depth", "head_depth", "context", least=0)
-        if not self.width * self.mlp_ratio >= 1:
-            raise UserError(f"--net.mlp-ratio must be positive, got {self.mlp_ratio}")
+        self.check_sizes(patch=1, width=1, depth=1, heads=1, unroll=1, mlp_ratio=0.01)
+        self.check_sizes(encoder_depth=0, head_depth=0, context=0)
 
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "DiT":
         """The network for images of `shape` (H, W, C). Raises `UserError` where that fails."""

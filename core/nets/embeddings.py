@@ -36,7 +36,7 @@ class EmbeddingConfig(NetworkConfig):
     """Take a noisy state and its time as inputs, for maps of a posterior."""
 
     def __post_init__(self):
-        self.check_sizes("frequencies", least=1)
+        self.check_sizes(frequencies=1)
         if not 0 < self.max_frequency < math.inf:
             raise UserError(f"--net.max-frequency must be positive, got {self.max_frequency}")
 

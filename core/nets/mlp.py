@@ -42,8 +42,7 @@ class MLPConfig(EmbeddingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_sizes("width", "depth", least=1)
-        self.check_sizes("encoder_depth", least=0)
+        self.check_sizes(width=1, depth=1, encoder_depth=0)
 
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "MLP":
         """The network for points of `shape` (dim,). Raises `UserError` for any other shape."""

@@ -43,8 +43,7 @@ class UNetConfig(EmbeddingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_sizes("channels", "heads", "multipliers", "attention", least=1)
-        self.check_sizes("blocks", least=0)
+        self.check_sizes(channels=1, heads=1, multipliers=1, attention=1, blocks=0)
         if not self.multipliers:
             raise UserError("--net.multipliers needs one number a level")
 

@@ -226,14 +226,15 @@ def check_numbers(config: Any, prefix: str = "--") -> None:
     """Raises `UserError` for a number among nested flags that is not finite, where its default is,
     or that is too large to count with."""
     for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
+        value: Any = getattr(config, item.name)
         flag = f"{prefix}{item.name}".removesuffix("_flags").replace("_", "-")
         if dataclasses.is_dataclass(value):
             check_numbers(value, f"{flag}.")
+            continue
         for one in value if isinstance(value, tuple | list) else (value,):
             if isinstance(one, float) and not math.isfinite(one) and one != item.default:
                 raise UserError(f"{flag} must be a finite number, got {one}")
-            if type(one) is int and abs(one) > (2**63 - 1 if item.name == "seed" else MOST):
+            if isinstance(one, int) and abs(one) > (2**63 - 1 if item.name == "seed" else MOST):
                 raise UserError(f"{flag} {one} is too large; give a smaller number")
 
 
