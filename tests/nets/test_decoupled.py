@@ -166,7 +166,7 @@ def test_derivative_in_the_target_time_costs_the_decoder_alone():
     ("config", "shape", "message"),
     [
         (DiTConfig(depth=3, encoder_depth=3), (8, 8, 1), "--net.encoder-depth goes from 0 to 2"),
-        (MLPConfig(encoder_depth=-1), (2,), "--net.encoder-depth goes from 0 to 3"),
+        (MLPConfig(encoder_depth=4), (2,), "--net.encoder-depth goes from 0 to 3"),
         (DiTConfig(encoder_depth=1, times="s-t"), (8, 8, 1), "choose --net.times s,s-t"),
         (MLPConfig(encoder_depth=1, conditioning="concat"), (2,), "--net.conditioning add"),
     ],
