@@ -240,8 +240,16 @@ class Checkpoints:
         return f"it has {more[0]} too" if more and not partial else None
 
     def close(self) -> None:
-        """Waits until all is written."""
-        self._manager.close()
+        """Waits until all is written. Raises `UserError` where it cannot be."""
+        try:
+            self._manager.close()
+        except jax.errors.JaxRuntimeError:  # another process is gone
+            raise
+        except Exception as error:
+            known = explained(error) or f"{str(error)[:300]}; check the disk"
+            raise UserError(
+                f"the last checkpoint in {self.folder} is not saved: {known}"
+            ) from error
 
 
 def by_name(state: Any) -> dict[str, Any]:
