@@ -30,6 +30,7 @@ from core.objectives.weights import Reduce, Squared
 from core.times.distributions import LogitNormal, Point
 from core.times.pairs import OrderedPair
 from core.times.steps import Step
+from plugins.lagrangian.ayf_lmd import StoppedLagrangian
 from plugins.lagrangian.correction import Correction
 from plugins.lagrangian.noise import NoisePlugin
 
@@ -37,7 +38,10 @@ stop = jax.lax.stop_gradient
 
 
 class Prediction(Term):
-    """`V - sg[v_teacher(F, t) - (t - s) dV/dt]`, by a quotient over `step`. Source: eq. 9."""
+    """`V - sg[v_teacher(F, t) - (t - s) dV/dt]`, by a quotient over `step`. Source: eq. 9.
+
+    Its limit at small steps is `StoppedLagrangian`.
+    """
 
     teacher: Teacher
     step: float = 0.005
@@ -61,23 +65,6 @@ class Prediction(Term):
     @property
     def order(self) -> int:
         return 1
-
-
-class PredictionDerivative(Term):
-    """The limit of `Prediction` at small steps, by an exact derivative."""
-
-    teacher: Teacher
-
-    @property
-    def declares(self) -> Declares:
-        return Declares((VALUE,), ("teacher", "current"))
-
-    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
-        del target
-        gap = row.t - row.s
-        V, dV_dt = rules.lagrangian(model, row.x_s, row.s, row.t, row.cond)
-        v = self.teacher.velocity(stop(row.x_s + gap * V), row.t, row.cond)
-        return V - stop(v - gap * dV_dt)
 
 
 @register
@@ -117,7 +104,7 @@ class FreeFlow(NoisePlugin):
 
     def jump(self, teacher: Teacher) -> Term:
         exact = self.derivative == "exact"
-        return PredictionDerivative(teacher) if exact else Prediction(teacher, self.step)
+        return StoppedLagrangian(teacher) if exact else Prediction(teacher, self.step)
 
     def kinds(self, teacher: Teacher, task: Task) -> tuple[RowKind, ...]:
         prediction, correction = self.jump(teacher), Correction(teacher, self.strength)
