@@ -5,6 +5,7 @@ from core.metrics.evaluate import evaluate as evaluate
 from core.metrics.evaluate import reference_floor as reference_floor
 from core.metrics.features import FEATURES as FEATURES
 from core.metrics.features import FeatureExtractor as FeatureExtractor
+from core.metrics.features import FeatureOrigin as FeatureOrigin
 from core.metrics.features import Pixels as Pixels
 from core.metrics.features import extract as extract
 from core.metrics.features import get_features as get_features

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -19,13 +19,36 @@ from core.registry import Registry
 class FeatureExtractor(Protocol):
     """A function from examples `(n, ...)` to features `(n, dim)`, with a name to report it by.
 
-    Distances in different features cannot be compared, so the name belongs to every number.
+    Distances in different features cannot be compared, so the name belongs to every number. One
+    may have an attribute `origin: FeatureOrigin` and a method `logits(examples) -> (n, classes)`,
+    those of the network's own classifier.
     """
 
     @property
     def name(self) -> str: ...
 
     def __call__(self, examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]: ...
+
+
+Family = Literal["pixels", "pooled", "run", "efficientnet-lite0", "inception-2015", "dinov2"]
+"""The kinds of features; numbers of two families are never comparable."""
+
+
+@dataclass(frozen=True)
+class FeatureOrigin:
+    """What a number depends on beside the name of its features: an attribute `origin` of an
+    extractor that has it.
+
+    **Fields:** `weights_sha256` of the file of weights, empty where there is none; `resize`, the
+    rule by which pictures are brought to the network's size; `rounding`, where values become
+    bytes; `licence` of the weights; `family`.
+    """
+
+    weights_sha256: str
+    resize: str
+    rounding: str
+    family: Family
+    licence: str = ""
 
 
 MOST_FEATURES = 4096
