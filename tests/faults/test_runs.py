@@ -34,7 +34,7 @@ from core.train.folder import (
 from core.train.run import open_run, read_config
 from core.train.sums import not_finite
 from core.train.trainer import NonFinite
-from tests.apps.conftest import POINTS, ROOT
+from tests.apps.conftest import POINTS, ROOT, command
 
 pytestmark = pytest.mark.programs(150)  # runs are built, saved and opened
 
@@ -167,6 +167,23 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
         pass
 
 
+@pytest.mark.slow
+def test_of_two_trainings_in_one_folder_one_trains_and_the_other_says_so(tmp_path):
+    """Within a second of the moment at which it could have begun."""
+    flags = [*POINTS, "--steps", "2000", "--dispatch", "100", "--save-every", "1000"]
+    flags += ["--run", str(tmp_path / "run")]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    begun = [
+        subprocess.Popen(command("train", *flags), env=env, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ended = {process: process.communicate(timeout=300)[1] for process in begun}
+    refused, trained = sorted(begun, key=lambda process: -process.returncode)
+    assert (refused.returncode, trained.returncode) == (2, 0), ended
+    assert f"written by process {trained.pid} on " in ended[refused]
+    assert read_config(tmp_path / "run").steps == 2000 == Checkpoints(tmp_path / "run").latest()
+
+
 # The format.
 
 
@@ -228,6 +245,23 @@ def test_the_fingerprint_of_a_teacher_is_that_of_its_weights(run, tmp_path):
     assert weights_print(shutil.copytree(run, tmp_path / "elsewhere")) == before
     shutil.rmtree(run / "checkpoints" / "3")
     assert weights_print(run) != before
+
+
+def test_a_run_goes_on_with_another_teacher_only_when_that_is_said(tmp_path, run, capsys):
+    """The teacher is another run in the same folder by now; everything else is as it was."""
+    teacher, student = tmp_path / "teacher", str(tmp_path / "student")
+    shutil.copytree(run, teacher)
+    taught = ["--plugin", "lmd", *POINTS[2:], "--teacher", str(teacher), "--run", student]
+    config = parse(taught)
+    claim(config)
+    claim(config)
+    shutil.rmtree(teacher / "checkpoints" / "3")
+    before = files(Path(student))
+    with pytest.raises(UserError, match="its teacher has other weights by now.* --changed"):
+        claim(config)
+    assert files(Path(student)) == before
+    claim(replace(config, changed=True))
+    assert "goes on changed: its teacher has other weights" in capsys.readouterr().err
 
 
 # The last good checkpoint is good.
