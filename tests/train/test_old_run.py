@@ -1,8 +1,8 @@
 """A run that was written by an earlier version opens, draws what it drew, and goes on.
 
 `old_run.zip` is a run of iMF on digits that stopped at step 4 of 6, before a run said what its data
-are (format 0). `run_format_1.zip` is one on two moons, with a marker, its data and checksums (format
-1). The figures are those of the version that wrote each. A new format brings a run of its own.
+are (format 0). `run_format_1.zip` is one on two moons, with a marker, its data and checksums
+(format 1). The figures are those of the version that wrote each. A new format brings its own run.
 """
 
 import zipfile
