@@ -112,7 +112,9 @@ def function_of(run: Run, config: ExportConfig) -> tuple[SamplerFunction, str]:
     guided = bool(config.sampling.guidance) or run.abilities.guidance
     data = run.spec
     interval = config.sampling.interval if guided else None
-    return SamplerFunction(flow_map, sampler, times, data.shape, data.num_classes, interval), name
+    classes = data.num_classes
+    made = SamplerFunction(flow_map, sampler, times, data.shape, classes, interval, data.scale)
+    return made, name
 
 
 def _times(
@@ -157,7 +159,9 @@ def describe(
 ) -> dict[str, Any]:
     """The entries of `export.json` on the run and the sampler."""
     data = run.spec
-    values = "points" if data.kind == "points" else "images; bytes are round(127.5 (x + 1))"
+    values = "images; bytes are round(127.5 (x + 1))" if data.kind == "image" else data.kind
+    if data.scale:
+        values = f"{data.kind}, in the units of the data"
     about: dict[str, Any] = {"samples": values, "sampler": name, "steps": function.steps}
     about |= {"settings": config.sampling.given, "times": function.times.tolist()}
     about |= {"evaluations": function.evaluations(), "platforms": list(config.platforms)}

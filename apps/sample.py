@@ -26,7 +26,8 @@ from portolan.tables import console
 class SampleConfig:
     """Draws samples from a run's averaged weights: a picture (PNG) and the values (npz).
 
-    The npz holds `samples` in network values (images in [-1, 1]) and `labels`, if there are any.
+    The npz holds `samples`, images in [-1, 1], data that were scaled (--data.values) in their own
+    units, and `labels`, if there are any.
     """
 
     run: str = "runs/imf-digits"
@@ -125,7 +126,7 @@ def write(
     most, and is block by block where there are several guidance scales."""
     try:
         values = out.with_name(f"{out.name}.npz")
-        arrays: dict[str, Any] = {"samples": np.concatenate(samples)}
+        arrays: dict[str, Any] = {"samples": run.spec.restore(np.concatenate(samples))}
         if not isinstance(labels, int):
             arrays["labels"] = np.tile(labels, len(samples))
         if sampling.guidance:
@@ -135,7 +136,7 @@ def write(
         raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
     picture = out.with_name(f"{out.name}.png")
     shown = run.spec
-    if shown.kind == "image":
+    if shown.kind != "points":
         given = np.zeros(len(samples[0]), np.int32) if isinstance(labels, int) else labels
         pages = [in_columns(run.spec, block, given) for block in samples]
         shown, samples = pages[0][0], [page for _, page in pages]

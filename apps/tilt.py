@@ -75,7 +75,7 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
         blocks.append(found.draw(config.show))
         best.append(highest(found.x, tilt, config.show))
         path = folder / f"{file_name(name)}.npz"
-        write_arrays(path, {"samples": found.x, "weights": found.weights})
+        write_arrays(path, {"samples": run.spec.restore(found.x), "weights": found.weights})
     title = f"{config.run} tilted by {' + '.join(config.reward)}, lambda {float(tilt.strength):.4g}"
     spec, names = dataclasses.replace(run.spec, num_classes=0), ["prior", *methods]
     data = run.data_beside()

@@ -38,8 +38,11 @@ class Abilities:
 
 
 class Model(abc.ABC):
-    """A flow map and the description of its samples. Samples are network values: images are in [-1,
-    1]."""
+    """A flow map and the description of its samples.
+
+    Samples of images are in [-1, 1]; those of data that were scaled (`--data.values`) are in the
+    units of the data. Rewards see network values.
+    """
 
     @property
     @abc.abstractmethod
@@ -117,7 +120,7 @@ class Model(abc.ABC):
             self, drawing.labels_of(self, n, label), steps=steps, times=times,
             sampler=sampler, guidance=guidance, seed=seed,
         )  # fmt: skip
-        return drawn.x
+        return self.spec.restore(drawn.x)
 
     def show(
         self,

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 import plugins as plugins  # registers the methods of this project
-from core.data.arrays import from_arrays, read_arrays
+from core.data.arrays import from_arrays
 from core.data.dataset import Dataset
+from core.data.npy import read_arrays
 from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
 from core.files import UNFINISHED, write_arrays

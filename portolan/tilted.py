@@ -19,7 +19,8 @@ class Tilted:
     """Weighted samples of a tilted distribution, beside the prior that was tilted.
 
     **Fields:** `steered`, all particles and the estimates of their islands; `prior`, samples
-    without the tilt; `strength`, lambda; `table`, both in figures. A notebook shows the table.
+    without the tilt, in network values; `strength`, lambda; `table`, both in figures. A notebook
+    shows the table.
     """
 
     steered: Steered
@@ -31,8 +32,8 @@ class Tilted:
 
     @property
     def x(self) -> Float[np.ndarray, " n *shape"]:
-        """All particles; they count by `weights`."""
-        return self.steered.x
+        """All particles, in the units of the data; they count by `weights`."""
+        return self.spec.restore(self.steered.x)
 
     @property
     def weights(self) -> Float[np.ndarray, " n"]:
@@ -51,7 +52,7 @@ class Tilted:
 
     def draw(self, n: int = 16, *, seed: int = 0) -> Float[np.ndarray, " n *shape"]:
         """Samples that count alike, by resampling: some may be equal."""
-        return self.steered.draw(n, seed)
+        return self.spec.restore(self.steered.draw(n, seed))
 
     def mean(self, values: Float[np.ndarray, " n ..."]) -> np.ndarray:
         """The weighted mean of a value of each particle."""
@@ -63,7 +64,7 @@ class Tilted:
         `n` of each, by default 20 images or 2,000 points.
         """
         n = n or (2000 if self.spec.kind == "points" else 20)
-        blocks = [self.prior[:n], self.draw(n, seed=seed)]
+        blocks = [self.prior[:n], self.steered.draw(n, seed)]
         names = [str(row["method"]) for row in self.table]
         spec = dataclasses.replace(self.spec, num_classes=0)  # columns are no classes here
         return drawn(

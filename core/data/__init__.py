@@ -10,6 +10,7 @@ from core.data.dataset import Source as Source
 from core.data.digits import DigitsData as DigitsData
 from core.data.idx import IdxData as IdxData
 from core.data.images import ImagesData as ImagesData
+from core.data.scale import Scale as Scale
 from core.data.spec import DataSpec as DataSpec
 from core.data.toy import EIGHT_RADIUS as EIGHT_RADIUS
 from core.data.toy import EIGHT_STD as EIGHT_STD

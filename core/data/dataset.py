@@ -1,13 +1,14 @@
 """A data set in memory or on disk: stored values, labels, and the map to network values."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32, Shaped
 
-from core.data.spec import DataSpec
+from core.data.scale import Scale
+from core.data.spec import DataSpec, Kind
 
 
 @runtime_checkable
@@ -33,30 +34,36 @@ class Dataset:
     **Fields:**
 
     - `name`: the name in the registry.
-    - `kind`: `"points"` for vectors `(dim,)`, `"image"` for `(height, width, channels)`.
+    - `kind`: `"points"` for vectors `(dim,)`, `"series"` for `(length, channels)`, `"image"` for
+      `(height, width, channels)`.
     - `shape`: the shape of one example.
     - `num_classes`: labels are in `[0, num_classes)`; 0 if there are none.
     - `class_names`: one name a class, empty if there are no labels.
     - `examples`: the stored values, `(n, *shape)`. Empty, `(0, *shape)`, if `source` is given.
     - `labels`: `(n,)` int32, or `None`.
     - `levels`: the highest stored value of an image kept as bytes (255 as a rule); stored 0 becomes
-      -1 and `levels` becomes 1. `None` if the stored values are network values already.
+      -1 and `levels` becomes 1. `None` if they are no such bytes.
+    - `scale`: how other stored values become network values, channel by channel; by default they
+      are such already.
     - `noise`: the noise `(n, *shape)` paired with each example, where a teacher made the pairs, or
       `None`; of resident examples only.
     - `source`: reads the examples from disk, or `None` if `examples` holds them all.
+    - `flip`: whether training mirrors each image, left to right, with probability 1/2.
     - `notes`: what a reader should tell the user: what was left out, how a shape was taken.
     """
 
     name: str
-    kind: Literal["points", "image"]
+    kind: Kind
     shape: tuple[int, ...]
     examples: Shaped[np.ndarray, " stored *shape"]
     labels: Int32[np.ndarray, " n"] | None = None
     num_classes: int = 0
     class_names: tuple[str, ...] = ()
     levels: int | None = None
+    scale: Scale = Scale()
     noise: Float32[np.ndarray, " n *shape"] | None = None
     source: Source | None = None
+    flip: bool = False
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -75,9 +82,9 @@ class Dataset:
         return np.stack([self.source[int(i)] for i in index])
 
     def decode(self, x: Shaped[Array | np.ndarray, "..."]) -> Float32[Array, "..."]:
-        """Stored values to network values, `2 x / levels - 1`, elementwise; may be traced."""
+        """Stored values to network values, `2 x / levels - 1` or by `scale`; may be traced."""
         values = jnp.asarray(x, jnp.float32)
-        return values if self.levels is None else values / (self.levels / 2) - 1
+        return self.scale.network(values) if self.levels is None else values / (self.levels / 2) - 1
 
     @property
     def spec(self) -> DataSpec:
@@ -89,6 +96,7 @@ class Dataset:
             num_classes=self.num_classes,
             class_names=self.class_names,
             levels=self.levels,
+            scale=self.scale,
             count=len(self),
             class_counts=self.class_counts,
         )
@@ -100,6 +108,10 @@ class Dataset:
             return ()
         return tuple(np.bincount(self.labels, minlength=self.num_classes).tolist())
 
+    def restore(self, x: Float[Array | np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+        """Network values in the units of the data, in NumPy: `DataSpec.restore`."""
+        return self.spec.restore(x)
+
     def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """Network values to values that can be displayed, in NumPy: `DataSpec.encode`."""
+        """Network values to what is displayed, in NumPy: `DataSpec.encode`."""
         return self.spec.encode(x)

@@ -66,11 +66,13 @@ def change(then: DataSpec, now: DataSpec) -> str | None:
         return f"{new:,} examples of class {_name(now, k)} now, {old:,} then"
     if then.fingerprint and now.fingerprint and then.fingerprint != now.fingerprint:
         return f"{now.count:,} examples as then, but their values or labels are others"
+    if then.scale != now.scale:
+        return "other values become -1 and 1, or mean 0 and standard deviation 1"
     return None
 
 
 def _examples(spec: DataSpec) -> str:
-    return f"{'points' if spec.kind == 'points' else 'images'} of shape {spec.shape}"
+    return f"{'images' if spec.kind == 'image' else spec.kind} of shape {spec.shape}"
 
 
 def _classes(spec: DataSpec) -> str:

@@ -4,9 +4,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Float32, Shaped
 
+from core.data.display import curves, in_bytes, panels
+from core.data.scale import Scale
 from core.errors import NotFinite
+
+Kind = Literal["points", "image", "series"]
+RANKS = {"points": 1, "series": 2, "image": 3}
+"""Axes of an example, by kind."""
 
 
 @dataclass(frozen=True)
@@ -19,24 +25,35 @@ class DataSpec:
     """
 
     name: str
-    kind: Literal["points", "image"]
+    kind: Kind
     shape: tuple[int, ...]
     num_classes: int = 0
     class_names: tuple[str, ...] = ()
     levels: int | None = None
+    scale: Scale = Scale()
     count: int = 0
     class_counts: tuple[int, ...] = ()
     fingerprint: str = ""
 
-    def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """Network values to values that can be displayed, in NumPy.
+    def restore(self, x: Float[Array | np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+        """Network values in the units of the data, in NumPy: `scale` is undone. Images kept as
+        bytes stay in [-1, 1]."""
+        return self.scale.stored(np.asarray(x, np.float32))
 
-        Images become bytes, `round(127.5 (x + 1))` clipped to 0..255, whatever `levels` is;
-        points stay float32. Raises `NotFinite` for values that are not finite.
+    def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """Network values as they are displayed, in NumPy.
+
+        Images become bytes, `round(127.5 (x / span + 1))` clipped to 0..255 with the `span` of
+        `scale`, 1 as a rule; those of other than one or three channels a gray panel for each
+        (`core.data.display.panels`). Series become pictures of curves. Points are float32 in the
+        units of the data. Raises `NotFinite` for values that are not finite.
         """
         values = np.asarray(x, np.float32)
         if not np.isfinite(values).all():
             raise NotFinite("values that are not finite cannot be shown; draw other samples")
         if self.kind == "points":
-            return values
-        return np.clip(np.rint(127.5 * (values + 1)), 0, 255).astype(np.uint8)
+            return self.restore(values)
+        if self.kind == "series":
+            return curves(values, self.scale.span)
+        shown = in_bytes(values, self.scale.span)
+        return panels(shown) if shown.ndim >= 3 else shown

@@ -6,6 +6,8 @@ from core.data.dataset import Dataset
 
 MOST_CLASSES = 12
 """Up to so many classes are named with their counts."""
+FEW_CHANNELS = 4
+"""Up to so many channels have their means named."""
 
 
 def summary(dataset: Dataset) -> list[str]:
@@ -19,20 +21,49 @@ def _examples(dataset: Dataset) -> str:
     count = f"{len(dataset):,}"
     if dataset.kind == "points":
         return f"{count} points of {dataset.shape[0]} numbers"
+    if dataset.kind == "series":
+        length, channels = dataset.shape
+        what = "channel" if channels == 1 else "channels"
+        return f"{count} series of length {length:,} with {channels} {what}"
     height, width, channels = dataset.shape
     what = {1: "gray", 3: "colour"}.get(channels, f"{channels}-channel")
-    return f"{count} {what} pictures of {height} x {width} pixels (height x width)"
+    shown = "" if channels in (1, 3) else ", shown as a gray panel a channel"
+    return f"{count} {what} pictures of {height} x {width} pixels (height x width){shown}"
 
 
 def _values(dataset: Dataset) -> str:
     """The range of the stored values, and what becomes -1 and 1."""
-    if not dataset.resident:
-        return "bytes on disk, 0 black and 255 white"
-    low, high = dataset.examples.min(), dataset.examples.max()
-    found = f"values from {low:.4g} to {high:.4g}"
+    if dataset.scale:
+        return f"{_found(dataset)}{_scaled(dataset)}"
     if dataset.levels is not None:
-        return f"{found} (0 black, {dataset.levels} white)"
-    return found if dataset.kind == "points" else f"{found} (-1 black, 1 white)"
+        return f"{_found(dataset)} (0 black, {dataset.levels} white)"
+    return f"{_found(dataset)}{' (-1 black, 1 white)' if dataset.kind == 'image' else ''}"
+
+
+def _found(dataset: Dataset) -> str:
+    if not dataset.resident:
+        return "bytes on disk" if dataset.levels else "numbers on disk"
+    return f"values from {dataset.examples.min():.4g} to {dataset.examples.max():.4g}"
+
+
+def _scaled(dataset: Dataset) -> str:
+    """How values become network values, which samples undo."""
+    centre, spread = dataset.scale.centre, dataset.scale.spread
+    if dataset.scale.span != 1:
+        each = " in each channel" if len(centre) > 1 else ""
+        return (
+            f", brought to mean 0 and standard deviation 1{each} (mean {_list(centre)}, standard "
+            f"deviation {_list(spread)}); samples are in the units of the data"
+        )
+    low, high = centre[0] - spread[0], centre[0] + spread[0]
+    return f"; {low:.4g} becomes -1 and {high:.4g} 1; samples are in the units of the data"
+
+
+def _list(numbers: tuple[float, ...]) -> str:
+    """A few numbers, or the lowest and the highest of many."""
+    if len(numbers) <= FEW_CHANNELS:
+        return ", ".join(f"{one:.4g}" for one in numbers)
+    return f"{min(numbers):.4g} to {max(numbers):.4g}"
 
 
 def _classes(dataset: Dataset) -> list[str]:

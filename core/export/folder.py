@@ -102,7 +102,7 @@ def largest_difference(
     labels = np.arange(n) % function.num_classes if function.num_classes else n
     asked = None if guidance is None else (guidance, *(function.interval or (0.0, 1.0)))
     shape, drawing = function.shape, Drawing(function.sampler, function.times, asked)
-    wanted = generate(own, drawing, shape, labels, key=key, batch=n).x
+    wanted = function.scale.stored(generate(own, drawing, shape, labels, key=key, batch=n).x)
     key_noise, key_sampler = jax.vmap(jr.split, out_axes=1)(jr.split(jr.fold_in(key, 0), n))
     inputs: dict[str, Any] = {
         "noise": jax.vmap(lambda key: jr.normal(key, shape, jnp.float32))(key_noise),

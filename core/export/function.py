@@ -10,6 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt32
 
+from core.data.scale import Scale
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
 from core.flow.flow_map import AverageVelocityMap
@@ -33,7 +34,8 @@ class SamplerFunction:
 
     **Fields:** `times` decreasing, see `core.sampling.GRIDS`; `shape` of one sample; `num_classes`,
     0 where the map has no label; `interval`, the unit times between which guidance acts, or
-    None where the map has no guidance scale.
+    None where the map has no guidance scale; `scale`, by which samples are brought to the units of
+    the data.
     """
 
     field: VelocityField
@@ -42,6 +44,7 @@ class SamplerFunction:
     shape: tuple[int, ...]
     num_classes: int = 0
     interval: tuple[float, float] | None = None
+    scale: Scale = Scale()
 
     @property
     def steps(self) -> int:
@@ -94,7 +97,7 @@ class SamplerFunction:
             cond = Condition(label, guidance) if known else None
             key = jr.key(0, impl=KEYS) if bits is None else jr.wrap_key_data(bits, impl=KEYS)
             x = path.sigma(times[0]) * path.noise_std * z
-            return self.sampler(field, x, times, cond, key=key).x
+            return self.scale.undone(self.sampler(field, x, times, cond, key=key).x)
 
         interval = self.interval or (0.0, 1.0)
         return jax.vmap(one)(noise, labels, guidance, keys)

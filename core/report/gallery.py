@@ -1,4 +1,8 @@
-"""Pictures of samples: a grid with one column a class, or points beside the data."""
+"""Pictures of samples: a grid with one column a class, or points beside the data.
+
+Images and series stand in the grid, each as the small picture that `DataSpec.encode` makes of it;
+points are dots in the units of the data, those of other than two numbers by `core.report.planar`.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,11 +10,12 @@ from pathlib import Path
 
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.flow.flow_map import FlowMap
+from core.report.planar import in_plane
 from core.sampling import SAMPLERS, drawing_of, generate
 
 MOST_COLUMNS = 10
@@ -26,17 +31,19 @@ def grid_labels(num_classes: int, rows: int) -> Int[np.ndarray, " n"]:
 def in_columns(
     spec: DataSpec, x: Float[np.ndarray, " n *shape"], labels: Int[np.ndarray, " n"]
 ) -> tuple[DataSpec, Float[np.ndarray, " m *shape"]]:
-    """Images row by row with one column a class, white where a class has fewer than another, and
-    the description of these classes; `MOST_ROWS` rows at most.
+    """Examples row by row with one column a class, and the description of these classes.
 
-    Of one class, or of more than ten, the first images as they come, without classes.
+    `MOST_ROWS` rows at most. Where a class has fewer than another stand examples of NaN, which are
+    drawn white.
+
+    Of one class, or of more than ten, the first examples as they come, without classes.
     """
     found = np.unique(labels)
     if not 1 < len(found) <= MOST_COLUMNS:
         plain = dataclasses.replace(spec, num_classes=0, class_names=())
         return plain, x[: MOST_ROWS * MOST_COLUMNS]
     groups = [x[labels == k][:MOST_ROWS] for k in found]
-    page = np.ones((max(map(len, groups)), len(found), *x.shape[1:]), x.dtype)
+    page = np.full((max(map(len, groups)), len(found), *x.shape[1:]), np.nan, x.dtype)
     for column, group in enumerate(groups):
         page[: len(group), column] = group
     names = tuple(spec.class_names[k] for k in found)
@@ -57,12 +64,12 @@ def sample_picture(
 ) -> np.ndarray:
     """Draws samples, writes their picture and returns them as network values.
 
-    Images: `rows` rows, one column a class, or ten columns without labels. Points: a panel of
-    2,000 samples beside the data.
+    Images and series: `rows` rows, one column a class, or ten columns without labels. Points: a
+    panel of 2,000 samples beside the data.
     """
     drawing = drawing_of(SAMPLERS[sampler], flow_map.path, nfe)
     labels: np.ndarray | int = 2000 if dataset.kind == "points" else MOST_COLUMNS * rows
-    if dataset.num_classes and dataset.kind == "image":
+    if dataset.num_classes and dataset.kind != "points":
         labels = grid_labels(dataset.num_classes, rows)
     elif dataset.labels is not None:
         labels = dataset.labels[:2000]
@@ -70,7 +77,7 @@ def sample_picture(
     plural = "evaluation" if samples.nfe == 1 else "evaluations"
     title = title or f"{sampler}, {samples.nfe} {plural}"
     if dataset.kind == "points":
-        draw_points({title: samples.x}, path, dataset)
+        draw_points(dataset.spec, {title: samples.x}, path, dataset)
         return samples.x
     from core.report import pictures  # with Matplotlib
 
@@ -81,7 +88,9 @@ def sample_picture(
     return samples.x
 
 
-def draw_points(panels: dict[str, np.ndarray], path: Path, dataset: Dataset | None) -> None:
+def draw_points(
+    spec: DataSpec, panels: dict[str, np.ndarray], path: Path, dataset: Dataset | None
+) -> None:
     """Writes panels of points, after one of the data where there are any."""
     from core.report import pictures  # with Matplotlib
 
@@ -89,7 +98,18 @@ def draw_points(panels: dict[str, np.ndarray], path: Path, dataset: Dataset | No
     if dataset is not None:
         real = dataset.decode(dataset.take(np.arange(min(len(dataset), 2000))))
         panels = {"data": np.asarray(real), **panels}
-    pictures.points_plot(panels, path)
+    shown = {name: spec.encode(points) for name, points in panels.items()}
+    pictures.points_plot(in_plane(shown, spec), path)
+
+
+def tiles(spec: DataSpec, x: Float[np.ndarray, " n *shape"]) -> UInt8[np.ndarray, "n high wide c"]:
+    """The small pictures of images or series; white for examples of NaN alone."""
+    nothing = np.isnan(x).reshape(len(x), -1).all(axis=1)
+    if not nothing.any():
+        return spec.encode(x)
+    shown = spec.encode(np.where(nothing.reshape(-1, *[1] * (x.ndim - 1)), 0, x))
+    shown[nothing] = 255
+    return shown
 
 
 def draw_blocks(
@@ -102,12 +122,12 @@ def draw_blocks(
 ) -> None:
     """Writes one picture of several sets of samples: blocks of rows, or panels of points.
 
-    `names`, if any, has one for each block. The first block says how many images a row has; images
+    `names`, if any, has one for each block. The first block says how many examples a row has; those
     that do not fill a row of a block are left out. `dataset` is shown beside points.
     """
     if spec.kind == "points":
         panels = dict(zip(names or [title], blocks, strict=True))
-        draw_points(panels, path, dataset)
+        draw_points(spec, panels, path, dataset)
         return
     from core.report import pictures  # with Matplotlib
 
@@ -121,5 +141,5 @@ def draw_blocks(
             for row in range(count)
         ]
     heads = list(spec.class_names[:cols]) if spec.num_classes else None
-    shown = [spec.encode(block[: count * cols]) for block, count in zip(blocks, rows)]
+    shown = [tiles(spec, block[: count * cols]) for block, count in zip(blocks, rows)]
     pictures.image_grid(np.concatenate(shown), sum(rows), cols, path, heads, sides, title=title)

@@ -23,7 +23,7 @@ import jax.random as jr
 from core.data import DATA
 from core.data.dataset import Dataset
 from core.data.record import change, conflict, recorded
-from core.data.spec import DataSpec
+from core.data.spec import RANKS, DataSpec
 from core.errors import UserError, pick
 from core.files import check_links
 from core.flow.flow_map import FlowMap
@@ -77,9 +77,9 @@ def kept_spec(folder: Path) -> DataSpec | None:
     if not written.exists():
         return None
     spec = toml.filled(DataSpec("", "points", ()), toml.read(written), str(written))
-    ranks = {"points": 1, "image": 3}
     sizes = (*spec.shape, spec.num_classes + 1, spec.count + 1, (spec.levels or 1))
-    if len(spec.shape) != ranks[spec.kind] or min(sizes) < 1 or max(sizes) > 2**40:
+    fits = len(spec.shape) == RANKS[spec.kind] and spec.scale.fits(spec.shape[-1])
+    if not fits or min(sizes) < 1 or max(sizes) > 2**40:
         raise UserError(f"{written} describes no data; put it back from a copy")
     return spec
 
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """`"points"` or `"image"`."""
+        """`"points"`, `"series"` or `"image"`."""
         return self.spec.kind
 
     @property
@@ -131,7 +131,7 @@ class Run:
 
     def data(self) -> Dataset:
         """The data that it was trained on. Raises `UserError` where they do not open, or where the
-        network does not fit them any more."""
+        network does not fit them any more. They are scaled as they were then."""
         try:
             found = self._dataset
         except UserError as error:
@@ -147,12 +147,13 @@ class Run:
                 f"the data are no longer those that {self.folder} was trained on: {other}; "
                 "the run is whole and samples without them; put the data back as they were"
             )
-        return found
+        return dataclasses.replace(found, scale=self.spec.scale)
 
     def changed(self) -> str | None:
         """How the data are others than those that it was trained on, in one line; None where they
         are not. Opens them, as `data`."""
-        return change(self.spec, recorded(self.data()))
+        self.data()
+        return change(self.spec, recorded(self._dataset))
 
     @cached_property
     def method(self) -> Method:

@@ -129,7 +129,8 @@ def _with(x: np.ndarray, index: int, value: float) -> np.ndarray:
         ({"x": UNIT}, "values from 0 to 1, .* washed out; give 2 \\* x - 1 .* --data.values unit"),
         (
             {"x": RNG.normal(size=(6, 128, 4))},
-            r"would be 6 gray pictures of 128 x 4 pixels; .* numpy.reshape\(x, \(6, 512\)\)",
+            r"would be 6 gray pictures of 128 x 4 pixels; say --data.kind series where they are "
+            "series of 4 channels",
         ),
         ({"x": np.zeros((32, 32, 3), np.uint8)}, r"one colour picture alone as x\[None\]"),
         ({"x": POINTS, "y": LABELS + 1}, r"4 different labels \(1, 2, 3, 5\) would be 6 classes"),

@@ -34,7 +34,7 @@ def test_unusable_folders_are_named(name, tmp_path):
 def test_unusable_array_files_are_named(tmp_path):
     missing = tmp_path / "missing.npz"
     assert _message("arrays", path=str(missing)).startswith(f"{missing}: no such file; name")
-    assert _message("arrays", path=str(tmp_path)).startswith(f"{tmp_path}: not a file; name")
+    assert _message("arrays", path=str(tmp_path)).startswith(f"{tmp_path}: no .npy shards in it")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,13 @@ def test_unusable_array_files_are_named(tmp_path):
         ("eight-gaussians", {"seed": -1}, "--data.seed -1: too small; give 0 or more"),
         ("idx", {"num_classes": 0}, "--data.num-classes 0: too small; give 1 or more"),
         ("arrays", {"num_classes": -1}, "--data.num-classes -1: too small; give 0 or more"),
+        ("arrays", {"resident_mb": -1}, "--data.resident-mb -1: too small; give 0 or more"),
+        ("arrays", {"range": (1.0, 1.0)}, "--data.range 1 1: the first must be the lower"),
+        (
+            "arrays",
+            {"range": (0.0, 1.0), "values": "unit"},
+            "--data.range says what becomes -1 and 1; leave out --data.values unit",
+        ),
         ("images", {"size": -8}, "--data.size -8: too small; give 0 or more"),
     ],
 )
