@@ -5,7 +5,7 @@ from jaxtyping import Shaped
 
 from core.data.arrays import from_arrays
 from core.data.dataset import Dataset
-from core.data.spec import DataSpec
+from core.data.spec import KINDS, DataSpec
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
 from core.steering.adapter import Proposal
@@ -17,7 +17,8 @@ class Map(Model):
 
     **Arguments:**
 
-    - `shape` of one sample: `(dim,)` for points, `(height, width, channels)` for images in [-1, 1].
+    - `shape` of one sample: `(dim,)` for points, `(length, channels)` for series, `(height, width,
+      channels)` for images in [-1, 1].
     - `num_classes`, for maps that take labels; `all_classes`, whether the label `num_classes`
       stands for all together.
     - `sampler`, the name of the one that it was made for: "euler" for a map of which only the
@@ -40,7 +41,9 @@ class Map(Model):
         labels: Shaped[np.ndarray, " m"] | None = None,
         name: str = "this map",
     ):
-        kind = "image" if len(shape) == 3 else "points"
+        kind = KINDS.get(len(shape))
+        if kind is None:
+            raise UserError(f"shape {shape} is none of points, series or images: 1 to 3 axes")
         classes = tuple(str(k) for k in range(num_classes))
         self._flow_map, self._sampler, self._name = flow_map, sampler, name
         self._spec = DataSpec(name, kind, tuple(shape), num_classes, classes)

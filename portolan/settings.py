@@ -94,6 +94,6 @@ def _named(value: Any, default: str | None) -> tuple[Any, dict[str, Any]]:
 def _kind(name: str, dataset: Dataset | None) -> str:
     if dataset is None:
         return kind_of(name)
-    if dataset.kind == "points":
-        return "points"
+    if dataset.kind != "image":
+        return dataset.kind
     return "small-image" if max(dataset.shape[:2]) <= SMALL else "image"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Shaped
@@ -10,8 +11,15 @@ from jaxtyping import Shaped
 from core.data.checks import at_least, existing_file
 from core.data.classes import classes_of
 from core.data.dataset import Dataset, Source
-from core.data.npy import EXAMPLE_KEYS, LABEL_KEYS, NAME_KEYS, pick, read_arrays
-from core.data.reading import Kinds, Reading, Understood, Values, understood
+from core.data.npy import (
+    EXAMPLE_KEYS,
+    LABEL_KEYS,
+    NAME_KEYS,
+    header_of,
+    pick,
+    read_arrays,
+)
+from core.data.reading import Kinds, Reading, Understood, Values, shape_of, understood
 from core.data.shards import open_shards, sharded
 from core.errors import UserError
 
@@ -96,6 +104,9 @@ class ArraysData:
     width)` or `(n, height, width, channels)`, series `(n, length, channels)` or points `(n, dim)`.
     """
 
+    SHAPED_BY: ClassVar = ("path", "kind")
+    """The flags that say the shape of an example."""
+
     path: str = ""
     """File of the examples, .npz or .npy; or a folder of .npy shards, which together may be larger
     than the memory, with the labels in labels.npy."""
@@ -116,6 +127,17 @@ class ArraysData:
     """Mirror pictures left to right, each time with probability 1/2, in training."""
     resident_mb: int = 2048
     """Megabytes of shards to keep in memory; if they need more, rows are read when they are due."""
+
+    def peek(self) -> tuple[int, ...]:
+        """The shape of one example, by the first file's header. Raises `UserError`."""
+        file = Path(self.path).expanduser()
+        try:
+            if file.is_dir():
+                file = open_shards(file)[0].files[0]
+            header = header_of(file)
+        except Exception as error:  # NumPy and zipfile raise nearly anything; `load` says which
+            raise UserError(f"{file} has no header of an array ({type(error).__name__})") from None
+        return shape_of(header, Reading(self.kind, self.values, self.range), file)
 
     def load(self) -> Dataset:
         """Reads the files. Raises `UserError` for values, types or shapes that do not fit."""

@@ -1,6 +1,7 @@
 """Arrays in NumPy's files, and nothing pickled: whole ones, and shards that stay on disk."""
 
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,26 @@ def pick(
     if len(found) > 1:
         raise UserError(f"{file}: holds both {found[0]} and {found[1]}; keep one of them")
     return arrays[found[0]] if found else None
+
+
+def header_of(file: Path) -> Shaped[np.ndarray, "..."]:
+    """An array of the shape and type that the examples of a file have, made of one number, so that
+    it takes no room. Raises what NumPy and zipfile raise for files that are not as they should
+    be."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            keys = [key for key in EXAMPLE_KEYS if f"{key}.npy" in archive.namelist()]
+            with archive.open(f"{keys[0]}.npy") as stream:
+                return _header(stream)
+    with file.open("rb") as stream:
+        return _header(stream)
+
+
+def _header(stream: Any) -> Shaped[np.ndarray, "..."]:
+    version = np.lib.format.read_magic(stream)
+    head = np.lib.format.read_array_header_1_0
+    shape, _, dtype = (head if version == (1, 0) else np.lib.format.read_array_header_2_0)(stream)
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def map_array(file: Path) -> Shaped[np.ndarray, "..."]:

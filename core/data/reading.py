@@ -96,6 +96,13 @@ def understood(x: Shaped[np.ndarray, "..."], reading: Reading, where: Path | str
 _SERIES_FLAG = "; --data.kind series takes (n, length, channels)"
 
 
+def shape_of(x: Shaped[np.ndarray, "..."], reading: Reading, where: Path | str) -> tuple[int, ...]:
+    """The shape of one example, by the shape and type of the array alone. Raises as
+    `understood`."""
+    kind, row = _kind(x, reading, where), x.shape[1:]
+    return row if len(row) == RANKS[kind] else (*row, 1)
+
+
 def _check_type(x: np.ndarray, reading: Reading, where: Path | str) -> None:
     numbers = np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)
     rescaled = reading.rescales or reading.kind == "series"

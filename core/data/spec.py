@@ -13,6 +13,8 @@ from core.errors import NotFinite
 Kind = Literal["points", "image", "series"]
 RANKS = {"points": 1, "series": 2, "image": 3}
 """Axes of an example, by kind."""
+KINDS: dict[int, Kind] = {1: "points", 2: "series", 3: "image"}
+"""The kind of examples of so many axes."""
 
 
 @dataclass(frozen=True)

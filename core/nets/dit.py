@@ -1,5 +1,9 @@
-"""A diffusion transformer with two times: patches, adaLN-zero blocks, a scan over the layers."""
+"""A diffusion transformer with two times: patches, adaLN-zero blocks, a scan over the layers.
 
+For images in square patches and for series in pieces of their length (`core.nets.patches`).
+"""
+
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -7,8 +11,6 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from einops import rearrange
 from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
@@ -27,16 +29,24 @@ from core.nets.layers import (
     rematerialise,
     rms_norm,
 )
+from core.nets.patches import (
+    check_patches,
+    cut,
+    grid_of,
+    joined,
+    patch_size,
+    sincos_positions,
+)
 
 Positions = Literal["learned", "sincos"]
 
 
 @dataclass(frozen=True)
 class DiTConfig(EmbeddingConfig):
-    """Flags of the transformer for images. The defaults suit 8x8 images on a CPU."""
+    """Flags of the transformer for images and series. The defaults suit 8x8 images on a CPU."""
 
     patch: int = 2
-    """Side of a patch in pixels."""
+    """Side of a patch in pixels; of series its length."""
     width: int = 64
     """Width of a token."""
     depth: int = 4
@@ -73,22 +83,18 @@ class DiTConfig(EmbeddingConfig):
         self.check_sizes(encoder_depth=0, head_depth=0, context=0)
 
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "DiT":
-        """The network for images of `shape` (H, W, C). Raises `UserError` where that fails."""
-        if len(shape) != 3:
-            raise UserError(
-                f"the dit is for images (H, W, C), but the data have shape {shape}: use --net mlp"
-            )
-        if shape[0] % self.patch or shape[1] % self.patch:
-            raise UserError(
-                f"patches of {self.patch} do not divide images of {shape[0]}x{shape[1]}: "
-                "choose another --net.patch"
-            )
+        """The network for images of `shape` (H, W, C) or series of `shape` (L, C). Raises
+        `UserError` where that fails."""
+        check_patches(shape, self.patch)
         if self.width % self.heads:
             raise UserError(
                 f"{self.heads} heads do not divide width {self.width}: choose another --net.heads"
             )
-        if self.positions == "sincos" and self.width % 4:
-            raise UserError(f"sincos positions need --net.width divisible by 4, not {self.width}")
+        parts = 2 * len(shape) - 2
+        if self.positions == "sincos" and self.width % parts:
+            raise UserError(
+                f"sincos positions need --net.width divisible by {parts}, not {self.width}"
+            )
         self.check_encoder(self.encoder_depth, self.depth)
         if self.context and self.encoder_depth:
             raise UserError(
@@ -164,7 +170,9 @@ class Readout(eqx.Module):
 
 
 class DiT(Network):
-    """`N(x, s, t, cond)` of one image `x` of shape (H, W, C); zero at the start of training.
+    """`N(x, s, t, cond)` of one image or series; zero at the start of training.
+
+    An image `x` has shape (H, W, C), a series (L, C).
 
     With `encoder_depth = d > 0` the network is decoupled: the first `d` blocks receive
     `(s, cond)`, the other blocks and the readout `(t, cond)`, by the same embedder of one time,
@@ -202,8 +210,8 @@ class DiT(Network):
         *,
         normal: Normal,
     ):
-        width, pixels = config.width, config.patch**2 * shape[2]
-        tokens = shape[0] * shape[1] // config.patch**2
+        width, pixels = config.width, patch_size(shape, config.patch)
+        tokens = math.prod(grid_of(shape, config.patch))
         block = partial(_block, config)
         self.embedding = Embedding(width, num_classes, config, normal=normal)
         self.patches = Dense(2 * pixels if config.state else pixels, width, normal=normal)
@@ -250,11 +258,11 @@ class DiT(Network):
 
     def __call__(
         self,
-        x: Float[Array, "height width channels"],
+        x: Float[Array, "*grid channels"],
         s: Float[Array, ""],
         t: Float[Array, ""],
         cond: Condition | None = None,
-    ) -> Float[Array, "height width channels"]:
+    ) -> Float[Array, "*grid channels"]:
         if self.decoupled:
             return self.decode(self.encode(x, s, cond), t)
         h, e = self._trunk(x, s, t, cond)
@@ -262,7 +270,7 @@ class DiT(Network):
 
     def encode(
         self,
-        x: Float[Array, "height width channels"],
+        x: Float[Array, "*grid channels"],
         s: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Encoding:
@@ -277,9 +285,7 @@ class DiT(Network):
         h = self._run(self._blocks(slice(self.config.encoder_depth)), h, e)
         return Encoding(h, cond, jax.ShapeDtypeStruct(x.shape, x.dtype))
 
-    def decode(
-        self, encoding: Encoding, t: Float[Array, ""]
-    ) -> Float[Array, "height width channels"]:
+    def decode(self, encoding: Encoding, t: Float[Array, ""]) -> Float[Array, "*grid channels"]:
         """The other blocks and the readout, given `(t, cond)`: `N(x, s, t, cond)`."""
         e = self._embedded(t, encoding.cond)
         h = self._run(self._blocks(slice(self.config.encoder_depth, None)), encoding.h, e)
@@ -287,11 +293,11 @@ class DiT(Network):
 
     def with_head(
         self,
-        x: Float[Array, "height width channels"],
+        x: Float[Array, "*grid channels"],
         s: Float[Array, ""],
         t: Float[Array, ""],
         cond: Condition | None = None,
-    ) -> tuple[Float[Array, "height width channels"], Float[Array, "height width channels"]]:
+    ) -> tuple[Float[Array, "*grid channels"], Float[Array, "*grid channels"]]:
         """`(V, v)`: the output and the velocity head, from one pass through the trunk.
 
         Raises `UserError` where the network has no head.
@@ -309,7 +315,7 @@ class DiT(Network):
 
     def _trunk(
         self,
-        x: Float[Array, "height width channels"],
+        x: Float[Array, "*grid channels"],
         s: Float[Array, ""],
         t: Float[Array, ""],
         cond: Condition | None,
@@ -325,14 +331,14 @@ class DiT(Network):
         return cast(jax.nn.silu(self.embedding.single(time, cond)), self.config.dtype)
 
     def _tokens(
-        self, x: Float[Array, "height width channels"], e: Float[Array, " embed"]
+        self, x: Float[Array, "*grid channels"], e: Float[Array, " embed"]
     ) -> Float[Array, "tokens embed"]:
-        p, dtype = self.config.patch, self.config.dtype
-        patches = rearrange(x.astype(e.dtype), "(h p) (w q) c -> (h w) (p q c)", p=p, q=p)
+        side, dtype = self.config.patch, self.config.dtype
+        patches = cut(x.astype(e.dtype), side)
         positions = self.positions
         if positions is None:
-            grid = x.shape[0] // p, x.shape[1] // p
-            positions = jnp.asarray(sincos_positions(grid, self.config.width), e.dtype)
+            table = sincos_positions(grid_of(x.shape, side), self.config.width)
+            positions = jnp.asarray(table, e.dtype)
         return cast(self.patches, dtype)(patches) + cast(positions, dtype)
 
     def _blocks(self, layers: slice) -> Block | tuple[Block, ...]:
@@ -365,12 +371,11 @@ class DiT(Network):
         readout: Readout,
         h: Float[Array, "tokens embed"],
         e: Float[Array, " embed"],
-        like: Float[Array | jax.ShapeDtypeStruct, "height width channels"],
-    ) -> Float[Array, "height width channels"]:
-        p = self.config.patch
+        like: Float[Array | jax.ShapeDtypeStruct, "*grid channels"],
+    ) -> Float[Array, "*grid channels"]:
         h = h[self.config.context :]
         pixels = cast(readout, self.config.dtype)(h, e).astype(like.dtype)
-        return rearrange(pixels, "(h w) (p q c) -> (h p) (w q) c", h=like.shape[0] // p, p=p, q=p)
+        return joined(pixels, like.shape, self.config.patch)
 
 
 @eqx.filter_jit
@@ -387,14 +392,3 @@ def _modulation(parts: int, config: DiTConfig, normal: Normal) -> Dense | Consta
 
 def _block(config: DiTConfig, normal: Normal) -> Block:
     return Block(config, normal=normal)
-
-
-def sincos_positions(grid: tuple[int, int], width: int) -> np.ndarray:
-    """Sines and cosines of row and column, (rows * columns, width); frequencies 1 to 1e-4.
-
-    A quarter of the width each for the sine and the cosine of the row and of the column.
-    """
-    omega = 1e4 ** -(np.arange(width // 4) / (width // 4))
-    places = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(-1, 2)
-    angles = (places[:, :, None] * omega).reshape(len(places), -1)
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)

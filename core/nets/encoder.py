@@ -59,7 +59,7 @@ class EncoderConfig:
         if len(shape) != 3:
             raise UserError(
                 f"features are for images (H, W, C), but the data have shape {shape}: "
-                "points are compared as they are"
+                "points and series are compared as they are"
             )
 
 

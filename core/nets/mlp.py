@@ -49,7 +49,7 @@ class MLPConfig(EmbeddingConfig):
         if len(shape) != 1:
             raise UserError(
                 f"the mlp is for points, but the data are arrays of shape {shape}: "
-                "use --net dit or --net unet"
+                f"use --net dit{' or --net unet' if len(shape) == 3 else ''}"
             )
         self.check_encoder(self.encoder_depth, self.depth)
         if self.encoder_depth and self.conditioning == "concat":

@@ -51,7 +51,8 @@ class UNetConfig(EmbeddingConfig):
         """The network for images of `shape` (H, W, C). Raises `UserError` where that fails."""
         if len(shape) != 3:
             raise UserError(
-                f"the unet is for images (H, W, C), but the data have shape {shape}: use --net mlp"
+                f"the unet is for images (H, W, C), but the data have shape {shape}: "
+                f"use --net {'dit' if len(shape) == 2 else 'mlp'}"
             )
         step = 2 ** (len(self.multipliers) - 1)
         if shape[0] % step or shape[1] % step:

@@ -67,12 +67,27 @@ def parse(argv: list[str]) -> TrainConfig:
     chosen = select(argv)
     plugin = find_plugin(chosen.plugin)
     pick(DATA, chosen.data, "data set")
-    default = recipe(plugin, chosen.data, chosen.net)
+    default = recipe(plugin, chosen.data, chosen.net, shape=_shape_by_path(chosen))
     config = parse_flags(TrainConfig, chosen.flags, default, _epilogue())
     sized = recipe(plugin, chosen.data, chosen.net, shape=shape_of(config.data_flags))
     if sized != default:
         config = parse_flags(TrainConfig, chosen.flags, sized, _epilogue())
     return replace(config, net_flags=config.plugin_flags.net_flags(config.net_flags))
+
+
+def _shape_by_path(chosen: Selection) -> tuple[int, ...] | None:
+    """The shape of one example, where the flags of data that say it by their file alone say it: it
+    chooses the network, whose flags are then known."""
+    kind = DATA[chosen.data]
+    names = getattr(kind, "SHAPED_BY", ())
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        parser.add_argument(f"--data.{name}", dest=name)
+    found = vars(_parse_known(parser, chosen.flags)) if names else {}
+    given = {name: value for name, value in found.items() if value is not None}
+    with contextlib.suppress(UserError):  # parsing or loading will say it
+        return shape_of(kind(**given)) if given else None
+    return None
 
 
 def shape_of(data_flags: Any) -> tuple[int, ...] | None:

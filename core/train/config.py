@@ -186,7 +186,8 @@ class TrainConfig(LoopConfig):
     """Data set: checkerboard, eight-gaussians, two-moons, spiral, digits, idx, cifar10, arrays,
     images."""
     net: Annotated[str, tyro.conf.arg(name="net", metavar="NAME")] = "dit"
-    """Network: mlp (points), dit, unet (images). The default depends on the data."""
+    """Network: mlp (points), dit (images, series), unet (images). The default depends on the
+    data."""
     run: str | None = None
     """Run folder; default runs/<plugin>-<data>. A run that was interrupted goes on from there."""
     teacher: str | None = None

@@ -10,6 +10,7 @@ import jax
 
 from core.errors import UserError
 from core.nets import DiTConfig
+from core.nets.patches import grid_of
 from core.train.config import LoopConfig
 
 PER_BLOCK = {"none": 14, "dots": 9, "full": 1}
@@ -26,10 +27,10 @@ def least_bytes(net: Any, shape: tuple[int, ...], batch: int, parameters: int = 
     Of a transformer: what the blocks keep for the backward pass, and, with attention by the
     formula, the scores of one block, once. A derivative along the path takes up to twice as much.
     """
-    if not isinstance(net, DiTConfig) or len(shape) != 3:
+    if not isinstance(net, DiTConfig) or len(shape) < 2:
         return None
     size = 2 if net.dtype == "bfloat16" else 4
-    tokens = (shape[0] // net.patch) * (shape[1] // net.patch)
+    tokens = math.prod(grid_of(shape, net.patch))
     kept = PER_BLOCK[net.remat] * net.width * net.depth * tokens
     formula = net.attention == "xla"
     scores = net.heads * tokens**2 if formula else 0
@@ -69,8 +70,9 @@ def check_memory(config: Any, shape: tuple[int, ...], parameters: int) -> str | 
     if least is None:
         return None
     there = available_bytes()
-    tokens = (shape[0] // net.patch) * (shape[1] // net.patch)
-    what = f"{tokens:,} tokens a picture (patches of {net.patch})"
+    tokens = math.prod(grid_of(shape, net.patch))
+    example = "picture" if len(shape) == 3 else "series"
+    what = f"{tokens:,} tokens a {example} (patches of {net.patch})"
     if least <= there:
         return f"memory: {what}; a step takes {_gib(least)} at least, of {_gib(there)}"
     pieces = config.accumulate * math.ceil(least / (0.5 * there))
@@ -89,7 +91,7 @@ def check_memory(config: Any, shape: tuple[int, ...], parameters: int) -> str | 
 def _patch_that_fits(net: DiTConfig, shape: tuple[int, ...], batch: int, there: int) -> int:
     """The first of 2, 4, 8 ... times the patch with which a step takes half of the memory."""
     patch = 2 * net.patch
-    while patch < min(shape[:2]):
+    while patch < min(shape[:-1]):
         least = least_bytes(dataclasses.replace(net, patch=patch), shape, batch)
         if least is not None and least <= there / 2:
             break

@@ -11,6 +11,7 @@ from core.data import DATA
 from core.errors import pick
 from core.methods.plugin import Plugin
 from core.nets import NETS, DiTConfig, MLPConfig
+from core.nets.patches import grid_of
 from core.train.config import OptimConfig, TrainConfig
 from core.train.memory import least_bytes
 
@@ -35,13 +36,13 @@ def recipe(
 ) -> TrainConfig:
     """The default configuration of a method on a data set, with another network where asked.
 
-    `kind`, `"points"`, `"small-image"` or `"image"`, is said by the name of the data, unless given.
-    `shape`, where it is known, sets the patch of the transformer, and a smaller batch where a step
-    would take more than `MOST_BYTES`.
+    `kind`, `"points"`, `"series"`, `"small-image"` or `"image"`, is said by the name of the data
+    and its `shape`, unless given. `shape`, where it is known, sets the patch of the transformer,
+    and a smaller batch where a step would take more than `MOST_BYTES`.
     """
-    kind = kind or kind_of(data)
-    base = {"points": _points, "small-image": _digits, "image": _images}[kind]()
-    if kind == "image" and shape is not None and len(shape) == 3:
+    kind = kind or kind_of(data, shape)
+    base = _BASES[kind]()
+    if kind in ("image", "series") and shape is not None and len(shape) > 1:
         base |= _of_size(base, shape)
     if plugin.tunes:
         base |= _tuning(base)
@@ -52,14 +53,16 @@ def recipe(
     return TrainConfig(
         plugin=plugin.card.name,
         data=data,
-        plugin_flags=plugin.preset(kind),
+        plugin_flags=plugin.preset("image" if kind == "series" else kind),
         data_flags=DATA[data](),
         **base,
     )
 
 
-def kind_of(data: str) -> str:
-    """What the recipes of a data set are made for."""
+def kind_of(data: str, shape: tuple[int, ...] | None = None) -> str:
+    """What the recipes of a data set are made for; those of series and of points by the shape."""
+    if shape is not None and len(shape) < 3:
+        return "points" if len(shape) == 1 else "series"
     return "points" if data in POINTS else "small-image" if data == "digits" else "image"
 
 
@@ -79,7 +82,7 @@ def _tuning(base: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_size(base: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
-    """The patch for images of this shape, and a batch that fits into `MOST_BYTES`."""
+    """The patch for examples of this shape, and a batch that fits into `MOST_BYTES`."""
     flags = replace(base["net_flags"], patch=patch_of(shape, base["net_flags"].patch))
     batch = base["batch"]
     while batch > FEWEST_BATCH and (least_bytes(flags, shape, batch) or 0) > MOST_BYTES:
@@ -88,11 +91,13 @@ def _of_size(base: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def patch_of(shape: tuple[int, ...], usual: int) -> int:
-    """The smallest patch, from the usual one on, that divides both sides and leaves no more than
-    `MOST_TOKENS`; the usual one where there is none."""
-    common = math.gcd(shape[0], shape[1])
-    for patch in range(usual, common + 1):
-        tokens = shape[0] * shape[1] // patch**2
+    """The smallest patch, from the usual one on, that divides the sides and leaves no more than
+    `MOST_TOKENS`; the usual one where there is none. Of series, whose length may be any number,
+    also smaller ones."""
+    common = math.gcd(*shape[:-1])
+    smaller = range(usual - 1, 0, -1) if len(shape) == 2 else ()
+    for patch in (*range(usual, common + 1), *smaller):
+        tokens = math.prod(grid_of(shape, patch))
         if common % patch == 0 and FEWEST_TOKENS <= tokens <= MOST_TOKENS:
             return patch
     return usual
@@ -134,3 +139,17 @@ def _images() -> dict[str, Any]:
         "batch": 64,
         "optim": OptimConfig(rate=5e-4),
     }
+
+
+def _series() -> dict[str, Any]:
+    """Series of some hundred places, on a CPU: some minutes."""
+    return {
+        "net": "dit",
+        "net_flags": DiTConfig(patch=4),
+        "steps": 5000,
+        "batch": 64,
+        "optim": OptimConfig(rate=1e-3),
+    }
+
+
+_BASES = {"points": _points, "series": _series, "small-image": _digits, "image": _images}

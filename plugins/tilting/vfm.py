@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from core.data.dataset import Dataset
+from core.data.spec import KINDS
 from core.errors import UserError, require
 from core.flow.flow_map import FlowMap, Network
 from core.flow.path import Path
@@ -239,5 +240,5 @@ class VFM(RowPlugin):
 
 def blank(shape: tuple[int, ...]) -> Dataset:
     """A data set of one example, all zeros: an operator does not depend on the examples."""
-    kind = "image" if len(shape) == 3 else "points"
+    kind = KINDS[len(shape)]
     return Dataset(name="blank", kind=kind, shape=shape, examples=np.zeros((1, *shape), "f4"))

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import UserError
 from core.nets import DiTConfig
-from core.nets.dit import sincos_positions
+from core.nets.patches import sincos_positions
 from tests.compiling import once
 from tests.nets.randomised import (
     given,

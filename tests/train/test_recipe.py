@@ -1,5 +1,6 @@
 """Defaults by data set: each fits its data, and flags override them."""
 
+import numpy as np
 import pytest
 
 import plugins as plugins
@@ -66,3 +67,28 @@ def test_tuning_is_shorter_and_slower_and_otherwise_the_same(data):
 def test_an_unknown_network_is_named_with_its_nearest():
     with pytest.raises(UserError, match="unknown network 'unett'; did you mean 'unet'"):
         recipe(IMF, "digits", "unett")
+
+
+@pytest.mark.parametrize(
+    "shape, flags, net, patch",
+    [
+        ((5, 7), [], "mlp", None),
+        ((5, 64, 2), ["--data.kind", "series"], "dit", 4),
+        ((5, 101, 2), ["--data.kind", "series"], "dit", 1),
+        ((5, 187), ["--data.kind", "series"], "dit", 11),
+        ((5, 4096, 1), ["--data.kind", "series"], "dit", 16),
+        ((5, 32, 32, 7), [], "dit", 4),
+    ],
+)
+def test_arrays_have_the_recipe_of_their_shape(tmp_path, shape, flags, net, patch):
+    """The network is known before its flags are read."""
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.float32))
+    np.savez(tmp_path / "x.npz", x=np.zeros(shape, np.float32))
+    for file in ("x.npy", "x.npz"):
+        named = ["--data", "arrays", "--data.path", str(tmp_path / file), *flags]
+        config = parse([*named, "--net.width", "24"])
+        assert (config.net, config.net_flags.width) == (net, 24)
+        assert getattr(config.net_flags, "patch", None) == patch
+        assert config.plugin_flags == IMF.preset("points" if net == "mlp" else "image")
+    if net == "mlp":
+        assert parse([*named, "--net.activation", "gelu"]).net_flags.activation == "gelu"

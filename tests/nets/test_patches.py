@@ -1,0 +1,62 @@
+"""Patches of images and of series, and the transformer on series."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from core.nets import DiTConfig, MLPConfig, UNetConfig
+from core.nets.patches import cut, grid_of, joined, patch_size, sincos_positions
+from tests.compiling import once
+from tests.nets.randomised import randomised
+
+SMALL = {"width": 16, "depth": 2, "heads": 2}
+
+
+@pytest.mark.parametrize("shape, side", [((12, 5), 3), ((6, 4, 7), 2), ((8, 8, 1), 4)])
+def test_patches_joined_are_the_example(rng, shape, side):
+    x = rng.normal(size=shape).astype(np.float32)
+    found = once(lambda x: (cut(x, side), joined(cut(x, side), shape, side)))(x)
+    assert found[0].shape == (np.prod(grid_of(shape, side)), patch_size(shape, side))
+    assert np.array_equal(found[1], x)
+    first = x[(slice(side),) * (len(shape) - 1)]
+    assert np.array_equal(found[0][0], first.ravel())  # a patch holds neighbours
+
+
+def test_places_along_a_line_differ_and_have_one_norm():
+    table = sincos_positions((37,), 16)
+    assert table.shape == (37, 16) and len(np.unique(table, axis=0)) == 37
+    np.testing.assert_allclose((table**2).sum(1), 8)
+
+
+@pytest.mark.parametrize("flags", [{}, {"positions": "sincos"}, {"encoder_depth": 1}])
+def test_the_transformer_takes_series(normal, flags):
+    """Its output depends on every place, and on where a place lies."""
+    net = randomised(DiTConfig(patch=3, **SMALL, **flags), (12, 5), 0, jr.key(0))
+    x, s, t = normal(12, 5), np.float32(0.7), np.float32(0.2)
+
+    def look(x, s, t):
+        slope = jax.jacfwd(lambda x: net(x, s, t).sum())(x)
+        return net(x, s, t), slope, net(jnp.roll(x, 3, axis=0), s, t)
+
+    out, slope, rolled = once(look)(x, s, t)
+    assert out.shape == (12, 5) and (np.abs(slope) > 0).all()
+    assert np.abs(np.roll(out, 3, axis=0) - rolled).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "config, shape, message",
+    [
+        (DiTConfig(patch=5), (12, 5), "patches of 5 do not divide series of length 12"),
+        (DiTConfig(), (12,), r"images \(H, W, C\) and series \(L, C\), but the data have shape"),
+        (DiTConfig(width=18, heads=2, positions="sincos"), (4, 4, 1), "divisible by 4, not 18"),
+        (DiTConfig(width=15, heads=3, positions="sincos"), (4, 1), "divisible by 2, not 15"),
+        (MLPConfig(), (12, 5), "use --net dit$"),
+        (UNetConfig(), (12, 5), "use --net dit$"),
+    ],
+)
+def test_networks_refuse_shapes_in_one_line(config, shape, message):
+    with pytest.raises(UserError, match=message):
+        config.build(shape, 0, key=jr.key(0))
