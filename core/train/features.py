@@ -6,7 +6,7 @@ A run of `apps.features` is a run folder like any other, with an encoder in plac
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import equinox as eqx
 import jax.random as jr
@@ -19,8 +19,10 @@ from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
 from core.files import check_links
 from core.metrics.features import FEATURES, FeatureExtractor, Perceived
+from core.metrics.networks import network_features
 from core.nets.encoder import Autoencoder, Classifier, Encoder, EncoderConfig
 from core.nets.perception import Identity, Perception
+from core.nets.perceptions import NETWORKS, Known, is_network, open_network
 from core.objectives.objective import Objective, Players
 from core.objectives.pretext import Classification, MaskedReconstruction
 from core.train import toml
@@ -201,12 +203,15 @@ def _open(folder: str | Path) -> tuple[FeaturesConfig, Autoencoder | Classifier]
 
 
 def open_perception(name: str, shape: tuple[int, ...]) -> Perception:
-    """`identity`, or the encoder in the run folder `name`, for examples of this shape.
+    """`identity`, a trained network (`NAME` or `NAME=FILE` of `core.nets.perceptions.NETWORKS`), or
+    the encoder in the run folder `name`, for examples of this shape.
 
     Raises `UserError` where there is none, or one for other shapes.
     """
     if name == "identity":
         return Identity()
+    if is_network(name):
+        return _network(name, shape).network
     encoder = open_encoder(name)
     if encoder.shape != shape:
         raise UserError(
@@ -217,10 +222,24 @@ def open_perception(name: str, shape: tuple[int, ...]) -> Perception:
 
 
 def open_features(name: str, shape: tuple[int, ...]) -> FeatureExtractor:
-    """The features that a metric names: one of `core.metrics.FEATURES`, or a run folder.
+    """The features that a metric names: one of `core.metrics.FEATURES`, a trained network, or a run
+    folder.
 
     Raises `UserError` as `open_perception`, and for a name that is neither.
     """
+    if is_network(name):
+        return network_features(_network(name, shape))
     if name in FEATURES or not Path(name).exists():
-        return pick(FEATURES, name, "feature set or folder of features")
+        known = {**FEATURES, **dict.fromkeys(NETWORKS)}
+        return cast(FeatureExtractor, pick(known, name, "feature set or folder of features"))
     return Perceived(name, open_perception(name, shape))
+
+
+def _network(name: str, shape: tuple[int, ...]) -> Known:
+    """A trained network, for pictures. Raises `UserError` for other data."""
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise UserError(
+            f"{name.partition('=')[0]} looks at pictures of 1 or 3 channels, and the data have "
+            f"shape {shape}: train features on them with apps.features, or compare pixels"
+        )
+    return open_network(name)

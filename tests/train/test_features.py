@@ -195,6 +195,8 @@ def test_what_is_no_encoder_is_refused_in_one_line(tmp_path):
         open_perception("nowhere", (8, 8, 1))
     with pytest.raises(UserError, match="unknown feature set or folder of features 'pixel'"):
         open_features("pixel", (8, 8, 1))
+    with pytest.raises(UserError, match="did you mean 'efficientnet-lite0'"):
+        open_features("efficientnet-lite", (8, 8, 1))
     claim(parse(["--data", "digits", "--run", str(tmp_path / "map")]))
     with pytest.raises(UserError, match="is a run of apps.train and holds no features"):
         open_perception(str(tmp_path / "map"), (8, 8, 1))
