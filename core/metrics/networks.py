@@ -77,8 +77,7 @@ def levels(examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
 def _classes(network: Pretrained) -> int:
     """How many classes the network knows; 0 where it has no classifier."""
     like = jax.ShapeDtypeStruct((64, 64, 3), jnp.float32)
-    seen = jax.eval_shape(lambda x: network.logits(network.look(x).vector), like)
-    return 0 if seen is None else seen.size
+    return jax.eval_shape(lambda x: network.logits(network.look(x).vector), like).size
 
 
 @eqx.filter_jit

@@ -36,10 +36,9 @@ class Pretrained(Perception):
         """What it sees in an input."""
 
     @overridable
-    def logits(self, vector: Float[Array, " dim"]) -> Float[Array, " classes"] | None:
-        """Those of the network's own classes; None where it has no classifier."""
-        del vector
-        return None
+    def logits(self, vector: Float[Array, " dim"]) -> Float[Array, " classes"]:
+        """Those of the network's own classes; none where it has no classifier."""
+        return vector[:0]
 
     def look(self, levels: Float[Array, "h w c"]) -> Layers:
         """What it sees in a picture of grey levels, rounded or not."""
