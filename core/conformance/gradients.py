@@ -42,8 +42,9 @@ from core.oracle import OracleMap
 from core.times.pairs import Diagonal
 
 G0_BOUND = 1e-6
-STEP = 1e-4
-"""Step of the central differences in the parameters of the bumps."""
+STEP = 1e-5
+"""Step of the central differences in the parameters of the bumps: so small that they seldom reach
+across a kink of a network (a leaky ReLU of a discriminator), and errors of rounding are 1e-10."""
 MOMENTS = (5, 50, 100)
 """Steps of the training, of `STEPS`, at which rows are drawn: curricula differ between them."""
 ROWS = 4

@@ -2,10 +2,10 @@
 
     A_ij = sqrt(softmax_j(-d / tau) softmax_i(-d / tau)) w_ij
     V(x_i) = sum_(j attracts) sum_(k repels) A_ij A_ik (y_j - y_k)
-    L = sum_keys mean |f / c - f_fixed / c - sum_tau V_tau / rms(V_tau)|^2
+    L = sum_keys mean |f / c - f_fixed / c - sum_tau V_tau / max(rms(V_tau), floor)|^2
 
-It costs far more than the method's own form and is only for the check G0. Source: drifting models
-(Deng et al., 2026), algorithm 2.
+with lengths in units of `c`. It costs far more than the method's own form and is only for the check
+G0. Source: drifting models (Deng et al., 2026), algorithm 2.
 """
 
 import jax
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from core.nets.perception import Perception
 from plugins.drifting.field import LEAST, FieldKernel
-from plugins.drifting.loss import FieldPoints, features
+from plugins.drifting.loss import LEAST_ENERGY, FieldPoints, features
 
 
 def declared_loss(
@@ -50,13 +50,13 @@ def _goal(
     weight = jnp.concatenate([others.astype(f.dtype), outside], axis=2)[:, None]
     apart = jnp.linalg.norm(f[:, :, :, None] - ends[:, :, None], axis=-1)
     mean = jnp.sum(apart * weight) / (jnp.sum(weight) * f.shape[1])
-    drift = jnp.zeros_like(f)
+    c, drift = mean / dim**0.5, jnp.zeros_like(f)
     for temperature in kernel.temperatures:
         logits = jnp.where(weight > 0, -apart / mean / temperature, -1e9)
         affinity = _affinity(logits, kernel) * weight
         V = jax.vmap(jax.vmap(lambda A, ends: _field(A, ends, attracts)))(affinity, ends)
-        drift += V / jnp.sqrt(jnp.mean(V**2))
-    c = mean / dim**0.5
+        V /= c
+        drift += V / jnp.sqrt(jnp.maximum(jnp.mean(V**2), LEAST_ENERGY))
     return f / c + drift, c
 
 
