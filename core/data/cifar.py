@@ -57,6 +57,8 @@ class Cifar10Data:
     """Folder of data_batch_1.bin to data_batch_5.bin and test_batch.bin."""
     split: Literal["train", "test"] = "train"
     """Which images: train (all the batches that are there) or test."""
+    flip: bool = False
+    """Mirror pictures left to right, each time with probability 1/2, in training."""
 
     def load(self) -> Dataset:
         """Reads one split. Raises `UserError` for missing or damaged files."""
@@ -79,4 +81,5 @@ class Cifar10Data:
             num_classes=10,
             class_names=CLASS_NAMES,
             levels=255,
+            flip=self.flip,
         )

@@ -78,6 +78,8 @@ class IdxData:
     """Which images: train, or test (the files whose names start with t10k)."""
     num_classes: int = 10
     """Number of classes; labels are 0 to one less."""
+    flip: bool = False
+    """Mirror pictures left to right, each time with probability 1/2, in training."""
 
     def load(self) -> Dataset:
         """Reads one split. Raises `UserError` for missing, damaged or inconsistent files."""
@@ -99,4 +101,5 @@ class IdxData:
             num_classes=self.num_classes,
             class_names=tuple(str(k) for k in range(self.num_classes)),
             levels=255,
+            flip=self.flip,
         )

@@ -8,10 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from core.objectives.objective import Batch, DivisibleObjective, Metrics, Objective, Players
 from core.train.accumulate import mean_over
+from core.train.augment import Augmentation
 from core.train.state import TargetParameters, TrainState, target_players
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def make_step(
     import optax
 
     def step(state: TrainState, batch: Batch, objective: Objective) -> tuple[TrainState, Metrics]:
-        key = jr.fold_in(jr.fold_in(state.key, state.rollbacks), state.step)
+        key = step_key(state)
         stopped = target_players(state, static)
 
         def gradient(losses_of: Callable[[Players], Any]) -> tuple[Players, Any]:
@@ -89,6 +90,15 @@ def make_step(
     return step
 
 
+AUGMENT = 0x6D697272
+"""What the step's key is folded with for augmentations: far from what objectives fold in."""
+
+
+def step_key(state: TrainState) -> Key[Array, ""]:
+    """The key of the step that comes next."""
+    return jr.fold_in(jr.fold_in(state.key, state.rollbacks), state.step)
+
+
 def _average(new: Players, old: Players, decay: float) -> Any:
     """`decay old + (1 - decay) new`."""
     import optax
@@ -110,12 +120,14 @@ def many_steps(
     gather: Callable[[Any, dict[str, Array]], Batch],
     static: Objective,
     shardings: tuple[Any, Any] = (None, None),
+    augment: Augmentation | None = None,
 ) -> Any:
     """`(state, frozen, raw) -> (state, metrics)` for a stack of batches: one scan, state donated.
 
     `frozen` holds the arrays of the objective, whose static half is `static`, and the resident
     data; `raw` is the item of the data iterator with a leading axis of steps; `gather(store, one)`
-    turns one of its batches into a `Batch` on the device. Metrics come back with a leading axis of
+    turns one of its batches into a `Batch` on the device, and `augment` draws another from it by a
+    key of the step. Metrics come back with a leading axis of
     steps. `shardings` are those of the arguments and of the results, as `jax.jit` has them.
     """
 
@@ -126,7 +138,10 @@ def many_steps(
         objective = eqx.combine(arrays, static)
 
         def body(carry: TrainState, one: dict[str, Array]):
-            return step(carry, gather(store, one), objective)
+            batch = gather(store, one)
+            if augment is not None:
+                batch = augment(batch, jr.fold_in(step_key(carry), AUGMENT))
+            return step(carry, batch, objective)
 
         return jax.lax.scan(body, state, raw)
 

@@ -18,6 +18,7 @@ from core.flow.flow_map import FlowMap
 from core.objectives.objective import Batch, Players
 from core.train import processes
 from core.train.accumulate import check
+from core.train.augment import augmentation
 from core.train.build import Trainable
 from core.train.checkpoint import Checkpoints, by_name
 from core.train.config import LoopConfig
@@ -92,7 +93,8 @@ class Trainer(Generic[Config, Work]):
         # Stated for results too: the state that a call returns must fit the next call as it is.
         inside = shardings, (place.shardings(self._frozen[0]), place.everywhere), place.divided
         outside = shardings, place.everywhere
-        self._program = many_steps(step, _gather(built.training), static, (inside, outside))
+        gather, augment = _gather(built.training), augmentation(built.training)
+        self._program = many_steps(step, gather, static, (inside, outside), augment)
 
     @property
     def step(self) -> int:

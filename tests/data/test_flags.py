@@ -53,6 +53,7 @@ def test_unusable_array_files_are_named(tmp_path):
             {"range": (0.0, 1.0), "values": "unit"},
             "--data.range says what becomes -1 and 1; leave out --data.values unit",
         ),
+        ("images", {"path": "x", "crop": "adm"}, "--data.crop adm needs a --data.size"),
         ("images", {"size": -8}, "--data.size -8: too small; give 0 or more"),
     ],
 )

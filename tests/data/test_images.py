@@ -138,11 +138,16 @@ def _empty_class(folder: Path) -> None:
     (folder / "bird").mkdir()
 
 
-def _class_of_gifs(folder: Path) -> None:
+def _class_of_drawings(folder: Path) -> None:
     save_classes(folder)
-    save(folder / "bird" / "2024" / "0.png", PICTURES[0])
+    (folder / "bird" / "2024").mkdir(parents=True)
     for k in range(2):
-        (folder / "bird" / f"{k}.gif").touch()
+        (folder / "bird" / "2024" / f"{k}.svg").touch()
+
+
+def _deep_and_flat(folder: Path) -> None:
+    save(folder / "a.png", PICTURES[0])
+    save(folder / "more" / "2024" / "b.png", PICTURES[0])
 
 
 def save_deep(file: Path, values: np.ndarray) -> Path:
@@ -174,7 +179,8 @@ CASES = [
         _empty_class,
         "bird: a sub-folder is a class, and this one has no PNG.* it holds nothing: put",
     ),
-    (_class_of_gifs, "bird: .* it holds 2 .gif and sub-folders such as 2024 with 1 pictures: put"),
+    (_class_of_drawings, "bird: .* no PNG.* it holds 2 .svg: put the pictures"),
+    (_deep_and_flat, "1 pictures beside sub-folders of pictures"),
     (lambda folder: (folder / "a.txt").touch(), "no PNG.* in it or .* hold 1 .txt; name another"),
     (_twelve_bits, "a.png: more than 8 bits a channel, of which 12-bit .* --data.upper-byte"),
 ]
@@ -189,18 +195,64 @@ def test_the_upper_byte_of_sixteen_bits_where_asked(tmp_path, channels):
 
 
 def test_pictures_of_every_kind_are_read_and_what_is_left_out_is_said(tmp_path):
-    for ending in ("png", "webp", "bmp"):
+    """The formats without loss give the very values; of several frames the first."""
+    save(tmp_path / "a.avif", PICTURES[0], quality=100, subsampling="4:4:4")
+    for ending in ("png", "webp", "bmp", "tif", "TIFF"):
         options = {"lossless": True} if ending == "webp" else {}
-        save(tmp_path / f"a.{ending}", PICTURES[0], **options)
-    save(tmp_path / "b.JPG", PICTURES[0])
-    for name in ("a.gif", "b.gif", "notes.txt", ".hidden"):
+        save(tmp_path / f"b.{ending}", PICTURES[0], **options)
+    save(tmp_path / "c.JPG", PICTURES[0])
+    gray = [Image.fromarray(values[..., 0]) for values in PICTURES[:2]]
+    gray[0].save(tmp_path / "d.gif", save_all=True, append_images=gray[1:])
+    for name in ("a.svg", "b.svg", "notes.txt", ".hidden"):
         (tmp_path / name).touch()
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "a.txt").touch()
     dataset = ImagesData(str(tmp_path)).load()
-    assert len(dataset) == 4 and np.array_equal(dataset.examples[2], PICTURES[0])
-    said = "left out: 2 .gif, 1 .txt and 1 sub-folders such as more"
+    assert len(dataset) == 8
+    assert all(np.array_equal(x, PICTURES[0]) for x in dataset.examples[1:6])
+    assert np.abs(dataset.examples[0].astype(int) - PICTURES[0]).mean() < 8
+    assert np.array_equal(dataset.examples[7], np.repeat(PICTURES[0][..., :1], 3, -1))
+    said = "left out: 2 .svg, 2 .txt (they are no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF files)"
     assert dataset.notes == (said,) and summary(dataset)[-1] == said
+
+
+def test_a_class_is_the_top_folder_however_deep_its_pictures_lie(tmp_path):
+    for k, place in enumerate(["cat/a/x/0", "cat/1", "cat/b/2", "dog/z/3", "dog/.trash/4"]):
+        save(tmp_path / f"{place}.png", PICTURES[k])
+    (tmp_path / "dog" / "z" / "back").symlink_to(tmp_path / "dog")  # a circle
+    (tmp_path / "dog" / "z" / "notes.txt").touch()
+    dataset = ImagesData(str(tmp_path)).load()
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.labels is not None and dataset.labels.tolist() == [0, 0, 0, 1]
+    assert np.array_equal(dataset.examples, PICTURES[[1, 0, 2, 3]])  # by the names of the places
+    assert dataset.notes[0].startswith("left out: 1 .txt (")
+
+
+def test_avif_is_left_out_where_pillow_reads_none(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", PICTURES[0])
+    (tmp_path / "b.avif").touch()
+    monkeypatch.setattr("core.data.folders._readable", lambda: {".png"})
+    notes = ImagesData(str(tmp_path)).load().notes
+    assert notes[0].endswith("AVIF files, and this Pillow reads no AVIF)")
+
+
+@pytest.mark.parametrize("shape, size", [((36, 52, 3), 8), ((16, 48, 3), 8), ((9, 30, 3), 9)])
+def test_the_crop_of_adm(tmp_path, shape, size):
+    """Means of 2 x 2 pixels by NumPy, then Pillow's bicubic of the last step alone."""
+    values = RNG.integers(0, 256, shape, dtype=np.uint8)
+    save(tmp_path / "a.png", values)
+    found = ImagesData(str(tmp_path), size=size, crop="adm").load().examples[0]
+    halved = values
+    while min(halved.shape[:2]) >= 2 * size:
+        high, wide, _ = halved.shape
+        parts = halved.reshape(high // 2, 2, wide // 2, 2, 3).astype(int).sum((1, 3))
+        halved = ((parts + 2) // 4).astype(np.uint8)
+    scale = size / min(halved.shape[:2])
+    wide, high = (round(side * scale) for side in halved.shape[1::-1])
+    wanted = np.asarray(Image.fromarray(halved).resize((wide, high), Image.Resampling.BICUBIC))
+    top, left = (high - size) // 2, (wide - size) // 2
+    gap = np.abs(found - wanted[top : top + size, left : left + size].astype(int))
+    assert gap.max() <= 2  # Pillow rounds after each of the two axes
 
 
 def test_the_summary_names_the_classes_and_their_counts(tmp_path):
