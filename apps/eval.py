@@ -10,23 +10,19 @@ import tyro
 from apps._main import launch
 from apps._sampling import Sampling
 from core.errors import UserError
-from core.files import write_json
-from core.metrics.features import default_features
-from core.report.evaluation import (
-    check_measurable,
-    evaluate_map,
-    floor_row,
-    samples_to_measure,
-)
+from core.files import inside, write_json
+from core.report.drawn import remove_stored
+from core.report.versions import versions
 from core.sampling import SAMPLERS, Sampler, drawing_of, usable
 from core.train.cli import parse_flags
-from core.train.features import open_features
 from portolan.drawing import check, guided_map
-from portolan.measuring import COLUMNS
-from portolan.model import Model
-from portolan.progress import Meter
+from portolan.measuring import COLUMNS, Answer, Asked, measure
+from portolan.runs import Run
 from portolan.runs import open as open_run
 from portolan.tables import console, print_table
+
+STORE = "eval"
+"""The folder in a run where samples lie."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +30,21 @@ class EvalConfig:
     """Measures a run's samples against its data, at chosen numbers of evaluations.
 
     The last row is the floor: the same metrics between two disjoint sets of real data.
-    `frechet` is the Frechet distance on the named features, `accuracy` that of a nearest-neighbour
-    classifier on the data, `map_error` the mean distance to the exact flow map from the same noise
-    (data of known distribution only).
+
+    `frechet` is the Frechet distance of two Gaussians fitted to the named features, `kid` the
+    kernel distance, unbiased, for sets of about 1,000 on; less is better. `accuracy` is that of a
+    nearest-neighbour classifier on the data, or of --classifier. `precision` and `density` say
+    whether samples lie where data are, `recall` and `coverage` whether data lie where samples are.
+    `inception_score` looks at the classes of the features' network alone. `map_error` is the mean
+    distance to the exact flow map from the same noise (data of known distribution only).
+
+    A distance in one network's features says nothing beside one in another's, and little beside one
+    of another number of samples. FID stands only for features of Inception (2015) and 10,000
+    samples or more; published numbers have 50,000. Each number of the JSON file says how it was
+    made.
+
+    Examples: --run runs/x; --run runs/x --features efficientnet-lite0 pooled;
+    --run runs/x --features inception=DIR --stats cifar10.npz --n 50000 --nfe 1 2.
     """
 
     run: str = "runs/imf-digits"
@@ -49,10 +57,28 @@ class EvalConfig:
     adaptive has one row with the number that it took."""
     sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()
     n: int = 0
-    """Samples a row; 0 takes as many as the data, 10,000 at most."""
-    features: str | None = None
-    """Features on which distances are taken: pixels (the default up to 4,096 numbers an example),
-    pooled (the default beyond), or a run folder of apps.features."""
+    """Samples a row; 0 takes as many as the data, 10,000 at most, and 2,560 where features are
+    those of a network."""
+    features: tuple[str, ...] = ()
+    """Features on which distances are taken, several in one pass over the samples: pixels (the
+    default up to 1,024 numbers an example), pooled (means over 8 x 8 cells), efficientnet-lite0
+    (the default of larger pictures, where the extra `features` is installed), inception=DIR,
+    dinov2=DIR, or a run folder of apps.features."""
+    stats: tuple[str, ...] = ()
+    """Files of reference statistics (.npz of apps.stats, EDM, ADM, MeanFlow, clean-fid or
+    pytorch-fid) in the place of the run's data, one for each features; the last row is then the
+    data against the file."""
+    classifier: str | None = None
+    """Run folder of apps.features --task classifier, which judges `accuracy` in the place of the
+    nearest neighbour."""
+    allow_few: bool = False
+    """Take Frechet distances in a network's features of no more samples than there are features
+    too; they are far too high to be compared."""
+    keep_samples: bool = False
+    """Keep samples in <run>/eval, in pieces that a stopped command goes on from. More than 10,000,
+    or than 256 MB of them, always lie there. Pictures become bytes."""
+    remove_samples: bool = False
+    """Delete the samples of this call from <run>/eval in the end."""
     seed: int = 0
     """Seed of the noise and of random subsets."""
     out: str | None = None
@@ -70,15 +96,26 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.n < 0 or config.seed < 0 or not config.nfe or min(config.nfe) < 1:
         raise UserError("--n and --seed must not be negative, and each --nfe must be at least 1")
     config.sampling.samplers(config.sampler or tuple(SAMPLERS))
-    grid = config.sampling.times()
     run = open_run(config.run)
-    dataset = run.dataset()
-    check_measurable(dataset)
-    named = config.features or default_features(dataset.shape)
-    features = open_features(named, dataset.shape)
-    n = config.n or samples_to_measure(dataset)
-    plan, scales = rows_to_measure(run, config), config.sampling.scales()
-    field = run.flow_map
+    answer = measure(run, asked(run, config))
+    result = {"run": config.run, "step": run.step, "sampling": dataclasses.asdict(config.sampling)}
+    result |= _figures(answer)
+    for name in answer.features:
+        print_table(f"{config.run}, step {run.step}: {name} features", COLUMNS, answer.shown(name))
+    for line in answer.lines:
+        console.print(line)
+    out = Path(config.out or Path(config.run) / "eval.json")
+    save(result, out)
+    if len(config.sampling.scales()) > 1:
+        draw_guidance(answer, out, config.run)
+    _say_stored(answer, config)
+    return result if config.json else None
+
+
+def asked(run: Run, config: EvalConfig) -> Asked:
+    """What the flags ask for. Raises `UserError`."""
+    grid, scales = config.sampling.times(), config.sampling.scales()
+    plan, field = rows_to_measure(run, config), run.flow_map
     if config.sampling.guidance:
         field = guided_map(run, [sampler for sampler, _ in plan.values()])
     drawings = {
@@ -89,34 +126,52 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         ]
         for name, (sampler, nfes) in plan.items()
     }
-    with Meter("sampling and measuring", n * sum(map(len, drawings.values()))) as meter:
-        rows = evaluate_map(
-            field,
-            dataset,
-            drawings,
-            n=n,
-            features=features,
-            seed=config.seed,
-            progress=meter.more,
-        )
-    reference = floor_row(dataset, n, features=features)
-    result = {"run": config.run, "step": run.step, "sampling": dataclasses.asdict(config.sampling)}
-    result |= {"reference": reference, "rows": rows}
-    shown = [{"data": "samples", **row} for row in rows]
-    shown.append({"data": "real against real", **reference})
-    print_table(f"{config.run}, step {run.step}: {named} features", COLUMNS, shown)
-    out = Path(config.out or Path(config.run) / "eval.json")
-    save(result, out)
-    if len(scales) > 1:
-        place = out.with_name(f"{out.stem}_guidance.png")
-        from core.report.pictures import guidance_curves  # with Matplotlib
-
-        picture = guidance_curves(rows, reference, place, config.run)
-        console.print(f"wrote {picture}")
-    return result if config.json else None
+    return Asked(
+        field, drawings, config.n, config.features, config.stats, config.classifier,
+        config.allow_few, config.seed, inside(run.folder, STORE), config.keep_samples,
+    )  # fmt: skip
 
 
-def rows_to_measure(run: Model, config: EvalConfig) -> dict[str, tuple[Sampler, list[int]]]:
+def _figures(answer: Answer) -> dict[str, Any]:
+    """What the JSON file has: the rows as a table, and each number with what it depends on."""
+    real = answer.real
+    return {
+        "features": list(answer.features),
+        "reference": real.rows[0] if real.rows else {},
+        "references": list(real.rows),
+        "rows": list(answer.found.rows),
+        "numbers": [*answer.found.numbers, *real.numbers],
+        "versions": versions(),
+    }
+
+
+def draw_guidance(answer: Answer, out: Path, run: str) -> None:
+    """Draws how the rows depend on the guidance scale."""
+    from core.report.pictures import guidance_curves  # with Matplotlib
+
+    place = out.with_name(f"{out.stem}_guidance.png")
+    reference = dict(answer.real.rows[0]) if answer.real.rows else {}
+    first = [row for row in answer.found.rows if row["features"] == answer.features[0]]
+    console.print(f"wrote {guidance_curves(first, reference, place, run)}")
+
+
+def _say_stored(answer: Answer, config: EvalConfig) -> None:
+    """Says where samples lie, or deletes them."""
+    folders = {one.folder for one in answer.found.stored if one.folder is not None}
+    if not folders:
+        return
+    if config.remove_samples:
+        for folder in folders:
+            remove_stored(folder)
+        return
+    size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+    console.print(
+        f"samples lie in {Path(config.run) / STORE} ({size / 2**20:,.0f} MiB); the same command "
+        "takes them from there, with --remove-samples it deletes them in the end"
+    )
+
+
+def rows_to_measure(run: Run, config: EvalConfig) -> dict[str, tuple[Sampler, list[int]]]:
     """Each sampler with the numbers of evaluations that it can use; says which are left out.
 
     Raises `UserError` for a sampler that the run does not allow, and where nothing is left.

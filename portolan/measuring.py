@@ -1,25 +1,132 @@
 """How good a model is: the table of `apps.eval`, in Python."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from core.errors import require
-from core.metrics.features import default_features
-from core.report.evaluation import (
-    check_measurable,
-    evaluate_map,
-    floor_row,
-    samples_to_measure,
-)
-from core.sampling import Sampler, drawing_of, usable
-from core.train.features import open_features
+from core.flow.field import VelocityField
+from core.metrics.naming import is_network
+from core.report.rows import Floors, Measurement, Plan, floors, measured
+from core.report.versions import versions
+from core.report.words import how_made
+from core.sampling import Drawing, Sampler, drawing_of, usable
+from core.train.folder import code, one_writer
 from portolan.drawing import check, choose, guided_map
 from portolan.model import Model
+from portolan.progress import Meter
 from portolan.results import Table
+from portolan.tables import console
+from portolan.yardsticks import (
+    data_of,
+    extractors_of,
+    judge_of,
+    labels_of,
+    number_of_samples,
+    sticks_of,
+)
 
 COLUMNS = (
-    "data", "sampler", "guidance", "steps", "nfe", "n", "frechet", "kid", "accuracy", "precision",
-    "recall", "w2", "sliced_w2", "energy", "kl", "map_error",
+    "data", "features", "sampler", "guidance", "steps", "nfe", "n", "frechet", "kid",
+    "inception_score", "accuracy", "precision", "recall", "density", "coverage", "w2", "sliced_w2",
+    "energy", "kl", "map_error",
 )  # fmt: skip
+MOST_IN_MEMORY = 2**28
+"""Bytes of a row's samples as network values, beyond which they lie on disk."""
+MOST_DRAWN = 10_000
+"""Samples of a row, beyond which they lie on disk."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be measured, and by what.
+
+    **Fields:** `drawings` of `field` by the name of their sampler; `n` samples a row, 0 for as many
+    as the data; `features`, none for those that suit the data; `stats`, files of reference
+    statistics in the place of the data; `classifier`, a run folder that judges classes;
+    `allow_few`, whether to take Frechet distances in a network's features of fewer samples than
+    features; `store`, a folder for samples on disk, or None; `keep`, whether they lie there however
+    few they are.
+    """
+
+    field: VelocityField
+    drawings: Mapping[str, Sequence[Drawing]]
+    n: int = 0
+    features: tuple[str, ...] = ()
+    stats: tuple[str, ...] = ()
+    classifier: str | None = None
+    allow_few: bool = False
+    seed: int = 0
+    store: Path | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found.
+
+    **Fields:** `found`, the rows and numbers of the samples; `real`, those of real data, the floor;
+    `lines` on how the numbers were made; the names of the `features`.
+    """
+
+    found: Measurement
+    real: Floors
+    lines: tuple[str, ...]
+    features: tuple[str, ...]
+
+    def shown(self, features: str | None = None) -> list[dict[str, Any]]:
+        """The rows of the table, or those of one of the features."""
+        rows = [{"data": "samples", **row} for row in self.found.rows]
+        rows += [{"data": name, **row} for name, row in zip(self.real.names, self.real.rows)]
+        if features is None:
+            return rows
+        return [{**row, "features": None} for row in rows if row["features"] == features]
+
+
+def measure(
+    model: Model,
+    asked: Asked,
+    say: Callable[[str], None] = console.print,
+    *,
+    progress: bool = True,
+) -> Answer:
+    """Measures a model; `say` is called with lines for the user, and `progress` says whether to
+    print how far it is. Raises `UserError`."""
+    spec, dataset = model.spec, data_of(model, asked.stats, say)
+    extractors = extractors_of(spec, asked.features, say)
+    n = asked.n or number_of_samples(spec, dataset, extractors)
+    store = asked.store if asked.keep or _large(spec.shape, n) else None
+    sticks, beside = sticks_of(
+        spec, dataset, extractors, asked.stats, n=n, allow_few=asked.allow_few,
+        progress=progress,
+    )  # fmt: skip
+    for line in filter(None, (stick.too_few(n) for stick in sticks)):
+        say(line)
+    labels, shares = labels_of(spec, dataset, n)
+    judge = judge_of(asked.classifier, spec)
+    plan = Plan(
+        spec, asked.drawings, labels, shares, sticks, asked.seed, judge, store, about(model)
+    )
+    slow = 1 + sum(map(is_network, extractors))
+    total = n * slow * sum(map(len, asked.drawings.values()))
+    with one_writer(store) if store is not None else nullcontext():
+        with Meter("sampling and measuring", total, shown=progress) as meter:
+            found = measured(asked.field, plan, meter.more)
+    names = tuple(one.name for one in extractors)
+    return Answer(found, floors(plan, beside), tuple(how_made(plan, found)), names)
+
+
+def about(model: Model) -> dict[str, Any]:
+    """What samples depend on beside weights and drawing: the model's title, code and versions."""
+    found = versions()
+    return {"model": model.title, "code": code(), "jax": found["jax"], "device": found["device"]}
+
+
+def _large(shape: tuple[int, ...], n: int) -> bool:
+    return n > MOST_DRAWN or 4 * n * math.prod(shape) > MOST_IN_MEMORY
 
 
 def evaluate(
@@ -27,25 +134,25 @@ def evaluate(
     nfe: Sequence[int],
     n: int | None,
     sampler: str | Sampler | None,
-    features: str | None,
+    features: str | Sequence[str] | None,
     guidance: float | None,
     seed: int,
+    stats: str | Sequence[str] | None = None,
 ) -> Table:
     """See `Model.evaluate`."""
     require(len(nfe) > 0 and min(nfe) >= 1, "each nfe must be at least 1")
     require(n is None or n >= 2, f"n must be at least 2, got {n}")
     name, chosen = choose(model, sampler)
     used = usable(name, chosen, nfe, check(model, name, chosen))
-    dataset = model.dataset()
-    check_measurable(dataset)
-    count = n or samples_to_measure(dataset)
-    features = features or default_features(dataset.shape)
-    space = open_features(features, dataset.shape)
     scale = None if guidance is None else (guidance, 0.0, 1.0)
     field = model.flow_map if guidance is None else guided_map(model, [chosen])
     drawings = [drawing_of(chosen, field.path, nfe, guidance=scale) for nfe in used]
-    rows = evaluate_map(field, dataset, {name: drawings}, n=count, features=space, seed=seed)
-    floor = floor_row(dataset, count, features=space)
-    shown = [{"data": "samples", **row} for row in rows]
-    shown.append({"data": "real against real", **floor})
-    return Table(f"{model.title}: {features} features", COLUMNS, tuple(shown))
+    asked = Asked(field, {name: drawings}, n or 0, _names(features), _names(stats), seed=seed)
+    answer = measure(model, asked, progress=False)
+    title = f"{model.title}: {' and '.join(answer.features)} features"
+    one = answer.features[0] if len(answer.features) == 1 else None
+    return Table(title, COLUMNS, tuple(answer.shown(one)))
+
+
+def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)

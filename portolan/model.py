@@ -150,21 +150,22 @@ class Model(abc.ABC):
         *,
         n: int | None = None,
         sampler: str | Sampler | None = None,
-        features: str | None = None,
+        features: str | Sequence[str] | None = None,
         guidance: float | None = None,
         seed: int = 0,
+        stats: str | Sequence[str] | None = None,
     ) -> Table:
         """Measures samples against the data, one row a number of network evaluations.
 
         The last row is the floor: the same metrics between two disjoint sets of real data.
         **Arguments:** `n` samples a row, by default as many as the data, 10,000 at most;
-        `features`, "pixels", "pooled" (where an example has more than 4,096 numbers the default) or
-        a run folder of `apps.features`. The columns:
-        `python -m apps.eval --help`. Raises `UserError` where there are no data.
+        `features`, one or several of those of `python -m apps.eval --help`, which names the columns
+        too; `stats`, files of reference statistics in the place of the data. Raises `UserError`
+        where there are no data.
         """
         from portolan import measuring
 
-        return measuring.evaluate(self, nfe, n, sampler, features, guidance, seed)
+        return measuring.evaluate(self, nfe, n, sampler, features, guidance, seed, stats)
 
     def tilt(
         self,

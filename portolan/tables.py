@@ -28,8 +28,10 @@ def quiet(silent: bool = True) -> Iterator[None]:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Prints the columns that some row has; numbers with a few significant digits."""
-    shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
+    """Prints the columns that some row has; numbers with a few significant digits. The last ones
+    are named only, where the console is not wide enough for all."""
+    have = [name for name in columns if any(row.get(name) is not None for row in rows)]
+    shown = have[: _that_fit(have, rows, console.width)]
     table = Table(title=title, title_justify="left")
     for name in shown:
         numeric = any(isinstance(row.get(name), int | float) for row in rows)
@@ -37,6 +39,20 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any
     for row in rows:
         table.add_row(*(cell(row.get(name)) for name in shown))
     console.print(table)
+    if len(shown) < len(have):
+        console.print(f"too wide for the screen: {', '.join(have[len(shown) :])}")
+
+
+def _that_fit(columns: Sequence[str], rows: Sequence[dict[str, Any]], width: int) -> int:
+    """How many columns fit beside each other; the first may break its lines, and ten are shown
+    however narrow they get."""
+    used = 1
+    for count, name in enumerate(columns):
+        cells = [len(cell(row.get(name))) for row in rows]
+        used += 3 + max([len(name), *(cells if count else [min(cells, default=0)])])
+        if used > width:
+            return max(count, 10)
+    return len(columns)
 
 
 def markdown(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:

@@ -1,8 +1,13 @@
 """Distances between samples and data: numpy and scipy, float64, the same numbers for a seed."""
 
+from core.metrics.coverage import DensityCoverage as DensityCoverage
+from core.metrics.coverage import density_coverage as density_coverage
 from core.metrics.density import histogram_kl as histogram_kl
+from core.metrics.evaluate import Measured as Measured
+from core.metrics.evaluate import compare as compare
 from core.metrics.evaluate import evaluate as evaluate
 from core.metrics.evaluate import reference_floor as reference_floor
+from core.metrics.feature_set import FeatureSet as FeatureSet
 from core.metrics.features import FEATURES as FEATURES
 from core.metrics.features import FeatureExtractor as FeatureExtractor
 from core.metrics.features import FeatureOrigin as FeatureOrigin
@@ -14,15 +19,24 @@ from core.metrics.frechet import Statistics as Statistics
 from core.metrics.frechet import frechet as frechet
 from core.metrics.frechet import frechet_distance as frechet_distance
 from core.metrics.frechet import statistics as statistics
+from core.metrics.inception_score import InceptionScore as InceptionScore
+from core.metrics.inception_score import inception_score as inception_score
 from core.metrics.kernel import KernelDistance as KernelDistance
 from core.metrics.kernel import energy_distance as energy_distance
 from core.metrics.kernel import kid as kid
 from core.metrics.kernel import polynomial_mmd as polynomial_mmd
+from core.metrics.moments import Moments as Moments
+from core.metrics.moments import no_moments as no_moments
+from core.metrics.moments import streamed as streamed
+from core.metrics.naming import distance_title as distance_title
 from core.metrics.nearest import nearest_accuracy as nearest_accuracy
 from core.metrics.nearest import nearest_labels as nearest_labels
 from core.metrics.paired import paired_error as paired_error
 from core.metrics.precision_recall import PrecisionRecall as PrecisionRecall
 from core.metrics.precision_recall import precision_recall as precision_recall
+from core.metrics.reference import ReferenceFile as ReferenceFile
+from core.metrics.reference import read_reference as read_reference
+from core.metrics.reference import write_reference as write_reference
 from core.metrics.wasserstein import exact_w2 as exact_w2
 from core.metrics.wasserstein import sliced_w2 as sliced_w2
 from core.metrics.wasserstein import subset_w2 as subset_w2

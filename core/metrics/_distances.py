@@ -37,6 +37,18 @@ def tiles(size: int, tile: int) -> Iterator[slice]:
         yield slice(start, min(start + tile, size))
 
 
+def neighbour_radii(
+    points: Float[np.ndarray, "m dim"], neighbours: int, tile: int
+) -> Float[np.ndarray, " m"]:
+    """The squared distance of each point to its `neighbours` th neighbour among the others."""
+    # Column 0 of the partition is the point itself, so `neighbours` is the index to take.
+    found = [
+        np.partition(squared_distances(points[rows], points), neighbours, axis=1)[:, neighbours]
+        for rows in tiles(len(points), tile)
+    ]
+    return np.concatenate(found)
+
+
 def check_sets(x: np.ndarray, y: np.ndarray, at_least: int) -> None:
     """`ValueError` unless both are `(rows, dim)`, of one `dim`, with `at_least` rows each."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:

@@ -1,6 +1,7 @@
 """Named features: the space in which two sets of examples are compared."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -54,6 +55,8 @@ class FeatureOrigin:
 MOST_FEATURES = 4096
 """Features of which a covariance is taken at most: its roots take minutes at 4,096, and with the
 third power of the number; its memory grows with the second."""
+PIECE = 1024
+"""Examples whose features are taken at once."""
 _CHUNK = 2**24
 """Numbers of examples that are pooled at once."""
 
@@ -134,9 +137,19 @@ def get_features(features: str | FeatureExtractor) -> FeatureExtractor:
     return FEATURES.find(features) if isinstance(features, str) else features
 
 
-def default_features(shape: tuple[int, ...]) -> str:
-    """The features where none are named: pixels, or pooled ones of more than `MOST_FEATURES`."""
-    return "pixels" if math.prod(shape) <= MOST_FEATURES else "pooled"
+MOST_PIXELS = 1024
+"""Numbers of an example up to which it is compared as it is, where no features are named: beyond, a
+distance on pixels falls when pictures are blurred."""
+
+
+def default_features(shape: tuple[int, ...], network: str | None = None) -> str:
+    """The features where none are named: pixels up to 1,024 numbers an example; beyond, those of
+    `network`, where there is one and examples are gray or colour pictures; else pooled ones, and
+    pixels of what is no picture, up to `MOST_FEATURES`."""
+    picture = len(shape) == 3
+    if math.prod(shape) <= (MOST_PIXELS if picture else MOST_FEATURES):
+        return "pixels"
+    return network if network is not None and picture and shape[-1] in (1, 3) else "pooled"
 
 
 def check_size(features: str | FeatureExtractor, shape: tuple[int, ...]) -> None:
@@ -167,4 +180,26 @@ def extract(
     bad = int(np.sum(~np.isfinite(found).all(axis=1)))
     if bad:
         raise ValueError(f"{bad} of {len(found)} examples have features that are not finite")
+    return found
+
+
+def features_of(
+    features: str | FeatureExtractor,
+    read: Callable[[np.ndarray], Shaped[np.ndarray, "some ..."]],
+    count: int,
+    progress: Callable[[int], None] | None = None,
+) -> Float[np.ndarray, "count dim"]:
+    """Features of `count` examples that `read(index)` gives, a piece at a time, in float64.
+
+    Raises as `extract`. `progress` is called with the number of examples of each piece.
+    """
+    found = np.empty((0, 0))
+    for start in range(0, count, PIECE):
+        index = np.arange(start, min(start + PIECE, count))
+        part = extract(features, read(index))
+        if start == 0:
+            found = np.empty((count, part.shape[1]))
+        found[index] = part
+        if progress is not None:
+            progress(len(index))
     return found

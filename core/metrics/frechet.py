@@ -7,11 +7,12 @@ from jaxtyping import Float
 
 
 class Statistics(NamedTuple):
-    """Mean, covariance (divisor `n - 1`) and size of a set of features, in float64."""
+    """Mean, covariance (divisor `n - 1`) and size of a set of features, in float64; the size is
+    None where a file of statistics does not say it."""
 
     mean: Float[np.ndarray, " dim"]
     cov: Float[np.ndarray, "dim dim"]
-    n: int
+    n: int | None
 
 
 def statistics(features: Float[np.ndarray, "n dim"]) -> Statistics:

@@ -6,13 +6,16 @@ import numpy as np
 from jaxtyping import Float
 
 from core.metrics._distances import check_sets, squared_distances, tiles
+from core.metrics.feature_set import Rows
 
 
 class KernelDistance(NamedTuple):
-    """Mean of a squared discrepancy over random subsets, and its deviation between them."""
+    """Mean of a squared discrepancy over random subsets of `size` rows, and its deviation between
+    them."""
 
     mean: float
     std: float
+    size: int
 
 
 def polynomial_mmd(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, "m dim"]) -> float:
@@ -35,8 +38,8 @@ def polynomial_mmd(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, "m dim"])
 
 
 def kid(
-    x: Float[np.ndarray, "n dim"],
-    y: Float[np.ndarray, "m dim"],
+    x: Rows,
+    y: Rows,
     *,
     subsets: int = 100,
     subset_size: int = 1000,
@@ -44,6 +47,7 @@ def kid(
 ) -> KernelDistance:
     """Kernel distance: `polynomial_mmd` averaged over random subsets.
 
+    The sets are arrays `(rows, dim)` or `Gathered`, of which only the rows of a subset are read.
     Each subset takes `subset_size` rows of both sets without replacement, but at most half of the
     smaller set, so that subsets differ. `std` is the deviation between subsets, which overlap: it
     is not the standard error of the mean.
@@ -52,7 +56,8 @@ def kid(
 
     **Raises:** `ValueError` if a set has fewer than 2 rows, the dimensions differ or `subsets < 1`.
     """
-    check_sets(x, y, at_least=2)
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"expected at least 2 rows in both sets, got {len(x)} and {len(y)}")
     if subsets < 1 or subset_size < 2:
         raise ValueError(
             f"expected subsets >= 1 and subset_size >= 2, got {subsets} and {subset_size}"
@@ -65,7 +70,7 @@ def kid(
         )
         for _ in range(subsets)
     ]
-    return KernelDistance(float(np.mean(values)), float(np.std(values)))
+    return KernelDistance(float(np.mean(values)), float(np.std(values)), size)
 
 
 def energy_distance(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from core.metrics._distances import check_sets, squared_distances, tiles
+from core.metrics._distances import check_sets, neighbour_radii, squared_distances, tiles
 
 
 class PrecisionRecall(NamedTuple):
@@ -50,20 +50,9 @@ def _inside(
     neighbours: int,
     tile: int,
 ) -> Bool[np.ndarray, " n"]:
-    radii = _squared_radii(centres, neighbours, tile)
+    radii = neighbour_radii(centres, neighbours, tile)
     found = [
         np.any(squared_distances(points[rows], centres) <= radii, axis=1)
         for rows in tiles(len(points), tile)
-    ]
-    return np.concatenate(found)
-
-
-def _squared_radii(
-    centres: Float[np.ndarray, "m dim"], neighbours: int, tile: int
-) -> Float[np.ndarray, " m"]:
-    # Column 0 of the partition is the point itself, so `neighbours` is the index to take.
-    found = [
-        np.partition(squared_distances(centres[rows], centres), neighbours, axis=1)[:, neighbours]
-        for rows in tiles(len(centres), tile)
     ]
     return np.concatenate(found)

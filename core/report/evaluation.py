@@ -10,13 +10,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from core.data.dataset import Dataset
+from core.data.spec import DataSpec
 from core.errors import require
 from core.flow.field import VelocityField
 from core.flow.path import Path
-from core.metrics import FeatureExtractor, evaluate, get_features, reference_floor
 from core.metrics.evaluate import FEWEST
-from core.metrics.features import check_size
+from core.metrics.features import FeatureExtractor
 from core.oracle import OracleMap, checkerboard, eight_gaussians
+from core.report.drawn import Drawn, drawn
+from core.report.yardstick import Yardstick, of_data
 from core.sampling import SAMPLERS, Drawing, check_sampler, drawing_of, generate
 
 TableRow = dict[str, Any]
@@ -60,12 +62,12 @@ def too_few(dataset: Dataset) -> str:
 def samples_to_measure(dataset: Dataset, most: int = MOST_SAMPLES) -> int:
     """The samples of a row where no number is given: as many as the data, `most` at most, and no
     more than fit in a gigabyte."""
-    return min(len(dataset), most, _fitting(dataset))
+    return min(len(dataset), most, samples_that_fit(dataset.spec))
 
 
-def _fitting(dataset: Dataset) -> int:
-    """How many examples take a gigabyte as network values, 64 at least."""
-    return max(MOST_BYTES // (4 * max(math.prod(dataset.shape), 1)), 64)
+def samples_that_fit(spec: DataSpec) -> int:
+    """How many samples take a gigabyte as network values, 64 at least."""
+    return max(MOST_BYTES // (4 * max(math.prod(spec.shape), 1)), 64)
 
 
 def evaluate_map(
@@ -87,47 +89,35 @@ def evaluate_map(
     row's `nfe` is the number of evaluations that was used, which for an adaptive sampler differs
     from the one asked for.
     """
-    check_size(features, dataset.shape)
-    chosen = reference_index(dataset)
-    reference = _network_values(dataset, chosen)
-    reference_labels = None if dataset.labels is None else dataset.labels[chosen]
-    labels = labels_like(dataset, n)
-    space, rows = get_features(features).name, []
+    stick = of_data(dataset, features, reference_index(dataset))
+    labels, rows = labels_like(dataset, n), []
     for name, several in drawings.items():
         for drawing in several:
             check_sampler(name, drawing.sampler, field)
-            samples = generate(
-                field, drawing, dataset.shape, labels, key=jr.key(seed), progress=progress
+            samples = drawn(field, drawing, dataset.shape, labels, seed=seed, progress=progress)
+            numbers, _ = stick.measure(samples, seed=seed, quick=quick)
+            head = head_of(name, drawing, samples, stick)
+            rows.append(
+                {**head, **numbers, **map_error(samples, drawing, field, dataset.name, seed)}
             )
-            given = None if isinstance(labels, int) else labels
-            metrics = evaluate(
-                samples.x,
-                given,
-                reference,
-                reference_labels,
-                kind=dataset.kind,
-                features=features,
-                seed=seed,
-                quick=quick,
-            )
-            head = {
-                "sampler": name,
-                "steps": drawing.steps,
-                "nfe": samples.nfe,
-                "features": space,
-            }
-            # Where the sampler draws noise, samples are no function of the first noise.
-            fresh = drawing.sampler.draws_noise(drawing.steps)
-            paired = {} if fresh else _map_error(samples.x, field.path, dataset, seed)
-            scale = {} if drawing.guidance is None else {"guidance": drawing.guidance[0]}
-            rows.append({**head, **scale, **metrics, **paired})
     return rows
+
+
+def head_of(name: str, drawing: Drawing, samples: Drawn, stick: Yardstick) -> TableRow:
+    """What a row is of."""
+    head = {"sampler": name, "steps": drawing.steps, "nfe": samples.nfe}
+    scale = {} if drawing.guidance is None else {"guidance": drawing.guidance[0]}
+    return {**head, "features": stick.extractor.name, **scale}
 
 
 def reference_index(dataset: Dataset) -> Int[np.ndarray, " m"]:
     """The examples that samples are compared with: all, or evenly spaced ones where these would
     take more than a gigabyte as network values, or lie on disk and are more than 10,000."""
-    most = _fitting(dataset) if dataset.resident else min(_fitting(dataset), MOST_SAMPLES)
+    most = (
+        samples_that_fit(dataset.spec)
+        if dataset.resident
+        else min(samples_that_fit(dataset.spec), MOST_SAMPLES)
+    )
     count = min(len(dataset), most)
     if count == len(dataset):
         return np.arange(count)
@@ -151,23 +141,22 @@ def floor_row(
     quick: bool = False,
 ) -> TableRow:
     """The same metrics between two disjoint random sets of real data, of `n` or half of them."""
-    check_size(features, dataset.shape)
-    chosen = reference_index(dataset)
-    values = _network_values(dataset, chosen)
-    labels = None if dataset.labels is None else dataset.labels[chosen]
-    floor = reference_floor(
-        values, labels, kind=dataset.kind, features=features, size=n, quick=quick
-    )
-    return {"features": get_features(features).name, **floor}
+    stick = of_data(dataset, features, reference_index(dataset))
+    return {"features": stick.extractor.name, **stick.floor(n, quick=quick)[0]}
 
 
-def _map_error(samples: np.ndarray, path: Path, dataset: Dataset, seed: int) -> TableRow:
-    """Mean distance to the exact flow map from the same noise, where the data have a known one."""
-    if dataset.name not in KNOWN_DISTRIBUTIONS:
+def map_error(
+    samples: Drawn, drawing: Drawing, field: VelocityField, data: str, seed: int
+) -> TableRow:
+    """Mean distance to the exact flow map from the same noise, where the data have a known one.
+
+    Where the sampler draws noise, samples are no function of the first noise, and there is none.
+    """
+    if data not in KNOWN_DISTRIBUTIONS or drawing.sampler.draws_noise(drawing.steps):
         return {}
-    samples = samples[:MAP_ERROR_SAMPLES]
-    exact = _exact_samples(dataset.name, path, len(samples), seed)
-    return {"map_error": float(np.linalg.norm(samples - exact, axis=-1).mean())}
+    found = samples.read(np.arange(min(samples.n, MAP_ERROR_SAMPLES)))
+    exact = _exact_samples(data, field.path, len(found), seed)
+    return {"map_error": float(np.linalg.norm(found - exact, axis=-1).mean())}
 
 
 @functools.lru_cache(maxsize=8)

@@ -44,6 +44,7 @@ def generate(
     *,
     key: Key[Array, ""],
     batch: int = 256,
+    first: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
     """Samples from noise, in batches of one size, so that one program serves any number of samples;
@@ -51,13 +52,18 @@ def generate(
 
     The start is `sigma(times[0]) z`; the first samples of a key are the same for any number, to
     rounding. **Arguments:** `labels` one a sample, or the number of unconditional samples;
+    `first`, the number of the first sample of a part of a longer row of samples, a multiple of
+    `batch`: parts drawn one by one are equal to the row drawn at once, bit for bit;
     `progress` is called with the number of samples after each batch. Raises `NotFinite` where a
     sample is not finite.
     """
     n = labels if isinstance(labels, int) else len(labels)
-    batch = next(size for size in (*SMALL, batch) if min(n, batch) <= size <= batch)
+    if first is None:
+        batch = next(size for size in (*SMALL, batch) if min(n, batch) <= size <= batch)
+    elif first % batch:
+        raise ValueError(f"a part begins at a multiple of {batch}, got {first}")
     parts, counts = [], []
-    for i, start in enumerate(range(0, n, batch)):
+    for i, start in enumerate(range(0, n, batch), (first or 0) // batch):
         count = min(batch, n - start)
         index = np.minimum(np.arange(start, start + batch), n - 1)
         label = None if isinstance(labels, int) else jnp.asarray(labels[index])

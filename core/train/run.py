@@ -43,7 +43,7 @@ from core.train.recipe import recipe
 OWN = (
     *("run.json", "config.toml", "data.toml", "metrics.jsonl", "summary.json", "eval.json"),
     *("eval_guidance.png", "cell.json", "job.json", "data.npz", packed.FILE),
-    *("checkpoints", "samples", "tilt", "export", "wandb/id.txt"),
+    *("checkpoints", "samples", "eval", "tilt", "export", "wandb/id.txt"),
 )
 """What commands read and write in a run folder. Links among these lead nowhere outside."""
 

@@ -48,6 +48,12 @@ SAMPLE = {
 EVAL = {
     "--n": WHOLE, "--nfe": COUNT, "--seed": WHOLE, "--sampler": NAME[1:], "--features": NAME[1:],
     "--run": [*NAME[1:], "a" * 5000, "/dev/null"], "--tolerance": ["0", "nan", "-1"],
+    "--stats": ["nothing.npz", "", "\x00", ".", "/dev/null", "a" * 5000],
+    "--classifier": ["nothing", "\x00", "."],
+}  # fmt: skip
+STATS = {
+    "--n": WHOLE, "--sample": [*WHOLE, "60000"], "--features": NAME[1:], "--data": NAME[1:],
+    "--out": ["a.txt", "nothing/\x00.npz", "/dev/null", "a" * 5000 + ".npz", "run.json/a.npz"],
 }  # fmt: skip
 EXPORT = {
     "--nfe": COUNT, "--sampler": NAME[1:], "--platforms": NAME, "--times": ["2", "-1", "nan", "x"],
@@ -67,7 +73,7 @@ COMPARE = {
 }  # fmt: skip
 PARSED = {"train": (TRAIN, parse, POINTS), "features": (FEATURES, parse_features, [])}
 COMMANDS = {
-    "sample": (SAMPLE, []), "eval": (EVAL, []), "export": (EXPORT, []),
+    "sample": (SAMPLE, []), "eval": (EVAL, []), "export": (EXPORT, []), "stats": (STATS, []),
     "tilt": (TILT, ["--reward", "linear"]), "compare": (COMPARE, ["--dry-run"]),
 }  # fmt: skip
 
@@ -130,7 +136,7 @@ def test_flags_of_commands(app, original, tmp_path, monkeypatch):
     shutil.copytree(original, "run")
     before = sorted(tmp_path.rglob("*"))
     table, flags = COMMANDS[app]
-    own = [] if app == "compare" else ["--run", "run"]
+    own = [] if app in ("compare", "stats") else ["--run", "run"]
     assert wrong(table, importlib.import_module(f"apps.{app}").main, [*own, *flags]) == {}
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -48,7 +48,8 @@ def test_points_have_a_divergence_and_no_kernel_distance_or_accuracy():
     x, y = np.random.default_rng(2).normal(size=(2, 400, 2))
     found = evaluate(x, None, y, None, kind="points")
     quick = ["n", "n_reference", "frechet", "w2", "sliced_w2", "kl"]
-    assert list(found) == [*quick, "precision", "recall", "energy"]
+    balls = ["density", "coverage"]
+    assert list(found) == [*quick, "precision", "recall", "energy", *balls]
     assert list(evaluate(x, None, y, None, kind="points", quick=True)) == quick
 
 

@@ -57,8 +57,11 @@ def test_pooled_features_keep_means_and_reduce_the_size():
 
 
 def test_pixels_of_large_images_are_refused_and_pooled_ones_are_the_default():
-    """Before a matrix of the square of their number is asked for; 64 x 64 gray pixels are few."""
-    assert default_features((64, 64, 1)) == "pixels" and default_features((64, 64, 3)) == "pooled"
+    """Before a matrix of the square of their number is asked for."""
+    assert default_features((32, 32, 1)) == "pixels" and default_features((64, 64, 1)) == "pooled"
+    assert default_features((32, 32, 3), "net") == default_features((64, 64, 1), "net") == "net"
+    assert default_features((28, 28, 1), "net") == default_features((4096,), "net") == "pixels"
+    assert default_features((64, 64, 7), "net") == default_features((5000,), "net") == "pooled"
     check_size("pixels", (64, 64, 1))
     check_size("pooled", (256, 256, 3))
     with pytest.raises(UserError, match="196,608 numbers takes a matrix of 288.0 GiB; .* pooled"):

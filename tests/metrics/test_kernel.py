@@ -40,6 +40,26 @@ def test_polynomial_mmd_of_two_point_masses_is_closed_form():
     assert polynomial_mmd(np.zeros((4, 2)), np.ones((6, 2))) == pytest.approx(7)
 
 
+def test_polynomial_mmd_of_gaussians_on_the_line_is_unbiased_and_closed_form():
+    """`E (x y + 1)^3` by the moments `m`, `m^2 + s^2`, `m^3 + 3 m s^2` of both."""
+    rng = np.random.default_rng(7)
+    one, other = (0.3, 0.8), (-0.2, 1.1)
+
+    def expected(a, b):
+        moments = np.array([(m, m**2 + s**2, m**3 + 3 * m * s**2) for m, s in (a, b)])
+        return 1 + [3, 3, 1] @ moments.prod(axis=0)
+
+    exact = expected(one, one) + expected(other, other) - 2 * expected(one, other)
+    draws = [
+        polynomial_mmd(*(m + s * rng.normal(size=(n, 1)) for (m, s), n in ((one, 30), (other, 50))))
+        for _ in range(2000)
+    ]
+    assert abs(_mean_in_standard_errors(np.array(draws) - exact)) < 3.5
+    same = [kid(*rng.normal(size=(2, 60, 4)), subsets=3, subset_size=30) for _ in range(400)]
+    assert abs(_mean_in_standard_errors([one.mean for one in same])) < 3.5
+    assert {one.size for one in same} == {30}
+
+
 def test_energy_distance_of_gaussians_on_the_line_is_closed_form():
     """`E|N(m, v)|` is a folded normal, for `v = 2` between two standard normals."""
     rng = np.random.default_rng(2)
