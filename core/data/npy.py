@@ -17,10 +17,12 @@ LABEL_KEYS = ("labels", "y")
 NAME_KEYS = ("class_names",)
 
 
-def read_arrays(file: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+def read_arrays(
+    file: Path, known: tuple[str, ...] = EXAMPLE_KEYS + LABEL_KEYS + NAME_KEYS
+) -> dict[str, Shaped[np.ndarray, "..."]]:
     """The arrays of an `.npz` file by name, or the one of an `.npy` file under the name `""`.
 
-    Of an `.npz` only the known names are read. Nothing pickled is ever loaded. Raises `UserError`
+    Of an `.npz` only the `known` names are read. Nothing pickled is ever loaded. Raises `UserError`
     for a file of another format, a damaged one, or one with pickled objects.
     """
     with file.open("rb") as stream:
@@ -35,10 +37,10 @@ def read_arrays(file: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"": loaded}
-            known = [key for key in loaded.files if key in EXAMPLE_KEYS + LABEL_KEYS + NAME_KEYS]
-            for key in known:
+            named = [key for key in loaded.files if key in known]
+            for key in named:
                 _check_member(loaded.zip, key, file)
-            return {key: loaded[key] for key in known}
+            return {key: loaded[key] for key in named}
     except UserError:
         raise
     except Exception as error:  # NumPy and zipfile raise nearly anything for damaged bytes

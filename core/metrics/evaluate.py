@@ -1,11 +1,12 @@
 """All metrics that apply to a set of samples, and their floor between two halves of the data."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from core.data.spec import RANKS, Kind
 from core.errors import UserError
 from core.metrics.coverage import density_coverage
 from core.metrics.density import histogram_kl
@@ -18,7 +19,6 @@ from core.metrics.nearest import nearest_accuracy
 from core.metrics.precision_recall import precision_recall
 from core.metrics.wasserstein import sliced_w2, subset_w2
 
-Kind = Literal["points", "image"]
 Scores = dict[str, int | float | None]
 
 FEWEST = 4
@@ -66,7 +66,7 @@ def evaluate(
     - `samples`, `reference`: `(n, *shape)` and `(m, *shape)`, on the same scale.
     - `labels`, `reference_labels`: class asked for of each sample and class of each reference
       example; without either of them there is no accuracy.
-    - `kind`: `"image"` adds `kid`, `"points"` in the plane adds `kl`.
+    - `kind`: other than `"points"` adds `kid`, `"points"` in the plane adds `kl`.
     - `seed`: picks the random subsets; the same seed gives the same numbers.
     - `quick`: only the metrics that take little time: `frechet` and `accuracy`, and for points also
       `w2`, `sliced_w2` and `kl`.
@@ -106,7 +106,8 @@ def compare(
     - `precision`, `recall`: `min(n, m, 5000)` random rows of both, 3 neighbours;
     - `energy`: `energy_distance` of the same rows;
     - `density`, `coverage`: `min(n, m, 10000)` random rows of both, 5 neighbours;
-    - `kid`: over 25 subsets of at most 1000 rows, 100 of more than 10,000 samples (`"image"`);
+    - `kid`: over 25 subsets of at most 1000 rows, 100 of more than 10,000 samples (not
+      of `"points"`);
     - `inception_score`: of all samples, in parts of 5000 (where the samples have logits);
     - `kl`: `histogram_kl` `D(reference || samples)`, all rows (`"points"` with 2 features).
 
@@ -168,7 +169,7 @@ def _between(
     if quick:
         return found
     found |= _neighbour_metrics(x.rows, y.rows, seed)
-    if kind == "image":
+    if kind != "points":
         subsets = _PUBLISHED_SUBSETS if large else _KID_SUBSETS
         one = kid(x.rows, y.rows, subsets=subsets, subset_size=_KID_SIZE, seed=seed)
         settings = {"subsets": subsets, "subset_size": one.size}
@@ -246,8 +247,8 @@ def halves(y: FeatureSet, size: int | None = None, seed: int = 0) -> tuple[Featu
 
 
 def _check(samples: np.ndarray, reference: np.ndarray, kind: str) -> None:
-    if kind not in ("points", "image"):
-        raise ValueError(f"expected the kind 'points' or 'image', got {kind!r}")
+    if kind not in RANKS:
+        raise ValueError(f"expected one of the kinds {', '.join(RANKS)}, got {kind!r}")
     if samples.shape[1:] != reference.shape[1:]:
         raise ValueError(
             f"samples have shape {samples.shape[1:]} and the reference {reference.shape[1:]}"

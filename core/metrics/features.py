@@ -1,7 +1,6 @@
 """Named features: the space in which two sets of examples are compared."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -180,26 +179,4 @@ def extract(
     bad = int(np.sum(~np.isfinite(found).all(axis=1)))
     if bad:
         raise ValueError(f"{bad} of {len(found)} examples have features that are not finite")
-    return found
-
-
-def features_of(
-    features: str | FeatureExtractor,
-    read: Callable[[np.ndarray], Shaped[np.ndarray, "some ..."]],
-    count: int,
-    progress: Callable[[int], None] | None = None,
-) -> Float[np.ndarray, "count dim"]:
-    """Features of `count` examples that `read(index)` gives, a piece at a time, in float64.
-
-    Raises as `extract`. `progress` is called with the number of examples of each piece.
-    """
-    found = np.empty((0, 0))
-    for start in range(0, count, PIECE):
-        index = np.arange(start, min(start + PIECE, count))
-        part = extract(features, read(index))
-        if start == 0:
-            found = np.empty((count, part.shape[1]))
-        found[index] = part
-        if progress is not None:
-            progress(len(index))
     return found

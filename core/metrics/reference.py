@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from core.data.arrays import read_arrays
+from core.data.npy import read_arrays
 from core.errors import UserError, require
 from core.files import whole
 from core.metrics.frechet import Statistics

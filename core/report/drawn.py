@@ -24,7 +24,7 @@ from core.sampling import Drawing, generate
 from core.sampling.shards import ROUNDING, StoredSamples, draw_to, stored_samples
 
 Labels = Int[np.ndarray, " n"] | int
-_PIECE = re.compile(r"(samples|evaluations|features-.*|logits-.*)-\d{5}-of-\d{5}\.npy")
+_PIECE = re.compile(r"(samples|evaluations|features-.*)-\d{5}-of-\d{5}\.npy")
 DESCRIPTION = "drawing.json"
 """The file beside stored samples that says what they are."""
 

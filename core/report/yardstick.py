@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ from jaxtyping import Int
 
 from core.data.dataset import Dataset
 from core.data.record import fingerprint
-from core.metrics.evaluate import Kind, Measured, compare, flat, halves
-from core.metrics.feature_set import FeatureSet, Gathered, Index, in_pieces
+from core.data.spec import Kind
+from core.metrics.evaluate import Measured, compare, flat, halves
+from core.metrics.feature_set import FeatureSet, Gathered, Index, Rows, in_pieces
 from core.metrics.features import (
     PIECE,
     FeatureExtractor,
     check_size,
     extract,
-    features_of,
     get_features,
 )
 from core.metrics.moments import streamed
@@ -33,6 +33,10 @@ Row = dict[str, Any]
 
 MOST_ROW_BYTES = 2**29
 """Features of a set that are kept in memory as float64; more are read again when they are used."""
+
+
+UNSTORED = "round(127.5 (x + 1))"
+"""How features of networks turn values into bytes that were none yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +102,8 @@ class Yardstick:
         origin, settings = origin_of(self.extractor), dict(one.settings)
         title = distance_title(self.extractor, one.n) if name == "frechet" else name
         network = is_network(self.extractor)
+        stored = head.get("rounding", "none")
+        bytes_ = stored if stored != "none" or not network else UNSTORED
         return {
             "metric": name,
             "title": title,
@@ -106,7 +112,7 @@ class Yardstick:
             "features": self.extractor.name,
             "features_sha256": origin.weights_sha256 or None,
             "resize": origin.resize,
-            "rounding": origin.rounding if network else head.get("rounding", "none"),
+            "rounding": f"{bytes_}; {origin.rounding}" if network else bytes_,
             "n": one.n,
             "n_reference": one.n_reference,
             "reference": self.name if one.n_reference != 0 else None,
@@ -171,28 +177,28 @@ def samples_in(
     extractor: FeatureExtractor, drawn: Drawn, quick: bool = False, progress: Progress = None
 ) -> FeatureSet:
     """Samples in some features. Those of a network are kept beside samples that lie on disk."""
-    logits = None if quick else getattr(extractor, "logits", None)
     if drawn.folder is None or not is_network(extractor):
         found = _in_features(extractor, drawn.read, drawn.n, drawn.labels, progress)
-        if logits is None:
-            return found
-        values = features_of(Named("logits", logits), drawn.read, drawn.n)
-        return FeatureSet(found.rows, found.labels, found.given, values)
-    rows = _kept("features", extractor, extractor, drawn, progress)
-    scores = None if logits is None else _kept("logits", extractor, logits, drawn, None)
-    given = streamed(rows[index] for index in in_pieces(drawn.n, PIECE))
-    return FeatureSet(rows, drawn.labels, given, scores)
+    else:
+        rows = _kept(extractor, drawn, progress)
+        given = streamed(rows[index] for index in in_pieces(drawn.n, PIECE))
+        found = FeatureSet(rows, drawn.labels, given)
+    return found if quick else replace(found, logits=_logits(extractor, drawn, found))
 
 
-@dataclass(frozen=True)
-class Named:
-    """A function of examples as an extractor."""
+def _logits(extractor: FeatureExtractor, drawn: Drawn, found: FeatureSet) -> Rows | None:
+    """Logits of the network's own classes: from the features where `classify` gives them, else from
+    the samples; None where there are no classes."""
+    classify, logits = (getattr(extractor, name, None) for name in ("classify", "logits"))
+    if classify is not None and found.rows is not None:
+        rows = found.rows
+        return _by_pieces(drawn.n, lambda index: classify(rows[index]))
+    return None if logits is None else _by_pieces(drawn.n, lambda index: logits(drawn.read(index)))
 
-    name: str
-    function: Callable[[np.ndarray], np.ndarray]
 
-    def __call__(self, examples: np.ndarray) -> np.ndarray:
-        return self.function(examples)
+def _by_pieces(count: int, compute: Callable[[Index], np.ndarray]) -> np.ndarray:
+    parts = [np.asarray(compute(part), np.float32) for part in in_pieces(count, PIECE)]
+    return np.concatenate(parts)
 
 
 def _in_features(
@@ -236,25 +242,19 @@ def _counted(piece: np.ndarray, progress: Progress) -> np.ndarray:
     return piece
 
 
-def _kept(
-    what: str,
-    extractor: FeatureExtractor,
-    function: Callable[[np.ndarray], np.ndarray],
-    drawn: Drawn,
-    progress: Progress,
-) -> Gathered:
-    """Rows that a network gives to stored samples, in float32, in pieces beside them: those that
+def _kept(extractor: FeatureExtractor, drawn: Drawn, progress: Progress) -> Gathered:
+    """The features of stored samples by a network, in float32, in pieces beside them: those that
     are there are not computed again."""
     assert drawn.folder is not None and drawn.stored is not None
     samples, origin = drawn.stored.stored, origin_of(extractor)
     of = hashlib.sha256(f"{extractor.name} {origin}".encode()).hexdigest()[:8]
-    shards = found_shards(drawn.folder, f"{what}-{origin.family}-{of}", drawn.n, samples.each)
+    stem = f"features-{origin.family}-{of}"
+    shards = found_shards(drawn.folder, stem, drawn.n, samples.each)
     for k in range(samples.count):
         if shards is None or shards.piece(k) is None:
-            values = extract(Named(extractor.name, function), drawn.read(np.array(samples.span(k))))
-            values = values.astype(np.float32)
+            values = extract(extractor, drawn.read(np.array(samples.span(k)))).astype(np.float32)
             shards = shards or Shards(
-                drawn.folder, f"{what}-{origin.family}-{of}", drawn.n, samples.each,
+                drawn.folder, stem, drawn.n, samples.each,
                 (values.shape[1],), values.dtype,
             )  # fmt: skip
             shards.write(k, values)

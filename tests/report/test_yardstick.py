@@ -29,7 +29,7 @@ class Fake:
 
     def __init__(self, family="efficientnet-lite0", dim=4):
         self.name, self.dim, self.calls = family, dim, 0
-        self.origin = FeatureOrigin("5eed" * 16, "bicubic to 8", "floor(127.5 x + 128)", family)
+        self.origin = FeatureOrigin("5eed" * 16, "bicubic to 8", "none after", family)
 
     def __call__(self, examples):
         self.calls += 1
@@ -81,7 +81,9 @@ def test_samples_are_drawn_once_for_all_features(digits, monkeypatch):
     assert score["splits"] == 1 and score["reference"] is None and 1 <= score["value"] <= 2
     one = by["efficientnet-lite0", "frechet"]
     assert one["title"] == "FD (EfficientNet-Lite0)" and one["features_sha256"] == "5eed" * 16
-    assert (one["resize"], one["rounding"]) == ("bicubic to 8", "floor(127.5 x + 128)")
+    assert one["resize"] == "bicubic to 8"
+    assert one["rounding"] == "round(127.5 (x + 1)); none after"
+    assert by["pixels", "frechet"]["rounding"] == "none"
     asked = {
         "metric", "value", "features", "features_sha256", "resize", "rounding", "n", "n_reference",
         "reference", "reference_sha256", "labels", "k", "splits", "sampler", "nfe", "guidance",
@@ -205,7 +207,13 @@ def test_fid_is_said_of_inception_and_10_000_samples_only(digits, family, n, say
     text = "\n".join(how_made(plan, Measurement((), tuple(numbers), ())))
     assert text.startswith(says)
     assert ("FID" in text) == (family == "inception-2015" and n == 10_000)
-    for part in ("bicubic to 8", "bytes floor(127.5 x + 128)", f"n {n:,}", "5eed5eed5eed", "abab"):
+    for part in (
+        "bicubic to 8",
+        "bytes round(127.5 (x + 1)); none after",
+        f"n {n:,}",
+        "5eed5eed5eed",
+        "abab",
+    ):
         assert part in text
     assert numbers[0]["title"] == ("FID" if "FID" in text else says[11:-2])
 
