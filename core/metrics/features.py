@@ -72,7 +72,8 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Images averaged over a grid of at most `side` by `side` cells; other examples flattened.
+    """Images averaged over a grid of at most `side` by `side` cells, series over at most `side^2`
+    pieces of their length; other examples flattened.
 
     Small enough that a few thousand samples have a covariance of full rank, and blind to fine
     texture. Cells are as equal as the size allows.
@@ -82,7 +83,7 @@ class Pooled:
     name: str = "pooled"
 
     def __call__(self, examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]:
-        if examples.ndim != 4:
+        if examples.ndim not in (3, 4):
             return np.asarray(examples, np.float64).reshape(len(examples), -1)
         each = max(_CHUNK // max(int(np.prod(examples.shape[1:])), 1), 1)
         parts = [self._means(examples[i : i + each]) for i in range(0, len(examples), each)]
@@ -90,10 +91,10 @@ class Pooled:
 
     def _means(self, images: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n dim"]:
         values = np.asarray(images, np.float64)
-        for axis in (1, 2):
-            cells = np.array_split(
-                np.arange(values.shape[axis]), min(self.side, values.shape[axis])
-            )
+        axes = range(1, values.ndim - 1)
+        most = self.side ** (2 // len(axes))
+        for axis in axes:
+            cells = np.array_split(np.arange(values.shape[axis]), min(most, values.shape[axis]))
             values = np.stack([values.take(cell, axis).mean(axis) for cell in cells], axis)
         return values.reshape(len(values), -1)
 

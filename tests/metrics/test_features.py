@@ -56,6 +56,14 @@ def test_pooled_features_keep_means_and_reduce_the_size():
     assert np.allclose(extract("pooled", small), extract("pixels", small))
 
 
+def test_series_are_pooled_along_their_length_alone():
+    series = np.random.default_rng(0).normal(size=(3, 640, 2))
+    pooled = extract("pooled", series).reshape(3, 64, 2)
+    np.testing.assert_allclose(pooled, series.reshape(3, 64, 10, 2).mean(2))
+    short = series[:, :50]
+    assert np.array_equal(extract("pooled", short), extract("pixels", short))
+
+
 def test_pixels_of_large_images_are_refused_and_pooled_ones_are_the_default():
     """Before a matrix of the square of their number is asked for."""
     assert default_features((32, 32, 1)) == "pixels" and default_features((64, 64, 1)) == "pooled"

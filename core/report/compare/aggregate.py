@@ -8,7 +8,11 @@ from typing import Any
 from core.errors import UserError
 from core.report.compare.cell import Cell
 
-_METRICS = {"points": ("w2", "kl", "map_error"), "image": ("frechet", "accuracy")}
+_METRICS = {
+    "points": ("w2", "kl", "map_error"),
+    "series": ("frechet", "accuracy"),
+    "image": ("frechet", "accuracy"),
+}
 
 
 @dataclass(frozen=True)
