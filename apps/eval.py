@@ -79,6 +79,9 @@ class EvalConfig:
     or than 256 MB of them, always lie there. Pictures become bytes."""
     remove_samples: bool = False
     """Delete the samples of this call from <run>/eval in the end."""
+    start: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """File of examples that samples start from (.npz or .npy), of a run trained with --source;
+    default: the source itself."""
     seed: int = 0
     """Seed of the noise and of random subsets."""
     out: str | None = None
@@ -129,6 +132,7 @@ def asked(run: Run, config: EvalConfig) -> Asked:
     return Asked(
         field, drawings, config.n, config.features, config.stats, config.classifier,
         config.allow_few, config.seed, inside(run.folder, STORE), config.keep_samples,
+        config.start,
     )  # fmt: skip
 
 

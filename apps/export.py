@@ -74,6 +74,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     scales = config.sampling.scales()
     require(len(scales) == 1, "the scale is an input of the program: give one --guidance at most")
     run = open_run(config.run)
+    require(
+        run.abilities.noise != "none",
+        f"{config.run} starts from examples of {run.config.source}, and what is exported starts "
+        "from noise: draw its samples with apps.sample",
+    )
     plain = _with_plain_attention(run)
     function, name = function_of(plain, config)
     scale = scales[0][0] if scales[0] else 1.0 if run.abilities.guidance else None

@@ -1,5 +1,6 @@
 """Draws samples from a trained run: `python -m apps.sample --run runs/imf-digits`."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +13,10 @@ from apps._sampling import Sampling
 from core.data.labels import class_number, labels_in_shares
 from core.errors import UserError
 from core.files import write_arrays
-from core.report.gallery import draw_blocks, in_columns
+from core.report.gallery import MOST_COLUMNS, MOST_ROWS, draw_blocks, in_columns
 from core.sampling import Drawing, Sampler
 from core.train.cli import parse_flags
-from portolan.drawing import draw, times_of
+from portolan.drawing import draw, starts_of, times_of
 from portolan.progress import Meter
 from portolan.runs import Run
 from portolan.runs import open as open_run
@@ -27,7 +28,8 @@ class SampleConfig:
     """Draws samples from a run's averaged weights: a picture (PNG) and the values (npz).
 
     The npz holds `samples`, images in [-1, 1], data that were scaled (--data.values) in their own
-    units, and `labels`, if there are any.
+    units, and `labels`, if there are any; of a run trained with --source also `starts`, the
+    examples that they start from, in theirs.
     """
 
     run: str = "runs/imf-digits"
@@ -48,8 +50,11 @@ class SampleConfig:
     label: str | None = None
     """Draw only this class, by its name or its number; default: all classes, in the shares that
     they have in the data."""
+    start: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """File of examples that samples start from (.npz or .npy), of a run trained with --source;
+    default: some of the source itself."""
     seed: int = 0
-    """Seed of the noise."""
+    """Seed of the noise, or of which examples of the source."""
     out: str | None = None
     """Output without ending; default: <run>/samples/sample_<sampler>_<steps>."""
     trust: bool = False
@@ -69,15 +74,27 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     steps = number_of_steps(config, sampler)
     labels, scales = choose_labels(run, config), config.sampling.scales()
     times = times_of(run, name, sampler, steps, grid, config.times)
+    starts = starts_of(run, config.n, config.seed, config.start)
     with Meter("sampling", config.n * len(scales)) as meter:
         drawn = [
-            draw(run, Drawing(sampler, times, scale), labels, seed=config.seed, progress=meter.more)
+            draw(
+                run,
+                Drawing(sampler, times, scale, starts),
+                labels,
+                seed=config.seed,
+                progress=meter.more,
+            )
             for scale in scales
         ]
     out = Path(config.out or Path(config.run) / "samples" / f"sample_{name}_{steps}")
     nfe = drawn[0].nfe
     title = f"{name}, {nfe} {'evaluation' if nfe == 1 else 'evaluations'}"
-    paths = write(run, [samples.x for samples in drawn], labels, out, title, config.sampling)
+    found = [samples.x for samples in drawn]
+    if starts is None:
+        paths = write(run, found, labels, out, title, config.sampling)
+    else:
+        starts = np.resize(starts, found[0].shape)  # they are taken again where they are fewer
+        paths = write_from(run, starts, found[0], labels, out, title)
     console.print(f"{title} a sample; wrote {paths[0]} and {paths[1]}")
     result = {"run": config.run, "sampler": name, "steps": steps, "nfe": nfe}
     result |= {"times": times.tolist(), "settings": config.sampling.given}
@@ -114,6 +131,43 @@ def choose_labels(run: Run, config: SampleConfig) -> np.ndarray | int:
     return labels_in_shares(run.spec, config.n) if run.spec.num_classes else config.n
 
 
+def write_from(
+    run: Run,
+    starts: np.ndarray,
+    samples: np.ndarray,
+    labels: np.ndarray | int,
+    out: Path,
+    title: str,
+) -> tuple[Path, Path]:
+    """Writes `out.png` and `out.npz`: samples with the examples that they start from, images in
+    rows that take turns."""
+    values, picture = out.with_name(f"{out.name}.npz"), out.with_name(f"{out.name}.png")
+    source = run.source_spec() or run.spec
+    arrays: dict[str, Any] = {"samples": run.spec.restore(samples)}
+    arrays["starts"] = source.restore(starts)
+    if not isinstance(labels, int):
+        arrays["labels"] = labels
+    store(values, arrays)
+    spec, blocks, names = dataclasses.replace(run.spec, num_classes=0), [starts, samples], []
+    if spec.kind == "image":
+        wide = min(MOST_COLUMNS, len(samples))
+        rows = min(len(samples) // wide, MOST_ROWS // 2)
+        pairs = [block[: rows * wide].reshape(rows, wide, *spec.shape) for block in blocks]
+        blocks = [row for both in zip(*pairs) for row in both]
+        names = ["start", "sample"] * rows
+    draw_blocks(spec, blocks, picture, title, names or ["start", title], run.data_beside())
+    return picture, values
+
+
+def store(values: Path, arrays: dict[str, Any]) -> None:
+    """Writes the values. Raises `UserError` where it cannot."""
+    try:
+        write_arrays(values, arrays)
+    except OSError as error:
+        out = values.with_suffix("")
+        raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
+
+
 def write(
     run: Run,
     samples: list[np.ndarray],
@@ -124,16 +178,13 @@ def write(
 ) -> tuple[Path, Path]:
     """Writes `out.png` and `out.npz`; the picture has one column a class where there are ten at
     most, and is block by block where there are several guidance scales."""
-    try:
-        values = out.with_name(f"{out.name}.npz")
-        arrays: dict[str, Any] = {"samples": run.spec.restore(np.concatenate(samples))}
-        if not isinstance(labels, int):
-            arrays["labels"] = np.tile(labels, len(samples))
-        if sampling.guidance:
-            arrays["guidance"] = np.repeat(sampling.guidance, len(samples[0]))
-        write_arrays(values, arrays)
-    except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
+    values = out.with_name(f"{out.name}.npz")
+    arrays: dict[str, Any] = {"samples": run.spec.restore(np.concatenate(samples))}
+    if not isinstance(labels, int):
+        arrays["labels"] = np.tile(labels, len(samples))
+    if sampling.guidance:
+        arrays["guidance"] = np.repeat(sampling.guidance, len(samples[0]))
+    store(values, arrays)
     picture = out.with_name(f"{out.name}.png")
     shown = run.spec
     if shown.kind != "points":

@@ -105,6 +105,7 @@ def closing_table(trainer: Training) -> dict[str, Any]:
             n=n,
             features=features,
             quick=True,
+            coupled=built.couple is not None,
             progress=meter.more,
         )
     reference = floor_row(built.dataset, n, features=features, quick=True)

@@ -120,8 +120,8 @@ def abstract(config: MeshesConfig) -> tuple[Players, Objective]:
     return eqx.filter_eval_shape(lambda: {"model": made(flags).flow_map}), made(small).objective
 
 
-def _batch(store: Any, raw: dict[str, jax.Array]) -> Batch:
-    del store
+def _batch(store: Any, raw: dict[str, jax.Array], key: jax.Array) -> Batch:
+    del store, key
     return Batch(raw["x"], raw["label"])
 
 

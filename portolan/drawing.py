@@ -8,7 +8,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int
 
+from core.data.arrays import ArraysData
+from core.data.dataset import Dataset
 from core.data.labels import class_number
+from core.data.starts import start_values
 from core.errors import UserError, pick, require
 from core.flow.field import VelocityField
 from core.flow.teacher import Guided
@@ -32,6 +35,7 @@ IMAGES, POINTS = 80, 2000
 
 Labels = Int[np.ndarray, " n"] | int
 """One a sample, or the number of samples where there are no classes."""
+_HAD = {"coupled": "noise that goes with the data (--coupling)", "none": "data in its place"}
 
 
 def draw(
@@ -42,10 +46,52 @@ def draw(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
-    """Samples with these labels. Raises `UserError` where the model cannot be guided as asked."""
+    """Samples with these labels, from where the drawing starts, or from the model's own source.
+
+    Raises `UserError` where the model cannot be guided as asked, and where its source is not at
+    hand.
+    """
     guided = drawing.guidance is not None
     field = guided_map(model, [drawing.sampler]) if guided else model.flow_map
+    if drawing.starts is None:
+        drawing = dataclasses.replace(drawing, starts=starts_of(model, number(labels), seed))
     return generate(field, drawing, model.spec.shape, labels, key=jr.key(seed), progress=progress)
+
+
+def starts_of(
+    model: Model, n: int, seed: int, file: str | None = None
+) -> Float[np.ndarray, " m *shape"] | None:
+    """The values that `n` samples start from: the examples of a file, the first first, or some of
+    the model's own source, in a random order of this seed; None where they start from noise."""
+    if file is not None:
+        found = from_file(model, file)
+        return np.asarray(found.decode(found.take(np.arange(min(len(found), n)))))
+    source = model.source()
+    return None if source is None else start_values(source, n, seed)
+
+
+def number(labels: Labels) -> int:
+    """How many samples there are."""
+    return labels if isinstance(labels, int) else len(labels)
+
+
+def from_file(model: Model, file: str) -> Dataset:
+    """The examples of an .npz or .npy file, to start samples from: bytes of images, or values in
+    the units of the run's own source, as `apps.sample` writes them. Raises `UserError` where there
+    are none, where they do not fit the model, and where that starts from noise."""
+    require(
+        model.abilities.noise == "none",
+        f"{model.name} starts from noise, not from examples: leave out --from, or train a run with "
+        "--source",
+    )
+    try:
+        found = ArraysData(file, values="signed").load()
+    except UserError as error:
+        raise UserError(str(error).replace("--data.path", "--from")) from None
+    shape = model.spec.shape
+    require(found.shape == shape, f"--from {file}: examples of shape {found.shape}, not {shape}")
+    spec = model.source_spec()
+    return found if spec is None or found.levels else dataclasses.replace(found, scale=spec.scale)
 
 
 def draw_as_asked(
@@ -57,6 +103,7 @@ def draw_as_asked(
     sampler: str | Sampler | None,
     guidance: float | None,
     seed: int,
+    start: Float[np.ndarray, " n *shape"] | None = None,
 ) -> Samples:
     """Samples with these labels; see `Model.sample`."""
     require(steps >= 1 and seed >= 0, "steps must be at least 1 and seed at least 0")
@@ -64,7 +111,11 @@ def draw_as_asked(
     name, chosen = choose(model, sampler)
     stops = times_of(model, name, chosen, steps, uniform_grid, tuple(times))
     scale = None if guidance is None else (guidance, 0.0, 1.0)
-    return draw(model, Drawing(chosen, stops, scale), labels, seed=seed)
+    if start is not None:
+        wanted = (number(labels), *model.spec.shape)
+        require(np.shape(start) == wanted, f"start has shape {np.shape(start)}, not {wanted}")
+        start = np.asarray(start, np.float32)
+    return draw(model, Drawing(chosen, stops, scale, start), labels, seed=seed)
 
 
 def times_of(
@@ -95,6 +146,12 @@ def check(model: Model, name: str, sampler: Sampler) -> int | None:
     Returns the most evaluations that mean something, for a map that starts at noise only.
     """
     check_sampler(name, sampler, model.flow_map, SAMPLERS[model.sampler])
+    if model.abilities.noise != "independent" and sampler.draws_noise(2):
+        raise UserError(
+            f"the sampler {name!r} adds noise on its way, which keeps the marginals only where "
+            f"training had independent noise, and {model.name} had {_HAD[model.abilities.noise]}; "
+            f"use --sampler {model.sampler}"
+        )
     most = model.abilities.most_nfe
     if most is not None and sampler.needs == "velocity":
         raise UserError(
@@ -107,6 +164,12 @@ def check(model: Model, name: str, sampler: Sampler) -> int | None:
 def guided_map(model: Model, samplers: Sequence[Sampler]) -> VelocityField:
     """The map with classifier-free guidance at sampling time, or as it is where it has learned
     guidance. Raises `UserError` where guidance is impossible."""
+    noise = model.abilities.noise
+    require(
+        noise == "independent",
+        f"guidance takes velocities for scores, which they are only where training had independent "
+        f"noise, and {model.name} had {_HAD.get(noise)}; leave guidance out",
+    )
     if model.abilities.guidance:
         return model.flow_map
     require(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from core.report.versions import versions
 from core.report.words import how_made
 from core.sampling import Drawing, Sampler, drawing_of, usable
 from core.train.folder import code, one_writer
-from portolan.drawing import check, choose, guided_map
+from portolan.drawing import check, choose, guided_map, starts_of
 from portolan.model import Model
 from portolan.progress import Meter
 from portolan.results import Table
@@ -49,7 +49,7 @@ class Asked:
     statistics in the place of the data; `classifier`, a run folder that judges classes;
     `allow_few`, whether to take Frechet distances in a network's features of fewer samples than
     features; `store`, a folder for samples on disk, or None; `keep`, whether they lie there however
-    few they are.
+    few they are; `start`, a file of examples that samples start from, or None.
     """
 
     field: VelocityField
@@ -62,6 +62,7 @@ class Asked:
     seed: int = 0
     store: Path | None = None
     keep: bool = False
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,13 @@ def measure(
         say(line)
     labels, shares = labels_of(spec, dataset, n)
     judge = judge_of(asked.classifier, spec)
-    plan = Plan(
-        spec, asked.drawings, labels, shares, sticks, asked.seed, judge, store, about(model)
-    )
+    starts = starts_of(model, n, asked.seed, asked.start)
+    coupled = model.abilities.noise == "coupled"
+    drawings = {
+        name: [replace(one, starts=starts, coupled=coupled) for one in several]
+        for name, several in asked.drawings.items()
+    }
+    plan = Plan(spec, drawings, labels, shares, sticks, asked.seed, judge, store, about(model))
     slow = 1 + sum(map(is_network, extractors))
     total = n * slow * sum(map(len, asked.drawings.values()))
     with one_writer(store) if store is not None else nullcontext():

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -12,6 +12,7 @@ from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
+from core.overriding import overridable
 from core.sampling import Sampler
 from core.steering.adapter import Proposal
 from core.steering.reward import Reward
@@ -19,6 +20,9 @@ from core.steering.steering import Steering
 from portolan.pictures import Picture
 from portolan.results import Table
 from portolan.tilted import Tilted
+
+Noise = Literal["independent", "coupled", "none"]
+"""At t = 1 in training: noise that is independent of the data, noise that is not, other data."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,15 @@ class Abilities:
     **Fields:** `most_nfe`, the evaluations beyond which sampling means nothing, 1 for a map that
     starts at noise only; `all_classes`, whether the label `num_classes` stands for all classes
     together; `guidance`, whether the guidance scale is an input; `observes`, the reward that an
-    adapter was trained for, where there is one.
+    adapter was trained for, where there is one; `noise`, what stood at t = 1 in training: only
+    noise that is independent of the data makes velocities scores.
     """
 
     most_nfe: int | None = None
     all_classes: bool = False
     guidance: bool = False
     observes: str = "another problem"
+    noise: Noise = "independent"
 
 
 class Model(abc.ABC):
@@ -82,6 +88,17 @@ class Model(abc.ABC):
     def proposal(self) -> Proposal | None:
         """The noise that the map was trained with for observations, or None."""
 
+    @overridable
+    def source_spec(self) -> DataSpec | None:
+        """The description of the data that samples start from; None where they start from noise."""
+        return None
+
+    @overridable
+    def source(self) -> Dataset | None:
+        """The data that samples start from; None where they start from noise. Raises `UserError`
+        where they are not at hand."""
+        return None
+
     def data_beside(self) -> Dataset | None:
         """The data that a picture shows beside samples that are points; None where there are none.
 
@@ -104,6 +121,7 @@ class Model(abc.ABC):
         sampler: str | Sampler | None = None,
         guidance: float | None = None,
         times: Sequence[float] = (),
+        start: Float[np.ndarray, " n *shape"] | None = None,
     ) -> Float[np.ndarray, " n *shape"]:
         """Draws `n` samples, `(n, *shape)`.
 
@@ -111,14 +129,15 @@ class Model(abc.ABC):
         class by its name or number, or one a sample; by default the classes take turns, 0, 1, 2 and
         so on. `sampler`, a name (see `SAMPLERS`) or a sampler with settings of its own, by default
         the method's; `steps` of it. `guidance`, the scale of classifier-free guidance, 1 for none.
-        `times` to stop at, from 1 (noise) to 0 (data), in place of `steps`. Raises `UserError` for
-        a thing that does not exist or was not learned.
+        `times` to stop at, from 1 (noise) to 0 (data), in place of `steps`. `start`, the network
+        values at t = 1, one a sample, in place of noise or of the run's own source. Raises
+        `UserError` for a thing that does not exist or was not learned.
         """
         from portolan import drawing
 
         drawn = drawing.draw_as_asked(
             self, drawing.labels_of(self, n, label), steps=steps, times=times,
-            sampler=sampler, guidance=guidance, seed=seed,
+            sampler=sampler, guidance=guidance, seed=seed, start=start,
         )  # fmt: skip
         return self.spec.restore(drawn.x)
 

@@ -23,11 +23,11 @@ from core.steering.adapter import AdaptedObjective, Proposal
 from core.train import run as runs
 from core.train import toml
 from core.train.claim import extended_from
-from core.train.config import TrainConfig
+from core.train.config import NOISE, TrainConfig
 from core.train.folder import LOCK, check_free, one_writer
 from core.train.packed import pack
 from core.train.teachers import build_run, takes_guidance
-from portolan.model import Abilities, Model
+from portolan.model import Abilities, Model, Noise
 from portolan.progress import if_long
 from portolan.settings import Chosen, config_of
 from portolan.tables import console, quiet
@@ -37,6 +37,8 @@ SHIPPED = Path(__file__).parent / "samplers"
 """The runs that come with the package, a folder each."""
 ARRAYS = "data.npz"
 """The file in a run folder with the arrays that it was trained on."""
+SOURCE_ARRAYS = "source.npz"
+"""The file in a run folder with the arrays that stand at t = 1, in the place of noise."""
 
 Folder = str | Path
 
@@ -95,7 +97,14 @@ class Run(Model):
             all_classes=knows_all(flags),
             guidance=takes_guidance(self.config),
             observes=getattr(flags, "reward", "another problem"),
+            noise=noise_of(self.config),
         )
+
+    def source_spec(self) -> DataSpec | None:
+        return self.opened.starts_spec
+
+    def source(self) -> Dataset | None:
+        return self.opened.starts
 
     def dataset(self) -> Dataset:
         return self._data
@@ -149,11 +158,19 @@ def knows_all(flags: Any) -> bool:
     return getattr(flags, "label_drop", 0) > 0 or bool(getattr(guidance, "on", False))
 
 
+def noise_of(config: TrainConfig) -> Noise:
+    """What a run was trained with at t = 1."""
+    if config.source != NOISE:
+        return "none"
+    return "independent" if config.coupling == "independent" else "coupled"
+
+
 def train(
     method: Chosen = "imf",
     data: str | dict[str, Any] | Shaped[np.ndarray, " n *shape"] = "digits",
     *,
     labels: Shaped[np.ndarray, " m"] | None = None,
+    source: str | dict[str, Any] | Shaped[np.ndarray, " k *shape"] = NOISE,
     run: Folder | None = None,
     teacher: "Folder | Run | None" = None,
     init: "Folder | Run | None" = None,
@@ -169,6 +186,8 @@ def train(
     - `data`: a name, a group such as `{"name": "images", "path": "DIR", "size": 32}`, or an array:
       uint8 images or floats in [-1, 1], `(n, height, width[, channels])`, or points `(n, 2)`;
       `labels`, one whole number an example.
+    - `source`: what stands at t = 1 in the place of noise, given as `data` is; `coupling` says
+      which of it goes with which example.
     - `run`: the run folder. The same call then goes on with an interrupted run, and with more
       `steps` and `extend=True` it makes a run longer. Without one the run lies in a temporary
       folder, until `save`.
@@ -186,18 +205,23 @@ def train(
     settings |= {"teacher": _folder_of(teacher), "init": _folder_of(init)}
     if keep is not None:  # nobody looks into it on the way
         settings = {"sample_every": 0, "save_every": 0, **settings}
+    given: dict[str, Dataset] = {}  # by the files in the run folder that they go to
+    if isinstance(source, str | dict):
+        settings["source"] = source
+    else:
+        given[SOURCE_ARRAYS] = from_arrays(source)
+        settings["source"] = {"name": "arrays", "path": str(folder / SOURCE_ARRAYS)}
     if isinstance(data, str | dict):
         require(labels is None, "labels go with an array of data")
-        config, given = config_of(method, data, settings), None
+        config = config_of(method, data, settings)
     else:
-        given = from_arrays(data, labels)
+        given[ARRAYS] = from_arrays(data, labels)
         stored = {"name": "arrays", "path": str(folder / ARRAYS)}
-        config = config_of(method, stored, settings, given)
+        config = config_of(method, stored, settings, given[ARRAYS])
     config = replace(config, run=str(folder))
     extended_from(config)  # where there is no run to extend, no arrays are written either
     with one_writer(folder):
-        if given is not None:
-            _store(given, folder, config.restart)
+        _store(given, folder, config.restart)
         with quiet(not progress):
             with if_long("pairs of the teacher") as meter:
                 built = build_run(config, meter)
@@ -220,30 +244,37 @@ def _folder_of(run: "Folder | Run | None") -> str | None:
     return str(run.folder) if isinstance(run, Run) else None if run is None else str(run)
 
 
-def _store(dataset: Dataset, folder: Path, restart: bool) -> None:
-    """Writes arrays into the run folder. Raises `UserError` where a run of other arrays lies."""
-    arrays = {"x": dataset.examples}
-    if dataset.labels is not None:
-        arrays["labels"] = dataset.labels
-    file = folder / ARRAYS
-    if not (folder / "config.toml").exists() or restart:
+def _store(given: dict[str, Dataset], folder: Path, restart: bool) -> None:
+    """Writes arrays into files of the run folder. Raises `UserError` where a run of other arrays
+    lies there."""
+    new = not (folder / "config.toml").exists() or restart
+    if new and given:
         check_free(folder, restart)
-    if (folder / "config.toml").exists() and not restart:
+    for name, dataset in given.items():
+        arrays, file = {"x": dataset.examples}, folder / name
+        if dataset.labels is not None:
+            arrays["labels"] = dataset.labels
+        if new:
+            write_arrays(file, arrays, compress=False)
+            continue
         there = read_arrays(file) if file.exists() else {}
         same = there.keys() == arrays.keys() and all(
-            np.array_equal(there[name], arrays[name]) for name in arrays
+            np.array_equal(there[key], arrays[key]) for key in arrays
         )
         require(same, f"run folder {folder} holds a run of other data; name another with run=")
-    else:
-        write_arrays(file, arrays, compress=False)
 
 
 def _move_arrays(config: TrainConfig, old: Path, new: Path) -> None:
     """Takes the arrays along that lie in the run folder, and writes where they are now."""
-    path = Path(getattr(config.data_flags, "path", "") or ".")
-    if config.data != "arrays" or path.resolve() != (old / ARRAYS).resolve():
-        return
-    if not (new / ARRAYS).exists():
-        shutil.copy(old / ARRAYS, new / ARRAYS)
-    flags = replace(config.data_flags, path=str(new / ARRAYS))
-    toml.write(replace(config, data_flags=flags), new / "config.toml")
+    moved = config
+    for end, name in (("data", ARRAYS), ("source", SOURCE_ARRAYS)):
+        flags = getattr(config, f"{end}_flags")
+        path = Path(getattr(flags, "path", "") or ".")
+        if getattr(config, end) != "arrays" or path.resolve() != (old / name).resolve():
+            continue
+        if not (new / name).exists():
+            shutil.copy(old / name, new / name)
+        there = {f"{end}_flags": replace(flags, path=str(new / name))}
+        moved = replace(moved, **there)
+    if moved is not config:
+        toml.write(moved, new / "config.toml")

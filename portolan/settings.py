@@ -10,7 +10,7 @@ from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin, register
 from core.train import toml
 from core.train.cli import shape_of
-from core.train.config import TrainConfig
+from core.train.config import NOISE, TrainConfig
 from core.train.recipe import kind_of, recipe
 
 NOT_HERE = {*toml.NOT_KEPT, "plugin", "data"} - {"restart", "extend"}
@@ -38,13 +38,15 @@ def config_of(
     pick(DATA, named, "data set")
     net, _ = _named(settings.get("net", {}), None)
     shape = _shape(named, own) if dataset is None else dataset.shape
-    default = recipe(plugin, named, net, _kind(named, dataset), shape)
+    source, _ = _named(settings.get("source", NOISE), NOISE)
+    default = recipe(plugin, named, net, _kind(named, dataset), shape, source)
     if flags is not None:
         require("plugin" not in settings, "plugin: the method's object has its settings already")
         default = dataclasses.replace(default, plugin_flags=flags)
     tree: dict[str, Any] = {**settings, "data": {"name": named, **own}}
-    if isinstance(tree.get("net"), str):
-        tree["net"] = {"name": net}
+    for selector, name in (("net", net), ("source", source)):
+        if isinstance(tree.get(selector), str):
+            tree[selector] = {"name": name}
     check_names(default, tree)
     config = toml.filled(default, toml.plain(tree), "train", prefix="")
     return dataclasses.replace(config, net_flags=config.plugin_flags.net_flags(config.net_flags))

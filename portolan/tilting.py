@@ -124,6 +124,11 @@ def set_up(
 ) -> Setting:
     """The tilted distribution; `strength` is in standard deviations of the reward over the
     prior."""
+    require(
+        model.abilities.noise != "none",
+        f"steering starts from Gaussian noise, and {model.name} was trained with data in its "
+        "place; name a run without --source",
+    )
     flow_map, classes = model.flow_map, model.spec.num_classes
     if SAMPLERS[model.sampler].needs == "velocity":
         flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
@@ -182,6 +187,11 @@ def check_method(name: str, method: Steering, setting: Setting, model: Model) ->
         setting.labels is None or method.normalises or not method.exact,
         f"{model.name} has learned each class but not all together, and {name} does not say how "
         "much each one weighs: name a --label, or use smc, fk, snis or tds",
+    )
+    require(
+        model.abilities.noise == "independent" or not needs & {"velocity", "between"},
+        f"{name} adds noise on its way or takes velocities for scores, and {model.name} was "
+        "trained with noise that goes with the data (--coupling): use snis, bon, pcn or slice",
     )
     if "proposal" in needs:
         check_proposal(name, method, tilt, model.name, model.abilities.observes)

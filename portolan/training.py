@@ -17,6 +17,7 @@ from core.train.checkpoint import Checkpoints
 from core.train.claim import changed_data, claim, extended_from, go_on_changed
 from core.train.config import TrainConfig
 from core.train.memory import check_memory
+from core.train.run import DATA_FILE, SOURCE
 from core.train.sharding import describe_mesh
 from core.train.trainer import Trainer
 from portolan.loop import Loop
@@ -47,9 +48,12 @@ def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
     check_memory(config, built.dataset.shape, built.num_parameters())
     before = extended_from(config)
     trainer = Trainer(config, built)
-    spec = recorded(built.dataset)
-    folder = claim(config, spec)
+    spec, other = recorded(built.dataset), built.dataset.starts
+    starts = None if other is None else recorded(other)
+    folder = claim(config, spec, starts)
     say_change(folder, spec, config.changed)
+    if starts is not None:
+        say_change(folder, starts, config.changed, SOURCE)
     checkpoints = Checkpoints(folder, config.keep)
     try:
         seconds, rate = train(trainer, checkpoints, folder, app, before)
@@ -58,10 +62,10 @@ def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
     return Trained(trainer, folder, seconds, rate)
 
 
-def say_change(folder: Path, spec: DataSpec, accepted: bool) -> None:
-    """Says that the data are others than those that a run began with, where they are. Raises
-    `UserError` unless that is `accepted`."""
-    found = changed_data(folder, spec)
+def say_change(folder: Path, spec: DataSpec, accepted: bool, file: str = DATA_FILE) -> None:
+    """Says that the data (`file` has what they were) are others than those that a run began with,
+    where they are. Raises `UserError` unless that is `accepted`."""
+    found = changed_data(folder, spec, file)
     if found is not None:
         go_on_changed(folder, found, accepted)
 
@@ -95,10 +99,20 @@ def describe(config: TrainConfig, built: Built) -> list[str]:
         *([f"{config.plugin} {built.start}"] if built.start else []),
         f"method {config.plugin}: {_fields(config.plugin_flags)}",
         *summary(built.dataset),
+        *ends(config, built),
         f"network {config.net}: {built.num_parameters():,} parameters; "
         f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
         *([] if memory is None else [memory]),
     ]
+
+
+def ends(config: TrainConfig, built: Built) -> list[str]:
+    """What stands at t = 1, and how it is coupled, where that is not independent noise."""
+    starts = built.dataset.starts
+    if starts is None and built.couple is None:
+        return []
+    what = "noise" if starts is None else summary(starts)[0].removeprefix("data ")
+    return [f"at t = 1 {what}; coupling {config.coupling}"]
 
 
 def _fields(flags: Any) -> str:

@@ -125,6 +125,7 @@ def measure(flow_map: FlowMap, built: Built, nfe: list[int], job: Job) -> dict[s
             n=n,
             features=features,
             quick=True,
+            coupled=built.couple is not None,
             progress=meter.more,
         )
     figures = {"n": n, "features": features, "rows": rows}

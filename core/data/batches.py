@@ -15,11 +15,13 @@ from core.errors import UserError
 _NUM_BATCHES = 2**48
 _READ_THREADS = 8
 _PREFETCHED_BATCHES = 8
+_OTHER_SEED = 2**32
+"""Added to the seed for the order of the other end, so that it says nothing about the first."""
 
 RawBatch = dict[str, Shaped[np.ndarray, "batch ..."]]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def epoch_order(size: int, seed: int, epoch: int) -> Int32[np.ndarray, " size"]:
     """The order in which epoch `epoch` visits `size` examples, another one each epoch."""
     order = np.random.default_rng((seed, epoch)).permutation(size).astype(np.int32)
@@ -57,17 +59,28 @@ class ShuffledIndices:
 
 
 @dataclass(frozen=True)
-class _ReadBatch:
+class _Rows:
+    """Batch number `k`: the indices of resident examples, the stored values and labels of others;
+    and the same of the other end, where that is a data set, as `start` and `z`."""
+
     dataset: Dataset
+    draw: ShuffledIndices
+    draw_start: ShuffledIndices
 
-    def __call__(self, index: Int32[np.ndarray, " batch"]) -> RawBatch:
-        labels = self.dataset.labels
-        batch: RawBatch = {"x": self.dataset.take(index)}
-        return batch if labels is None else batch | {"label": labels[index]}
-
-
-def _named_index(index: Int32[np.ndarray, " batch"]) -> RawBatch:
-    return {"index": index}
+    def __call__(self, number: int) -> RawBatch:
+        dataset, index = self.dataset, self.draw(number)
+        batch: RawBatch = {}
+        if dataset.resident:
+            batch["index"] = index
+        else:
+            batch["x"] = dataset.take(index)
+            if dataset.labels is not None:
+                batch["label"] = dataset.labels[index]
+        starts = dataset.starts
+        if starts is None:
+            return batch
+        start = index if dataset.paired else self.draw_start(number)
+        return batch | ({"start": start} if starts.resident else {"z": starts.take(start)})
 
 
 class Batches(Iterator[RawBatch]):
@@ -111,7 +124,8 @@ def batches(
 
     An iterator of `{"index": int32 (batch,)}` if the data are resident: the training step gathers
     the examples on the device. Otherwise of `{"x": stored values (batch, *shape)}`, and
-    `"label": int32 (batch,)` if there are labels, read ahead on threads.
+    `"label": int32 (batch,)` if there are labels, read ahead on threads. Where the other end is a
+    data set, `"start"` and `"z"` say the same of it; its order has nothing to do with the first.
 
     Raises `UserError` for an empty data set, a batch below 1, a negative seed, or without Grain.
     """
@@ -125,10 +139,14 @@ def batches(
         raise ValueError(f"shard_index {shard_index} is not in [0, shard_count {shard_count})")
     if len(dataset) == 0:
         raise UserError(f"the data set {dataset.name} has no examples; give it at least one")
-    draw = ShuffledIndices(len(dataset), batch_size, seed, shard_index, shard_count)
-    indices = grain.MapDataset.range(_NUM_BATCHES).map(draw)
-    if dataset.resident:
-        reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        return Batches(iter(indices.map(_named_index).to_iter_dataset(reading)))
-    reading = grain.ReadOptions(_READ_THREADS, _PREFETCHED_BATCHES)
-    return Batches(iter(indices.map(_ReadBatch(dataset)).to_iter_dataset(reading)))
+    shard, starts = (shard_index, shard_count), dataset.starts
+    if starts is not None and len(starts) == 0:
+        raise UserError(f"the data set {starts.name} has no examples; give it at least one")
+    draw = ShuffledIndices(len(dataset), batch_size, seed, *shard)
+    other = len(dataset if starts is None else starts)
+    rows = _Rows(dataset, draw, ShuffledIndices(other, batch_size, seed + _OTHER_SEED, *shard))
+    resident = dataset.resident and (starts is None or starts.resident)
+    ahead = (0, 0) if resident else (_READ_THREADS, _PREFETCHED_BATCHES)
+    reading = grain.ReadOptions(num_threads=ahead[0], prefetch_buffer_size=ahead[1])
+    stream = grain.MapDataset.range(_NUM_BATCHES).map(rows)
+    return Batches(iter(stream.to_iter_dataset(reading)))

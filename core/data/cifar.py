@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from core.data.checks import class_labels, existing_folder, fits_memory, one_of
 from core.data.dataset import Dataset
+from core.data.subset import of_classes
 from core.errors import UserError
 
 CLASS_NAMES = (
@@ -59,6 +60,8 @@ class Cifar10Data:
     """Which images: train (all the batches that are there) or test."""
     flip: bool = False
     """Mirror pictures left to right, each time with probability 1/2, in training."""
+    classes: tuple[str, ...] = ()
+    """Only these classes, by name, in this order; of one alone there are no labels."""
 
     def load(self) -> Dataset:
         """Reads one split. Raises `UserError` for missing or damaged files."""
@@ -72,7 +75,7 @@ class Cifar10Data:
             )
         records = np.concatenate([_records(file) for file in files])
         planes = records[:, 1:].reshape(-1, 3, 32, 32)
-        return Dataset(
+        whole = Dataset(
             name="cifar10",
             kind="image",
             shape=(32, 32, 3),
@@ -83,3 +86,4 @@ class Cifar10Data:
             levels=255,
             flip=self.flip,
         )
+        return of_classes(whole, self.classes)

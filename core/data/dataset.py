@@ -47,6 +47,9 @@ class Dataset:
       are such already.
     - `noise`: the noise `(n, *shape)` paired with each example, where a teacher made the pairs, or
       `None`; of resident examples only.
+    - `starts`: the data set at the other end of the path, in the place of noise, or `None`;
+      `paired` says that its example number `i` goes with example number `i`, else each is drawn by
+      itself.
     - `source`: reads the examples from disk, or `None` if `examples` holds them all.
     - `flip`: whether training mirrors each image, left to right, with probability 1/2.
     - `notes`: what a reader should tell the user: what was left out, how a shape was taken.
@@ -64,6 +67,8 @@ class Dataset:
     noise: Float32[np.ndarray, " n *shape"] | None = None
     source: Source | None = None
     flip: bool = False
+    starts: "Dataset | None" = None
+    paired: bool = False
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from core.data.dataset import Dataset
+from core.data.subset import of_classes
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,14 @@ class DigitsData:
     Learning Repository, 1998. Stored as bytes 0 to 16, which `decode` maps to [-1, 1] by `x/8 - 1`.
     """
 
+    classes: tuple[str, ...] = ()
+    """Only these classes, by name, in this order; of one alone there are no labels."""
+
     def load(self) -> Dataset:
-        """Reads the digits from the installed scikit-learn."""
+        """Reads the digits from the installed scikit-learn. Raises `UserError` for a class that
+        there is not."""
         table = _table()
-        return Dataset(
+        digits = Dataset(
             name="digits",
             kind="image",
             shape=(8, 8, 1),
@@ -31,6 +36,7 @@ class DigitsData:
             class_names=tuple(str(k) for k in range(10)),
             levels=16,
         )
+        return of_classes(digits, self.classes)
 
 
 def _table() -> Float[np.ndarray, "n 65"]:

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from core.data.checks import at_least, class_labels, existing_folder, fits_memory, one_of
 from core.data.dataset import Dataset
+from core.data.subset import of_classes
 from core.errors import UserError
 
 _PREFIX = {"train": "train", "test": "t10k"}
@@ -80,6 +81,8 @@ class IdxData:
     """Number of classes; labels are 0 to one less."""
     flip: bool = False
     """Mirror pictures left to right, each time with probability 1/2, in training."""
+    classes: tuple[str, ...] = ()
+    """Only these classes, by name, in this order; of one alone there are no labels."""
 
     def load(self) -> Dataset:
         """Reads one split. Raises `UserError` for missing, damaged or inconsistent files."""
@@ -92,7 +95,7 @@ class IdxData:
         if images.size == 0:
             raise UserError(f"{image_file}: holds no images; give the original file")
         labels = class_labels(read_idx(label_file, 1), len(images), self.num_classes, label_file)
-        return Dataset(
+        whole = Dataset(
             name="idx",
             kind="image",
             shape=(*images.shape[1:], 1),
@@ -103,3 +106,4 @@ class IdxData:
             levels=255,
             flip=self.flip,
         )
+        return of_classes(whole, self.classes)

@@ -70,7 +70,9 @@ class Plugin(abc.ABC):
     `card` describes it. The other class variables say how it is trained and used:
     `from_teacher`: training starts from the teacher's weights. `tunes`: it goes on from a trained
     map, so that recipes are short and slow. `most_nfe`: the evaluations beyond
-    which sampling means nothing, 1 for a map that starts at noise only. The default of a flag that
+    which sampling means nothing, 1 for a map that starts at noise only. `couples`: it asks no more
+    of its pairs `(x_0, z)` than the two distributions, so that they may depend on each other and
+    `z` need not be Gaussian (--source, --coupling). The default of a flag that
     depends on the kind of data is given by `by_kind`.
     """
 
@@ -80,6 +82,7 @@ class Plugin(abc.ABC):
     from_teacher: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
     most_nfe: ClassVar[int | None] = None
+    couples: ClassVar[bool] = False
 
     @classmethod
     def preset(cls, kind: str) -> Self:

@@ -37,6 +37,8 @@ from core.metrics.precision_recall import precision_recall as precision_recall
 from core.metrics.reference import ReferenceFile as ReferenceFile
 from core.metrics.reference import read_reference as read_reference
 from core.metrics.reference import write_reference as write_reference
+from core.metrics.straightness import Straightness as Straightness
+from core.metrics.straightness import straightness as straightness
 from core.metrics.wasserstein import exact_w2 as exact_w2
 from core.metrics.wasserstein import sliced_w2 as sliced_w2
 from core.metrics.wasserstein import subset_w2 as subset_w2

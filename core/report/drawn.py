@@ -119,11 +119,19 @@ def _description(
         "sampler": {"name": type(sampler).__name__, **settings},
         "times": [float(t) for t in drawing.times],
         "guidance": None if drawing.guidance is None else list(drawing.guidance),
+        "starts": starts_sha256(drawing),
         "seeds": f"samples 0 to {(labels if given is None else len(given)) - 1} of seed {seed}",
         "shape": list(spec.shape),
         "labels_sha256": "" if given is None else hashlib.sha256(given.tobytes()).hexdigest(),
         "stored": f"bytes, {ROUNDING}" if bytes_ else "float32",
     }
+
+
+def starts_sha256(drawing: Drawing) -> str:
+    """SHA-256 of the values that samples start from; "noise" where there are none."""
+    if drawing.starts is None:
+        return "noise"
+    return hashlib.sha256(np.ascontiguousarray(drawing.starts).data).hexdigest()
 
 
 def _digest(described: dict[str, Any]) -> str:

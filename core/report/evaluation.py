@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax.random as jr
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
+from core.data.starts import starts_like
 from core.errors import require
 from core.flow.field import VelocityField
 from core.flow.path import Path
@@ -79,20 +81,23 @@ def evaluate_map(
     features: str | FeatureExtractor = "pixels",
     seed: int = 0,
     quick: bool = False,
+    coupled: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> list[TableRow]:
-    """One row of metrics for each drawing, all from the same noise.
+    """One row of metrics for each drawing, all from the same noise, or from the same examples of
+    the other end where the data have one.
 
     **Arguments:** `drawings` by the name of their sampler; `n` samples a row; `features` see
-    `core.metrics.FEATURES`; `quick` takes only the metrics that cost little; `progress` is called
-    with the number of samples made. Raises `UserError` for a sampler that the map cannot serve. A
-    row's `nfe` is the number of evaluations that was used, which for an adaptive sampler differs
-    from the one asked for.
+    `core.metrics.FEATURES`; `quick` takes only the metrics that cost little; `coupled`: as in
+    `Drawing`; `progress` is called with the number of samples made. Raises `UserError` for a
+    sampler that the map cannot serve. A row's `nfe` is the number of evaluations that was used,
+    which for an adaptive sampler differs from the one asked for.
     """
     stick = of_data(dataset, features, reference_index(dataset))
-    labels, rows = labels_like(dataset, n), []
+    labels, starts, rows = labels_like(dataset, n), starts_like(dataset, n, seed), []
     for name, several in drawings.items():
         for drawing in several:
+            drawing = replace(drawing, starts=starts, coupled=coupled)
             check_sampler(name, drawing.sampler, field)
             samples = drawn(field, drawing, dataset.shape, labels, seed=seed, progress=progress)
             numbers, _ = stick.measure(samples, seed=seed, quick=quick)
@@ -150,9 +155,11 @@ def map_error(
 ) -> TableRow:
     """Mean distance to the exact flow map from the same noise, where the data have a known one.
 
-    Where the sampler draws noise, samples are no function of the first noise, and there is none.
+    Where the sampler draws noise, samples are no function of the first noise, and there is none;
+    nor where they start from data, or training had noise that depends on the data.
     """
-    if data not in KNOWN_DISTRIBUTIONS or drawing.sampler.draws_noise(drawing.steps):
+    other = drawing.starts is not None or drawing.coupled
+    if data not in KNOWN_DISTRIBUTIONS or other or drawing.sampler.draws_noise(drawing.steps):
         return {}
     found = samples.read(np.arange(min(samples.n, MAP_ERROR_SAMPLES)))
     exact = _exact_samples(data, field.path, len(found), seed)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
+from core.data.starts import starts_like
 from core.flow.flow_map import FlowMap
 from core.report.planar import in_plane
 from core.sampling import SAMPLERS, drawing_of, generate
@@ -73,6 +74,8 @@ def sample_picture(
         labels = grid_labels(dataset.num_classes, rows)
     elif dataset.labels is not None:
         labels = dataset.labels[:2000]
+    count = labels if isinstance(labels, int) else len(labels)
+    drawing = dataclasses.replace(drawing, starts=starts_like(dataset, count, seed))
     samples = generate(flow_map, drawing, dataset.shape, labels, key=jr.key(seed))
     plural = "evaluation" if samples.nfe == 1 else "evaluations"
     title = title or f"{sampler}, {samples.nfe} {plural}"

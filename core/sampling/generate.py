@@ -47,12 +47,13 @@ def generate(
     first: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
-    """Samples from noise, in batches of one size, so that one program serves any number of samples;
-    up to 16 of them, and one alone, have programs that are as much smaller.
+    """Samples from noise, or from `drawing.starts`, in batches of one size, so that one program
+    serves any number of samples; up to 16 of them, and one alone, have programs that are as much
+    smaller.
 
-    The start is `sigma(times[0]) z`; the first samples of a key are the same for any number, to
-    rounding. **Arguments:** `labels` one a sample, or the number of unconditional samples;
-    `first`, the number of the first sample of a part of a longer row of samples, a multiple of
+    The start is `sigma(times[0]) z`, with noise or a start for `z`; the first samples of a key are
+    the same for any number, to rounding. **Arguments:** `labels` one a sample, or the number of
+    unconditional samples; `first`, the number of the first sample of a part of a longer row of samples, a multiple of
     `batch`: parts drawn one by one are equal to the row drawn at once, bit for bit;
     `progress` is called with the number of samples after each batch. Raises `NotFinite` where a
     sample is not finite.
@@ -67,6 +68,7 @@ def generate(
         count = min(batch, n - start)
         index = np.minimum(np.arange(start, start + batch), n - 1)
         label = None if isinstance(labels, int) else jnp.asarray(labels[index])
+        given = _some(drawing.starts, index + (first or 0))
         guidance = None if drawing.guidance is None else jnp.asarray(drawing.guidance)
         out = _generate_batch(
             field,
@@ -75,6 +77,7 @@ def generate(
             shape,
             label,
             guidance,
+            given,
             key=key,
             number=jnp.asarray(i),
             batch=batch,
@@ -93,17 +96,22 @@ def generate(
     return Samples(x, np.concatenate(counts))
 
 
+def _some(starts: np.ndarray | None, index: np.ndarray) -> Array | None:
+    return None if starts is None else jnp.asarray(starts[index % len(starts)])
+
+
 @eqx.filter_jit
-def _generate_batch(field, sampler, times, shape, label, guidance, *, key, number, batch):
+def _generate_batch(field, sampler, times, shape, label, guidance, starts, *, key, number, batch):
     # In here these are part of one program; outside each would be a program of its own.
     keys = jr.split(jr.fold_in(key, number), batch)
 
-    def one(key, label):
+    def one(key, label, start):
         key_noise, key_sampler = jr.split(key)
         known = label is not None or guidance is not None
         cond = Condition(label, guidance) if known else None
         path = field.path
-        x = path.sigma(times[0]) * path.noise(key_noise, shape)
+        z = path.noise(key_noise, shape) if start is None else start
+        x = path.sigma(times[0]) * z
         return sampler(field, x, times, cond, key=key_sampler)
 
-    return jax.vmap(one)(keys, label)
+    return jax.vmap(one)(keys, label, starts)

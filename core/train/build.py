@@ -21,13 +21,15 @@ from core.methods.warm_start import COMPUTATION, warm_started
 from core.objectives.objective import Objective, Players
 from core.train import toml
 from core.train.config import TrainConfig
+from core.train.ends import couple_of, load_ends
+from core.train.gather import Couple
 from core.train.state import TargetParameters
 
 
 @runtime_checkable
 class Trainable(Protocol):
     """The object that the loop trains: networks, their learning rates where not 1, the loss, the
-    parameters that targets use, and the data of training."""
+    parameters that targets use, the data of training, and how the ends of a batch are coupled."""
 
     @property
     def players(self) -> Players: ...
@@ -39,6 +41,8 @@ class Trainable(Protocol):
     def target(self) -> TargetParameters: ...
     @property
     def training(self) -> Dataset: ...
+    @property
+    def couple(self) -> Couple | None: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Built:
     """A data set, the path, and the method with freshly initialised networks.
 
     `training` has the examples of the method: the data set, or the pairs that its teacher made.
-    `start` says with which weights training starts, where there is a choice.
+    `start` says with which weights training starts, where there is a choice; `couple` chooses the
+    ends of a batch, or is None.
     """
 
     dataset: Dataset
@@ -55,6 +60,7 @@ class Built:
     task: Task
     method: Method
     start: str = ""
+    couple: Couple | None = None
 
     @property
     def players(self) -> Players:
@@ -98,7 +104,7 @@ def build(
     by a teacher, since nothing will be trained; `progress` receives their number.
     Raises `UserError` for settings that do not fit together.
     """
-    dataset = config.data_flags.load() if data is None else data
+    dataset = load_ends(config, data)
     task = Task(dataset.shape, dataset.kind, dataset.num_classes, config.steps, dataset)
     path = PATHS[config.path]()
     method, begun = method_of(config, path, teacher, task), ""
@@ -115,7 +121,7 @@ def build(
     if train:
         key_pairs = jr.fold_in(jr.key(config.seed), 2)
         training = config.plugin_flags.dataset(dataset, DataContext(teacher, key_pairs, progress))
-    return Built(dataset, training, path, task, method, begun)
+    return Built(dataset, training, path, task, method, begun, couple_of(config))
 
 
 def method_of(config: TrainConfig, path: Path, teacher: Teacher | None, task: Task) -> Method:

@@ -22,17 +22,18 @@ from core.train.folder import (
     read_marker,
     version,
 )
-from core.train.run import OWN, kept_spec, newest, read_config
+from core.train.run import DATA_FILE, OWN, SOURCE, kept_spec, newest, read_config
 
 PLACES = ("path", "labels")
 """Flags of a data set that say where it lies."""
 
 
-def claim(config: LoopConfig, spec: DataSpec | None = None) -> Path:
+def claim(config: LoopConfig, spec: DataSpec | None = None, starts: DataSpec | None = None) -> Path:
     """Makes the run folder, or finds the same run there, and writes `run.json`, `data.toml` and
     `config.toml`, in this order: a folder with the last is a run.
 
-    `spec` says what the data are; without it, the run opens only where its data do.
+    `spec` says what the data are; without it, the run opens only where its data do. `starts` says
+    what stands at t = 1 in the place of noise, for `source.toml`.
     Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's, with
     --extend the number of steps, and the place of the data where their fingerprint is the same.
     The `data.toml` of a run stays as it was written first, and its `config.toml` but for the number
@@ -59,7 +60,7 @@ def claim(config: LoopConfig, spec: DataSpec | None = None) -> Path:
         check_free(folder, config.restart)
     processes.wait("looked at the run folder")
     if processes.first():
-        _write(config, spec, folder, marker if there else None, now)
+        _write(config, spec, starts, folder, marker if there else None, now)
     processes.wait("claimed the run folder")
     return folder
 
@@ -129,12 +130,12 @@ def _check_data(then: DataSpec, now: DataSpec, folder: Path) -> None:
         )
 
 
-def changed_data(folder: Path, now: DataSpec) -> str | None:
+def changed_data(folder: Path, now: DataSpec, file: str = DATA_FILE) -> str | None:
     """One line on how the data differ from those that a run began with, where it can go on all the
-    same; None where they do not, or where there is no run yet."""
-    then = kept_spec(folder)
+    same; None where they do not, or where there is no run yet. `file` has what they were."""
+    then, what = kept_spec(folder, file), "data" if file == DATA_FILE else "examples at t = 1"
     found = None if then is None else change(then, now)
-    return None if found is None else f"the data are others than {folder} began with: {found}"
+    return None if found is None else f"the {what} are others than {folder} began with: {found}"
 
 
 def extended_from(config: LoopConfig) -> int | None:
@@ -198,7 +199,12 @@ def _as_now(written: Path) -> dict[str, Any]:
 
 
 def _write(
-    config: LoopConfig, spec: DataSpec | None, folder: Path, marker: Marker | None, now: Marker
+    config: LoopConfig,
+    spec: DataSpec | None,
+    starts: DataSpec | None,
+    folder: Path,
+    marker: Marker | None,
+    now: Marker,
 ) -> None:
     """Makes the folder, empties it with --restart, and writes what it holds from the start."""
     written, there = folder / "config.toml", (folder / "config.toml").exists()
@@ -216,6 +222,8 @@ def _write(
         mark(folder, now)
         if spec is not None:
             toml.write_record(spec, folder / "data.toml")
+        if starts is not None:
+            toml.write_record(starts, folder / SOURCE)
         toml.write(config, written)
     except OSError as error:
         reason = error.strerror or error

@@ -21,7 +21,7 @@ from core.errors import UserError, pick
 from core.methods.registry import find_plugin, plugins
 from core.nets import NETS
 from core.train import toml
-from core.train.config import TrainConfig, check_numbers
+from core.train.config import NOISE, TrainConfig, check_numbers
 from core.train.flags import unknown
 from core.train.recipe import recipe
 
@@ -35,6 +35,7 @@ class Selection:
     plugin: str
     data: str
     net: str | None
+    source: str
     flags: list[str]
 
 
@@ -51,8 +52,12 @@ def select(argv: list[str]) -> Selection:
         toml.check_flags(tree, chosen.config)
         flags = toml.to_flags(tree) + flags
         chosen = _parse_known(parser, flags)
-    data = chosen.data or TrainConfig.data
-    return Selection(chosen.plugin or TrainConfig.plugin, data, chosen.net, flags)
+    data, source = chosen.data or TrainConfig.data, chosen.source or NOISE
+    if source not in DATA and Path(source).exists():  # a file or folder in the place of a name
+        shards = Path(source).is_dir() and any(Path(source).glob("*.npy"))
+        kind = "images" if Path(source).is_dir() and not shards else "arrays"
+        flags, source = [*flags, "--source", kind, "--source.path", source], kind
+    return Selection(chosen.plugin or TrainConfig.plugin, data, chosen.net, source, flags)
 
 
 def _parse_known(parser: argparse.ArgumentParser, flags: list[str]) -> argparse.Namespace:
@@ -67,9 +72,11 @@ def parse(argv: list[str]) -> TrainConfig:
     chosen = select(argv)
     plugin = find_plugin(chosen.plugin)
     pick(DATA, chosen.data, "data set")
-    default = recipe(plugin, chosen.data, chosen.net, shape=_shape_by_path(chosen))
+    shape = _shape_by_path(chosen)
+    default = recipe(plugin, chosen.data, chosen.net, shape=shape, source=chosen.source)
     config = parse_flags(TrainConfig, chosen.flags, default, _epilogue())
-    sized = recipe(plugin, chosen.data, chosen.net, shape=shape_of(config.data_flags))
+    shape = shape_of(config.data_flags)
+    sized = recipe(plugin, chosen.data, chosen.net, shape=shape, source=chosen.source)
     if sized != default:
         config = parse_flags(TrainConfig, chosen.flags, sized, _epilogue())
     return replace(config, net_flags=config.plugin_flags.net_flags(config.net_flags))

@@ -168,9 +168,13 @@ class LoopConfig(abc.ABC):
         fraction("--ema", self.ema)
 
 
+NOISE = "noise"
+"""The name of the source that is Gaussian noise."""
+
+
 @flags_first(
-    *("plugin", "data", "net", "run", "config", "teacher", "init", "path"),
-    *("plugin_flags", "data_flags", "net_flags", "teaching"),
+    *("plugin", "data", "net", "source", "coupling", "entropy", "run", "config", "teacher", "init"),
+    *("path", "plugin_flags", "data_flags", "net_flags", "source_flags", "teaching"),
 )
 @dataclass(frozen=True)
 class TrainConfig(LoopConfig):
@@ -196,6 +200,14 @@ class TrainConfig(LoopConfig):
     """Run folder whose weights training starts from: the same network, another method."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
     """Probability path from data to noise."""
+    source: Annotated[str, tyro.conf.arg(name="source", metavar="NAME")] = NOISE
+    """The other end of the path, at t = 1: noise, or in its place a data set of the same shape, by
+    its name or its file or folder, with flags as --data has them."""
+    coupling: Literal["independent", "rows", "sinkhorn", "exact"] = "independent"
+    """Which example at t = 1 goes with which of the data: any; the one of the same row (--source);
+    or by optimal transport inside of the batch, with entropy or exact (extra transport)."""
+    entropy: float = 0.05
+    """Entropy of --coupling sinkhorn, in units of the mean cost."""
     evals: Annotated[tuple[int, ...], tyro.conf.arg(name="nfe", aliases=["--evals"])] = (1, 2, 4, 8)
     """Numbers of network evaluations in the closing table."""
     dry_run: bool = False
@@ -206,12 +218,15 @@ class TrainConfig(LoopConfig):
     """Flags of the data set."""
     net_flags: Annotated[Any, tyro.conf.arg(name="net")] = None
     """Flags of the network."""
+    source_flags: Annotated[Any, tyro.conf.arg(name="source")] = None
+    """Flags of the data set at the other end."""
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
 
     def __post_init__(self):
         super().__post_init__()
         for nfe in self.evals:
             at_least("--nfe", nfe, 1)
+        positive("--entropy", self.entropy)
 
     @property
     def folder(self) -> str:

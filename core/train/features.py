@@ -107,6 +107,10 @@ class FeaturesBuilt:
         """No targets."""
         return TargetParameters()
 
+    @property
+    def couple(self) -> None:
+        """No other end."""
+
 
 def parse_features(argv: list[str]) -> FeaturesConfig:
     """The resolved configuration of these flags. Raises `UserError`."""

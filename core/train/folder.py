@@ -109,7 +109,7 @@ def code() -> str:
 
 _PICTURES = re.compile(r"(step_\d+|final_\d+)\.png|examples\.npz")
 _STEPS = re.compile(r"\d+|.*\.orbax-checkpoint-tmp.*")
-_FILES = ("metrics.jsonl", "summary.json", "cell.json", "config.toml", "data.toml")
+_FILES = ("metrics.jsonl", "summary.json", "cell.json", "config.toml", "data.toml", "source.toml")
 
 
 def remains(folder: Path) -> str | None:
@@ -239,6 +239,6 @@ def check_free(folder: Path, restart: bool) -> None:
             f"of Portolan ({found} lies there; runs before version 0.2 have none); {instead}",
         )
     require(
-        found in (None, "config.toml", "data.toml"),
+        found in (None, "config.toml", "data.toml", "source.toml"),
         f"{folder} is no run folder and holds {found} of something else; {instead}",
     )

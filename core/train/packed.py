@@ -1,7 +1,7 @@
 """A run folder with the averaged weights of its map alone, in the place of checkpoints.
 
 config.toml           as the run has it
-data.toml             as the run has it
+data.toml             as the run has it, and source.toml where it has one
 run.json              the marker of a run folder
 weights.safetensors   the weights by their place in the map, in the precision of the file; the step
 """
@@ -39,6 +39,8 @@ def pack(run: "Run", folder: Path, precision: str) -> None:
     write_bytes(folder / FILE, save(arrays, about))
     mark(folder, Marker(version=version(), code=code()))
     toml.write_record(run.spec, folder / "data.toml")
+    if run.starts_spec is not None:
+        toml.write_record(run.starts_spec, folder / "source.toml")
     toml.write(run.config, folder / "config.toml")
 
 

@@ -12,7 +12,8 @@ from core.errors import pick
 from core.methods.plugin import Plugin
 from core.nets import NETS, DiTConfig, MLPConfig
 from core.nets.patches import grid_of
-from core.train.config import OptimConfig, TrainConfig
+from core.train.config import NOISE, OptimConfig, TrainConfig
+from core.train.ends import source_flags
 from core.train.memory import least_bytes
 
 POINTS = ("checkerboard", "eight-gaussians", "two-moons", "spiral")
@@ -33,8 +34,10 @@ def recipe(
     net: str | None,
     kind: str | None = None,
     shape: tuple[int, ...] | None = None,
+    source: str = NOISE,
 ) -> TrainConfig:
-    """The default configuration of a method on a data set, with another network where asked.
+    """The default configuration of a method on a data set, with another network where asked, and
+    another `source` than noise at the other end.
 
     `kind`, `"points"`, `"series"`, `"small-image"` or `"image"`, is said by the name of the data
     and its `shape`, unless given. `shape`, where it is known, sets the patch of the transformer,
@@ -55,6 +58,8 @@ def recipe(
         data=data,
         plugin_flags=plugin.preset("image" if kind == "series" else kind),
         data_flags=DATA[data](),
+        source=source,
+        source_flags=source_flags(source),
         **base,
     )
 

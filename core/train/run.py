@@ -3,6 +3,7 @@
 run.json        marks the folder; the format, the version of Portolan, the teacher's fingerprint
 config.toml     resolved; repeats the run
 data.toml       what the data are, without them: shape, kind, classes
+source.toml     the same of those at t = 1, where they stand in the place of noise
 metrics.jsonl   one line every --log-every steps
 samples/        pictures
 checkpoints/    the last few; a packed run has weights.safetensors instead
@@ -36,16 +37,19 @@ from core.train import packed, toml
 from core.train.absent import AbsentTeacher
 from core.train.build import method_of
 from core.train.checkpoint import Checkpoints
-from core.train.config import TrainConfig
+from core.train.config import NOISE, TrainConfig
+from core.train.ends import load_starts
 from core.train.folder import migrated
 from core.train.recipe import recipe
 
 OWN = (
-    *("run.json", "config.toml", "data.toml", "metrics.jsonl", "summary.json", "eval.json"),
-    *("eval_guidance.png", "cell.json", "job.json", "data.npz", packed.FILE),
-    *("checkpoints", "samples", "eval", "tilt", "export", "wandb/id.txt"),
+    *("run.json", "config.toml", "data.toml", "source.toml", "metrics.jsonl", "summary.json"),
+    *("eval.json", "eval_guidance.png", "cell.json", "job.json", "data.npz", "source.npz"),
+    *(packed.FILE, "checkpoints", "samples", "eval", "tilt", "export", "wandb/id.txt"),
 )
 """What commands read and write in a run folder. Links among these lead nowhere outside."""
+DATA_FILE, SOURCE = "data.toml", "source.toml"
+"""Files of a run folder with the descriptions of its data, and of those at t = 1."""
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -55,10 +59,11 @@ def read_config(folder: Path) -> TrainConfig:
         raise UserError(f"{folder} is not a run folder (no config.toml); train one with apps.train")
     check_links(folder, OWN)
     tree = migrated(toml.read(written), folder)
-    plugin, data, net = (toml.selected(tree, name) for name in toml.SELECTORS)
+    plugin, data, net, source = (toml.selected(tree, name) for name in toml.SELECTORS)
     data = data or TrainConfig.data
     pick(DATA, data, "data set")
-    default = recipe(find_plugin(plugin or TrainConfig.plugin), data, net)
+    method = find_plugin(plugin or TrainConfig.plugin)
+    default = recipe(method, data, net, source=source or TrainConfig.source)
     config = toml.filled(default, tree, str(written))
     flags = config.plugin_flags.net_flags(config.net_flags)
     return dataclasses.replace(config, net_flags=flags, run=str(folder))
@@ -71,9 +76,10 @@ def read_spec(folder: Path, data_flags: Any) -> DataSpec:
     return data_flags.load().spec if kept is None else kept
 
 
-def kept_spec(folder: Path) -> DataSpec | None:
-    """The description of its data that a run keeps; None where it has none."""
-    written = folder / "data.toml"
+def kept_spec(folder: Path, file: str = DATA_FILE) -> DataSpec | None:
+    """The description of its data, or of those at t = 1, that a run keeps; None where it has
+    none."""
+    written = folder / file
     if not written.exists():
         return None
     spec = toml.filled(DataSpec("", "points", ()), toml.read(written), str(written))
@@ -148,6 +154,35 @@ class Run:
                 "the run is whole and samples without them; put the data back as they were"
             )
         return dataclasses.replace(found, scale=self.spec.scale)
+
+    @cached_property
+    def starts_spec(self) -> DataSpec | None:
+        """The description of the data at t = 1; None where there is noise."""
+        return kept_spec(self.folder, SOURCE)
+
+    @cached_property
+    def starts(self) -> Dataset | None:
+        """The data at the other end, which samples start from; None where that is noise. Raises
+        `UserError` where they do not open, or are of another shape."""
+        if self.config.source == NOISE:
+            return None
+        try:
+            found = load_starts(self.config)
+        except UserError as error:
+            reason = str(error).partition(";")[0]
+            raise UserError(
+                f"samples of {self.folder} start from examples of {self.config.source}, which do "
+                f"not open: {reason}; give examples with --from FILE, or say where they are now in "
+                f"{self.folder}/config.toml under [source]"
+            ) from None
+        then = self.starts_spec
+        other = None if then is None else conflict(then, found.spec)
+        if other is not None or found.shape != self.shape:
+            raise UserError(
+                f"samples of {self.folder} start from other examples than those of "
+                f"{self.config.source} are now ({other or found.shape}); put them back as they were"
+            )
+        return found
 
     def changed(self) -> str | None:
         """How the data are others than those that it was trained on, in one line; None where they

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from core.objectives.objective import Batch, DivisibleObjective, Metrics, Objective, Players
 from core.train.accumulate import mean_over
-from core.train.augment import Augmentation
+from core.train.gather import Gather
 from core.train.state import TargetParameters, TrainState, target_players
 
 if TYPE_CHECKING:
@@ -90,12 +90,8 @@ def make_step(
     return step
 
 
-AUGMENT = 0x6D697272
-"""What the step's key is folded with for augmentations: far from what objectives fold in."""
-
-
 def step_key(state: TrainState) -> Key[Array, ""]:
-    """The key of the step that comes next."""
+    """The key of the step that is due: all that is random in it comes from this."""
     return jr.fold_in(jr.fold_in(state.key, state.rollbacks), state.step)
 
 
@@ -117,18 +113,16 @@ def _new_target(state: TrainState, players: Players, target: TargetParameters) -
 
 def many_steps(
     step: TrainStep,
-    gather: Callable[[Any, dict[str, Array]], Batch],
+    gather: Gather,
     static: Objective,
     shardings: tuple[Any, Any] = (None, None),
-    augment: Augmentation | None = None,
 ) -> Any:
     """`(state, frozen, raw) -> (state, metrics)` for a stack of batches: one scan, state donated.
 
     `frozen` holds the arrays of the objective, whose static half is `static`, and the resident
-    data; `raw` is the item of the data iterator with a leading axis of steps; `gather(store, one)`
-    turns one of its batches into a `Batch` on the device, and `augment` draws another from it by a
-    key of the step. Metrics come back with a leading axis of
-    steps. `shardings` are those of the arguments and of the results, as `jax.jit` has them.
+    data; `raw` is the item of the data iterator with a leading axis of steps; `gather(store, one,
+    key)` turns one of its batches into a `Batch` on the device. Metrics come back with a leading
+    axis of steps. `shardings` are those of the arguments and of the results, as `jax.jit` has them.
     """
 
     def run(
@@ -138,10 +132,7 @@ def many_steps(
         objective = eqx.combine(arrays, static)
 
         def body(carry: TrainState, one: dict[str, Array]):
-            batch = gather(store, one)
-            if augment is not None:
-                batch = augment(batch, jr.fold_in(step_key(carry), AUGMENT))
-            return step(carry, batch, objective)
+            return step(carry, gather(store, one, step_key(carry)), objective)
 
         return jax.lax.scan(body, state, raw)
 

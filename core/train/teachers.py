@@ -117,6 +117,13 @@ def _check_path(run: Run, config: TrainConfig, spec: DataSpec, what: str = "teac
             f"{what} {run.folder} was trained on the {run.config.path} path; "
             f"train this one there too: --path {run.config.path}"
         )
+    ends = (run.config.source, run.config.coupling), (config.source, config.coupling)
+    if what == "teacher" and ends[0] != ends[1]:
+        raise UserError(
+            f"teacher {run.folder} was trained with --source {ends[0][0]} --coupling {ends[0][1]}, "
+            "so that its trajectories start elsewhere than those of this run; name a teacher "
+            "without these flags"
+        )
     if run.shape != spec.shape:
         raise UserError(
             f"{what} {run.folder} was trained on {run.config.data}, whose examples have another "

@@ -22,7 +22,7 @@ from core.train.config import LoopConfig, check_numbers
 
 Filled = TypeVar("Filled")
 
-SELECTORS = ("plugin", "data", "net")
+SELECTORS = ("plugin", "data", "net", "source")
 NOT_KEPT = (
     *("config", "run", "restart", "extend", "dry_run", "json", "cluster", "wandb", "trust"),
     "changed",

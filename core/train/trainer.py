@@ -12,16 +12,15 @@ import jax.random as jr
 import numpy as np
 
 from core.data.batches import batches
-from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
-from core.objectives.objective import Batch, Players
+from core.objectives.objective import Players
 from core.train import processes
 from core.train.accumulate import check
-from core.train.augment import augmentation
 from core.train.build import Trainable
 from core.train.checkpoint import Checkpoints, by_name
 from core.train.config import LoopConfig
+from core.train.gather import device_store, gathering
 from core.train.optim import optimizer
 from core.train.sharding import Placement
 from core.train.state import init_state
@@ -79,7 +78,7 @@ class Trainer(Generic[Config, Work]):
         # The arrays of the objective (a teacher's weights) are an argument of the program. As
         # constants they would be compiled into it, once more for every program.
         arrays, static = eqx.partition(objective, eqx.is_array)
-        self._frozen = place.shard(arrays), place.replicate(_device_store(built.training))
+        self._frozen = place.shard(arrays), place.replicate(device_store(built.training))
         share = config.batch // jax.process_count(), config.seed
         # Each process reads its own share of every batch; the mesh joins them.
         shard = jax.process_index(), jax.process_count()
@@ -93,8 +92,8 @@ class Trainer(Generic[Config, Work]):
         # Stated for results too: the state that a call returns must fit the next call as it is.
         inside = shardings, (place.shardings(self._frozen[0]), place.everywhere), place.divided
         outside = shardings, place.everywhere
-        gather, augment = _gather(built.training), augmentation(built.training)
-        self._program = many_steps(step, gather, static, (inside, outside), augment)
+        gather = gathering(built.training, built.couple)
+        self._program = many_steps(step, gather, static, (inside, outside))
 
     @property
     def step(self) -> int:
@@ -205,26 +204,3 @@ class Trainer(Generic[Config, Work]):
         """The traced program of a dispatch of one step, for its cost and memory."""
         raw, _ = self._draw(1)
         return self._program.trace(self.state, self._frozen, raw)
-
-
-def _device_store(dataset: Dataset) -> Any:
-    if not dataset.resident:
-        return None
-    parts = dataset.examples, dataset.labels, dataset.noise
-    return tuple(None if part is None else jnp.asarray(part) for part in parts)
-
-
-def _gather(dataset: Dataset):
-    """`(store, raw batch) -> Batch`: from indices where the data are resident, else directly."""
-
-    def from_store(store, raw) -> Batch:
-        index = raw["index"]
-        examples, *others = store
-        label, z = (None if part is None else part[index] for part in others)
-        return Batch(dataset.decode(examples[index]), label, z)
-
-    def direct(store, raw) -> Batch:
-        del store
-        return Batch(dataset.decode(raw["x"]), raw.get("label"))
-
-    return from_store if dataset.resident else direct

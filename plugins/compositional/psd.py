@@ -70,6 +70,7 @@ class PSD(RowPlugin):
         whole_cost=8,
         seed_cost=8,
     )
+    couples = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     uniform: float = by_kind(1.0, small_image=0.3)

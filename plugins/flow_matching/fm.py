@@ -40,6 +40,7 @@ class FM(VelocityPlugin):
         gradient="v",
         targets="none",
     )
+    couples = True
 
     def jump(self, teacher: None) -> Term:
         return FlowMatching()

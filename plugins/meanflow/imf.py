@@ -54,6 +54,7 @@ class IMF(RowPlugin):
         whole_cost=5,
         seed_cost=5,
     )
+    couples = True
 
     diagonal: float = 0.5
     power: float = by_kind(1.0, points=0.0, small_image=0.0)

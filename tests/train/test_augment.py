@@ -12,7 +12,7 @@ from core.train.augment import augmentation, mirror_some
 from core.train.build import build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
-from core.train.step import AUGMENT
+from core.train.gather import AUGMENT
 from core.train.trainer import Trainer
 from tests.compiling import once
 from tests.train.test_trainer import same

@@ -250,7 +250,8 @@ def test_many_steps_are_the_steps_one_by_one(size, normal):
     objective, optimizer = Stub(rule), optax.adam(RATE)
     data, store = normal(6, 4, 2), np.ones((4, 2), np.float32)
 
-    def gather(store, one):
+    def gather(store, one, key):
+        del key
         return Batch(store + one["x"])
 
     results = []
