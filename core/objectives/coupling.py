@@ -16,6 +16,7 @@ examples of a class in a batch little is left to couple.
 
 import abc
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -83,11 +84,11 @@ class SinkhornCoupling(Coupling):
         from ott.solvers import linear
 
         scale = jnp.sum(jnp.where(apart, 0.0, cost)) / jnp.sum(~apart)
-        epsilon = self.entropy * jnp.maximum(scale, jnp.finfo(cost.dtype).tiny)
+        epsilon: Any = self.entropy * jnp.maximum(scale, jnp.finfo(cost.dtype).tiny)
         barred = jnp.where(apart, jnp.max(cost) + 100 * epsilon, cost)
         problem = geometry.Geometry(barred, epsilon=epsilon)
         with jax.numpy_rank_promotion("allow"):  # OTT-JAX lets arrays of other ranks broadcast
-            found = linear.solve(problem, max_iterations=ITERATIONS)
+            found: Any = linear.solve(problem, max_iterations=ITERATIONS)
         log_plan = (found.f[:, None] + found.g[None] - cost) / epsilon
         return jr.categorical(key, jnp.where(apart, -jnp.inf, log_plan))
 

@@ -53,10 +53,10 @@ def generate(
 
     The start is `sigma(times[0]) z`, with noise or a start for `z`; the first samples of a key are
     the same for any number, to rounding. **Arguments:** `labels` one a sample, or the number of
-    unconditional samples; `first`, the number of the first sample of a part of a longer row of samples, a multiple of
-    `batch`: parts drawn one by one are equal to the row drawn at once, bit for bit;
-    `progress` is called with the number of samples after each batch. Raises `NotFinite` where a
-    sample is not finite.
+    unconditional samples; `first`, the number of the first sample of a part of a longer row of
+    samples, a multiple of `batch`: parts drawn one by one are equal to the row drawn at once, bit
+    for bit; `progress` is called with the number of samples after each batch. Raises `NotFinite`
+    where a sample is not finite.
     """
     n = labels if isinstance(labels, int) else len(labels)
     if first is None:
