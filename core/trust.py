@@ -5,7 +5,9 @@ of its own (`reward = "python:module:function"`). It is not imported unless the 
 same name in this process, or trusts the files that are opened (`--trust`).
 """
 
-from collections.abc import Iterable, Iterator
+import importlib
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,31 @@ def check_word(word: str) -> None:
     """`check` of a word that may name code."""
     if word.startswith(MARKS):
         check(word.partition(":")[2])
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """The function `module:function`. Raises `UserError` where there is none, and where only a file
+    that was opened names it."""
+    check(name)
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # what importing it raises is the user's too
+        raise UserError(
+            f"{name} names no function ({error}); give MODULE:FUNCTION, of a module on the "
+            "PYTHONPATH"
+        ) from None
+    if not callable(found):
+        raise UserError(f"{name} is no function but a {type(found).__name__}")
+    return found
+
+
+def words(error: Exception, function: Callable[..., Any] | None) -> str:
+    """An error in a user's function in a few words, with its place in the function's file."""
+    said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    return f"{said} ({file}, line {lines[-1]})" if lines else said
 
 
 def _texts(tree: Any) -> Iterator[str]:

@@ -3,15 +3,17 @@
 import dataclasses
 from typing import Any
 
+from core import trust
 from core.data import DATA
 from core.data.dataset import Dataset
+from core.data.python import MARK
 from core.errors import UserError, pick, require
 from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin, register
 from core.train import toml
 from core.train.cli import shape_of
 from core.train.config import NOISE, TrainConfig
-from core.train.recipe import kind_of, recipe
+from core.train.recipe import recipe
 
 NOT_HERE = {*toml.NOT_KEPT, "plugin", "data"} - {"restart", "extend"}
 """Flags of the command that are arguments of their own here, or mean nothing in Python."""
@@ -35,11 +37,14 @@ def config_of(
     """
     plugin, flags = _plugin(method)
     named, own = _named(data, TrainConfig.data)
+    if named.startswith(MARK):
+        trust.typed([named])
+        named, own = "python", {"function": named, **own}
     pick(DATA, named, "data set")
     net, _ = _named(settings.get("net", {}), None)
     shape = _shape(named, own) if dataset is None else dataset.shape
     source, _ = _named(settings.get("source", NOISE), NOISE)
-    default = recipe(plugin, named, net, _kind(named, dataset), shape, source)
+    default = recipe(plugin, named, net, _kind(dataset), shape, source)
     if flags is not None:
         require("plugin" not in settings, "plugin: the method's object has its settings already")
         default = dataclasses.replace(default, plugin_flags=flags)
@@ -93,9 +98,9 @@ def _named(value: Any, default: str | None) -> tuple[Any, dict[str, Any]]:
     return value.get("name", default), {key: one for key, one in value.items() if key != "name"}
 
 
-def _kind(name: str, dataset: Dataset | None) -> str:
+def _kind(dataset: Dataset | None) -> str | None:
     if dataset is None:
-        return kind_of(name)
+        return None
     if dataset.kind != "image":
         return dataset.kind
     return "small-image" if max(dataset.shape[:2]) <= SMALL else "image"

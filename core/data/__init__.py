@@ -10,6 +10,7 @@ from core.data.dataset import Source as Source
 from core.data.digits import DigitsData as DigitsData
 from core.data.idx import IdxData as IdxData
 from core.data.images import ImagesData as ImagesData
+from core.data.python import PythonData as PythonData
 from core.data.scale import Scale as Scale
 from core.data.spec import DataSpec as DataSpec
 from core.data.toy import EIGHT_RADIUS as EIGHT_RADIUS
@@ -33,6 +34,7 @@ DATA: Registry[type] = Registry(
         "cifar10": Cifar10Data,
         "arrays": ArraysData,
         "images": ImagesData,
+        "python": PythonData,
     },
 )
 """Every data set by the name that `--data` takes; each is a dataclass of flags with `load()`."""

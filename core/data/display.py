@@ -12,6 +12,9 @@ _FINE = 3
 _INK = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0))
 """Colours of the channels, those of Okabe and Ito, in turn."""
 
+_FRAME = 215
+"""Light gray, of lines and of frames."""
+
 
 def in_bytes(x: Float[np.ndarray, "..."], span: float = 1.0) -> UInt8[np.ndarray, "..."]:
     """`round(127.5 (x / span + 1))`, clipped to 0..255."""
@@ -23,15 +26,16 @@ def panels(
 ) -> UInt8[np.ndarray, "*n high wide colours"]:
     """Images of one or three channels as they are; of others each channel in gray, side by side.
 
-    The channels fill a grid as square as it gets, row by row, with a white line of one pixel
-    between; 7 channels are 3, 3 and 1.
+    The channels fill a grid as square as it gets, row by row, with a line of one pixel between;
+    7 channels are 3, 3 and 1. Lines and places without a channel are light gray, so that the
+    panels of one image stay together.
     """
     *n, height, width, channels = images.shape
     if channels in (1, 3):
         return images
     cols = math.ceil(math.sqrt(channels))
     rows = math.ceil(channels / cols)
-    page = np.full((*n, rows * (height + 1) - 1, cols * (width + 1) - 1, 1), 255, np.uint8)
+    page = np.full((*n, rows * (height + 1) - 1, cols * (width + 1) - 1, 1), _FRAME, np.uint8)
     for k in range(channels):
         row, column = divmod(k, cols)
         top, left = row * (height + 1), column * (width + 1)
@@ -44,13 +48,15 @@ def curves(
 ) -> UInt8[np.ndarray, "*n high wide 3"]:
     """Series as curves, one colour a channel, from `-span` at the bottom to `span` at the top.
 
-    The gray line is 0. What lies outside runs along the edge.
+    The gray line within the frame is 0. What lies outside runs along the edge.
     """
     *n, length, channels = series.shape
     flat = series.reshape(-1, length, channels)
     wide, high = WIDE * _FINE, HIGH * _FINE
     page = np.full((len(flat), high, wide, 3), 255, np.float32)
-    page[:, high // 2 - _FINE // 2 : high // 2 + _FINE // 2 + 1] = 215
+    page[:, [*range(_FINE), *range(high - _FINE, high)]] = _FRAME
+    page[:, :, [*range(_FINE), *range(wide - _FINE, wide)]] = _FRAME
+    page[:, high // 2 - _FINE // 2 : high // 2 + _FINE // 2 + 1] = _FRAME
     place = np.linspace(0, length - 1, wide + 1)
     for k in range(channels):
         height = _at(np.clip(flat[..., k] / span, -1, 1), place)

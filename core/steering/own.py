@@ -1,7 +1,5 @@
 """Rewards of one's own: functions of JAX or of NumPy, and what is checked of them first."""
 
-import importlib
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from core import trust
 from core.errors import UserError
 from core.steering.reward import Reward, Sum
+from core.trust import load_function as load_function
+from core.trust import words
 
 _TRACED = (
     jax.errors.TracerArrayConversionError,
@@ -66,7 +65,7 @@ class NumpyFunction(Reward):
         try:
             found = np.asarray(self.function(np.asarray(x)), np.float32)
         except Exception as error:
-            raise UserError(f"the reward raised {_words(error, self.function)}") from error
+            raise UserError(f"the reward raised {words(error, self.function)}") from error
         if found.size != 1:
             raise UserError(_of_shape(found.shape))
         return found.reshape(())
@@ -75,23 +74,6 @@ class NumpyFunction(Reward):
 def function_reward(function: Callable[[Array], Any]) -> Function:
     """A function as a reward, with a gradient unless it says `function.gradient = False`."""
     return Function(function, bool(getattr(function, "gradient", True)))
-
-
-def load_function(name: str) -> Callable[..., Any]:
-    """The function `module:function`. Raises `UserError` where there is none, and where only a file
-    that was opened names it (`core.trust`)."""
-    trust.check(name)
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # what importing it raises is the user's too
-        raise UserError(
-            f"{name} names no function ({error}); give MODULE:FUNCTION, of a module on the "
-            "PYTHONPATH"
-        ) from None
-    if not callable(found):
-        raise UserError(f"{name} is no function but a {type(found).__name__}")
-    return found
 
 
 def check_reward(reward: Reward, x: Float[Array, " n *shape"]) -> Float[Array, " n"]:
@@ -131,7 +113,7 @@ def check_gradient(reward: Reward, x: Float[Array, " n *shape"]) -> None:
     try:
         slope = jax.jit(jax.vmap(jax.grad(reward)))(x)
     except Exception as error:
-        raise UserError(f"the reward has no gradient ({_words(error, None)}); {instead}") from error
+        raise UserError(f"the reward has no gradient ({words(error, None)}); {instead}") from error
     bad = int(jnp.sum(~jnp.isfinite(slope).reshape(len(x), -1).all(axis=1)))
     if bad:
         raise UserError(
@@ -152,7 +134,7 @@ def _values(reward: Reward, x: Float[Array, " n *shape"]) -> Array:
         functions = [part.function for part in _parts(reward) if isinstance(part, Function)]
         if not functions:
             raise
-        raise UserError(f"the reward raised {_words(error, functions[0])}") from error
+        raise UserError(f"the reward raised {words(error, functions[0])}") from error
 
 
 def _parts(reward: Reward) -> tuple[Reward, ...]:
@@ -166,11 +148,3 @@ def _is_own(reward: Reward) -> bool:
 
 def _of_shape(shape: tuple[int, ...]) -> str:
     return f"the reward of one example has shape {shape}; it must be a single number"
-
-
-def _words(error: Exception, function: Callable[..., Any] | None) -> str:
-    """An error in a user's function in a few words, with its place in the function's file."""
-    said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    file = getattr(getattr(function, "__code__", None), "co_filename", None)
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-    return f"{said} ({file}, line {lines[-1]})" if lines else said

@@ -17,6 +17,7 @@ import tyro
 
 from core import trust
 from core.data import DATA
+from core.data.python import MARK
 from core.errors import UserError, pick
 from core.methods.registry import find_plugin, plugins
 from core.nets import NETS
@@ -53,7 +54,11 @@ def select(argv: list[str]) -> Selection:
         flags = toml.to_flags(tree) + flags
         chosen = _parse_known(parser, flags)
     data, source = chosen.data or TrainConfig.data, chosen.source or NOISE
-    if source not in DATA and Path(source).exists():  # a file or folder in the place of a name
+    if data.startswith(MARK):
+        data, flags = "python", [*flags, "--data", "python", "--data.function", data]
+    if source.startswith(MARK):
+        source, flags = "python", [*flags, "--source", "python", "--source.function", source]
+    elif source not in DATA and Path(source).exists():  # a file or folder in the place of a name
         shards = Path(source).is_dir() and any(Path(source).glob("*.npy"))
         kind = "images" if Path(source).is_dir() and not shards else "arrays"
         flags, source = [*flags, "--source", kind, "--source.path", source], kind

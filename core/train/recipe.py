@@ -98,14 +98,14 @@ def _of_size(base: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
 def patch_of(shape: tuple[int, ...], usual: int) -> int:
     """The smallest patch, from the usual one on, that divides the sides and leaves no more than
     `MOST_TOKENS`; the usual one where there is none. Of series, whose length may be any number,
-    also smaller ones."""
+    also smaller ones, or single places."""
     common = math.gcd(*shape[:-1])
     smaller = range(usual - 1, 0, -1) if len(shape) == 2 else ()
     for patch in (*range(usual, common + 1), *smaller):
         tokens = math.prod(grid_of(shape, patch))
         if common % patch == 0 and FEWEST_TOKENS <= tokens <= MOST_TOKENS:
             return patch
-    return usual
+    return 1 if len(shape) == 2 and common % usual else usual
 
 
 def _points() -> dict[str, Any]:
