@@ -127,6 +127,11 @@ def test_a_file_that_names_the_function_opens_and_does_not_call_it(tmp_path):
     assert opened.data_flags.load().kind == "points"
 
 
+def test_the_other_end_may_be_a_function_too():
+    config = parse(["--data", "two-moons", "--source", f"{NAME}:dataset"])
+    assert config.source == "python" and config.source_flags == PythonData(f"{NAME}:dataset")
+
+
 def test_python_names_it_in_the_same_way():
     from portolan.settings import config_of
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from core.data import Dataset
-from core.train.augment import augmentation, mirror_some
+from core.objectives.objective import Batch
+from core.train.augment import augmentation, mirror_some, pairs_mirrored
 from core.train.build import build
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
@@ -28,6 +29,11 @@ def test_about_half_are_mirrored_left_to_right_and_the_others_as_they_were():
     assert np.array_equal(turned[0], turned[1]) and not np.array_equal(turned[0], turned[2])
 
 
+def test_both_images_of_a_pair_are_mirrored_or_neither():
+    batch = once(pairs_mirrored)(Batch(X, z=X + 1), jr.key(0))
+    assert np.array_equal(batch.z, batch.x_0 + 1) and not np.array_equal(batch.x_0, X)
+
+
 def test_the_key_of_mirrors_is_none_that_the_step_splits_off():
     key = jr.key(3)
     mine = np.asarray(jr.key_data(jr.fold_in(key, AUGMENT)))
@@ -40,6 +46,7 @@ def test_only_pictures_whose_noise_is_drawn_are_mirrored():
     assert augmentation(data) is not None
     assert augmentation(dataclasses.replace(data, noise=X)) is None
     assert augmentation(dataclasses.replace(data, flip=False)) is None
+    assert augmentation(dataclasses.replace(data, paired=True)) is pairs_mirrored
 
 
 @pytest.mark.slow
