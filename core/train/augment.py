@@ -31,6 +31,7 @@ def mirrored(batch: Batch, key: Key[Array, ""]) -> Batch:
 
 def pairs_mirrored(batch: Batch, key: Key[Array, ""]) -> Batch:
     """The batch with both images of a pair mirrored, or neither."""
+    assert batch.z is not None
     both = mirror_some(batch.x_0, key), mirror_some(batch.z, key)
     return eqx.tree_at(lambda batch: (batch.x_0, batch.z), batch, both)
 

@@ -15,7 +15,7 @@ from core.train.checkpoint import Checkpoints
 from core.train.cli import parse
 from core.train.gather import AUGMENT
 from core.train.trainer import Trainer
-from tests.compiling import once
+from tests.compiling import device, once
 from tests.train.test_trainer import same
 
 X = np.arange(400 * 2 * 3, dtype=np.float32).reshape(400, 2, 3, 1)
@@ -30,7 +30,7 @@ def test_about_half_are_mirrored_left_to_right_and_the_others_as_they_were():
 
 
 def test_both_images_of_a_pair_are_mirrored_or_neither():
-    batch = once(pairs_mirrored)(Batch(X, z=X + 1), jr.key(0))
+    batch = once(pairs_mirrored)(Batch(device(X), z=device(X + 1)), jr.key(0))
     assert np.array_equal(batch.z, batch.x_0 + 1) and not np.array_equal(batch.x_0, X)
 
 
