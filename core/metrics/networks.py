@@ -22,7 +22,7 @@ BATCH = 32
 @dataclass(frozen=True)
 class NetworkFeatures:
     """The vectors of a trained network, of pictures as bytes or as network values, which become
-    bytes: `round(127.5 (x + 1))`, clipped.
+    bytes: `floor(127.5 x + 128)`, clipped.
 
     **Fields:** `name` for reports; `origin`; `logits` of the network's own classes, from pictures,
     and `classify`, the same from the vectors, or None where it has no classifier; `spatial`, the
@@ -71,7 +71,7 @@ def levels(examples: Shaped[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
     what is no number stays that, so that it is found."""
     if examples.dtype == np.uint8 or examples.ndim != 4:
         return examples.astype(np.float32)
-    return np.clip(np.rint(127.5 * (examples.astype(np.float32) + 1)), 0, 255)
+    return np.clip(np.floor(127.5 * examples.astype(np.float32) + 128), 0, 255)
 
 
 def _classes(network: Pretrained) -> int:

@@ -9,9 +9,12 @@ from typing import Literal
 
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
-from core.objectives.objective import Term
+from core.objectives.objective import RowKind, Term
+from core.objectives.perceptual import perceived
+from core.train.features import open_perception
 from plugins.consistency.base import GridPlugin
 from plugins.consistency.jump import ConsistencyJump, TeacherStep
 
@@ -45,5 +48,15 @@ class CD(GridPlugin):
     )
     """One-step solver of the teacher; the papers take heun, which costs one evaluation more."""
 
+    features: str = "identity"
+    """Features in which both ends are compared, as LPIPS does: efficientnet-lite0, inception=FILE,
+    dinov2=FILE, or a run folder of apps.features; identity compares the values."""
+    values: float = 0.0
+    """Factor of the distance of the values themselves, where there are features."""
+
     def jump(self, teacher: Teacher) -> Term:
         return ConsistencyJump(TeacherStep(teacher, self.solver))
+
+    def kinds(self, teacher: Teacher, task: Task) -> tuple[RowKind, ...]:
+        perception = open_perception(self.features, task.shape)
+        return perceived(super().kinds(teacher, task), perception, self.values)

@@ -8,8 +8,11 @@ parameters: with an EMA the limit of fine grids is wrong.
 """
 
 from core.methods.card import Card
+from core.methods.plugin import Task
 from core.methods.registry import register
-from core.objectives.objective import Term
+from core.objectives.objective import RowKind, Term
+from core.objectives.perceptual import perceived
+from core.train.features import open_perception
 from plugins.consistency.base import GridPlugin
 from plugins.consistency.jump import ConsistencyJump, SameNoise
 
@@ -30,5 +33,15 @@ class CT(GridPlugin):
         gradient="F",
     )
 
+    features: str = "identity"
+    """Features in which both ends are compared, as LPIPS does: efficientnet-lite0, inception=FILE,
+    dinov2=FILE, or a run folder of apps.features; identity compares the values."""
+    values: float = 0.0
+    """Factor of the distance of the values themselves, where there are features."""
+
     def jump(self, teacher: None) -> Term:
         return ConsistencyJump(SameNoise())
+
+    def kinds(self, teacher: None, task: Task) -> tuple[RowKind, ...]:
+        perception = open_perception(self.features, task.shape)
+        return perceived(super().kinds(teacher, task), perception, self.values)

@@ -19,6 +19,7 @@ from core.flow.solve import FixedSteps
 from core.flow.teacher import Teacher
 from core.objectives.carriers import JUMP, VALUE, Declares
 from core.objectives.objective import Term
+from core.objectives.perceptual import Compared, Comparing
 from core.objectives.row import Row
 from core.overriding import overridable
 from core.times.steps import Step, middle_gap
@@ -104,7 +105,7 @@ ORDERS = {"euler": 1, "heun": 2, "midpoint": 2}
 """Orders of the solvers that make a neighbour."""
 
 
-class ConsistencyJump(Term):
+class ConsistencyJump(Comparing):
     """`F(x_s, s, t) - sg[F_target(x_u, u, t)]`; `u` is the row's, or `step` below `s`.
 
     Source: Consistency Models (arXiv 2303.01469), eqs. 7 and 10, with any target time.
@@ -117,13 +118,13 @@ class ConsistencyJump(Term):
     def declares(self) -> Declares:
         return Declares((JUMP,), (*self.neighbour.numbers, "target"))
 
-    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+    def compared(self, model: FlowMap, target: FlowMap, row: Row) -> Compared:
         u = neighbour_time(row, self.step)
         x_u = self.neighbour(model.path, row, u)
         with full_products():
             near = target(x_u, u, row.t, row.cond)
             here = model(row.x_s, row.s, row.t, row.cond)
-        return here - stop(near)
+        return Compared(here - stop(near), near, jnp.ones_like(row.s))
 
     def amplification(self, step: Step | None) -> float:
         return across(step, self.step)

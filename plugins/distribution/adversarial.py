@@ -109,7 +109,8 @@ class Adversarial(DistributionPlugin):
     width: int = 64
     """Width of the discriminator."""
     features: str = "identity"
-    """Input of the discriminator: the examples themselves, or a run folder of apps.features."""
+    """Input of the discriminator: the examples themselves, a run folder of apps.features, or a
+    trained network: efficientnet-lite0, inception=FILE, dinov2=FILE."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -3,6 +3,8 @@
     A = E |F(x_s, s, 0) - sg[F_start(x_s, s, 0)]|^2
 
 on the same noise. It keeps the coupling of noise and sample, and with it the variety of samples.
+Through a perception it is the distance of `core.objectives.perceptual`, as in DMD (arXiv
+2311.18828), eq. 9, whose regression takes LPIPS.
 """
 
 from typing import Any
@@ -12,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.nets.perception import Identity, Perception
 from core.objectives.one_step import OneStep, Starts
+from core.objectives.perceptual import seen
 
 
 class Anchor(eqx.Module):
@@ -24,6 +28,7 @@ class Anchor(eqx.Module):
 
     weight: float = eqx.field(static=True)
     generate: OneStep
+    perception: Perception = Identity()
 
     def init(self, model: Any) -> Any:
         """The start: a copy of the map's arrays, or None."""
@@ -39,4 +44,8 @@ class Anchor(eqx.Module):
             return jnp.zeros((), x.dtype)
         static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
         there = self.generate(eqx.combine(jax.lax.stop_gradient(start), static), starts)
-        return self.weight * jnp.mean((x - jax.lax.stop_gradient(there)) ** 2)
+        if isinstance(self.perception, Identity):
+            return self.weight * jnp.mean((x - jax.lax.stop_gradient(there)) ** 2)
+        look = jax.vmap(lambda one: seen(self.perception, one))
+        apart = look(x) - jax.lax.stop_gradient(look(there))
+        return self.weight * jnp.sum(apart**2) / len(x)

@@ -34,6 +34,7 @@ from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Batch, Metrics, Objective, Players
 from core.objectives.one_step import OneStep, condition
 from core.times.distributions import Uniform
+from core.train.features import open_perception
 from plugins.distribution.anchor import Anchor
 from plugins.distribution.plugin import DistributionPlugin
 
@@ -224,6 +225,9 @@ class DMD(DistributionPlugin):
     normalise: bool = True
     """Divide a sample's push by its mean distance from the teacher's answer; for examples
     of a few numbers, where that may be close to zero, rather not."""
+    features: str = "identity"
+    """Features in which the anchor compares samples, as LPIPS does: efficientnet-lite0,
+    inception=FILE, dinov2=FILE, or a run folder of apps.features; identity compares the values."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -231,6 +235,8 @@ class DMD(DistributionPlugin):
         require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
         low, high = self.levels
         require(0 < low < high <= 1, f"--plugin.levels must rise inside (0, 1], got {low} {high}")
+        idle = self.features != "identity" and not self.anchor
+        require(not idle, "--plugin.features is what the anchor looks at: set --plugin.anchor")
 
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
@@ -240,7 +246,7 @@ class DMD(DistributionPlugin):
         objective = Matching(
             self.generator(path, task),
             teacher,
-            self.anchored(path, task),
+            self.anchored(path, task, open_perception(self.features, task.shape)),
             Uniform(*self.levels),
             self.every,
             self.waiting(task),

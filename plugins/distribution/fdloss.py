@@ -164,8 +164,8 @@ class FDLoss(DistributionPlugin):
     classes: float = 0.0
     """Weight of the distance of the means of each class. Needs labels."""
     features: str = "identity"
-    """Features whose moments are compared: the values themselves, or a run folder of
-    apps.features."""
+    """Features whose moments are compared: the values themselves, a run folder of
+    apps.features, or a trained network: efficientnet-lite0, inception=FILE, dinov2=FILE."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -7,6 +7,7 @@ from core.flow.flow_map import FORMS, FlowMap, Form, Network
 from core.flow.path import Path
 from core.flow.teacher import Teacher
 from core.methods.plugin import Plugin, Task
+from core.nets.perception import Identity, Perception
 from core.objectives.one_step import OneStep
 from plugins.distribution.anchor import Anchor
 
@@ -40,9 +41,9 @@ class DistributionPlugin(Plugin):
         """How samples are made."""
         return OneStep(path, task.num_classes, self.middle)
 
-    def anchored(self, path: Path, task: Task) -> Anchor:
+    def anchored(self, path: Path, task: Task, perception: Perception = Identity()) -> Anchor:
         """The anchor of these samples."""
-        return Anchor(self.anchor, self.generator(path, task))
+        return Anchor(self.anchor, self.generator(path, task), perception)
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         """The map that is trained."""

@@ -53,8 +53,8 @@ class Drift(Plugin):
     columns: bool = True
     """Normalise the kernel over the samples that a target acts on."""
     features: str = "identity"
-    """Features in which samples are compared: identity (the values themselves), or a run folder of
-    apps.features."""
+    """Features in which samples are compared: identity (the values themselves), a run folder of
+    apps.features, or a trained network: efficientnet-lite0, inception=FILE, dinov2=FILE."""
     group: int = by_kind(32, points=64)
     """Samples of one class that are compared with one another; without labels the whole batch."""
     positives: int = by_kind(64, points=512, small_image=128)

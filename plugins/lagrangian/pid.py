@@ -14,19 +14,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow import rules
+from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap
+from core.flow.path import Path
 from core.flow.rules import full_products
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.plugin import Task
 from core.methods.registry import register
 from core.objectives.carriers import END_RATE, Carrier, Declares
-from core.objectives.objective import Term
+from core.objectives.objective import RowKind, Term
+from core.objectives.perceptual import Compared, Comparing, perceived, velocity_scale
 from core.objectives.row import Row
 from core.times.steps import Step
+from core.train.features import open_perception
 from plugins.lagrangian.noise import NoisePlugin
 
 
-class PhysicsInformed(Term):
+class PhysicsInformed(Comparing):
     """`(F(t) - F(t')) / (t - t') - sg[v_teacher(F(t), t)]`, `t'` one `step` nearer to the noise.
 
     Divided by `t - s` nowhere: `V + (t' - s) (V - V') / (t - t')`. Source: PID, eq. 8.
@@ -44,7 +49,7 @@ class PhysicsInformed(Term):
         ends = [model(row.x_s, row.s, time, row.cond) for time in (row.t, t)]
         return (ends[1] - ends[0]) / (t - row.t)
 
-    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+    def compared(self, model: FlowMap, target: FlowMap, row: Row) -> Compared:
         del target
         step = jnp.where(row.t + self.step > row.s, -self.step, self.step)
         with full_products():
@@ -53,7 +58,8 @@ class PhysicsInformed(Term):
         end = jax.lax.stop_gradient(row.x_s + (row.t - row.s) * V)
         v = self.teacher.velocity(end, row.t, row.cond)
         slope = (V_next - V) / step
-        return V + (row.t + step - row.s) * slope - jax.lax.stop_gradient(v)
+        residual = V + (row.t + step - row.s) * slope - jax.lax.stop_gradient(v)
+        return _denoised(model.path, residual, v, end, row.t)
 
     def amplification(self, step: Step | None) -> float:
         return 0.5 / self.step
@@ -63,7 +69,7 @@ class PhysicsInformed(Term):
         return 1
 
 
-class PhysicsDerivative(Term):
+class PhysicsDerivative(Comparing):
     """The limit of `PhysicsInformed` at small steps: `dF/dt - sg[v_teacher(F(t), t)]`, exact."""
 
     teacher: Teacher
@@ -72,13 +78,27 @@ class PhysicsDerivative(Term):
     def declares(self) -> Declares:
         return Declares((END_RATE,), ("teacher", "current"))
 
-    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+    def compared(self, model: FlowMap, target: FlowMap, row: Row) -> Compared:
         del target
         gap = row.t - row.s
         V, dV_dt = rules.lagrangian(model, row.x_s, row.s, row.t, row.cond)
         end = jax.lax.stop_gradient(row.x_s + gap * V)
         v = self.teacher.velocity(end, row.t, row.cond)
-        return V + gap * dV_dt - jax.lax.stop_gradient(v)
+        residual = V + gap * dV_dt - jax.lax.stop_gradient(v)
+        return _denoised(model.path, residual, v, end, row.t)
+
+
+def _denoised(
+    path: Path,
+    residual: Float[Array, "*shape"],
+    v: Float[Array, "*shape"],
+    end: Float[Array, "*shape"],
+    t: Float[Array, ""],
+) -> Compared:
+    """Compared with the example that the teacher's velocity at the end denoises it to (PID, eq. 8,
+    which is written so)."""
+    wanted = convert(path, v, end, t, source="velocity", target="x_0")
+    return Compared(residual, wanted, velocity_scale(path, t))
 
 
 @register
@@ -103,6 +123,11 @@ class PID(NoisePlugin):
     """Step of the difference quotient in unit time."""
     derivative: Literal["difference", "exact"] = "difference"
     """The quotient over the step, or its limit by a Jacobian-vector product, for bfloat16."""
+    features: str = "identity"
+    """Features in which denoised ends are compared (LPIPS): efficientnet-lite0, inception=FILE,
+    dinov2=FILE, or a run folder of apps.features; identity compares the values."""
+    values: float = 0.0
+    """Factor of the distance of the values themselves, where there are features."""
 
     @classmethod
     def variants(cls) -> dict[str, Self]:
@@ -112,3 +137,7 @@ class PID(NoisePlugin):
     def jump(self, teacher: Teacher) -> Term:
         exact = self.derivative == "exact"
         return PhysicsDerivative(teacher) if exact else PhysicsInformed(teacher, self.step)
+
+    def kinds(self, teacher: Teacher, task: Task) -> tuple[RowKind, ...]:
+        perception = open_perception(self.features, task.shape)
+        return perceived(super().kinds(teacher, task), perception, self.values)

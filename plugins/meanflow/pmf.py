@@ -13,12 +13,15 @@ from core.errors import require
 from core.flow.flow_map import EndpointMap, FlowMap, Network
 from core.flow.path import Path
 from core.methods.card import Card
+from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
-from core.objectives.objective import Term
+from core.objectives.objective import FlowMatching, RowKind, Term
+from core.objectives.perceptual import Denoised, perceived
 from core.objectives.weights import Scaled, Weight
 from core.times.weights import Ramp
+from core.train.features import open_perception
 from plugins.meanflow.imf import BoundaryJump
 
 
@@ -43,6 +46,11 @@ class PMF(RowPlugin):
     uniform: float = by_kind(0.1, points=1.0, small_image=0.3)
     floor: float = 0.05
     """Time below which residuals count less, by the time over this."""
+    features: str = "identity"
+    """Features in which denoised examples are compared (LPIPS): efficientnet-lite0, inception=FILE,
+    dinov2=FILE, or a run folder of apps.features; identity compares the values."""
+    values: float = 1.0
+    """Factor of the distance of the values themselves, where there are features."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -57,7 +65,18 @@ class PMF(RowPlugin):
         return EndpointMap(net=net, path=path)
 
     def jump(self, teacher: None) -> Term:
-        return BoundaryJump()
+        return self.denoised(BoundaryJump())
+
+    def diagonal_term(self, teacher: None) -> Term:
+        return self.denoised(FlowMatching())
+
+    def denoised(self, term: Term) -> Term:
+        """The term, as one of denoised examples where features look at them."""
+        return term if self.features == "identity" else Denoised(term)
+
+    def kinds(self, teacher: None, task: Task) -> tuple[RowKind, ...]:
+        perception = open_perception(self.features, task.shape)
+        return perceived(super().kinds(teacher, task), perception, self.values)
 
     def weight(self) -> Weight:
         return Scaled(Ramp(self.floor), super().weight())

@@ -38,6 +38,7 @@ class Fork(NamedTuple):
     parts: tuple[Conv, ...]
 
 
+Part = Float[Array, "_ _ _"]
 Step = Conv | Fork | str
 Branch = tuple[Step, ...]
 
@@ -129,7 +130,7 @@ class Inception2015(Pretrained):
     def logits(self, vector: Float[Array, " dim"]) -> Float[Array, " classes"]:
         return self.weight @ vector
 
-    def blocks(self, image: Float[Array, "299 299 3"]) -> dict[str, Image]:
+    def blocks(self, image: Float[Array, "299 299 3"]) -> dict[str, Part]:
         """The output of each part of the stem and of each block, by name."""
         h, found = image, {}
         for name, steps in STEM.items():
@@ -144,7 +145,7 @@ class Inception2015(Pretrained):
         before = self.blocks(image)["Mixed_6c"]
         return self._run(before, "Mixed_6d.", BLOCKS["Mixed_6d"][0])[..., :7].reshape(-1)
 
-    def _run(self, x: Image, block: str, steps: Branch) -> Image:
+    def _run(self, x: Image, block: str, steps: Branch) -> Part:
         for step in steps:
             if isinstance(step, Conv):
                 x = jax.nn.relu(self.convolutions[block + step.name](x))

@@ -64,7 +64,9 @@ def cubic(x: Float[np.ndarray, "*n"], a: float) -> Float[np.ndarray, "*n"]:
 
 
 def resized(
-    image: Float[Array, "h w c"], rows: Matrix, columns: Matrix
+    image: Float[Array, "h w c"],
+    rows: Float[np.ndarray, "out_h h"],
+    columns: Float[np.ndarray, "out_w w"],
 ) -> Float[Array, "out_h out_w c"]:
     """The picture with a matrix applied along each of its axes."""
     down = jnp.asarray(rows, image.dtype), jnp.asarray(columns, image.dtype)

@@ -18,11 +18,12 @@ from core.flow.path import Path
 from core.flow.teacher import frozen
 from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Players, Residuals, Term
+from core.objectives.perceptual import Compared, Comparing
 from core.objectives.row import Row
 from plugins.consistency.trajectory.segment import Segment
 
 
-class TrajectoryJump(Term):
+class TrajectoryJump(Comparing):
     """`x_est - x_tgt`, with `u` uniform in unit time between `s` and at most `reach` below it.
 
     The inner jump of the target takes the current parameters, as the official code does; the paper
@@ -47,9 +48,9 @@ class TrajectoryJump(Term):
 
         return (whole(live["model"], row.x_s, row.s) - whole(fixed["model"], x_u, u),)
 
-    def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
+    def compared(self, model: FlowMap, target: FlowMap, row: Row) -> Compared:
         estimate, wanted = self.ends(model, target, row)
-        return estimate - wanted
+        return Compared(estimate - wanted, wanted, jnp.ones_like(row.s))
 
     def ends(
         self, model: FlowMap, target: FlowMap, row: Row

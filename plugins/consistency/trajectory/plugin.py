@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from jaxtyping import Array, Key
 
-from core.errors import UserError
+from core.errors import UserError, require
 from core.flow.flow_map import EndpointMap, FlowMap, Network
 from core.flow.network import DenoisedNetwork
 from core.flow.path import Path
@@ -23,9 +23,11 @@ from core.methods.plugin import Method, Task
 from core.methods.presets import by_kind
 from core.methods.row_plugin import RowPlugin
 from core.nets.discriminator import discriminator
-from core.objectives.objective import FlowMatching, Term
+from core.objectives.objective import FlowMatching, RowKind, Term
+from core.objectives.perceptual import perceived
 from core.objectives.rows import RowObjective
 from core.times.distributions import MixedDistribution, TimeDistribution, Uniform
+from core.train.features import open_perception
 from plugins.consistency.trajectory.denoising import Denoising
 from plugins.consistency.trajectory.jump import TrajectoryJump
 from plugins.consistency.trajectory.loss import Combined
@@ -68,6 +70,11 @@ class TrajectoryPlugin(RowPlugin):
     """Multiply both factors by ratios of gradient norms at the network's last layer."""
     gan_features: bool = False
     """Compare the ends in the discriminator's features too."""
+    features: str = "identity"
+    """Features in which both ends are compared, as LPIPS does: efficientnet-lite0, inception=FILE,
+    dinov2=FILE, or a run folder of apps.features; identity compares the values."""
+    values: float = 0.0
+    """Factor of the distance of the values themselves, where there are features."""
 
     @abc.abstractmethod
     def segment(self, teacher: Any) -> Segment:
@@ -83,10 +90,16 @@ class TrajectoryPlugin(RowPlugin):
     def method(
         self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
     ) -> Method:
+        combined = bool(self.gan or self.adaptive or self.denoising != 1)
+        require(
+            self.features == "identity" or not combined,
+            "--plugin.features is of the plain loss: leave out --plugin.gan, --plugin.adaptive and "
+            "--plugin.denoising",
+        )
         made = super().method(net, path, teacher, task, key=key)
         if self.gan_features and not self.gan:
             raise UserError("--plugin.gan-features needs a discriminator: --plugin.gan 1")
-        if not self.gan and not self.adaptive and self.denoising == 1:
+        if not combined:
             return made
         if self.learned_weight:
             raise UserError("a learned weight and factors of the parts exclude each other")
@@ -102,6 +115,10 @@ class TrajectoryPlugin(RowPlugin):
         network = discriminator(task.shape, task.num_classes, key=key)
         players = {"discriminator": network} if self.gan else {}
         return dataclasses.replace(made, objective=objective, players=players)
+
+    def kinds(self, teacher: Any, task: Task) -> tuple[RowKind, ...]:
+        perception = open_perception(self.features, task.shape)
+        return perceived(super().kinds(teacher, task), perception, self.values)
 
     def flow_map(self, net: Network, path: Path) -> FlowMap:
         if self.form != "endpoint":

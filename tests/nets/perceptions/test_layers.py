@@ -6,15 +6,9 @@ import pytest
 
 from core.errors import UserError
 from core.nets.perceptions.layers import average_pool, depthwise, folded, max_pool
-from core.nets.perceptions.source import Source
-from core.tensors import LazyTensor
 from tests.compiling import once
 from tests.nets.perceptions import plain
-
-
-def source_of(tensors):
-    lazy = {name: LazyTensor(v.shape, v.dtype.name, lambda v=v: v) for name, v in tensors.items()}
-    return Source(lazy, "file.pth")
+from tests.nets.perceptions.sources import source_of
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 3), (2, 1, 2), (1, 1, 1)])
