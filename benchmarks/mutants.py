@@ -102,7 +102,8 @@ def _save(out: Path, entries: list[dict[str, Any]]) -> None:
     counts = {name: verdicts.count(name) for name in ("check", "error", "tests", "nobody")}
     nobody = [entry for entry in entries if entry["found by"] == "nobody"]
     title = ", ".join(f"{name}: {n}" for name, n in counts.items()) + ". Found by nobody:"
-    save(str(out), {"versions": versions(), "mutants": entries}, markdown(title, COLUMNS, nobody))
+    table = markdown(title, COLUMNS, nobody) if nobody else f"# {title} none\n"
+    save(str(out), {"versions": versions(), "mutants": entries}, table)
 
 
 def _wanted(config: MutantsConfig) -> list[Mutant]:

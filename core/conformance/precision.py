@@ -43,6 +43,9 @@ LARGEST = 2 * WORST
 is for the middle of the interval, within a factor of two."""
 TF32_BOUND = 0.02
 SHAPE, CLASSES, NOISE = (8, 8, 1), 10, 0.1
+LAST = 99_999
+"""A step in which curricula are over, all players have begun and each is trained that is trained in
+every n-th step alone (n = 2, 4, 5 ...)."""
 CONFIG = DiTConfig(width=32, depth=2, heads=2, head_depth=1)
 
 Quantity = Callable[[Players, Objective, Any], Any]
@@ -133,15 +136,20 @@ def _residuals(index: int) -> Quantity:
 
 
 def _gradient(key: Any) -> Quantity:
-    """The gradient of the flow map's loss in its parameters, from a fresh carried state."""
+    """The gradient of the flow map's loss in its parameters, in the last step of a training, after
+    one that fills what is carried with the first half of the batch."""
+    key_first, key_then = jr.split(key)
 
     def gradient(players: Players, objective: Objective, batch: Batch) -> Any:
-        step, carry = jnp.zeros((), jnp.int32), objective.init(players)
+        step = jnp.asarray(LAST, jnp.int32)
+        first, then = (jax.tree.map(lambda a: a[half::2], batch) for half in (0, 1))
+        start = objective.init(players)
+        carry = objective(players, frozen(players), start, first, key_first, step)[1]
         arrays, static = eqx.partition(players["model"], eqx.is_inexact_array)
 
         def loss(arrays: Any) -> Array:
             known = players | {"model": eqx.combine(arrays, static)}
-            return objective(known, frozen(known), carry, batch, key, step)[0]["model"]
+            return objective(known, frozen(known), carry, then, key_then, step)[0]["model"]
 
         return jax.grad(loss)(arrays)
 
@@ -175,7 +183,16 @@ def _rows(objective: RowObjective, kind: RowKind, batch: Batch, key: Any, step: 
 
 
 def _players(method: Method) -> Players:
-    return {"model": method.flow_map, **method.players}
+    """The players, the others with noise too: one that begins as a copy of the teacher would leave
+    a difference of nothing."""
+    draw = np.random.default_rng(0)
+
+    def noisy(leaf: Any) -> Any:
+        if not eqx.is_inexact_array(leaf):
+            return leaf
+        return (leaf + NOISE * draw.normal(size=leaf.shape)).astype(leaf.dtype)
+
+    return {"model": method.flow_map, **jax.tree.map(noisy, method.players)}
 
 
 def _batch(rows: int, key: Any) -> Batch:
@@ -201,7 +218,13 @@ def _drawn_in_float32() -> Iterator[None]:
 
         return drawn
 
+    bernoulli = jr.bernoulli
+
+    def chance(key: Any, p: Any = 0.5, *rest: Any, **more: Any) -> Array:
+        return bernoulli(key, jnp.asarray(p, jnp.float32), *rest, **more)
+
     with (
+        mock.patch.object(jr, "bernoulli", chance),
         mock.patch.object(jr, "uniform", narrow(jr.uniform)),
         mock.patch.object(jr, "normal", narrow(jr.normal)),
     ):

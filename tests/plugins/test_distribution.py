@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from core.conformance.emulation import with_tf32
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath, TrigPath
 from core.flow.teacher import Guided, MapTeacher, frozen
@@ -371,3 +372,18 @@ def test_the_anchor_pulls_the_map_back_to_where_it_was():
     assert still == 0 and pulled == pytest.approx(2 * gap, rel=1e-5)
     assert np.sum(back) > 0
     assert Anchor(0.0, generate).init(model) is None
+
+
+def test_the_frechet_gradient_does_not_suffer_from_rounded_products(normal):
+    """Of few examples, so that small eigenvalues matter. In float64 as a reference."""
+    mix = np.linspace(0.02, 1, 16)
+    x, y = (np.asarray(normal(24, 16)) * mix for _ in range(2))
+
+    def slope(x, y):
+        given = Moments.of(y, None, 0)
+        return jax.grad(lambda x: frechet(Moments.of(x, None, 0), given))(x)
+
+    with jax.enable_x64(True):
+        exact = np.asarray(jax.jit(slope)(*(np.asarray(a, np.float64) for a in (x, y))))
+    rounded = jax.jit(with_tf32(slope))(*(jnp.asarray(a, jnp.float32) for a in (x, y)))
+    assert np.linalg.norm(rounded - exact) < 1e-3 * np.linalg.norm(exact)
