@@ -1,7 +1,7 @@
 """The Frechet distance of moments, differentiable, and the moments of a large population.
 
-Products are in full precision: roots of small eigenvalues multiply what rounding of operands does to
-them (TF32, the default of GPUs, makes 4 % of the gradient).
+Products are in full precision: roots of small eigenvalues multiply what rounding of operands does
+to them (TF32, the default of GPUs, makes 4 % of the gradient).
 """
 
 from typing import Self
