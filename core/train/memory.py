@@ -74,7 +74,7 @@ def check_memory(config: Any, shape: tuple[int, ...], parameters: int) -> str | 
     example = "picture" if len(shape) == 3 else "series"
     what = f"{tokens:,} tokens a {example} (patches of {net.patch})"
     if least <= there:
-        return f"memory: {what}; a step takes {_gib(least)} at least, of {_gib(there)}"
+        return f"memory: {what}; a step takes {_in_words(least)} at least, of {_in_words(there)}"
     pieces = config.accumulate * math.ceil(least / (0.5 * there))
     patch = _patch_that_fits(net, shape, batch, there)
     ways = [f"--net.patch {patch}", f"a smaller --batch than {config.batch}"]
@@ -83,7 +83,7 @@ def check_memory(config: Any, shape: tuple[int, ...], parameters: int) -> str | 
     if net.attention == "xla" and tokens >= 1024:
         ways.append("--net.attention auto")
     raise UserError(
-        f"{what}: a step takes {_gib(least)} at least, and there are {_gib(there)}; give "
+        f"{what}: a step takes {_in_words(least)} at least, and there are {_in_words(there)}; give "
         f"{', '.join(ways[:-1])} or {ways[-1]}"
     )
 
@@ -104,5 +104,8 @@ def _divisor(batch: int, least: int) -> int:
     return next(n for n in range(least, batch + 1) if batch % n == 0)
 
 
-def _gib(size: float) -> str:
-    return f"{size / 2**30:,.2g} GiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
+def _in_words(size: float) -> str:
+    """Bytes in a unit in which they are a number of few digits."""
+    if size >= 2**30:
+        return f"{size / 2**30:,.1f} GiB"
+    return f"{size / 2**20:,.0f} MiB" if size >= 2**20 else f"{size / 2**10:,.0f} KiB"

@@ -93,3 +93,8 @@ def test_the_least_is_below_what_the_compiler_asks_for_and_not_by_far(plugin, at
     assert isinstance(config.net_flags, DiTConfig)
     least = least_bytes(config.net_flags, (64, 64, 3), 16, built.num_parameters())
     assert least is not None and asked / 4 < least < asked
+
+
+def test_sizes_are_numbers_of_few_digits():
+    sizes = 230_000, 0.9 * 2**30, 22.8 * 2**30
+    assert [memory._in_words(size) for size in sizes] == ["225 KiB", "922 MiB", "22.8 GiB"]
