@@ -80,6 +80,8 @@ def _bodies(function: ast.FunctionDef) -> Iterator[ast.expr]:
         node = waiting.pop()
         if isinstance(node, ast.Subscript):
             waiting.append(node.value)
+        elif isinstance(node, ast.Attribute) and node.attr == "path":
+            continue  # one and the same of the model and the target
         elif not isinstance(node, _LEFT):
             if isinstance(node, ast.expr):
                 yield node

@@ -12,9 +12,10 @@ class Jump(Term):
         return Declares((VALUE - 1,))
 
     def __call__(self, model, target, row):
-        near = target(row.x_s, row.s - row.u[0 - 1])
+        near = target(row.x_s, row.s - row.u[0 - 1]) + model.path.end
         return jnp.sqrt(model(row)) - stop(near / 2)
 """
+NEAR = "target(row.x_s, row.s - row.u[0 - 1]) + model.path.end"
 LAST = "        return jnp.sqrt(model(row)) - stop(near / 2)\n"
 
 
@@ -28,6 +29,7 @@ def test_stops_slots_weights_and_signs_are_changed_one_at_a_time(repository):
     found = mutants(repository, "jump.py")
     assert {(m.kind, m.before, m.after) for m in found} == {
         ("sign", "row.s - row.u[0 - 1]", "row.s + (row.u[0 - 1])"),
+        ("sign", NEAR, "target(row.x_s, row.s - row.u[0 - 1]) - (model.path.end)"),
         ("slot", "target", "model"),
         ("slot", "model", "target"),
         ("weight", "jnp.sqrt(model(row))", "(model(row))"),
