@@ -79,6 +79,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         f"{config.run} starts from examples of {run.config.source}, and what is exported starts "
         "from noise: draw its samples with apps.sample",
     )
+    require(
+        not run.spec.codec,
+        f"{config.run} draws latents, which are not exported yet with their codec: draw its "
+        "pictures with apps.sample",
+    )
     plain = _with_plain_attention(run)
     function, name = function_of(plain, config)
     scale = scales[0][0] if scales[0] else 1.0 if run.abilities.guidance else None

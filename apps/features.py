@@ -11,10 +11,12 @@ import jax.random as jr
 import numpy as np
 
 from apps._main import join, launch
+from core.data.dataset import Dataset
 from core.data.record import recorded
 from core.data.summary import summary
 from core.files import write_json
 from core.nets.encoder import Autoencoder
+from core.nets.vae import VAE
 from core.objectives.objective import Batch
 from core.objectives.pretext import MaskedReconstruction
 from core.train import processes
@@ -92,9 +94,10 @@ def close(trainer: Training, folder: Path) -> dict[str, Any]:
     write_json(folder / "summary.json", summary)
     title = f"features on {built.dataset.name}, {config.steps} steps"
     print_table(title, tuple(figures), [figures])
-    console.print(
-        f"open them with apps.train --plugin.features {folder}, or apps.eval --features {folder}"
-    )
+    use = f"open them with apps.train --plugin.features {folder}, or apps.eval --features {folder}"
+    if config.task == "autoencoder":
+        use = f"encode images with apps.latents --vae {folder}"
+    console.print(use)
     return figures
 
 
@@ -111,11 +114,14 @@ def measure(trainer: Training) -> dict[str, float]:
 
 
 def picture(trainer: Training, path: Path) -> None:
-    """Images, the same with patches hidden, and the autoencoder's reconstructions; nothing for a
-    classifier."""
+    """Images, the same with patches hidden, and what is filled in; of an autoencoder of latents
+    images and what comes back; nothing for a classifier."""
     built, model = trainer.built, trainer.averaged()["model"]
     objective = built.objective
     if not processes.first():
+        return
+    if isinstance(model, VAE):
+        reconstructions(built.held_out, model, path)
         return
     if not (isinstance(model, Autoencoder) and isinstance(objective, MaskedReconstruction)):
         return
@@ -136,6 +142,18 @@ def picture(trainer: Training, path: Path) -> None:
         path,
         row_titles=["left out of training", "hidden", "filled in"],
     )
+
+
+def reconstructions(data: Dataset, model: VAE, path: Path) -> None:
+    """Writes images that were left out, and what comes back of the means of their posteriors."""
+    x = data.decode(data.take(np.arange(min(len(data), SHOWN))))
+    back = eqx.filter_jit(jax.vmap(lambda one: model.decode(model.encode(one)[0])))(x)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    from core.report.pictures import image_grid  # with Matplotlib
+
+    rows = np.concatenate([np.asarray(x), np.asarray(back)])
+    titles = ["left out of training", "from its latent"]
+    image_grid(data.encode(rows), 2, len(x), path, row_titles=titles)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class SampleConfig:
 
     The npz holds `samples`, images in [-1, 1], data that were scaled (--data.values) in their own
     units, and `labels`, if there are any; of a run trained with --source also `starts`, the
-    examples that they start from, in theirs.
+    examples that they start from, in theirs, and of one on latents the decoded `pictures`.
     """
 
     run: str = "runs/imf-digits"
@@ -180,6 +180,8 @@ def write(
     most, and is block by block where there are several guidance scales."""
     values = out.with_name(f"{out.name}.npz")
     arrays: dict[str, Any] = {"samples": run.spec.restore(np.concatenate(samples))}
+    if run.spec.codec:
+        arrays["pictures"] = run.spec.pictures(np.concatenate(samples))
     if not isinstance(labels, int):
         arrays["labels"] = np.tile(labels, len(samples))
     if sampling.guidance:

@@ -97,17 +97,18 @@ def measure(
     """Measures a model; `say` is called with lines for the user, and `progress` says whether to
     print how far it is. Raises `UserError`."""
     spec, dataset = model.spec, data_of(model, asked.stats, say)
-    extractors = extractors_of(spec, asked.features, say)
-    n = asked.n or number_of_samples(spec, dataset, extractors)
+    shown = replace(spec, shape=spec.picture_shape)  # latents are measured as pictures
+    extractors = extractors_of(shown, asked.features, say)
+    n = asked.n or number_of_samples(shown, dataset, extractors)
     store = asked.store if asked.keep or _large(spec.shape, n) else None
     sticks, beside = sticks_of(
-        spec, dataset, extractors, asked.stats, n=n, allow_few=asked.allow_few,
+        shown, dataset, extractors, asked.stats, n=n, allow_few=asked.allow_few,
         progress=progress,
     )  # fmt: skip
     for line in filter(None, (stick.too_few(n) for stick in sticks)):
         say(line)
     labels, shares = labels_of(spec, dataset, n)
-    judge = judge_of(asked.classifier, spec)
+    judge = judge_of(asked.classifier, shown)
     starts = starts_of(model, n, asked.seed, asked.start)
     coupled = model.abilities.noise == "coupled"
     drawings = {

@@ -17,6 +17,7 @@ from core.data.labels import class_number
 from core.errors import require
 from core.flow.condition import Condition
 from core.sampling import SAMPLERS
+from core.steering.decoded import Decoded
 from core.steering.own import check_gradient, check_reward, check_varies, function_reward
 from core.steering.prior import OdeMap
 from core.steering.registry import RewardContext, make_reward
@@ -109,7 +110,9 @@ def reward_of(
     names = (reward,) if isinstance(reward, str) else tuple(reward)
     trust.typed(names)
     opened = None if classifier is None else open_classifier(classifier, model.spec)
-    return make_reward(names, weights, RewardContext(model.spec.shape, model.dataset, opened))
+    return make_reward(
+        names, weights, RewardContext(model.spec.picture_shape, model.dataset, opened)
+    )
 
 
 def set_up(
@@ -130,6 +133,8 @@ def set_up(
         "place; name a run without --source",
     )
     flow_map, classes = model.flow_map, model.spec.num_classes
+    if model.spec.codec:
+        reward = Decoded(reward, model.spec.scale, model.spec.codec.open())
     if SAMPLERS[model.sampler].needs == "velocity":
         flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
     together = label is None and classes > 0

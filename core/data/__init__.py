@@ -10,6 +10,7 @@ from core.data.dataset import Source as Source
 from core.data.digits import DigitsData as DigitsData
 from core.data.idx import IdxData as IdxData
 from core.data.images import ImagesData as ImagesData
+from core.data.latents import LatentsData as LatentsData
 from core.data.python import PythonData as PythonData
 from core.data.scale import Scale as Scale
 from core.data.spec import DataSpec as DataSpec
@@ -35,6 +36,7 @@ DATA: Registry[type] = Registry(
         "arrays": ArraysData,
         "images": ImagesData,
         "python": PythonData,
+        "latents": LatentsData,
     },
 )
 """Every data set by the name that `--data` takes; each is a dataclass of flags with `load()`."""

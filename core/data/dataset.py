@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Int32, Shaped
+from jaxtyping import Array, Float, Float32, Int, Int32, Key, Shaped
 
+from core.data.codec import Codec
 from core.data.scale import Scale
 from core.data.spec import DataSpec, Kind
 
@@ -45,6 +47,8 @@ class Dataset:
       -1 and `levels` becomes 1. `None` if they are no such bytes.
     - `scale`: how other stored values become network values, channel by channel; by default they
       are such already.
+    - `codec`: turns latents into pictures, where examples are latents; their stored values have
+      twice the channels of `shape`, means and standard deviations (`core.data.latents`).
     - `noise`: the noise `(n, *shape)` paired with each example, where a teacher made the pairs, or
       `None`; of resident examples only.
     - `starts`: the data set at the other end of the path, in the place of noise, or `None`;
@@ -64,6 +68,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     levels: int | None = None
     scale: Scale = Scale()
+    codec: Codec = Codec()
     noise: Float32[np.ndarray, " n *shape"] | None = None
     source: Source | None = None
     flip: bool = False
@@ -86,9 +91,17 @@ class Dataset:
             return self.examples[index]
         return np.stack([self.source[int(i)] for i in index])
 
-    def decode(self, x: Shaped[Array | np.ndarray, "..."]) -> Float32[Array, "..."]:
-        """Stored values to network values, `2 x / levels - 1` or by `scale`; may be traced."""
+    def decode(
+        self, x: Shaped[Array | np.ndarray, "..."], *, key: Key[Array, ""] | None = None
+    ) -> Float32[Array, "..."]:
+        """Stored values to network values, `2 x / levels - 1` or by `scale`; may be traced.
+
+        Of latents those of the means, or with a `key` draws, `mean + std e` with `e ~ N(0, I)`."""
         values = jnp.asarray(x, jnp.float32)
+        if self.codec:
+            values, std = jnp.split(values, 2, axis=-1)
+            if key is not None:
+                values += std * jr.normal(key, values.shape)
         return self.scale.network(values) if self.levels is None else values / (self.levels / 2) - 1
 
     @property
@@ -102,6 +115,7 @@ class Dataset:
             class_names=self.class_names,
             levels=self.levels,
             scale=self.scale,
+            codec=self.codec,
             count=len(self),
             class_counts=self.class_counts,
         )

@@ -45,6 +45,8 @@ def conflict(then: DataSpec, now: DataSpec) -> str | None:
     """
     if (then.kind, then.shape) != (now.kind, now.shape):
         return f"{_examples(now)} now, {_examples(then)} then"
+    if then.codec.sha256 != now.codec.sha256:
+        return f"latents of {_codec(now)} now, of {_codec(then)} then"
     if then.num_classes != now.num_classes:
         return f"{_classes(now)} now, {then.num_classes} then{_both(then, now)}"
     pairs = enumerate(zip(then.class_names, now.class_names))
@@ -69,6 +71,11 @@ def change(then: DataSpec, now: DataSpec) -> str | None:
     if then.scale != now.scale:
         return "other values become -1 and 1, or mean 0 and standard deviation 1"
     return None
+
+
+def _codec(spec: DataSpec) -> str:
+    codec = spec.codec
+    return f"the codec {codec.path} ({codec.sha256[:8]})" if codec else "no codec"
 
 
 def _examples(spec: DataSpec) -> str:

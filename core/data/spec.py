@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Array, Float, Float32, Shaped
 
+from core.data.codec import Codec
 from core.data.display import curves, in_bytes, panels
 from core.data.scale import Scale
 from core.errors import NotFinite
@@ -33,9 +34,20 @@ class DataSpec:
     class_names: tuple[str, ...] = ()
     levels: int | None = None
     scale: Scale = Scale()
+    codec: Codec = Codec()
     count: int = 0
     class_counts: tuple[int, ...] = ()
     fingerprint: str = ""
+
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """The shape of what examples stand for: of latents that of a picture."""
+        return self.codec.shape if self.codec else self.shape
+
+    def pictures(self, x: Float[Array | np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+        """Network values as the values of pictures in [-1, 1], where they are latents; in NumPy."""
+        values = np.asarray(x, np.float32)
+        return self.codec.pictures(self.restore(values)) if self.codec else values
 
     def restore(self, x: Float[Array | np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
         """Network values in the units of the data, in NumPy: `scale` is undone. Images kept as
@@ -45,8 +57,9 @@ class DataSpec:
     def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """Network values as they are displayed, in NumPy.
 
-        Images become bytes, `round(127.5 (x / span + 1))` clipped to 0..255 with the `span` of
-        `scale`, 1 as a rule; those of other than one or three channels a gray panel for each
+        Latents become the pictures that their codec makes of them. Images become bytes,
+        `round(127.5 (x / span + 1))` clipped to 0..255 with the `span` of `scale`, 1 as a rule;
+        those of other than one or three channels a gray panel for each
         (`core.data.display.panels`). Series become pictures of curves. Points are float32 in the
         units of the data. Raises `NotFinite` for values that are not finite.
         """
@@ -57,5 +70,7 @@ class DataSpec:
             return self.restore(values)
         if self.kind == "series":
             return curves(values, self.scale.span)
+        if self.codec:
+            return panels(in_bytes(self.pictures(values)))
         shown = in_bytes(values, self.scale.span)
         return panels(shown) if shown.ndim >= 3 else shown

@@ -62,6 +62,13 @@ def drawn(
     return Drawn(len(found.x), found.nfe, given, lambda index: found.x[index])
 
 
+def in_pictures(samples: Drawn, spec: DataSpec) -> Drawn:
+    """Samples as they are; latents as the pictures that their codec makes of them."""
+    if not spec.codec:
+        return samples
+    return dataclasses.replace(samples, read=lambda index: spec.pictures(samples.read(index)))
+
+
 def drawn_to(
     store: Path,
     about: dict[str, Any],

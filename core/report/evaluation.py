@@ -19,7 +19,7 @@ from core.flow.path import Path
 from core.metrics.evaluate import FEWEST
 from core.metrics.features import FeatureExtractor
 from core.oracle import OracleMap, checkerboard, eight_gaussians
-from core.report.drawn import Drawn, drawn
+from core.report.drawn import Drawn, drawn, in_pictures
 from core.report.yardstick import Yardstick, of_data
 from core.sampling import SAMPLERS, Drawing, check_sampler, drawing_of, generate
 
@@ -100,6 +100,7 @@ def evaluate_map(
             drawing = replace(drawing, starts=starts, coupled=coupled)
             check_sampler(name, drawing.sampler, field)
             samples = drawn(field, drawing, dataset.shape, labels, seed=seed, progress=progress)
+            samples = in_pictures(samples, dataset.spec)
             numbers, _ = stick.measure(samples, seed=seed, quick=quick)
             head = head_of(name, drawing, samples, stick)
             rows.append(

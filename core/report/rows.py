@@ -14,7 +14,7 @@ from core.flow.field import VelocityField
 from core.metrics.evaluate import Measured
 from core.metrics.feature_set import in_pieces
 from core.metrics.features import PIECE
-from core.report.drawn import Drawn, Labels, drawn, drawn_to
+from core.report.drawn import Drawn, Labels, drawn, drawn_to, in_pictures
 from core.report.evaluation import head_of, map_error
 from core.report.versions import versions
 from core.report.yardstick import Yardstick
@@ -80,7 +80,7 @@ def measured(field_: VelocityField, plan: Plan, progress: Progress = None) -> Me
     for name, several in plan.drawings.items():
         for drawing in several:
             check_sampler(name, drawing.sampler, field_)
-            samples = _drawn(field_, drawing, plan, progress)
+            samples = in_pictures(_drawn(field_, drawing, plan, progress), plan.spec)
             kept += [] if samples.stored is None else [samples]
             error = map_error(samples, drawing, field_, plan.spec.name, plan.seed)
             judged = _judged(samples, plan.judge)

@@ -133,12 +133,14 @@ def of_data(
     allow_few: bool = True,
     progress: Progress = None,
 ) -> Yardstick:
-    """A yardstick of these examples of the data."""
+    """A yardstick of these examples of the data; of latents of the pictures that their codec makes
+    of them."""
     extractor = get_features(features)
-    check_size(extractor, dataset.shape)
+    spec = dataset.spec
+    check_size(extractor, spec.picture_shape)
 
     def read(part: Index) -> np.ndarray:
-        return np.asarray(dataset.decode(dataset.take(index[part])))
+        return spec.pictures(dataset.decode(dataset.take(index[part])))
 
     labels = None if dataset.labels is None else dataset.labels[index]
     reference = _in_features(extractor, read, len(index), labels, progress)

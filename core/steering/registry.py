@@ -40,7 +40,8 @@ class RewardContext:
         return self.shape
 
     def example(self, index: float, name: str) -> Float[Array, "*shape"]:
-        """An example of the data, as network values. Raises `UserError` where there is none."""
+        """An example of the data, as network values, or the picture of a latent. Raises
+        `UserError` where there is none."""
         dataset = self.dataset
         if dataset is None:
             raise UserError(f"the reward {name!r} looks at an example, and there are no data here")
@@ -50,7 +51,7 @@ class RewardContext:
             f"--reward {name}: examples go from 0 to {count - 1}, got {index:g}",
         )
         stored = dataset.take(np.array([int(index)]))
-        return jnp.asarray(dataset.decode(stored))[0]
+        return jnp.asarray(dataset.spec.pictures(dataset.decode(stored)))[0]
 
 
 Maker = Callable[[str, RewardContext], Reward]

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from core.data.codec import FILE as CODEC
 from core.data.record import change, conflict
 from core.data.spec import DataSpec
 from core.errors import UserError, warn
-from core.files import check_links
+from core.files import check_links, write_bytes
 from core.train import packed, processes, toml
 from core.train.config import LoopConfig
 from core.train.folder import (
@@ -222,6 +223,8 @@ def _write(
         mark(folder, now)
         if spec is not None:
             toml.write_record(spec, folder / "data.toml")
+            if spec.codec and Path(spec.codec.path).is_file():
+                write_bytes(folder / CODEC, Path(spec.codec.path).read_bytes())
         if starts is not None:
             toml.write_record(starts, folder / SOURCE)
         toml.write(config, written)

@@ -188,7 +188,7 @@ class TrainConfig(LoopConfig):
     """Training method; `python -m apps.plugins` lists them."""
     data: Annotated[str, tyro.conf.arg(name="data", metavar="NAME")] = "digits"
     """Data set: checkerboard, eight-gaussians, two-moons, spiral, digits, idx, cifar10, arrays,
-    images, or python:MODULE:FUNCTION."""
+    images, latents, or python:MODULE:FUNCTION."""
     net: Annotated[str, tyro.conf.arg(name="net", metavar="NAME")] = "dit"
     """Network: mlp (points), dit (images, series), unet (images). The default depends on the
     data."""

@@ -3,6 +3,7 @@
 A run of `apps.features` is a run folder like any other, with an encoder in place of a flow map.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,15 +15,18 @@ import numpy as np
 import tyro
 
 from core.data import DATA
+from core.data.codec import FILE, MARK, Codec, open_python
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
-from core.files import check_links
+from core.files import check_links, write_bytes
 from core.metrics.features import FEATURES, FeatureExtractor, Perceived
 from core.metrics.networks import network_features
 from core.nets.encoder import Autoencoder, Classifier, Encoder, EncoderConfig
 from core.nets.perception import Identity, Perception
 from core.nets.perceptions import NETWORKS, Known, is_network, open_network
+from core.nets.vae import VAE, make_vae, vae_bytes
+from core.objectives.autoencoding import Autoencoding
 from core.objectives.objective import Objective, Players
 from core.objectives.pretext import Classification, MaskedReconstruction
 from core.train import toml
@@ -33,21 +37,26 @@ from core.train.run import OWN, averaged, newest, read_spec
 from core.train.state import TargetParameters
 from core.train.tracking import check_tracking
 
+Network = Autoencoder | Classifier | VAE
 HELD_OUT = 10
 """Every tenth example is left out of training, to measure on."""
 
 
-@flags_first("task", "data", "run", "config", "hidden", "patch", "data_flags", "encoder")
+@flags_first(
+    "task", "data", "run", "config", "hidden", "patch", "latent", "kl", "data_flags", "encoder"
+)
 @dataclass(frozen=True)
 class FeaturesConfig(LoopConfig):
     """Trains an encoder of images, whose features methods and metrics can look at.
 
     --task mae fills in hidden patches and needs no labels; --task classifier learns the classes.
-    Open it with --plugin.features DIR in drift, --features DIR in apps.eval.
+    Open it with --plugin.features DIR in drift, --features DIR in apps.eval. --task autoencoder
+    learns latents of few numbers and the way back, for apps.latents --vae DIR.
     """
 
-    task: Literal["mae", "classifier"] = "mae"
-    """The target of training: hidden patches of the images, or their labels."""
+    task: Literal["mae", "classifier", "autoencoder"] = "mae"
+    """The target of training: hidden patches of the images, their labels, or the images from
+    latents."""
     data: Annotated[str, tyro.conf.arg(name="data", metavar="NAME")] = "digits"
     """Data set: digits, idx, cifar10, arrays, images."""
     run: str | None = None
@@ -56,6 +65,10 @@ class FeaturesConfig(LoopConfig):
     """Share of the patches that are hidden (mae)."""
     patch: int = 2
     """Side of a hidden patch in pixels (mae)."""
+    latent: int = 4
+    """Channels of a latent (autoencoder)."""
+    kl: float = 1e-3
+    """Weight of the divergence of latents from N(0, 1) (autoencoder)."""
     steps: int = 1000
     """Training steps."""
     accumulate: Annotated[int, tyro.conf.Suppress] = field(default=1, metadata={"kept": False})
@@ -65,7 +78,7 @@ class FeaturesConfig(LoopConfig):
     ema: float = 0.99
     """Decay a step of the weight average that is kept."""
     sample_every: int = 500
-    """Steps between two pictures in samples/ (mae)."""
+    """Steps between two pictures in samples/ (mae, autoencoder)."""
     data_flags: Annotated[Any, tyro.conf.arg(name="data")] = None
     """Flags of the data set."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -74,6 +87,8 @@ class FeaturesConfig(LoopConfig):
     def __post_init__(self):
         super().__post_init__()
         at_least("--patch", self.patch, 1)
+        at_least("--latent", self.latent, 1)
+        at_least("--kl", self.kl, 0)
         require(0 < self.hidden < 1, f"--hidden must be between 0 and 1, got {self.hidden}")
 
     @property
@@ -89,7 +104,7 @@ class FeaturesBuilt:
     dataset: Dataset
     training: Dataset
     held_out: Dataset
-    model: Autoencoder | Classifier
+    model: Network
     objective: Objective
 
     @property
@@ -127,14 +142,18 @@ def build_features(config: FeaturesConfig) -> FeaturesBuilt:
     objective: Objective = Classification()
     if config.task == "mae":
         objective = MaskedReconstruction(config.patch, config.hidden)
+    elif config.task == "autoencoder":
+        objective = Autoencoding(config.kl)
     else:
         require(dataset.num_classes > 0, "--task classifier needs data with labels; use --task mae")
     return FeaturesBuilt(dataset, *_split(dataset), _model(config, dataset.spec), objective)
 
 
-def _model(config: FeaturesConfig, spec: DataSpec) -> Autoencoder | Classifier:
+def _model(config: FeaturesConfig, spec: DataSpec) -> Network:
     """The encoder and its head, freshly initialised."""
     key = jr.fold_in(jr.key(config.seed), 0)
+    if config.task == "autoencoder":
+        return make_vae(spec.shape, config.latent, config.encoder, key=key)
     if config.task == "mae":
         return config.encoder.autoencoder(spec.shape, key=key)
     return config.encoder.classifier(spec.shape, spec.num_classes, key=key)
@@ -161,6 +180,32 @@ def open_encoder(folder: str | Path) -> Encoder:
     return _open(folder)[1].encoder
 
 
+def open_vae(folder: str | Path) -> tuple[FeaturesConfig, VAE]:
+    """The trained autoencoder of a run of `apps.features`. Raises `UserError` where there is
+    none."""
+    config, model = _open(folder)
+    if not isinstance(model, VAE):
+        raise UserError(
+            f"{folder} holds features but no autoencoder (--task {config.task}); train one with "
+            "python -m apps.features --task autoencoder"
+        )
+    return config, model
+
+
+def codec_of(vae: str, out: Path) -> Codec:
+    """The codec that `--vae` names: the autoencoder of a run, written into the folder `out`, or a
+    function. Raises `UserError` where there is none."""
+    if vae.startswith(MARK):
+        return Codec(vae, open_python(vae)[1])
+    config, model = open_vae(vae)
+    content, file = vae_bytes(model, config.latent, config.encoder), out / FILE
+    if not file.exists():
+        write_bytes(file, content)
+    elif file.read_bytes() != content:
+        raise UserError(f"{out} holds latents of another autoencoder; choose another --out")
+    return Codec(str(file), hashlib.sha256(content).hexdigest(), model.shape)
+
+
 def open_classifier(folder: str | Path, spec: DataSpec) -> Classifier:
     """The classifier in a run folder, for examples of these data.
 
@@ -180,7 +225,7 @@ def open_classifier(folder: str | Path, spec: DataSpec) -> Classifier:
     return model
 
 
-def _open(folder: str | Path) -> tuple[FeaturesConfig, Autoencoder | Classifier]:
+def _open(folder: str | Path) -> tuple[FeaturesConfig, Network]:
     folder = Path(folder)
     written = folder / "config.toml"
     make = "make one with python -m apps.features --data NAME"

@@ -15,9 +15,9 @@ Gather = Callable[[Any, dict[str, Array], Key[Array, ""]], Batch]
 """`(store, raw batch, key of the step) -> Batch`."""
 Couple = Callable[..., Batch]
 """`(batch, *, key) -> Batch`: chooses the ends at t = 1, see `core.objectives.coupling`."""
-AUGMENT, COUPLE = 0x6D697272, 0x636F7570
-"""What the step's key is folded with for augmentations and couplings: far from what objectives fold
-in."""
+AUGMENT, COUPLE, DRAW = 0x6D697272, 0x636F7570, 0x64726177
+"""What the step's key is folded with for augmentations, couplings and draws of latents: far from
+what objectives fold in."""
 
 
 def device_store(dataset: Dataset) -> Any:
@@ -34,6 +34,11 @@ def _stored(dataset: Dataset) -> Array | None:
     return jnp.asarray(dataset.examples) if dataset.resident else None
 
 
+def drawn(key: Key[Array, ""]) -> Key[Array, ""]:
+    """The key of the draws of latents in a step."""
+    return jr.fold_in(key, DRAW)
+
+
 def gathering(dataset: Dataset, couple: Couple | None = None) -> Gather:
     """`(store, raw batch, key) -> Batch`, from indices where the data are resident, else directly.
 
@@ -48,14 +53,15 @@ def gathering(dataset: Dataset, couple: Couple | None = None) -> Gather:
         if dataset.resident:
             index = raw["index"]
             label, z = (None if part is None else part[index] for part in (labels, noise))
-            batch = Batch(dataset.decode(examples[index]), label, z)
+            batch = Batch(dataset.decode(examples[index], key=drawn(key)), label, z)
         else:
-            batch = Batch(dataset.decode(raw["x"]), raw.get("label"))
+            batch = Batch(dataset.decode(raw["x"], key=drawn(key)), raw.get("label"))
         if augment is not None:
             batch = augment(batch, jr.fold_in(key, AUGMENT))
         if starts is not None:
             stored = other[raw["start"]] if starts.resident else raw["z"]
-            batch = Batch(batch.x_0, batch.label, starts.decode(stored))
+            z = starts.decode(stored, key=jr.fold_in(drawn(key), 1))
+            batch = Batch(batch.x_0, batch.label, z)
         return batch if couple is None else couple(batch, key=jr.fold_in(key, COUPLE))
 
     return gather

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from core.data.codec import FILE as CODEC
 from core.errors import UserError, pick
 from core.files import write_bytes
 from core.flow.flow_map import FlowMap
@@ -39,6 +40,8 @@ def pack(run: "Run", folder: Path, precision: str) -> None:
     write_bytes(folder / FILE, save(arrays, about))
     mark(folder, Marker(version=version(), code=code()))
     toml.write_record(run.spec, folder / "data.toml")
+    if Path(run.spec.codec.path).is_file():
+        write_bytes(folder / CODEC, Path(run.spec.codec.path).read_bytes())
     if run.starts_spec is not None:
         toml.write_record(run.starts_spec, folder / "source.toml")
     toml.write(run.config, folder / "config.toml")

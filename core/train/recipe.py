@@ -46,7 +46,9 @@ def recipe(
     kind = kind or kind_of(data, shape)
     base = _BASES[kind]()
     if kind in ("image", "series") and shape is not None and len(shape) > 1:
-        base |= _of_size(base, shape)
+        # A place of a latent stands for a patch of the picture already.
+        usual = 1 if data == "latents" else base["net_flags"].patch
+        base |= _of_size(base, shape, usual)
     if plugin.tunes:
         base |= _tuning(base)
     if net is not None and net != base["net"]:
@@ -86,9 +88,10 @@ def _tuning(base: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_size(base: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
-    """The patch for examples of this shape, and a batch that fits into `MOST_BYTES`."""
-    flags = replace(base["net_flags"], patch=patch_of(shape, base["net_flags"].patch))
+def _of_size(base: dict[str, Any], shape: tuple[int, ...], usual: int) -> dict[str, Any]:
+    """The patch for examples of this shape, `usual` or more, and a batch that fits into
+    `MOST_BYTES`."""
+    flags = replace(base["net_flags"], patch=patch_of(shape, usual))
     batch = base["batch"]
     while batch > FEWEST_BATCH and (least_bytes(flags, shape, batch) or 0) > MOST_BYTES:
         batch //= 2

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from core.data import DATA
+from core.data.codec import FILE as CODEC
 from core.data.dataset import Dataset
 from core.data.record import change, conflict, recorded
 from core.data.spec import RANKS, DataSpec
@@ -45,7 +46,7 @@ from core.train.recipe import recipe
 OWN = (
     *("run.json", "config.toml", "data.toml", "source.toml", "metrics.jsonl", "summary.json"),
     *("eval.json", "eval_guidance.png", "cell.json", "job.json", "data.npz", "source.npz"),
-    *(packed.FILE, "checkpoints", "samples", "eval", "tilt", "export", "wandb/id.txt"),
+    *(packed.FILE, CODEC, "checkpoints", "samples", "eval", "tilt", "export", "wandb/id.txt"),
 )
 """What commands read and write in a run folder. Links among these lead nowhere outside."""
 DATA_FILE, SOURCE = "data.toml", "source.toml"
@@ -83,6 +84,10 @@ def kept_spec(folder: Path, file: str = DATA_FILE) -> DataSpec | None:
     if not written.exists():
         return None
     spec = toml.filled(DataSpec("", "points", ()), toml.read(written), str(written))
+    if spec.codec and (folder / CODEC).is_file():  # the run's own copy
+        spec = dataclasses.replace(
+            spec, codec=dataclasses.replace(spec.codec, path=str(folder / CODEC))
+        )
     sizes = (*spec.shape, spec.num_classes + 1, spec.count + 1, (spec.levels or 1))
     fits = len(spec.shape) == RANKS[spec.kind] and spec.scale.fits(spec.shape[-1])
     if not fits or min(sizes) < 1 or max(sizes) > 2**40:

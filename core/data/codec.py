@@ -1,0 +1,100 @@
+"""Codecs: which numbers stand for a picture, and how they become one again."""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32
+
+from core import trust
+from core.errors import UserError
+
+BATCH = 64
+"""Pictures that are encoded or decoded at once."""
+FILE = "vae.safetensors"
+"""The file beside latents, and in the folder of a run on them, that holds the autoencoder."""
+MARK = "python:"
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A codec by name: the latents of one are noise to another, so it goes with the data.
+
+    **Fields:** `path`, a file of `core.nets.vae`, or `python:module:function` of an object with
+    `encode(x) -> (mean, std)` and `decode(z) -> x` of one image in [-1, 1]; `sha256` of the file,
+    or of that module's source; `shape` of a picture. Without a path it stands for none.
+    """
+
+    path: str = ""
+    sha256: str = ""
+    shape: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.path)
+
+    def open(self) -> Any:
+        """The object that encodes and decodes. Raises `UserError` where it is not there, or is
+        another than it was."""
+        return _opened(self.path, self.sha256)
+
+    def decode(self, z: Float[Array, "h w c"]) -> Float[Array, "height width colours"]:
+        """The picture of one latent; may be traced."""
+        return self.open().decode(z)
+
+    def pictures(self, z: Float[np.ndarray, "*n h w c"]) -> Float32[np.ndarray, "*n _ _ colours"]:
+        """The pictures of many latents, in NumPy, a batch at a time."""
+        model, flat = self.open(), z.reshape(-1, *z.shape[-3:])
+        parts = []
+        for start in range(0, len(flat), BATCH):
+            part = flat[start : start + BATCH]
+            full = np.resize(part, (BATCH, *part.shape[1:])).astype(np.float32)
+            parts.append(np.asarray(_decoded(model, jnp.asarray(full)))[: len(part)])
+        return np.concatenate(parts).reshape(*z.shape[:-3], *parts[0].shape[1:])
+
+
+@eqx.filter_jit
+def _decoded(model, z):
+    return jax.vmap(model.decode)(z)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(path: str, sha256: str) -> Any:
+    lost = "so that these latents cannot be decoded: put it back, or encode again with apps.latents"
+    if path.startswith(MARK):
+        found, now = open_python(path)
+    else:
+        if not Path(path).is_file():
+            raise UserError(f"the codec {path} is gone, {lost}")
+        from core.nets.vae import read_vae
+
+        found, now = read_vae(Path(path)), hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if sha256 and now != sha256:
+        raise UserError(f"the codec {path} is another one than it was, {lost}")
+    return found
+
+
+def open_python(name: str) -> tuple[Any, str]:
+    """What `python:module:function` returns, and the SHA-256 of the module's source.
+
+    Raises `UserError` where there is no such thing, or it has no `encode` and `decode`."""
+    where = name.removeprefix(MARK)
+    module, _, function = where.partition(":")
+    trust.check(where)
+    try:
+        found = getattr(importlib.import_module(module), function)()
+    except Exception as error:  # the code is the user's
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{name}: {type(error).__name__}: {why}; give python:module:function")
+    if not all(callable(getattr(found, part, None)) for part in ("encode", "decode")):
+        raise UserError(f"{name} returns {type(found).__name__}, which has no encode and decode")
+    spec = importlib.util.find_spec(module)
+    source = b"" if spec is None or spec.origin is None else Path(spec.origin).read_bytes()
+    return found, hashlib.sha256(source).hexdigest()
