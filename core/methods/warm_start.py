@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from core.flow.flow_map import DataEndMap, FlowMap
 
 COMPUTATION = ("encoder_depth", "dtype", "remat", "unroll", "attention", "implementation")
-COMPUTATION += ("interval",)
+COMPUTATION += ("interval", "dropout", "drop_rate")
 """Options of a network or map under which the same weights may be used."""
 
 

@@ -21,6 +21,11 @@ class NetworkConfig(abc.ABC):
                 flag = f"--net.{name.replace('_', '-')}"
                 raise UserError(f"{flag} must be at least {least}, got {value}")
 
+    def check_dropout(self, rate: float) -> None:
+        """Raises `UserError` for a share outside of [0, 1)."""
+        if not 0 <= rate < 1:
+            raise UserError(f"--net.dropout must be in [0, 1), got {rate:g}")
+
     @abc.abstractmethod
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> Network:
         """The network for examples of `shape`; 0 classes are none. Raises `UserError` for a shape

@@ -16,19 +16,11 @@ from jaxtyping import Array, Float, Key
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.network import Network
-from core.nets.attention import Implementation, attention
+from core.nets.attention import Implementation
+from core.nets.dropout import Dropout, dropout
 from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise, stack
-from core.nets.layers import (
-    Constant,
-    Dense,
-    Dtype,
-    Remat,
-    cast,
-    layer_norm,
-    rematerialise,
-    rms_norm,
-)
+from core.nets.layers import Dense, Dtype, Remat, cast, rematerialise
 from core.nets.patches import (
     check_patches,
     cut,
@@ -37,6 +29,7 @@ from core.nets.patches import (
     patch_size,
     sincos_positions,
 )
+from core.nets.transformer import Block, Readout
 
 Positions = Literal["learned", "sincos"]
 
@@ -71,6 +64,9 @@ class DiTConfig(EmbeddingConfig):
     remat: Remat = "dots"
     """The activations that the backward pass recomputes: none (none), all but matrix products
     (dots), or all (full). On a CPU memory is slower than arithmetic: dots is faster than none."""
+    dropout: float = 0.0
+    """Share of the hidden numbers of the blocks' MLPs that are dropped in training, drawn anew for
+    each row of a batch; none in targets, teachers and samples."""
     unroll: int = 1
     """How many blocks a step of the layer loop holds; depth means no loop."""
     attention: Implementation = "xla"
@@ -81,6 +77,7 @@ class DiTConfig(EmbeddingConfig):
         super().__post_init__()
         self.check_sizes(patch=1, width=1, depth=1, heads=1, unroll=1, mlp_ratio=0.01)
         self.check_sizes(encoder_depth=0, head_depth=0, context=0)
+        self.check_dropout(self.dropout)
 
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "DiT":
         """The network for images of `shape` (H, W, C) or series of `shape` (L, C). Raises
@@ -101,72 +98,6 @@ class DiTConfig(EmbeddingConfig):
                 "--net.context tells all blocks the same: leave out --net.encoder-depth"
             )
         return initialise(lambda normal: DiT(shape, num_classes, self, normal=normal), key)
-
-
-class Block(eqx.Module):
-    """Attention and MLP, each modulated by the embedding and gated; the identity at the start.
-
-        h = h + gate_1 attend(scale_1 norm(h) + shift_1),   h = h + gate_2 mlp(scale_2 norm(h) + ..)
-
-    With `config.context` the modulation is a constant. Source: DiT (arXiv 2212.09748), adaLN-zero;
-    QK-norm: ViT-22B (arXiv 2302.05442).
-    """
-
-    modulation: Dense | Constant
-    qkv: Dense
-    merge: Dense
-    up: Dense
-    down: Dense
-    q_scale: Float[Array, " dim"] | None
-    k_scale: Float[Array, " dim"] | None
-    heads: int = eqx.field(static=True)
-    implementation: Implementation = eqx.field(static=True)
-
-    def __init__(self, config: DiTConfig, *, normal: Normal):
-        width, hidden = config.width, round(config.mlp_ratio * config.width)
-        self.modulation = _modulation(6, config, normal)
-        self.qkv = Dense(width, 3 * width, bias=False, normal=normal)
-        self.merge = Dense(width, width, normal=normal)
-        self.up = Dense(width, hidden, normal=normal)
-        self.down = Dense(hidden, width, normal=normal)
-        dim = width // config.heads
-        self.q_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
-        self.k_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
-        self.heads, self.implementation = config.heads, config.attention
-
-    def __call__(
-        self, h: Float[Array, "tokens width"], e: Float[Array, " width"]
-    ) -> Float[Array, "tokens width"]:
-        modulation = jnp.split(self.modulation(e)[None], 6, axis=-1)
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
-        h = h + gate_1 * self._attend(layer_norm(h) * (1 + scale_1) + shift_1)
-        hidden = self.up(layer_norm(h) * (1 + scale_2) + shift_2)
-        return h + gate_2 * self.down(jax.nn.gelu(hidden))
-
-    def _attend(self, h: Float[Array, "tokens width"]) -> Float[Array, "tokens width"]:
-        q, k, v = (
-            x.reshape(x.shape[0], self.heads, -1) for x in jnp.split(self.qkv(h), 3, axis=-1)
-        )
-        if self.q_scale is not None and self.k_scale is not None:
-            q, k = rms_norm(q, self.q_scale), rms_norm(k, self.k_scale)
-        return self.merge(attention(q, k, v, self.implementation).reshape(h.shape))
-
-
-class Readout(eqx.Module):
-    """From tokens to pixels of patches: modulated norm and a dense layer; zero at the start."""
-
-    modulation: Dense | Constant
-    output: Dense
-
-    def __init__(self, pixels: int, config: DiTConfig, *, normal: Normal):
-        self.modulation = _modulation(2, config, normal)
-        self.output = Dense(config.width, pixels, scale=0.0, normal=normal)
-
-    def __call__(
-        self, h: Float[Array, "tokens width"], e: Float[Array, " width"]
-    ) -> Float[Array, "tokens pixels"]:
-        shift, scale = jnp.split(self.modulation(e)[None], 2, -1)
-        return self.output(layer_norm(h) * (1 + scale) + shift)
 
 
 class DiT(Network):
@@ -200,6 +131,7 @@ class DiT(Network):
     readout: Readout
     head_blocks: Block | None
     head_readout: Readout | None
+    dropout: Dropout | None
     config: DiTConfig = eqx.field(static=True)
 
     def __init__(
@@ -225,6 +157,7 @@ class DiT(Network):
         headed = config.head_depth > 0
         self.head_blocks = stack(block, config.head_depth, normal) if headed else None
         self.head_readout = Readout(pixels, config, normal=normal) if headed else None
+        self.dropout = dropout(config.dropout)
         self.config = config
 
     @property
@@ -288,7 +221,7 @@ class DiT(Network):
     def decode(self, encoding: Encoding, t: Float[Array, ""]) -> Float[Array, "*grid channels"]:
         """The other blocks and the readout, given `(t, cond)`: `N(x, s, t, cond)`."""
         e = self._embedded(t, encoding.cond)
-        h = self._run(self._blocks(slice(self.config.encoder_depth, None)), encoding.h, e)
+        h = self._run(self._blocks(slice(self.config.encoder_depth, None)), encoding.h, e, 1)
         return self._read(self.readout, h, e, encoding.like)
 
     def with_head(
@@ -310,7 +243,7 @@ class DiT(Network):
         else:
             h, e = self._trunk(x, s, t, cond)
             V = self._read(self.readout, h, e, x)
-        h_head = self._run(self.head_blocks, h, e)
+        h_head = self._run(self.head_blocks, h, e, 2)
         return V, self._read(self.head_readout, h_head, e, x)
 
     def _trunk(
@@ -351,6 +284,7 @@ class DiT(Network):
         blocks: Block | tuple[Block, ...],
         h: Float[Array, "tokens embed"],
         e: Float[Array, " embed"],
+        part: int = 0,
     ) -> Float[Array, "tokens embed"]:
         if isinstance(blocks, tuple):
             for block in cast(blocks, self.config.dtype):
@@ -359,12 +293,14 @@ class DiT(Network):
         arrays, static = eqx.partition(cast(blocks, self.config.dtype), eqx.is_array)
         depth = jax.tree.leaves(arrays)[0].shape[0]
         unroll = min(self.config.unroll, depth)
+        keys = None if self.dropout is None else self.dropout.keys(depth, part)
 
-        def layer(h, array):
-            return eqx.combine(array, static)(h, e), None
+        def layer(h, of_layer):
+            array, key = of_layer
+            return eqx.combine(array, static)(h, e, key), None
 
         layer = rematerialise(layer, self.config.remat, in_scan=unroll < depth)
-        return jax.lax.scan(layer, h, arrays, unroll=unroll)[0]
+        return jax.lax.scan(layer, h, (arrays, keys), unroll=unroll)[0]
 
     def _read(
         self,
@@ -381,13 +317,6 @@ class DiT(Network):
 @eqx.filter_jit
 def _apart(blocks: Block, depth: int) -> tuple[Block, ...]:
     return tuple(jax.tree.map(lambda p: p[layer], blocks) for layer in range(depth))
-
-
-def _modulation(parts: int, config: DiTConfig, normal: Normal) -> Dense | Constant:
-    """`parts` vectors of the token's width from the embedding, all zero at the start."""
-    if config.context:
-        return Constant(parts * config.width)
-    return Dense(config.width, parts * config.width, scale=0.0, normal=normal)
 
 
 def _block(config: DiTConfig, normal: Normal) -> Block:

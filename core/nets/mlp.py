@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.network import Network
+from core.nets.dropout import Dropout, dropout, thinned
 from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, Dtype, cast
@@ -37,12 +38,16 @@ class MLPConfig(EmbeddingConfig):
     """Add the input of each hidden layer after the first to its output."""
     conditioning: Conditioning = "add"
     """How times and label enter: beside the point at the input, or added in every hidden layer."""
+    dropout: float = 0.0
+    """Share of the hidden numbers that are dropped in training, drawn anew for each row of a batch;
+    none in targets, teachers and samples."""
     dtype: Dtype = "float32"
     """Compute dtype; parameters, times and output stay float32."""
 
     def __post_init__(self):
         super().__post_init__()
         self.check_sizes(width=1, depth=1, encoder_depth=0)
+        self.check_dropout(self.dropout)
 
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "MLP":
         """The network for points of `shape` (dim,). Raises `UserError` for any other shape."""
@@ -72,6 +77,7 @@ class MLP(Network):
     hidden: tuple[Dense, ...]
     added: tuple[Dense, ...]
     output: Dense
+    dropout: Dropout | None
     activation: Activation = eqx.field(static=True)
     residual: bool = eqx.field(static=True)
     dtype: Dtype = eqx.field(static=True)
@@ -85,6 +91,7 @@ class MLP(Network):
         self.hidden = tuple(Dense(size, width, normal=normal) for size in sizes)
         self.added = tuple(Dense(width, width, bias=False, normal=normal) for _ in sizes if add)
         self.output = Dense(width, dim, scale=0.0, normal=normal)
+        self.dropout = dropout(config.dropout)
         self.activation, self.residual = config.activation, config.residual
         self.dtype, self.encoder_depth = config.dtype, config.encoder_depth
 
@@ -140,7 +147,11 @@ class MLP(Network):
     ) -> Float[Array, " width"]:
         hidden, added = cast((self.hidden, self.added), self.dtype)
         activate: Callable = getattr(jax.nn, self.activation)
+        keys = None if self.dropout is None else self.dropout.keys(len(hidden))
         for i in layers:
             pre = hidden[i](h) + added[i](e) if added else hidden[i](h)
-            h = activate(pre) + h if self.residual and i > 0 else activate(pre)
+            new = activate(pre)
+            if keys is not None and self.dropout is not None:
+                new = thinned(new, self.dropout.rate, keys[i])
+            h = new + h if self.residual and i > 0 else new
         return h

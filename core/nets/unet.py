@@ -13,6 +13,7 @@ from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.network import Network
 from core.nets.attention import attention
+from core.nets.dropout import Dropout, dropout, thinned
 from core.nets.embeddings import Embedding, EmbeddingConfig
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, Dtype, Remat, at_least_float32, cast, rematerialise, scaled
@@ -37,6 +38,9 @@ class UNetConfig(EmbeddingConfig):
     """Number of attention heads."""
     dtype: Dtype = "float32"
     """Compute dtype; parameters, times, softmax, norms and output stay float32."""
+    dropout: float = 0.0
+    """Share of the numbers between the convolutions of a block that are dropped in training, drawn
+    anew for each row of a batch; none in targets, teachers and samples."""
     remat: Remat = "none"
     """The activations of each block that the backward pass recomputes: none, all but matrix
     products (dots; convolutions are computed again), or all (full)."""
@@ -44,6 +48,7 @@ class UNetConfig(EmbeddingConfig):
     def __post_init__(self):
         super().__post_init__()
         self.check_sizes(channels=1, heads=1, multipliers=1, attention=1, blocks=0)
+        self.check_dropout(self.dropout)
         if not self.multipliers:
             raise UserError("--net.multipliers needs one number a level")
 
@@ -140,7 +145,8 @@ class ResBlock(eqx.Module):
 
         y = conv_2(silu(scale norm(conv_1(silu(norm(x)))) + shift)),   x = (short(x) + y) / sqrt(2)
 
-    Source: EDM (arXiv 2206.00364), the block of its DDPM++ network.
+    Where a key is given, numbers before the second convolution are dropped, as in the source: EDM
+    (arXiv 2206.00364), the block of its DDPM++ network.
     """
 
     norm_1: GroupNorm
@@ -151,6 +157,7 @@ class ResBlock(eqx.Module):
     short: Dense | None
     attend: SelfAttention | None
     how: Resample = eqx.field(static=True)
+    drop_rate: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -160,6 +167,7 @@ class ResBlock(eqx.Module):
         *,
         how: Resample = "keep",
         heads: int = 0,
+        rate: float = 0.0,
         normal: Normal,
     ):
         self.norm_1 = GroupNorm(size_in)
@@ -170,12 +178,15 @@ class ResBlock(eqx.Module):
         changes = size_in != size_out
         self.short = Dense(size_in, size_out, bias=False, normal=normal) if changes else None
         self.attend = SelfAttention(size_out, heads, normal=normal) if heads else None
-        self.how = how
+        self.how, self.drop_rate = how, rate
 
-    def __call__(self, x: Image, e: Float[Array, " embed"]) -> Float[Array, "h w c"]:
+    def __call__(
+        self, x: Image, e: Float[Array, " embed"], key: Key[Array, ""] | None = None
+    ) -> Float[Array, "h w c"]:
         scale, shift = jnp.split(self.modulation(e)[None, None], 2, -1)
         y = self.conv_1(resample(jax.nn.silu(self.norm_1(x)), self.how))
-        y = self.conv_2(jax.nn.silu(self.norm_2(y) * (1 + scale) + shift))
+        y = jax.nn.silu(self.norm_2(y) * (1 + scale) + shift)
+        y = self.conv_2(thinned(y, self.drop_rate, key))
         x = resample(x, self.how)
         x = (y + (x if self.short is None else self.short(x))) * 0.5**0.5
         return x if self.attend is None else self.attend(x)
@@ -190,6 +201,7 @@ class UNet(Network):
     up: tuple[ResBlock, ...]
     norm: GroupNorm
     output: Conv
+    dropout: Dropout | None
     joins: tuple[bool, ...] = eqx.field(static=True)
     config: UNetConfig = eqx.field(static=True)
 
@@ -206,8 +218,9 @@ class UNet(Network):
         entering = 2 * shape[2] if config.state else shape[2]
         self.input = Conv(entering, channels, normal=normal)
         down, up = plan(shape[0], config)
-        self.down = tuple(p.build(embed, normal) for p in down)
-        self.up = tuple(p.build(embed, normal) for p in up)
+        self.down = tuple(p.build(embed, config.dropout, normal) for p in down)
+        self.up = tuple(p.build(embed, config.dropout, normal) for p in up)
+        self.dropout = dropout(config.dropout)
         self.joins = tuple(p.joins for p in up)
         self.norm = GroupNorm(channels * config.multipliers[0])
         self.output = Conv(channels * config.multipliers[0], shape[2], scale=0.0, normal=normal)
@@ -228,14 +241,18 @@ class UNet(Network):
         e = cast(jax.nn.silu(self.embedding(s, t, cond)), dtype)
         net = cast((self.input, self.down, self.up, self.norm, self.output), dtype)
         first, down, up, norm, output = net
-        run = rematerialise(lambda block, h, e: block(h, e), remat, in_scan=False)
+        run = rematerialise(lambda block, h, e, key: block(h, e, key), remat, in_scan=False)
+        count = len(down) + len(up)
+        keys = None if self.dropout is None else self.dropout.keys(count)
+        masks = iter([None] * count if keys is None else keys)
         h = first(self.embedding.beside(x, cond).astype(e.dtype))
         skips = [h]
         for block in down:
-            h = run(block, h, e)
+            h = run(block, h, e, next(masks))
             skips.append(h)
         for block, joins in zip(up, self.joins, strict=True):
-            h = run(block, jnp.concatenate([h, skips.pop()], -1) if joins else h, e)
+            joined = jnp.concatenate([h, skips.pop()], -1) if joins else h
+            h = run(block, joined, e, next(masks))
         return output(jax.nn.silu(norm(h))).astype(x.dtype)
 
 
@@ -248,11 +265,10 @@ class Plan(NamedTuple):
     heads: int
     joins: bool
 
-    def build(self, embed: int, normal: Normal) -> ResBlock:
-        """The block, for embeddings of size `embed`."""
-        return ResBlock(
-            self.size_in, self.size_out, embed, how=self.how, heads=self.heads, normal=normal
-        )
+    def build(self, embed: int, rate: float, normal: Normal) -> ResBlock:
+        """The block, for embeddings of size `embed` and dropout of `rate`."""
+        sizes, how, heads = (self.size_in, self.size_out, embed), self.how, self.heads
+        return ResBlock(*sizes, how=how, heads=heads, rate=rate, normal=normal)
 
 
 def plan(height: int, config: UNetConfig) -> tuple[list[Plan], list[Plan]]:

@@ -17,6 +17,7 @@ from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path
 from core.flow.posterior import States
+from core.nets.dropout import has_dropout, with_masks
 from core.objectives.guidance import Guide
 from core.objectives.objective import (
     Batch,
@@ -268,7 +269,9 @@ def kind_losses(
     unweighted squared residual (mean over rows and dimensions)."""
     term = kind.term
     if not isinstance(term, GroupTerm):
-        losses, raw = jax.vmap(lambda row: row_losses(kind, players, target, row))(rows)
+        losses, raw = jax.vmap(
+            lambda row: row_losses(kind, _masked(players, row.key), target, row)
+        )(rows)
         return {name: jnp.mean(values) for name, values in losses.items()}, jnp.mean(raw)
     model, stopped, size = players["model"], target["model"], term.size
     if len(rows.s) % size:
@@ -279,8 +282,19 @@ def kind_losses(
     groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), rows)
     assert isinstance(kind.weight, Weight)
     weight = kind.weight
-    losses, raw = jax.vmap(lambda group: term.loss(model, stopped, group, weight))(groups)
+    losses, raw = jax.vmap(
+        lambda group: term.loss(_masked(model, group.key[0]), stopped, group, weight)
+    )(groups)
     return {"model": jnp.mean(losses)}, jnp.mean(raw)
+
+
+MASK = 0x6D61736B
+"""What a row's key is folded with for dropout: far from what terms fold in."""
+
+
+def _masked(players: Any, key: Key[Array, ""]) -> Any:
+    """The trained networks with the row's own masks, where they have dropout. Targets have none."""
+    return with_masks(players, jr.fold_in(key, MASK)) if has_dropout(players) else players
 
 
 def row_losses(

@@ -18,7 +18,9 @@ from core.flow.teacher import MapTeacher, Teacher
 from core.methods.plugin import DataContext, Method, Progress, Task
 from core.methods.precision import check_precision
 from core.methods.warm_start import COMPUTATION, warm_started
+from core.nets.dropout import has_dropout
 from core.objectives.objective import Objective, Players
+from core.objectives.rows import RowObjective
 from core.train import toml
 from core.train.config import TrainConfig
 from core.train.ends import couple_of, load_ends
@@ -128,7 +130,14 @@ def method_of(config: TrainConfig, path: Path, teacher: Teacher | None, task: Ta
     """The method of a configuration around a fresh network."""
     key_net, key_method = jr.split(jr.fold_in(jr.key(config.seed), 0))
     net = config.net_flags.build(task.shape, task.num_classes, key=key_net)
-    return config.plugin_flags.method(net, path, teacher, task, key=key_method)
+    method = config.plugin_flags.method(net, path, teacher, task, key=key_method)
+    parts = (method.objective, *vars(method.objective).values())
+    if has_dropout(method.flow_map) and not any(isinstance(part, RowObjective) for part in parts):
+        raise UserError(
+            f"--net.dropout draws a mask for each row of a batch, and {config.plugin} does not "
+            "compare rows one by one; leave it out"
+        )
+    return method
 
 
 def _started(

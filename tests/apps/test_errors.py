@@ -114,6 +114,49 @@ CASES = {
         ],
         "x.npz",
     ),
+    "a range that falls": (
+        lambda d: ["--data", "arrays", "--data.path", str(d), "--data.range", "5", "1"],
+        "--data.range 5 1: the first must be the lower",
+    ),
+    "values of another name": (lambda d: ["--data", "arrays", "--data.values", "byte"], "standard"),
+    "a series of pictures": (
+        lambda d: [
+            "--data", "arrays", "--data.kind", "series", "--data.path",
+            str(npz(d / "x.npz", x=np.zeros((50, 4, 4, 2), np.float32))),
+        ],
+        r"where --data.kind series takes \(n, length, channels\)",
+    ),
+    "points that are mirrored": (
+        lambda d: [
+            "--data", "arrays", "--data.flip", "--data.path",
+            str(npz(d / "x.npz", x=np.ones((50, 4), np.float32))),
+        ],
+        "--data.flip mirrors pictures",
+    ),
+    "a folder without shards": (
+        lambda d: ["--data", "arrays", "--data.path", str(images_folder(d / "i", [(8, 8)]))],
+        "no .npy shards in it",
+    ),
+    "the crop of adm without a size": (
+        lambda d: [
+            "--data", "images", "--data.path", str(images_folder(d / "i", [(8, 8)])),
+            "--data.crop", "adm",
+        ],
+        "--data.crop adm needs a --data.size",
+    ),
+    "a function that there is not": (
+        lambda d: ["--data", "python:nowhere_at_all:f"],
+        "nowhere_at_all:f names no function",
+    ),
+    "a function without a name": (
+        lambda d: ["--data", "python:math"],
+        "say --data python:MODULE:FUNCTION",
+    ),
+    "dropout of all": (lambda d: ["--net.dropout", "1"], r"--net.dropout must be in \[0, 1\)"),
+    "dropout where no rows are compared": (
+        lambda d: ["--plugin", "drift", "--net.dropout", "0.1"],
+        "--net.dropout draws a mask for each row of a batch, and drift does not",
+    ),
     "labels of another length": (
         lambda d: [
             "--data", "arrays", "--data.path",

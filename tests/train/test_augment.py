@@ -1,4 +1,4 @@
-"""Mirrored pictures: drawn by the step's own key, so that a resumed run repeats them."""
+"""Mirrored pictures and dropout: drawn by the key of the step, so a resumed run repeats them."""
 
 import dataclasses
 
@@ -51,7 +51,8 @@ def test_only_pictures_whose_noise_is_drawn_are_mirrored():
 
 @pytest.mark.slow
 @pytest.mark.programs(100)
-def test_a_resumed_run_mirrors_as_one_that_was_not_stopped(tmp_path):
+@pytest.mark.parametrize("flag", [["--data.flip"], ["--net.dropout", "0.4"]])
+def test_a_resumed_run_draws_as_one_that_was_not_stopped(tmp_path, flag):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", rng.integers(0, 256, (24, 4, 4, 1), dtype=np.uint8))
     flags = [
@@ -64,12 +65,12 @@ def test_a_resumed_run_mirrors_as_one_that_was_not_stopped(tmp_path):
         config = parse([*flags, *more])
         return Trainer(config, build(config))
 
-    whole, plain = trainer("--data.flip"), trainer()
+    whole, plain = trainer(*flag), trainer()
     checkpoints = Checkpoints(tmp_path / "run", 2)
     for part in whole.run():
         if part.step == 2:
             whole.save(checkpoints)
-    resumed = trainer("--data.flip")
+    resumed = trainer(*flag)
     resumed.restore(checkpoints, 2)
     checkpoints.close()
     list(resumed.run()), list(plain.run())

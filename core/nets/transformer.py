@@ -1,0 +1,112 @@
+"""The parts of the transformer: blocks of attention and MLP, and the readout."""
+
+from typing import Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from core.nets.attention import Implementation, attention
+from core.nets.dropout import thinned
+from core.nets.initial import Normal
+from core.nets.layers import Constant, Dense, layer_norm, rms_norm
+
+
+@runtime_checkable
+class BlockFlags(Protocol):
+    """The flags of a network that its blocks read: `core.nets.dit.DiTConfig`."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def mlp_ratio(self) -> float: ...
+    @property
+    def qk_norm(self) -> bool: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def attention(self) -> Implementation: ...
+    @property
+    def dropout(self) -> float: ...
+
+
+class Block(eqx.Module):
+    """Attention and MLP, each modulated by the embedding and gated; the identity at the start.
+
+        h = h + gate_1 attend(scale_1 norm(h) + shift_1),   h = h + gate_2 mlp(scale_2 norm(h) + ..)
+
+    With `config.context` the modulation is a constant. Where a key is given, hidden numbers of the
+    MLP are dropped. Source: DiT (arXiv 2212.09748), adaLN-zero;
+    QK-norm: ViT-22B (arXiv 2302.05442).
+    """
+
+    modulation: Dense | Constant
+    qkv: Dense
+    merge: Dense
+    up: Dense
+    down: Dense
+    q_scale: Float[Array, " dim"] | None
+    k_scale: Float[Array, " dim"] | None
+    heads: int = eqx.field(static=True)
+    implementation: Implementation = eqx.field(static=True)
+    drop_rate: float = eqx.field(static=True)
+
+    def __init__(self, config: BlockFlags, *, normal: Normal):
+        width, hidden = config.width, round(config.mlp_ratio * config.width)
+        self.modulation = _modulation(6, config, normal)
+        self.qkv = Dense(width, 3 * width, bias=False, normal=normal)
+        self.merge = Dense(width, width, normal=normal)
+        self.up = Dense(width, hidden, normal=normal)
+        self.down = Dense(hidden, width, normal=normal)
+        dim = width // config.heads
+        self.q_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
+        self.k_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
+        self.heads, self.implementation = config.heads, config.attention
+        self.drop_rate = config.dropout
+
+    def __call__(
+        self,
+        h: Float[Array, "tokens width"],
+        e: Float[Array, " width"],
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "tokens width"]:
+        modulation = jnp.split(self.modulation(e)[None], 6, axis=-1)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
+        h = h + gate_1 * self._attend(layer_norm(h) * (1 + scale_1) + shift_1)
+        hidden = self.up(layer_norm(h) * (1 + scale_2) + shift_2)
+        return h + gate_2 * self.down(thinned(jax.nn.gelu(hidden), self.drop_rate, key))
+
+    def _attend(self, h: Float[Array, "tokens width"]) -> Float[Array, "tokens width"]:
+        q, k, v = (
+            x.reshape(x.shape[0], self.heads, -1) for x in jnp.split(self.qkv(h), 3, axis=-1)
+        )
+        if self.q_scale is not None and self.k_scale is not None:
+            q, k = rms_norm(q, self.q_scale), rms_norm(k, self.k_scale)
+        return self.merge(attention(q, k, v, self.implementation).reshape(h.shape))
+
+
+class Readout(eqx.Module):
+    """From tokens to pixels of patches: modulated norm and a dense layer; zero at the start."""
+
+    modulation: Dense | Constant
+    output: Dense
+
+    def __init__(self, pixels: int, config: BlockFlags, *, normal: Normal):
+        self.modulation = _modulation(2, config, normal)
+        self.output = Dense(config.width, pixels, scale=0.0, normal=normal)
+
+    def __call__(
+        self, h: Float[Array, "tokens width"], e: Float[Array, " width"]
+    ) -> Float[Array, "tokens pixels"]:
+        shift, scale = jnp.split(self.modulation(e)[None], 2, -1)
+        return self.output(layer_norm(h) * (1 + scale) + shift)
+
+
+def _modulation(parts: int, config: BlockFlags, normal: Normal) -> Dense | Constant:
+    """`parts` vectors of the token's width from the embedding, all zero at the start."""
+    if config.context:
+        return Constant(parts * config.width)
+    return Dense(config.width, parts * config.width, scale=0.0, normal=normal)
