@@ -30,11 +30,13 @@ from core.errors import UserError
 from core.export import folder as exported
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import PATHS
+from core.tensors import open_tensors
 from core.train import packed, toml
 from core.train.folder import MARKER, Marker, mark, read_marker
 from core.train.journal import Journal, last_step
 from core.train.run import kept_spec, read_config
 from core.train.sums import sums_of
+from tests.tensors.torch_files import Row, Writer, ordered
 
 X = np.random.default_rng(0).integers(0, 255, (12, 8, 8), dtype=np.uint8)
 LABELS = (np.arange(12) % 3).astype(np.uint8)
@@ -151,6 +153,18 @@ def program_of(folder):
     exported.read(folder)
 
 
+def torch_file(legacy):
+    writer, values = Writer(legacy), np.arange(24, dtype=np.float32).reshape(4, 6)
+    key = writer.add(Row.of(values))
+    parts = [writer.part(key, k, (2, 3), (6, 1)) for k in range(3)]
+    return writer.file(ordered(a=parts[0], b=parts[1], c=writer.tensor(X), d=parts[2]))
+
+
+def tensors(path):
+    for one in open_tensors(path).values():
+        assert one.read().shape == one.shape
+
+
 def cifar():
     rng = np.random.default_rng(1)
     return rng.integers(0, 10, (2, 3073), dtype=np.uint8).tobytes()
@@ -172,6 +186,10 @@ READERS = {
     "marker": (MARKER, lambda: b"", read_marker),
     "metrics": ("metrics.jsonl", METRICS.encode, log),
     "safetensors": (packed.FILE, weights, lambda f: packed.unpack(LIKE, f)),
+    "torch zip": ("a.pt", lambda: torch_file(False), lambda f: tensors(f / "a.pt")),
+    "torch legacy": ("a.pt", lambda: torch_file(True), lambda f: tensors(f / "a.pt")),
+    "tensors npz": ("a.pt", lambda: npz(False), lambda f: tensors(f / "a.pt")),
+    "tensors safe": ("a.pt", weights, lambda f: tensors(f / "a.pt")),
     "program": (exported.PROGRAM, program, program_of),
 }
 

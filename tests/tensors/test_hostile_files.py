@@ -301,6 +301,15 @@ def test_views_that_claim_far_more_than_the_file_are_refused(tmp_path):
         open_tensors(path)
 
 
+def test_an_archive_that_is_far_larger_when_it_is_unpacked_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, w=np.zeros(10**6, np.uint8))
+    assert open_tensors(path)["w"].read().shape == (10**6,)
+    monkeypatch.setattr("core.tensors.libraries.MOST_UNPACKED", 10**5)
+    with pytest.raises(UserError, match="its arrays claim 1,000,128 bytes, far more than it has"):
+        open_tensors(path)
+
+
 def test_dictionaries_that_lie_in_one_another_are_walked_once(tmp_path):
     """A dictionary twice in another, thirty deep: a thousand million paths."""
     writer = Writer()
