@@ -97,6 +97,11 @@ levels = 16
 count = 7
 class_counts = [3, 4]
 fingerprint = "0123456789abcdef"
+
+[scale]
+centre = [3.5]
+spread = [0.25]
+span = 2.5
 """
 METRICS = "".join(json.dumps({"step": k, "loss": 0.5, "grad_norm": 1.25}) + "\n" for k in range(6))
 
@@ -148,6 +153,11 @@ def pictured(folder):
             read_image(folder / "a.png", size, False)
 
 
+def mapped(folder):
+    data = ArraysData(str(folder), resident_mb=0).load()
+    data.take(np.array([0, len(data) - 1]))
+
+
 def program_of(folder):
     (folder / exported.WEIGHTS).write_bytes(save({"a": np.zeros(2, np.float32)}))
     exported.read(folder)
@@ -181,6 +191,11 @@ READERS = {
     "jpeg": ("a.png", lambda: picture("JPEG"), pictured),
     "webp": ("a.png", lambda: picture("WEBP"), pictured),
     "bmp": ("a.png", lambda: picture("BMP"), pictured),
+    "tiff": ("a.png", lambda: picture("TIFF"), pictured),
+    "tiff packed": ("a.png", lambda: picture("TIFF", compression="tiff_lzw"), pictured),
+    "gif": ("a.png", lambda: picture("GIF"), pictured),
+    "avif": ("a.png", lambda: picture("AVIF"), pictured),
+    "shards": ("x-0.npy", lambda: npy(X), mapped),
     "config": ("config.toml", CONFIG.encode, config),
     "data.toml": ("data.toml", SPEC.encode, kept_spec),
     "marker": (MARKER, lambda: b"", read_marker),
