@@ -35,7 +35,10 @@ IMAGES, POINTS = 80, 2000
 
 Labels = Int[np.ndarray, " n"] | int
 """One a sample, or the number of samples where there are no classes."""
-_HAD = {"coupled": "noise that goes with the data (--coupling)", "none": "data in its place"}
+_HAD = {
+    "coupled": "noise that goes with the data (apps.train --coupling)",
+    "none": "data in its place",
+}
 
 
 def draw(
@@ -82,7 +85,7 @@ def from_file(model: Model, file: str) -> Dataset:
     require(
         model.abilities.noise == "none",
         f"{model.name} starts from noise, not from examples: leave out --from, or train a run with "
-        "--source",
+        "apps.train --source",
     )
     try:
         found = ArraysData(file, values="signed").load()

@@ -130,7 +130,7 @@ def set_up(
     require(
         model.abilities.noise != "none",
         f"steering starts from Gaussian noise, and {model.name} was trained with data in its "
-        "place; name a run without --source",
+        "place; name a run without apps.train --source",
     )
     flow_map, classes = model.flow_map, model.spec.num_classes
     if model.spec.codec:
@@ -196,7 +196,8 @@ def check_method(name: str, method: Steering, setting: Setting, model: Model) ->
     require(
         model.abilities.noise == "independent" or not needs & {"velocity", "between"},
         f"{name} adds noise on its way or takes velocities for scores, and {model.name} was "
-        "trained with noise that goes with the data (--coupling): use snis, bon, pcn or slice",
+        "trained with noise that goes with the data (apps.train --coupling): use snis, bon, pcn "
+        "or slice",
     )
     if "proposal" in needs:
         check_proposal(name, method, tilt, model.name, model.abilities.observes)

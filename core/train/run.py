@@ -177,8 +177,8 @@ class Run:
             reason = str(error).partition(";")[0]
             raise UserError(
                 f"samples of {self.folder} start from examples of {self.config.source}, which do "
-                f"not open: {reason}; give examples with --from FILE, or say where they are now in "
-                f"{self.folder}/config.toml under [source]"
+                f"not open: {reason}; give examples with apps.sample --from FILE, or "
+                f"say where they are now in {self.folder}/config.toml under [source]"
             ) from None
         then = self.starts_spec
         other = None if then is None else conflict(then, found.spec)

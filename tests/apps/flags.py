@@ -16,8 +16,10 @@ from apps.check import CheckConfig
 from apps.cost import CostConfig
 from apps.eval import EvalConfig
 from apps.export import ExportConfig
+from apps.latents import LatentsConfig
 from apps.plugins import PluginsConfig
 from apps.sample import SampleConfig
+from apps.stats import StatsConfig
 from core.data import DATA
 from core.methods.registry import plugins
 from core.nets import NETS
@@ -29,9 +31,11 @@ FLAG = re.compile(r"(?<![\w-])--([a-z][\w-]*(?:\.[a-z][\w-]*)*)")
 COMMANDS: dict[str, Any] = {
     "train": TrainConfig, "features": FeaturesConfig, "sample": SampleConfig, "eval": EvalConfig,
     "export": ExportConfig, "compare": CompareConfig, "tilt": TiltConfig, "check": CheckConfig,
-    "cost": CostConfig, "plugins": PluginsConfig,
+    "cost": CostConfig, "plugins": PluginsConfig, "latents": LatentsConfig, "stats": StatsConfig,
 }  # fmt: skip
-GROUPS = {"plugin": plugins, "data": lambda: DATA, "net": lambda: NETS}
+GROUPS = {
+    "plugin": plugins, "data": lambda: DATA, "source": lambda: DATA, "net": lambda: NETS,
+}  # fmt: skip
 
 
 @functools.cache

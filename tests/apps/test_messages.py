@@ -21,6 +21,7 @@ PLACES = {
     "apps/_sampling.py": SAMPLING,
     "apps/_dry_run.py": ("train",),
     "core/data/labels.py": ("sample", "tilt"),
+    "core/data/latent_folder.py": ("latents",),
     "core/data/": ("train", "features"),
     "core/export/example.py": (),  # a command of its own
     "core/export/": ("export",),
@@ -28,6 +29,7 @@ PLACES = {
     "core/metrics/": ("eval",),
     "core/nets/encoder.py": ("features",),
     "core/report/compare/": ("compare",),
+    "core/report/yardstick.py": ("eval",),
     "core/sampling/grids.py": ("sample", "export"),
     "core/sampling/": SAMPLING,
     "core/steering/": ("tilt",),
@@ -39,11 +41,14 @@ PLACES = {
     "portolan/drawing.py": SAMPLING,
     "portolan/tables.py": ("tilt", "check", "cost"),
     "portolan/tilt": ("tilt",),
+    "portolan/yardsticks.py": ("eval",),
     "portolan/": ("train",),
 }
 """The commands that print the texts of a file; the first beginning that fits counts."""
 NOT_THERE = {
     ("portolan/drawing.py", "steps"): "apps.sample alone comes here with steps",
+    ("portolan/drawing.py", "from"): "apps.export never comes here with examples",
+    ("core/train/features.py", "out"): "apps.latents alone comes here with a folder",
     ("core/sampling/grids.py", "times"): "said of times that were given",
     ("apps/_compare/plan.py", "comparison"): "a prefix that is taken away",
 }
@@ -52,8 +57,9 @@ WARNS = {
     "--extend goes on with a run and --restart deletes it; give one of them",
     " (--restart would delete it)",
     "--restart deletes what a run wrote, and no ",
+    "with --remove-samples it deletes them in the end",  # they are drawn again by the same command
 }
-"""The texts that speak of it: they say what --restart does, and advise nothing."""
+"""The texts that speak of it: they say what a flag does, and advise nothing."""
 
 
 def commands(file):
