@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, layer_norm
 from core.nets.perception import Perception
-from core.nets.unet import resample
+from core.nets.convolutional import resample
 
 FEWEST_PIXELS = 8
 

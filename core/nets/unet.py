@@ -1,25 +1,22 @@
 """A convolutional U-Net with two times, for images."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from einops import reduce, repeat
 from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.network import Network
 from core.nets.attention import attention
+from core.nets.convolutional import Conv, GroupNorm, Image, Resample, resample
 from core.nets.dropout import Dropout, dropout, thinned
 from core.nets.embeddings import Embedding, EmbeddingConfig
 from core.nets.initial import Normal, initialise
-from core.nets.layers import Dense, Dtype, Remat, at_least_float32, cast, rematerialise, scaled
-
-Image = Float[Array, "height width channels"]
-Resample = Literal["keep", "down", "up"]
+from core.nets.layers import Dense, Dtype, Remat, cast, rematerialise
 
 
 @dataclass(frozen=True)
@@ -68,54 +65,6 @@ class UNetConfig(EmbeddingConfig):
         if any(self.channels * m % self.heads for m in self.multipliers):
             raise UserError(f"{self.heads} heads do not divide the channels: change --net.heads")
         return initialise(lambda normal: UNet(shape, num_classes, self, normal=normal), key)
-
-
-class Conv(eqx.Module):
-    """A 3x3 convolution of an HWC image, same size."""
-
-    weight: Float[Array, "3 3 in out"]
-    bias: Float[Array, " out"]
-
-    def __init__(self, size_in: int, size_out: int, *, scale: float = 1.0, normal: Normal):
-        self.weight = scaled(normal, (3, 3, size_in, size_out), scale / (9 * size_in) ** 0.5)
-        self.bias = jnp.zeros(size_out, jnp.float32)
-
-    def __call__(self, x: Float[Array, "height width in"]) -> Float[Array, "height width out"]:
-        layout = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(
-            x[None], self.weight, (1, 1), "SAME", dimension_numbers=layout
-        )
-        return y[0] + self.bias[None, None]
-
-
-class GroupNorm(eqx.Module):
-    """Normalises groups of at least 4 channels, at most 32 groups, over all pixels, in float32."""
-
-    scale: Float[Array, " channels"]
-    shift: Float[Array, " channels"]
-    groups: int = eqx.field(static=True)
-
-    def __init__(self, channels: int):
-        self.scale = jnp.ones(channels, jnp.float32)
-        self.shift = jnp.zeros(channels, jnp.float32)
-        most = min(32, max(channels // 4, 1))
-        self.groups = next(n for n in range(most, 0, -1) if channels % n == 0)
-
-    def __call__(self, x: Image) -> Image:
-        wide = at_least_float32(x).reshape(*x.shape[:2], self.groups, -1)
-        centred = wide - wide.mean((0, 1, 3), keepdims=True)
-        variance = jnp.square(centred).mean((0, 1, 3), keepdims=True)
-        normed = (centred * jax.lax.rsqrt(variance + 1e-5)).reshape(x.shape)
-        return (normed * self.scale[None, None] + self.shift[None, None]).astype(x.dtype)
-
-
-def resample(x: Image, how: Resample) -> Float[Array, "h w channels"]:
-    """Halves (mean of 2x2 pixels) or doubles (nearest) height and width, or keeps them."""
-    if how == "down":
-        return reduce(x, "(h p) (w q) c -> h w c", "mean", p=2, q=2)
-    if how == "up":
-        return repeat(x, "h w c -> (h p) (w q) c", p=2, q=2)
-    return x
 
 
 class SelfAttention(eqx.Module):
