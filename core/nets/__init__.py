@@ -4,6 +4,10 @@ from core.nets.attention import attention as attention
 from core.nets.config import NetworkConfig as NetworkConfig
 from core.nets.dit import DiT as DiT
 from core.nets.dit import DiTConfig as DiTConfig
+from core.nets.edm2_unet import EDM2UNet as EDM2UNet
+from core.nets.edm2_unet import EDM2UNetConfig as EDM2UNetConfig
+from core.nets.edm_unet import EDMUNet as EDMUNet
+from core.nets.edm_unet import EDMUNetConfig as EDMUNetConfig
 from core.nets.embeddings import Embedding as Embedding
 from core.nets.embeddings import EmbeddingConfig as EmbeddingConfig
 from core.nets.embeddings import sinusoid as sinusoid
@@ -14,7 +18,14 @@ from core.nets.unet import UNetConfig as UNetConfig
 from core.registry import Registry as Registry
 
 NETS: Registry[type[NetworkConfig]] = Registry(
-    "network", {"mlp": MLPConfig, "dit": DiTConfig, "unet": UNetConfig}
+    "network",
+    {
+        "mlp": MLPConfig,
+        "dit": DiTConfig,
+        "unet": UNetConfig,
+        "edm-unet": EDMUNetConfig,
+        "edm2-unet": EDM2UNetConfig,
+    },
 )
 """Configurations by the name that `--net` takes. Each has
 `build(shape, num_classes, *, key) -> network`."""

@@ -9,10 +9,10 @@ from einops import rearrange
 from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
+from core.nets.convolutional import resample
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, layer_norm
 from core.nets.perception import Perception
-from core.nets.convolutional import resample
 
 FEWEST_PIXELS = 8
 

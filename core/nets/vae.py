@@ -14,10 +14,10 @@ from einops import rearrange
 from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
+from core.nets.convolutional import resample
 from core.nets.encoder import Block, Encoder, EncoderConfig
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense
-from core.nets.unet import resample
 
 LOG_VARIANCES = (-20.0, 10.0)
 """Log-variances of the posterior are clipped to these."""

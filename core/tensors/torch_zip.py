@@ -2,6 +2,7 @@
 
 import struct
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +17,7 @@ _LOCAL_SIZE = struct.calcsize(_LOCAL)
 class TorchZip:
     """The members of an archive, as parts of the bytes of the file; nothing is unpacked."""
 
-    def __init__(self, data: memoryview, stream: BinaryIO, name: str):
+    def __init__(self, data: memoryview, stream: BinaryIO | BytesIO, name: str):
         self.data, self.name = data, name
         try:
             with zipfile.ZipFile(stream) as archive:
