@@ -98,7 +98,7 @@ def edm_map(net: Callee, data_std: float = 0.5) -> EndpointMap:
     Source: EDM (arXiv 2206.00364), table 1.
     """
     path = EDMPath()
-    return EndpointMap(DenoisedNetwork(net, path, data_std), path)
+    return EndpointMap(net=DenoisedNetwork(net, path, data_std), path=path)
 
 
 def check_class(options: Mapping[str, Any] | None, wanted: str) -> None:

@@ -124,5 +124,5 @@ def _doubled(x: Image, axis: int) -> Float[Array, "h w channels"]:
 
 def attend_places(q: Image, k: Image, v: Image, heads: int) -> Image:
     """Attention of each place of an image to all places; channels lie head by head."""
-    split = (y.reshape(y.shape[0] * y.shape[1], heads, -1) for y in (q, k, v))
-    return attention(*split).reshape(q.shape)
+    a, b, c = (y.reshape(y.shape[0] * y.shape[1], heads, -1) for y in (q, k, v))
+    return attention(a, b, c).reshape(q.shape)
