@@ -83,7 +83,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     dim, kept = statistics.mean.size, 0 if sample is None else len(sample)
     console.print(
         f"wrote {out}: {title_of(extractor)}, {dim:,} features of {statistics.n:,} examples, "
-        f"{kept:,} rows beside; measure with apps.eval --stats {out} --features {extractor.name}"
+        f"{kept:,} rows beside; measure with apps.eval --stats {out}"
+        + (f" --features {config.features}" if config.features else "")
     )
     result = {"out": str(out), "n": statistics.n, "dim": dim, "sample": kept, **texts}
     return result if config.json else None
@@ -138,7 +139,7 @@ def described(config: StatsConfig, dataset: Dataset, extractor: FeatureExtractor
     origin = origin_of(extractor)
     flags = dataclasses.asdict(config.data_flags)
     flags["path"] = Path(str(flags.get("path", ""))).name
-    said = ", ".join(f"{name} {value}" for name, value in flags.items() if value not in ("", None))
+    said = ", ".join(f"{name} {value}" for name, value in flags.items() if value not in ("", None, (), False))
     return {
         "features": extractor.name,
         "features_sha256": origin.weights_sha256,

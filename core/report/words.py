@@ -23,6 +23,10 @@ def how_made(plan: Plan, found: Measurement) -> list[str]:
             lines += [f"FID {_short(row['value'])}: {_drawing(row)}" for row in rows]
         rounding = rows[0]["rounding"] if rows else "none"
         lines += [*_features(stick, plan, title, rounding), *_reference(stick)]
+        if title == "FID" and origin_of(stick.extractor).resize.startswith("TensorFlow 1"):
+            lines.append(
+                "  comparable with the pipelines of EDM, ADM, MeanFlow; not with clean-fid"
+            )
     return lines
 
 
@@ -55,7 +59,8 @@ def _reference(stick: Yardstick) -> list[str]:
 
 def _drawing(row: dict) -> str:
     scale = "" if row["guidance"] is None else f", guidance {row['guidance']:g}"
-    return f"{row['sampler']}, {row['nfe']} evaluations{scale}"
+    count = f"{row['nfe']} evaluation{'' if row['nfe'] == 1 else 's'}"
+    return f"{row['sampler']}, {count}{scale}"
 
 
 def _short(value: float) -> str:

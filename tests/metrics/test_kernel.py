@@ -52,10 +52,10 @@ def test_polynomial_mmd_of_gaussians_on_the_line_is_unbiased_and_closed_form():
     exact = expected(one, one) + expected(other, other) - 2 * expected(one, other)
     draws = [
         polynomial_mmd(*(m + s * rng.normal(size=(n, 1)) for (m, s), n in ((one, 30), (other, 50))))
-        for _ in range(2000)
+        for _ in range(800)
     ]
     assert abs(_mean_in_standard_errors(np.array(draws) - exact)) < 3.5
-    same = [kid(*rng.normal(size=(2, 60, 4)), subsets=3, subset_size=30) for _ in range(400)]
+    same = [kid(*rng.normal(size=(2, 60, 4)), subsets=3, subset_size=30) for _ in range(150)]
     assert abs(_mean_in_standard_errors([one.mean for one in same])) < 3.5
     assert {one.size for one in same} == {30}
 
