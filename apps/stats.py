@@ -139,7 +139,8 @@ def described(config: StatsConfig, dataset: Dataset, extractor: FeatureExtractor
     origin = origin_of(extractor)
     flags = dataclasses.asdict(config.data_flags)
     flags["path"] = Path(str(flags.get("path", ""))).name
-    said = ", ".join(f"{name} {value}" for name, value in flags.items() if value not in ("", None, (), False))
+    given = {name: value for name, value in flags.items() if value not in ("", None, (), False)}
+    said = ", ".join(f"{name} {value}" for name, value in given.items())
     return {
         "features": extractor.name,
         "features_sha256": origin.weights_sha256,
