@@ -25,7 +25,7 @@ from core.metrics.moments import streamed
 from core.metrics.naming import distance_title, is_network, origin_of
 from core.metrics.reference import ReferenceFile, pictures_of
 from core.report.drawn import Drawn
-from core.sampling.shards import from_bytes
+from core.sampling.shards import ROUNDING, from_bytes
 from core.shards import Shards, found_shards
 
 Progress = Callable[[int], None] | None
@@ -33,10 +33,6 @@ Row = dict[str, Any]
 
 MOST_ROW_BYTES = 2**29
 """Features of a set that are kept in memory as float64; more are read again when they are used."""
-
-
-UNSTORED = "round(127.5 (x + 1))"
-"""How features of networks turn values into bytes that were none yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +98,6 @@ class Yardstick:
         origin, settings = origin_of(self.extractor), dict(one.settings)
         title = distance_title(self.extractor, one.n) if name == "frechet" else name
         network = is_network(self.extractor)
-        stored = head.get("rounding", "none")
-        bytes_ = stored if stored != "none" or not network else UNSTORED
         return {
             "metric": name,
             "title": title,
@@ -112,7 +106,9 @@ class Yardstick:
             "features": self.extractor.name,
             "features_sha256": origin.weights_sha256 or None,
             "resize": origin.resize,
-            "rounding": f"{bytes_}; {origin.rounding}" if network else bytes_,
+            "rounding": f"{ROUNDING}; {origin.rounding}"
+            if network
+            else head.get("rounding", "none"),
             "n": one.n,
             "n_reference": one.n_reference,
             "reference": self.name if one.n_reference != 0 else None,

@@ -58,6 +58,8 @@ def plan_of(digits, sticks, n=120, **more):
     return Plan(digits.spec, drawings, labels, "in the data's shares", sticks, **more)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_samples_are_drawn_once_for_all_features(digits, monkeypatch):
     calls = []
     true = drawn_module.generate
@@ -81,7 +83,7 @@ def test_samples_are_drawn_once_for_all_features(digits, monkeypatch):
     one = by["efficientnet-lite0", "frechet"]
     assert one["title"] == "FD (EfficientNet-Lite0)" and one["features_sha256"] == "5eed" * 16
     assert one["resize"] == "bicubic to 8"
-    assert one["rounding"] == "round(127.5 (x + 1)); none after"
+    assert one["rounding"] == "floor(127.5 x + 128); none after"
     assert by["pixels", "frechet"]["rounding"] == "none"
     asked = {
         "metric", "value", "features", "features_sha256", "resize", "rounding", "n", "n_reference",
@@ -94,6 +96,8 @@ def test_samples_are_drawn_once_for_all_features(digits, monkeypatch):
     json.dumps([found.rows, found.numbers, real.rows, real.numbers])
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_samples_on_disk_give_the_numbers_of_those_in_memory(digits, tmp_path, monkeypatch):
     fake = Fake()
     sticks = [of_data(digits, one, np.arange(160)) for one in (Pixels(), fake)]
@@ -208,7 +212,7 @@ def test_fid_is_said_of_inception_and_10_000_samples_only(digits, family, n, say
     assert ("FID" in text) == (family == "inception-2015" and n == 10_000)
     for part in (
         "bicubic to 8",
-        "bytes round(127.5 (x + 1)); none after",
+        "bytes floor(127.5 x + 128); none after",
         f"n {n:,}",
         "5eed5eed5eed",
         "abab",

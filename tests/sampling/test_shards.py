@@ -28,6 +28,8 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_draw_that_was_stopped_goes_on_without_drawing_twice(tmp_path, monkeypatch):
     drawn = []
 
