@@ -99,11 +99,12 @@ def parse(argv: list[str]) -> StatsConfig:
 
 def extractor_of(config: StatsConfig, dataset: Dataset) -> FeatureExtractor:
     """The features. Raises `UserError` for more than have a covariance."""
+    shape = dataset.spec.picture_shape
     if config.features is None:
         (extractor,) = extractors_of(dataset.spec, (), console.print)
     else:
-        extractor = open_features(config.features, dataset.shape)
-    dim = size_of(extractor, dataset.shape)
+        extractor = open_features(config.features, shape)
+    dim = size_of(extractor, shape)
     require(
         dim <= MOST_FEATURES,
         f"{dim:,} features of an example are more than {MOST_FEATURES:,}; give --features pooled",
@@ -121,7 +122,8 @@ def taken(
     rows: list[np.ndarray] = []
     with Meter(f"data in {extractor.name}", len(index)) as meter:
         for part in in_pieces(len(index), PIECE):
-            found = extract(extractor, np.asarray(dataset.decode(dataset.take(index[part]))))
+            values = dataset.decode(dataset.take(index[part]))
+            found = extract(extractor, dataset.spec.pictures(values))
             moments = (moments or no_moments(found.mean(axis=0))).more(found)
             rows += [row for k, row in zip(part.tolist(), found.astype(np.float32)) if k in kept]
             meter.more(len(part))

@@ -56,15 +56,15 @@ def extractors_of(spec: DataSpec, names: Sequence[str], say: Say) -> list[Featur
     """The features of these names; where there are none, those that suit the data."""
     if names:
         require(len(set(names)) == len(names), "--features names the same features twice")
-        return [open_features(name, spec.shape) for name in names]
-    name = default_features(spec.shape, NETWORK)
+        return [open_features(name, spec.picture_shape) for name in names]
+    name = default_features(spec.picture_shape, NETWORK)
     if name != NETWORK:
-        return [open_features(name, spec.shape)]
+        return [open_features(name, spec.picture_shape)]
     try:
-        return [open_features(NETWORK, spec.shape)]
+        return [open_features(NETWORK, spec.picture_shape)]
     except UserError as missing:
         say(f"pooled features, means over 8 x 8 cells, since there are no real ones: {missing}")
-        return [open_features("pooled", spec.shape)]
+        return [open_features("pooled", spec.picture_shape)]
 
 
 def number_of_samples(
@@ -146,7 +146,7 @@ def _matched(
     """The file of statistics of each features, if there is one. Raises `UserError` for a file that
     is of none of them."""
     chosen: list[tuple[str, ReferenceFile] | None] = [None] * len(extractors)
-    sizes = [size_of(one, spec.shape) for one in extractors]
+    sizes = [size_of(one, spec.picture_shape) for one in extractors]
     for path, found in files:
         size = found.statistics.mean.size
         fits = [
