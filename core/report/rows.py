@@ -121,6 +121,7 @@ def _shared(head: Row, samples: Drawn, plan: Plan) -> Row:
         "guidance": head.get("guidance"),
         "labels": plan.shares,
         "rounding": samples.rounding,
+        "codec_sha256": plan.spec.codec.sha256 or None,
         "seed": plan.seed,
         "versions": versions(),
     }
