@@ -57,7 +57,7 @@ class EvalConfig:
     adaptive has one row with the number that it took."""
     sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()
     n: int = 0
-    """Samples a row; 0 takes as many as the data, 10,000 at most, and 2,560 where features are
+    """Samples a row; 0 takes as many as the data, 10,000 at most, and 3,000 where features are
     those of a network."""
     features: tuple[str, ...] = ()
     """Features on which distances are taken, several in one pass over the samples: pixels (the

@@ -32,9 +32,9 @@ from portolan.progress import Meter
 
 NETWORK = "efficientnet-lite0"
 """The features of pictures where none are named and the weights are installed."""
-WITH_NETWORK = 2560
+WITH_NETWORK = 3000
 """Samples, and examples of the data, of which features by a network are taken where no number is
-given: twice the 1,280 of `NETWORK`, so that covariances have full rank."""
+given: halves of them are more than the 1,280 of `NETWORK`, so that covariances have full rank."""
 
 Say = Callable[[str], None]
 
