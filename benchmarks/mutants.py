@@ -7,6 +7,7 @@ the quick tests that import its file. It goes on where it was interrupted.
 """
 
 import ast
+import functools
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("core", "plugins", "portolan", "apps", "benchmarks", "tests", "pyproject.toml")
 KINDS = ("stop", "slot", "weight", "sign")
 COLUMNS = ("kind", "mutant", "found by")
+VERDICTS = ("check", "error", "tests", "no effect", "nobody")
 JUDGES = {
     "core/flow/rules.py": ("mf", "lsd", "esd", "psd", "imf", "shortcut"),
     "core/objectives/guidance.py": ("gft", "mf", "imf"),
@@ -50,8 +52,9 @@ SECONDS = 1800
 class MutantsConfig:
     """Damages the losses one place at a time; each change should fail apps.check, or else a test.
 
-    found by: check, error (it does not even run), tests, nobody. A change that means nothing, such
-    as a stop around what has no gradient, survives.
+    found by: check, error (it does not even run), tests, nobody. "no effect": a changed stop or
+    slot that leaves every number of the check as it is, to the last bit, such as a stop around what
+    has no gradient.
     """
 
     files: tuple[str, ...] = ()
@@ -99,7 +102,7 @@ def main(argv: list[str]) -> None:
 
 def _save(out: Path, entries: list[dict[str, Any]]) -> None:
     verdicts = [entry["found by"] for entry in entries]
-    counts = {name: verdicts.count(name) for name in ("check", "error", "tests", "nobody")}
+    counts = {name: verdicts.count(name) for name in VERDICTS}
     nobody = [entry for entry in entries if entry["found by"] == "nobody"]
     title = ", ".join(f"{name}: {n}" for name, n in counts.items()) + ". Found by nobody:"
     table = markdown(title, COLUMNS, nobody) if nobody else f"# {title} none\n"
@@ -130,34 +133,43 @@ def verdict_on(mutant: Mutant, root: Path, config: MutantsConfig) -> dict[str, A
     before = file.read_text()
     file.write_text(mutant.source(ROOT))
     try:
-        found = _found_by(mutant.file, root, config)
+        found = _found_by(mutant, root, config)
     finally:
         file.write_text(before)
     return {"kind": mutant.kind, "mutant": mutant.name, "found by": found}
 
 
-def _found_by(file: str, root: Path, config: MutantsConfig) -> str:
-    judge = ["benchmarks.mutants", "--rows", str(config.rows), "--judge", *judges(file)]
-    status = _run(judge, root)
+def _found_by(mutant: Mutant, root: Path, config: MutantsConfig) -> str:
+    judge = "benchmarks.mutants", "--rows", str(config.rows), "--judge", *judges(mutant.file)
+    status, numbers = _run(judge, root)
     if status:
         return "error" if status == 2 else "check"
-    tests = [str(path.relative_to(ROOT)) for path in files_that_test(file)]
-    quiet = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not long"]
-    if config.tests and tests and _run(["pytest", *quiet, *tests], root):
+    if mutant.kind in ("stop", "slot") and (0, numbers) == _undamaged(judge):
+        return "no effect"
+    tests = [str(path.relative_to(ROOT)) for path in files_that_test(mutant.file)]
+    quiet = "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not long"
+    if config.tests and tests and _run(("pytest", *quiet, *tests), root)[0]:
         return "tests"
     return "nobody"
 
 
-def _run(module: list[str], root: Path) -> int:
+@functools.cache
+def _undamaged(judge: tuple[str, ...]) -> tuple[int, str]:
+    """What the judge says of the code as it is."""
+    return _run(judge, ROOT)
+
+
+def _run(module: tuple[str, ...], root: Path) -> tuple[int, str]:
+    """The status of a module and what it printed."""
     environment = os.environ | {"PYTHONPATH": str(root)}
     command = [sys.executable, "-m", *module]
     try:
         done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, timeout=SECONDS
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=SECONDS
         )
     except subprocess.TimeoutExpired:
-        return 1
-    return done.returncode
+        return 1, ""
+    return done.returncode, done.stdout
 
 
 def judges(file: str) -> list[str]:
@@ -198,7 +210,7 @@ def files_that_test(file: str) -> list[Path]:
 
 
 def _judge(names: tuple[str, ...], rows: int) -> int:
-    """1 where a check fails, 2 where one cannot even be made."""
+    """1 where a check fails, 2 where one cannot even be made. Prints every number."""
     import jax
 
     from core.conformance import check_plugin, gradient_checks
@@ -215,10 +227,11 @@ def _judge(names: tuple[str, ...], rows: int) -> int:
             for check in in_turn:
                 with jax.enable_x64(True):
                     try:
-                        failed = [c for c in check(plugin, path) if not c.passed]
+                        found = check(plugin, path)
                     except Exception:  # whatever a damaged loss raises
                         return 2
-                if failed:
+                print(*(f"{c.name}: {c.value!r} {c.control!r}" for c in found), sep="\n")
+                if not all(c.passed for c in found):
                     return 1
     return 0
 

@@ -52,7 +52,7 @@ def test_a_file_is_judged_by_the_methods_and_the_tests_that_use_it():
 
 @pytest.mark.parametrize(
     "status, tests, verdict",
-    [(1, 0, "check"), (2, 0, "error"), (0, 1, "tests"), (0, 0, "nobody")],
+    [(1, 0, "check"), (2, 0, "error"), (0, 1, "tests"), (0, 0, "nobody"), (0, None, "no effect")],
 )
 def test_the_check_judges_before_the_tests_and_the_file_is_restored(
     status, tests, verdict, repository, monkeypatch
@@ -60,8 +60,12 @@ def test_the_check_judges_before_the_tests_and_the_file_is_restored(
     seen = []
 
     def run(module, root):
-        seen.append((module[0], (root / "jump.py").read_text()))
-        return status if module[0] == "benchmarks.mutants" else tests
+        text = (root / "jump.py").read_text()
+        seen.append((module[0], text))
+        damage = "" if tests is None else f"damaged by {text}"
+        return (status, damage) if module[0] == "benchmarks.mutants" else (tests, "")
+
+    mutant = next(m for m in mutants(repository, "jump.py") if m.kind == "stop")
 
     monkeypatch.setattr("benchmarks.mutants.ROOT", repository)
     monkeypatch.setattr("benchmarks.mutants._run", run)
@@ -69,8 +73,9 @@ def test_the_check_judges_before_the_tests_and_the_file_is_restored(
     monkeypatch.setattr(
         "benchmarks.mutants.files_that_test", lambda file: [repository / "test_jump.py"]
     )
-    mutant = mutants(repository, "jump.py")[0]
+    monkeypatch.setattr("benchmarks.mutants._undamaged", lambda judge: (0, ""))
     assert verdict_on(mutant, repository, MutantsConfig())["found by"] == verdict
-    assert [name for name, _ in seen] == ["benchmarks.mutants", "pytest"][: 1 + (status == 0)]
+    asked = status == 0 and tests is not None
+    assert [name for name, _ in seen] == ["benchmarks.mutants", "pytest"][: 1 + asked]
     assert all(text == mutant.source(repository) for _, text in seen if text != SOURCE)
     assert seen[0][1] != SOURCE and (repository / "jump.py").read_text() == SOURCE
