@@ -80,7 +80,7 @@ def test_examples_of_another_shape_are_no_start(moved, tmp_path):
 def test_a_run_of_coupled_noise_starts_from_noise_and_adds_none(coupled, tmp_path):
     with pytest.raises(UserError, match="fm starts from noise, not from examples: leave"):
         sample_app.main(["--run", coupled, "--from", f"{tmp_path}/x.npz"])
-    with pytest.raises(UserError, match=r"had noise that goes with the data \(--coupling\)"):
+    with pytest.raises(UserError, match=r"goes with the data \(apps.train --coupling\)"):
         sample_app.main(["--run", coupled, "--sampler", "euler-maruyama"])
 
 

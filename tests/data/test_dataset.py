@@ -81,7 +81,7 @@ def test_take_reads_from_memory_and_from_a_source():
     assert np.array_equal(lazy.take(index), stored[[3, 0, 3]])
 
 
-def test_registry_holds_the_ten_names():
+def test_registry_holds_the_eleven_names():
     assert list(DATA) == [
         "checkerboard",
         "eight-gaussians",
@@ -93,6 +93,7 @@ def test_registry_holds_the_ten_names():
         "arrays",
         "images",
         "python",
+        "latents",
     ]
 
 

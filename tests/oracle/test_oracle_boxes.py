@@ -12,8 +12,10 @@ import scipy.stats
 
 from core.data.toy import CheckerboardData
 from core.flow.path import EDMPath, LinearPath, TrigPath, VPPath
-from core.oracle import BoxMixture, checkerboard
-from core.report.evaluation import MAP_ERROR_SAMPLES, _exact_samples, _map_error
+from core.oracle import BoxMixture, OracleMap, checkerboard
+from core.report.drawn import Drawn
+from core.report.evaluation import MAP_ERROR_SAMPLES, _exact_samples, map_error
+from core.sampling import SAMPLERS, drawing_of
 from tests.compiling import on_host, once
 
 LINE = [0.3, 0.7], [[-1.5], [0.5]], [[-1.0], [0.9]]  # weights, low, high
@@ -243,11 +245,13 @@ def test_exact_map_carries_noise_to_the_board():
 
 
 def test_map_error_is_the_distance_of_the_first_samples_and_solved_once():
-    dataset = CheckerboardData(n=4).load()
+    exact_map = OracleMap(checkerboard(), LinearPath())
+    drawing = drawing_of(SAMPLERS["pushforward"], exact_map.path)
     exact = _exact_samples("checkerboard", LinearPath(), MAP_ERROR_SAMPLES, 0)
     samples = np.concatenate([exact + np.float32([0.3, 0.4]), np.full((500, 2), 9.0)])
     solved = _exact_samples.cache_info().misses
-    error = _map_error(samples, LinearPath(), dataset, 0)["map_error"]
+    drawn = Drawn(len(samples), 1, None, lambda index: samples[index])
+    error = map_error(drawn, drawing, exact_map, "checkerboard", 0)["map_error"]
     assert np.isclose(error, 0.5, rtol=1e-5)
     assert _exact_samples.cache_info().misses == solved
 
