@@ -28,7 +28,15 @@ NETS = {
 TIMES = np.float32(0.8), np.float32(0.3)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp",
+        pytest.param("dit", marks=pytest.mark.slow),
+        pytest.param("series", marks=pytest.mark.slow),
+        pytest.param("unet", marks=pytest.mark.long),
+    ],
+)
 def test_nothing_is_dropped_without_a_key_and_a_key_is_one_mask(name, normal):
     """Two evaluations under one key have the same mask; so has the derivative of one."""
     config, shape = NETS[name]

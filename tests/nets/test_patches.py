@@ -31,7 +31,17 @@ def test_places_along_a_line_differ_and_have_one_norm():
     np.testing.assert_allclose((table**2).sum(1), 8)
 
 
-@pytest.mark.parametrize("flags", [{}, {"positions": "sincos"}, {"encoder_depth": 1}])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        pytest.param({"positions": "sincos"}, marks=SLOW),
+        pytest.param({"encoder_depth": 1}, marks=SLOW),
+    ],
+)
 def test_the_transformer_takes_series(normal, flags):
     """Its output depends on every place, and on where a place lies."""
     net = randomised(DiTConfig(patch=3, **SMALL, **flags), (12, 5), 0, jr.key(0))
