@@ -7,7 +7,7 @@
 | 1x1 convolution as a dense layer | (out, in, 1, 1): `pointwise` | | (out, in) |
 | patch embedding | (D, C, p, p): `torch_patches` | (p, p, C, D): `flax_patches` | (D, p p C) |
 | position table | (1, T, D): `without_batch` | | (T, D) |
-| queries, keys, values | one: `regrouped`; three arrays: `rows(3)` | | rows [q; k; v] |
+| queries, keys, values | `regrouped` or `rows(3)` | `columns(3)` | rows [q; k; v] |
 
 A depthwise convolution is one with (c, 1, h, w). A patch is ordered (row in patch, column in patch,
 channel), channel fastest.
@@ -77,6 +77,14 @@ def rows(count: int) -> Transform:
     return Transform(
         lambda *arrays: np.concatenate(arrays),
         lambda w: tuple(np.split(w, count)),
+    )
+
+
+def columns(count: int) -> Transform:
+    """`count` kernels of flax of one shape, each (in, out), as the rows of one dense layer."""
+    return Transform(
+        lambda *arrays: np.concatenate(arrays, axis=1).T,
+        lambda w: tuple(np.split(w.T, count, axis=1)),
     )
 
 

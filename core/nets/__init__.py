@@ -11,8 +11,12 @@ from core.nets.edm_unet import EDMUNetConfig as EDMUNetConfig
 from core.nets.embeddings import Embedding as Embedding
 from core.nets.embeddings import EmbeddingConfig as EmbeddingConfig
 from core.nets.embeddings import sinusoid as sinusoid
+from core.nets.imf_dit import IMFDiT as IMFDiT
+from core.nets.imf_dit import IMFDiTConfig as IMFDiTConfig
 from core.nets.mlp import MLP as MLP
 from core.nets.mlp import MLPConfig as MLPConfig
+from core.nets.official_dit import OfficialDiT as OfficialDiT
+from core.nets.official_dit import OfficialDiTConfig as OfficialDiTConfig
 from core.nets.unet import UNet as UNet
 from core.nets.unet import UNetConfig as UNetConfig
 from core.registry import Registry as Registry
@@ -25,6 +29,8 @@ NETS: Registry[type[NetworkConfig]] = Registry(
         "unet": UNetConfig,
         "edm-unet": EDMUNetConfig,
         "edm2-unet": EDM2UNetConfig,
+        "official-dit": OfficialDiTConfig,
+        "imf-dit": IMFDiTConfig,
     },
 )
 """Configurations by the name that `--net` takes. Each has

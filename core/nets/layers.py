@@ -68,12 +68,13 @@ def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def layer_norm(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-    """`(x - mean) / std` along the last axis, in float32, without learned scale or shift."""
+def layer_norm(x: Float[Array, "*batch width"], eps: float = 1e-6) -> Float[Array, "*batch width"]:
+    """`(x - mean) / sqrt(variance + eps)` along the last axis, in float32, without learned scale or
+    shift."""
     wide = at_least_float32(x)
     centred = wide - wide.mean(-1, keepdims=True)
     variance = jnp.square(centred).mean(-1, keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + 1e-6)).astype(x.dtype)
+    return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype)
 
 
 def rms_norm(
@@ -114,3 +115,26 @@ def rematerialise(function: Callable, remat: Remat, *, in_scan: bool) -> Callabl
         "full": jax.checkpoint_policies.nothing_saveable,
     }
     return jax.checkpoint(function, policy=policies[remat], prevent_cse=not in_scan)
+
+
+def run_layers(
+    layers: Tree,
+    h: Float[Array, "*shape"],
+    call: Callable[[Tree, Float[Array, "*shape"]], Float[Array, "*shape"]],
+    *,
+    remat: Remat,
+    unroll: int = 1,
+) -> Float[Array, "*shape"]:
+    """`h` after all layers, `h = call(layer, h)` one after the other, by a scan.
+
+    Every array of `layers` has a leading axis of layers (`core.nets.initial.stack`).
+    """
+    arrays, static = eqx.partition(layers, eqx.is_array)
+    depth = jax.tree.leaves(arrays)[0].shape[0]
+    unroll = min(unroll, depth)
+
+    def layer(h, array):
+        return call(eqx.combine(array, static), h), None
+
+    layer = rematerialise(layer, remat, in_scan=unroll < depth)
+    return jax.lax.scan(layer, h, arrays, unroll=unroll)[0]

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import UserError
 from core.flow.condition import Condition
-from core.nets import NETS, DiTConfig, MLPConfig, UNetConfig
+from core.nets import NETS, DiTConfig, IMFDiTConfig, MLPConfig, OfficialDiTConfig, UNetConfig
 from tests.compiling import once
 from tests.nets.randomised import (
     given,
@@ -33,10 +33,28 @@ CASES = {
     "mlp-concat": (MLPConfig(width=16, depth=2, conditioning="concat", residual=False), (3,)),
     "dit": (DIT, (8, 8, 1)),
     "dit-sincos": (dataclasses.replace(DIT, positions="sincos", qk_norm=False), (4, 8, 3)),
+    "official-dit": (OfficialDiTConfig(width=16, depth=2, heads=2, frequencies=4), (4, 4, 2)),
+    "official-dit-own": (
+        OfficialDiTConfig(
+            width=16,
+            depth=2,
+            heads=2,
+            frequencies=4,
+            own_embedders=True,
+            times="s",
+            clock="reversed",
+            positions="stored",
+            end_point=True,
+            mlp_eps=1e-5,
+        ),
+        (4, 4, 1),
+    ),
+    "imf-dit": (IMFDiTConfig(width=16, depth=2, head_depth=1, heads=2, frequencies=4), (4, 4, 1)),
     "unet": (UNET, (8, 8, 1)),
     "unet-flat": (dataclasses.replace(UNET, multipliers=(1,), blocks=0), (4, 4, 2)),
 }
 SMALL = ["mlp", "dit", "unet-flat"]
+OTHERS = ["unet", "official-dit-own", "imf-dit"]
 
 
 @pytest.fixture
@@ -84,7 +102,7 @@ def test_batched_equals_one_by_one(name, built, normal):
     np.testing.assert_allclose(together, np.stack(one_by_one), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", some(["mlp-concat", "dit", "unet"], "mlp-concat", "dit"))
+@pytest.mark.parametrize("name", some(["mlp-concat", "dit", *OTHERS], "mlp-concat", "dit"))
 def test_jvp_equals_central_differences(name, built, normal, x64):
     net, x = built(name)
     net, at = in_float64(net), (x, *times(0.7, 0.2))
@@ -280,5 +298,7 @@ def test_key_decides_the_parameters(getkey):
 
 
 def test_registry_builds_by_name():
-    for name, shape in (("mlp", (2,)), ("dit", (8, 8, 1)), ("unet", (32, 32, 3))):
+    shapes = {"mlp": (2,), "unet": (32, 32, 3)}
+    for name in ("mlp", "dit", "unet", "official-dit", "imf-dit"):
+        shape = shapes.get(name, (8, 8, 1))
         assert jax.tree.leaves(skeleton(NETS[name](), shape, 0))

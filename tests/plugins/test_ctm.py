@@ -312,6 +312,7 @@ ONE_LEVEL = {"channels": 8, "blocks": 1, "multipliers": (1,)}
 SMALLEST = {
     "mlp": {"width": 8}, "dit": {"depth": 1}, "unet": {"channels": 8, "blocks": 1},
     "edm-unet": ONE_LEVEL, "edm2-unet": ONE_LEVEL,
+    "official-dit": {"depth": 1}, "imf-dit": {"depth": 2, "head_depth": 1},
 }  # fmt: skip
 
 

@@ -1,0 +1,84 @@
+"""diffusers' `DiTTransformer2DModel`: DiT with an embedder of step and label in each block.
+
+Positions are computed, not stored. The last frequency of its time features is 1e-4 itself, which
+DiT's is not, and the norm before the MLP adds the configuration's `norm_eps`. Source: diffusers,
+`models/transformers/dit_transformer_2d.py`.
+"""
+
+from collections.abc import Mapping
+
+from core.layouts.dit import CLOCK, learned_variance, paired
+from core.layouts.layout import Layout, assumed, classes_of, count_of, heads_of, shape_of, side_of
+from core.layouts.table import Table, Tensor, take
+from core.layouts.transforms import first_channels, rows, torch_patches
+from core.nets.official_dit import OfficialDiTConfig
+
+BLOCK = "transformer_blocks.{}"
+EMBED = f"{BLOCK}.norm1.emb"
+
+
+def options_of(
+    tensors: Mapping[str, Tensor],
+    *,
+    heads: int | None = None,
+    null_class: bool | None = True,
+    side: int | None = None,
+    norm_eps: float = 1e-5,
+    clock: str = CLOCK,
+    prediction: str = "noise",
+) -> Layout:
+    """The network of these tensors: all that shapes tell is read from them. The others stand in
+    `config.json` (`num_attention_heads`, `sample_size`, `norm_eps`) and in the configuration of the
+    scheduler. Raises `UserError` where `heads` is needed or a key is missing."""
+    width, channels, patch, _ = shape_of(tensors, "pos_embed.proj.weight", 4)
+    embed = EMBED.format(0)
+    table_rows, _ = shape_of(tensors, f"{embed}.class_embedder.embedding_table.weight", 2)
+    _, features = shape_of(tensors, f"{embed}.timestep_embedder.linear_1.weight", 2)
+    hidden, _ = shape_of(tensors, "transformer_blocks.0.ff.net.0.proj.weight", 2)
+    heads, by_width = heads_of(width, heads)
+    classes, null, by_rows = classes_of(table_rows, null_class)
+    side, by_custom = side_of(patch, side)
+    config = OfficialDiTConfig(
+        patch=patch,
+        width=width,
+        depth=count_of(tensors, "transformer_blocks."),
+        heads=heads,
+        mlp_ratio=hidden / width,
+        times="s",
+        clock=clock,
+        frequencies=features // 2,
+        end_point=True,
+        null_class=null,
+        own_embedders=True,
+        mlp_eps=norm_eps,
+    )
+    out = shape_of(tensors, "proj_out_2.weight", 2)[0] // patch**2
+    table = _table(patch, channels, learned_variance(out, channels))
+    said = assumed(by_width, by_rows, by_custom, f"norm_eps {norm_eps:g}", f"the clock '{clock}'")
+    return Layout(config, (side, side, channels), classes, table, prediction, said)
+
+
+def _table(patch: int, channels: int, out: int) -> Table:
+    kept = first_channels(channels, out)
+    entries = {
+        "patches.weight": take("pos_embed.proj.weight", torch_patches(patch)),
+        "patches.bias": take("pos_embed.proj.bias"),
+        "conditioning.labels": take(f"{EMBED}.class_embedder.embedding_table.weight"),
+        "readout.output.weight": take("proj_out_2.weight", kept),
+        "readout.output.bias": take("proj_out_2.bias", kept),
+    }
+    for part in ("weight", "bias"):
+        keys = tuple(f"{BLOCK}.attn1.to_{which}.{part}" for which in "qkv")
+        entries[f"blocks.qkv.{part}"] = take(keys, rows(3))
+    dense = {
+        "conditioning.numbers.0.hidden": f"{EMBED}.timestep_embedder.linear_1",
+        "conditioning.numbers.0.output": f"{EMBED}.timestep_embedder.linear_2",
+        "blocks.modulation": f"{BLOCK}.norm1.linear",
+        "blocks.merge": f"{BLOCK}.attn1.to_out.0",
+        "blocks.up": f"{BLOCK}.ff.net.0.proj",
+        "blocks.down": f"{BLOCK}.ff.net.2",
+        "readout.modulation": "proj_out_1",
+    }
+    for ours, theirs in dense.items():
+        entries |= paired(ours, theirs)
+    return Table(entries)

@@ -1,0 +1,27 @@
+"""SiT's files (torch): a velocity from noise to data on the linear path, time 1 - u.
+
+Source: SiT (arXiv 2401.08740). Its keys are those of DiT (`core.layouts.dit`).
+"""
+
+from collections.abc import Mapping
+
+from core.layouts.dit import layout_of
+from core.layouts.layout import Layout
+from core.layouts.table import Tensor
+
+LICENCE = "MIT"
+
+
+def options_of(
+    tensors: Mapping[str, Tensor],
+    *,
+    heads: int | None = None,
+    null_class: bool | None = None,
+    clock: str = "reversed",
+) -> Layout:
+    """The network of these tensors: all that shapes tell is read from them.
+
+    `clock` is "reversed" for files of the linear path, as published, "reversed_cosine" for GVP, and
+    the prediction a velocity. Raises `UserError` where `heads` is needed or a key is missing.
+    """
+    return layout_of(tensors, clock=clock, prediction=None, heads=heads, null_class=null_class)
