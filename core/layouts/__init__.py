@@ -1,6 +1,5 @@
 """Foreign checkpoints: by which names and in which layouts other programs keep their networks."""
 
-from core.layouts.layout import Layout as Layout
 from core.layouts.table import Entry as Entry
 from core.layouts.table import Table as Table
 from core.layouts.table import filled as filled

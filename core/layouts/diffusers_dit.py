@@ -8,8 +8,9 @@ DiT's is not, and the norm before the MLP adds the configuration's `norm_eps`. S
 from collections.abc import Mapping
 
 from core.layouts.dit import CLOCK, learned_variance, paired
-from core.layouts.layout import Layout, assumed, classes_of, count_of, heads_of, shape_of, side_of
+from core.layouts.found import Found
 from core.layouts.table import Table, Tensor, take
+from core.layouts.transformers import assumed, classes_of, count_of, heads_of, side_of, sizes_of
 from core.layouts.transforms import first_channels, rows, torch_patches
 from core.nets.official_dit import OfficialDiTConfig
 
@@ -26,15 +27,15 @@ def options_of(
     norm_eps: float = 1e-5,
     clock: str = CLOCK,
     prediction: str = "noise",
-) -> Layout:
+) -> Found[OfficialDiTConfig]:
     """The network of these tensors: all that shapes tell is read from them. The others stand in
     `config.json` (`num_attention_heads`, `sample_size`, `norm_eps`) and in the configuration of the
     scheduler. Raises `UserError` where `heads` is needed or a key is missing."""
-    width, channels, patch, _ = shape_of(tensors, "pos_embed.proj.weight", 4)
+    width, channels, patch, _ = sizes_of(tensors, "pos_embed.proj.weight", 4)
     embed = EMBED.format(0)
-    table_rows, _ = shape_of(tensors, f"{embed}.class_embedder.embedding_table.weight", 2)
-    _, features = shape_of(tensors, f"{embed}.timestep_embedder.linear_1.weight", 2)
-    hidden, _ = shape_of(tensors, "transformer_blocks.0.ff.net.0.proj.weight", 2)
+    table_rows, _ = sizes_of(tensors, f"{embed}.class_embedder.embedding_table.weight", 2)
+    _, features = sizes_of(tensors, f"{embed}.timestep_embedder.linear_1.weight", 2)
+    hidden, _ = sizes_of(tensors, "transformer_blocks.0.ff.net.0.proj.weight", 2)
     heads, by_width = heads_of(width, heads)
     classes, null, by_rows = classes_of(table_rows, null_class)
     side, by_custom = side_of(patch, side)
@@ -52,10 +53,10 @@ def options_of(
         own_embedders=True,
         mlp_eps=norm_eps,
     )
-    out = shape_of(tensors, "proj_out_2.weight", 2)[0] // patch**2
+    out = sizes_of(tensors, "proj_out_2.weight", 2)[0] // patch**2
     table = _table(patch, channels, learned_variance(out, channels))
     said = assumed(by_width, by_rows, by_custom, f"norm_eps {norm_eps:g}", f"the clock '{clock}'")
-    return Layout(config, (side, side, channels), classes, table, prediction, said)
+    return Found(config, (side, side, channels), classes, table, prediction, said)
 
 
 def _table(patch: int, channels: int, out: int) -> Table:

@@ -17,8 +17,9 @@
 from collections.abc import Mapping
 
 from core.errors import UserError
-from core.layouts.layout import Layout, assumed, classes_of, count_of, heads_of, shape_of, side_of
+from core.layouts.found import Found
 from core.layouts.table import Entry, Table, Tensor, take
+from core.layouts.transformers import assumed, classes_of, count_of, heads_of, side_of, sizes_of
 from core.layouts.transforms import first_channels, torch_patches, without_batch
 from core.nets.official_dit import OfficialDiTConfig
 
@@ -33,7 +34,7 @@ def options_of(
     heads: int | None = None,
     null_class: bool | None = None,
     clock: str = CLOCK,
-) -> Layout:
+) -> Found[OfficialDiTConfig]:
     """The network of these tensors: all that shapes tell is read from them.
 
     Raises `UserError` where `heads` is needed or a key is missing.
@@ -48,13 +49,13 @@ def layout_of(
     prediction: str | None,
     heads: int | None,
     null_class: bool | None,
-) -> Layout:
+) -> Found[OfficialDiTConfig]:
     """The same for a clock and a prediction: SiT and DiT differ in these alone."""
-    width, channels, patch, _ = shape_of(tensors, "x_embedder.proj.weight", 4)
-    _, places, _ = shape_of(tensors, "pos_embed", 3)
-    rows, _ = shape_of(tensors, "y_embedder.embedding_table.weight", 2)
-    hidden, _ = shape_of(tensors, "blocks.0.mlp.fc1.weight", 2)
-    _, features = shape_of(tensors, "t_embedder.mlp.0.weight", 2)
+    width, channels, patch, _ = sizes_of(tensors, "x_embedder.proj.weight", 4)
+    _, places, _ = sizes_of(tensors, "pos_embed", 3)
+    rows, _ = sizes_of(tensors, "y_embedder.embedding_table.weight", 2)
+    hidden, _ = sizes_of(tensors, "blocks.0.mlp.fc1.weight", 2)
+    _, features = sizes_of(tensors, "t_embedder.mlp.0.weight", 2)
     heads, by_width = heads_of(width, heads)
     classes, null, by_rows = classes_of(rows, null_class)
     side, _ = side_of(patch, None, places)
@@ -70,8 +71,8 @@ def layout_of(
         positions="stored",
         null_class=null,
     )
-    out = shape_of(tensors, "final_layer.linear.weight", 2)[0] // patch**2
-    return Layout(
+    out = sizes_of(tensors, "final_layer.linear.weight", 2)[0] // patch**2
+    return Found(
         config=config,
         shape=(side, side, channels),
         num_classes=classes,

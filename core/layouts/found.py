@@ -18,12 +18,18 @@ Config = TypeVar("Config", bound=NetworkConfig)
 
 @dataclass(frozen=True)
 class Found(Generic[Config]):
-    """A network by its flags, for examples of `shape`; 0 classes are none. `table` fills it."""
+    """A network by its flags, for examples of `shape`; 0 classes are none. `table` fills it.
+
+    `prediction` is what it predicts (`core.nets.native.flow_map_of`; None: its output is used as it
+    is), `assumed` one line of what the file does not tell.
+    """
 
     config: Config
     shape: tuple[int, ...]
     num_classes: int
     table: Table
+    prediction: str | None = None
+    assumed: str = ""
 
     def skeleton(self) -> Any:
         """The network with shapes for arrays; no number is drawn."""

@@ -6,9 +6,10 @@ readout is left, it is left out. Source: iMF (arXiv 2512.02012).
 
 from collections.abc import Mapping
 
-from core.layouts.layout import Layout, assumed, count_of, heads_of, shape_of, side_of
+from core.layouts.found import Found
 from core.layouts.meanflow import LABELS, embedder, linear, patches
 from core.layouts.table import Entry, Table, Tensor, take
+from core.layouts.transformers import assumed, count_of, heads_of, side_of, sizes_of
 from core.layouts.transforms import columns, transposed
 from core.nets.imf_dit import IMFDiTConfig
 
@@ -25,13 +26,13 @@ EMBEDDERS = {
 
 def options_of(
     tensors: Mapping[str, Tensor], *, heads: int | None = None, side: int | None = None
-) -> Layout:
+) -> Found[IMFDiTConfig]:
     """The network of these tensors: all that shapes tell is read from them, the number of heads
     too; the `side` of the images is not. Raises `UserError` where a key is missing."""
-    patch, _, channels, width = shape_of(tensors, "x_embedder.proj.kernel", 4)
-    label_rows, _ = shape_of(tensors, LABELS, 2)
-    features, _ = shape_of(tensors, "h_embedder.mlp.layers_0._flax_linear.kernel", 2)
-    (dim,) = shape_of(tensors, "shared_blocks_0.attn.q_norm.kernel", 1)
+    patch, _, channels, width = sizes_of(tensors, "x_embedder.proj.kernel", 4)
+    label_rows, _ = sizes_of(tensors, LABELS, 2)
+    features, _ = sizes_of(tensors, "h_embedder.mlp.layers_0._flax_linear.kernel", 2)
+    (dim,) = sizes_of(tensors, "shared_blocks_0.attn.q_norm.kernel", 1)
     own, head = count_of(tensors, "u_heads_"), count_of(tensors, "v_heads_")
     heads, _ = heads_of(width, width // dim if heads is None else heads)
     side, by_custom = side_of(patch, side)
@@ -46,7 +47,7 @@ def options_of(
     )
     table = _table(patch, head > 0)
     shape = (side, side, channels)
-    return Layout(config, shape, label_rows - 1, table, None, assumed(by_custom))
+    return Found(config, shape, label_rows - 1, table, None, assumed(by_custom))
 
 
 def _table(patch: int, headed: bool) -> Table:

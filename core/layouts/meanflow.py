@@ -7,8 +7,9 @@ Time runs as ours. Source: MeanFlow (arXiv 2505.13447).
 
 from collections.abc import Mapping
 
-from core.layouts.layout import Layout, assumed, classes_of, count_of, heads_of, shape_of, side_of
+from core.layouts.found import Found
 from core.layouts.table import Entry, Table, Tensor, take
+from core.layouts.transformers import assumed, classes_of, count_of, heads_of, side_of, sizes_of
 from core.layouts.transforms import flax_patches, transposed
 from core.nets.official_dit import OfficialDiTConfig
 
@@ -22,13 +23,13 @@ def options_of(
     heads: int | None = None,
     null_class: bool | None = True,
     side: int | None = None,
-) -> Layout:
+) -> Found[OfficialDiTConfig]:
     """The network of these tensors: all that shapes tell is read from them, which the `side` of
     the images is not. Raises `UserError` where `heads` is needed or a key is missing."""
-    patch, _, channels, width = shape_of(tensors, "x_embedder.proj.kernel", 4)
-    rows, _ = shape_of(tensors, LABELS, 2)
-    features, _ = shape_of(tensors, "t_embedder.mlp.layers_0._flax_linear.kernel", 2)
-    _, hidden = shape_of(tensors, "blocks.layers_0.mlp.fc1._flax_linear.kernel", 2)
+    patch, _, channels, width = sizes_of(tensors, "x_embedder.proj.kernel", 4)
+    rows, _ = sizes_of(tensors, LABELS, 2)
+    features, _ = sizes_of(tensors, "t_embedder.mlp.layers_0._flax_linear.kernel", 2)
+    _, hidden = sizes_of(tensors, "blocks.layers_0.mlp.fc1._flax_linear.kernel", 2)
     heads, by_width = heads_of(width, heads)
     classes, null, by_rows = classes_of(rows, null_class)
     side, by_custom = side_of(patch, side)
@@ -42,7 +43,7 @@ def options_of(
         null_class=null,
     )
     said = assumed(by_width, by_rows, by_custom)
-    return Layout(config, (side, side, channels), classes, _table(patch), None, said)
+    return Found(config, (side, side, channels), classes, _table(patch), None, said)
 
 
 def linear(ours: str, theirs: str, *, bias: bool = True) -> dict[str, Entry]:

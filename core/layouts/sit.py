@@ -6,8 +6,9 @@ Source: SiT (arXiv 2401.08740). Its keys are those of DiT (`core.layouts.dit`).
 from collections.abc import Mapping
 
 from core.layouts.dit import layout_of
-from core.layouts.layout import Layout
+from core.layouts.found import Found
 from core.layouts.table import Tensor
+from core.nets.official_dit import OfficialDiTConfig
 
 LICENCE = "MIT"
 
@@ -18,7 +19,7 @@ def options_of(
     heads: int | None = None,
     null_class: bool | None = None,
     clock: str = "reversed",
-) -> Layout:
+) -> Found[OfficialDiTConfig]:
     """The network of these tensors: all that shapes tell is read from them.
 
     `clock` is "reversed" for files of the linear path, as published, "reversed_cosine" for GVP, and

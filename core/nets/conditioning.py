@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from core.nets.initial import Normal
-from core.nets.layers import Dense, at_least_float32
+from core.nets.layers import Dense
+from core.nets.noise_levels import angles
 
 
 def features(
@@ -20,11 +20,8 @@ def features(
     `n = count`, or `count - 1` with the `end_point` (diffusers' `downscale_freq_shift` 1). The
     frequencies are those of float64. Source: DiT (arXiv 2212.09748), after arXiv 1706.03762.
     """
-    omega = 1e4 ** (-np.arange(count) / (count - end_point))
-    angles = at_least_float32(number) * jnp.asarray(
-        omega, jnp.promote_types(number.dtype, jnp.float32)
-    )
-    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+    turned = angles(number, count, shift=float(end_point))
+    return jnp.concatenate([jnp.cos(turned), jnp.sin(turned)])
 
 
 class NumberEmbedder(eqx.Module):

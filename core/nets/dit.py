@@ -20,20 +20,7 @@ from core.nets.attention import Implementation
 from core.nets.dropout import Dropout, dropout
 from core.nets.embeddings import Embedding, EmbeddingConfig, Encoding
 from core.nets.initial import Normal, initialise, stack
-<<<<<<< HEAD
 from core.nets.layers import Dense, Dtype, Remat, cast, rematerialise
-=======
-from core.nets.layers import (
-    Constant,
-    Dense,
-    Dtype,
-    Remat,
-    cast,
-    layer_norm,
-    rms_norm,
-    run_layers,
-)
->>>>>>> 76e97d6 (Published transformers: SiT, DiT, MeanFlow, iMF and diffusers' DiT, their files and clocks)
 from core.nets.patches import (
     check_patches,
     cut,
@@ -303,7 +290,6 @@ class DiT(Network):
             for block in cast(blocks, self.config.dtype):
                 h = block(h, e)
             return h
-<<<<<<< HEAD
         arrays, static = eqx.partition(cast(blocks, self.config.dtype), eqx.is_array)
         depth = jax.tree.leaves(arrays)[0].shape[0]
         unroll = min(self.config.unroll, depth)
@@ -315,12 +301,6 @@ class DiT(Network):
 
         layer = rematerialise(layer, self.config.remat, in_scan=unroll < depth)
         return jax.lax.scan(layer, h, (arrays, keys), unroll=unroll)[0]
-=======
-        config = self.config
-        call = lambda block, h: block(h, e)  # noqa: E731
-        layers = cast(blocks, config.dtype)
-        return run_layers(layers, h, call, remat=config.remat, unroll=config.unroll)
->>>>>>> 76e97d6 (Published transformers: SiT, DiT, MeanFlow, iMF and diffusers' DiT, their files and clocks)
 
     def _read(
         self,

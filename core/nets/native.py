@@ -8,7 +8,6 @@ A network's clock is a short text, so that it can be a flag and a line of a file
 | `reversed` | 1 - u; its velocity is that of its own time, so ours has the other sign | SiT |
 | `reversed_cosine` | 1 - t, t the time of the cosine path at u; the other sign too | SiT, GVP |
 | `thousand` | 1000 u | flow matching of diffusers |
-| `quarter_log` | ln(u / (1 - u)) / 4, of the noise level sigma = u / (1 - u) | EDM, EDM2 |
 | `linear A B N`, `scaled_linear A B N` | the step k(u) of N, betas from A to B | DiT, diffusers |
 | `squaredcos_cap_v2 N` | the same for the cosine schedule | |
 
@@ -42,7 +41,6 @@ CONTINUOUS = {
     "reversed": lambda u: 1 - u,
     "reversed_cosine": lambda u: 1 - 2 / jnp.pi * jnp.arctan2(u, 1 - u),
     "thousand": lambda u: 1000 * u,
-    "quarter_log": lambda u: (jnp.log(u) - jnp.log1p(-u)) / 4,
 }
 STEPS = {"linear": 3, "scaled_linear": 3, "squaredcos_cap_v2": 1}
 """Schedules of discrete diffusion, by diffusers' names, and how many numbers each has."""

@@ -1,16 +1,11 @@
-"""What a foreign file of weights says about its network, and the network with these weights."""
+"""What files of transformers say about their networks, and what is assumed where they do not."""
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import equinox as eqx
-import jax.random as jr
 
 from core.errors import UserError
-from core.layouts.table import Table, Tensor, filled
-from core.nets.config import NetworkConfig
+from core.layouts.found import shape_of
+from core.layouts.table import Tensor
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Attention heads of the published transformers by their width."""
@@ -18,35 +13,9 @@ LATENT_SIDE = 32
 """Side of the latents of images of 256 pixels."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """**Fields:** `config`, `shape` and `num_classes`, from which our network is built; `table`, by
-    which it is filled; `prediction`, what it predicts (`core.nets.native.flow_map_of`; None: our
-    velocity); `assumed`, one line of what the file does not tell."""
-
-    config: NetworkConfig
-    shape: tuple[int, ...]
-    num_classes: int
-    table: Table
-    prediction: str | None
-    assumed: str
-
-    def skeleton(self) -> Any:
-        """The network with shapes for arrays."""
-        return eqx.filter_eval_shape(
-            lambda key: self.config.build(self.shape, self.num_classes, key=key), jr.key(0)
-        )
-
-    def network(self, tensors: Mapping[str, Tensor]) -> Any:
-        """The network with these weights. Raises `UserError`, one line, where they do not fit."""
-        return filled(self.skeleton(), self.table, tensors)
-
-
-def shape_of(tensors: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...]:
+def sizes_of(tensors: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...]:
     """The shape of a tensor. Raises `UserError` where it is missing or has other axes."""
-    if key not in tensors:
-        raise UserError(f"the file has no key {key}: it is of another network; try another layout")
-    shape = tuple(tensors[key].shape)
+    shape = shape_of(tensors, key)
     if len(shape) != axes or 0 in shape:
         raise UserError(f"{key} is {shape}, which has not {axes} axes: try another layout")
     return shape
