@@ -16,6 +16,7 @@ from core.data.batches import batches
 from core.data.starts import start_values
 from core.errors import pick, require
 from core.metrics import straightness
+from core.report.gallery import draw_blocks
 from core.report.versions import versions
 from core.train.cli import parse_flags
 from core.train.ends import couple_of, load_ends
@@ -29,6 +30,8 @@ BATCHES = 32
 """Batches over which the cost of pairs is a mean."""
 STARTS = 2000
 """Trajectories of the straightness, at most."""
+POINTS, IMAGES = 2000, 10
+"""Starts in the picture."""
 _POINTS = {"net": {"name": "mlp"}, "batch": 128}
 _DIGITS = {"net": {"name": "dit", "width": 48, "depth": 3}, "batch": 64}
 TASKS: dict[str, dict[str, Any]] = {
@@ -62,6 +65,8 @@ class EndsConfig:
     """Folder of the runs."""
     table: str | None = None
     """JSON file to write; the table is written beside it as Markdown."""
+    picture: str | None = None
+    """PNG file to write: starts, and where one Euler step takes them."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
@@ -77,9 +82,34 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     print_table(title, columns, rows)
     result = {"task": config.task, "steps": config.steps, "seeds": config.seeds}
     result |= {"rows": rows, "versions": versions()}
+    if config.picture:
+        draw(config, Path(config.picture))
     if config.table:
         save(config.table, result, markdown(title, columns, rows))
     return result if config.json else None
+
+
+def draw(config: EndsConfig, path: Path) -> None:
+    """Writes a picture of the first seed's runs."""
+    runs = {coupling: trained(config, coupling, 0) for coupling in COUPLINGS}
+    first = runs[COUPLINGS[0]]
+    points = first.spec.kind == "points"
+    starts = starts_of(first, POINTS if points else IMAGES)
+    blocks = {"start": starts}
+    for coupling, run in runs.items():
+        blocks[coupling] = run.sample(len(starts), start=starts, steps=1)
+    title = f"{config.task}: one Euler step"
+    data = first.dataset() if points else None
+    draw_blocks(first.spec, list(blocks.values()), path, title, list(blocks), data)
+
+
+def starts_of(run: Run, most: int) -> np.ndarray:
+    """Values at t = 1: noise, or rows of the source."""
+    source = run.source()
+    if source is None:
+        shape = (most, *run.spec.shape)
+        return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return start_values(source, min(most, len(source)), seed=0)
 
 
 def mean_row(config: EndsConfig, coupling: str) -> dict[str, Any]:
@@ -108,12 +138,7 @@ def trained(config: EndsConfig, coupling: str, seed: int) -> Run:
 
 def measured(run: Run) -> dict[str, float]:
     """The figures of one run."""
-    source, shape = run.source(), run.spec.shape
-    if source is None:
-        starts = np.random.default_rng(0).standard_normal((STARTS, *shape)).astype(np.float32)
-    else:
-        starts = start_values(source, min(STARTS, len(source)), seed=0)
-    found = straightness(run.flow_map, starts)
+    found = straightness(run.flow_map, starts_of(run, STARTS))
     key = "w2" if run.spec.kind == "points" else "frechet"
     rows = run.evaluate(NFES, n=min(len(run.dataset()), STARTS)).rows
     distances = {f"distance_{nfe}": row[key] for nfe, row in zip(NFES, rows)}

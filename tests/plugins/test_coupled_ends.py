@@ -58,7 +58,7 @@ def score(name: str, b: float) -> float:
     plugin = dataclasses.replace(find_plugin(name).preset("points"), power=0.0)
     path = LinearPath()
     method = plugin.method(NoNetwork(), path, None, Task((2,)), key=jr.key(0))
-    exact, batch = NormalEnds(path, b), pairs(8192)
+    exact, batch = NormalEnds(path, b), pairs(4096)
     return batch_scores(method.objective, method, exact, batch, jr.key(1))["model"]
 
 
