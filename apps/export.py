@@ -79,11 +79,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         f"{config.run} starts from examples of {run.config.source}, and what is exported starts "
         "from noise: draw its samples with apps.sample",
     )
-    require(
-        not run.spec.codec,
-        f"{config.run} draws latents, which are not exported yet with their codec: draw its "
-        "pictures with apps.sample",
-    )
     plain = _with_plain_attention(run)
     function, name = function_of(plain, config)
     scale = scales[0][0] if scales[0] else 1.0 if run.abilities.guidance else None
@@ -123,7 +118,10 @@ def function_of(run: Run, config: ExportConfig) -> tuple[SamplerFunction, str]:
     data = run.spec
     interval = config.sampling.interval if guided else None
     classes = data.num_classes
-    made = SamplerFunction(flow_map, sampler, times, data.shape, classes, interval, data.scale)
+    codec = data.codec.open() if data.codec else None
+    made = SamplerFunction(
+        flow_map, sampler, times, data.shape, classes, interval, data.scale, codec
+    )
     return made, name
 
 
@@ -170,7 +168,7 @@ def describe(
     """The entries of `export.json` on the run and the sampler."""
     data = run.spec
     values = "images; bytes are round(127.5 (x + 1))" if data.kind == "image" else data.kind
-    if data.scale:
+    if data.scale and not data.codec:
         values = f"{data.kind}, in the units of the data"
     about: dict[str, Any] = {"samples": values, "sampler": name, "steps": function.steps}
     about |= {"settings": config.sampling.given, "times": function.times.tolist()}

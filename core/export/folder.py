@@ -62,7 +62,10 @@ def describe(
             name: {"shape": ["n", *item.shape], "dtype": item.dtype, "meaning": item.meaning}
             for name, item in inputs.items()
         },
-        "output": {"shape": ["n", *function.shape], "dtype": str(program.out_avals[0].dtype)},
+        "output": {
+            "shape": ["n", *function.output_shape],
+            "dtype": str(program.out_avals[0].dtype),
+        },
         "weights": {
             name: {"shape": list(weights[name].shape), "dtype": str(weights[name].dtype)}
             for name in sorted(weights)
@@ -102,7 +105,8 @@ def largest_difference(
     labels = np.arange(n) % function.num_classes if function.num_classes else n
     asked = None if guidance is None else (guidance, *(function.interval or (0.0, 1.0)))
     shape, drawing = function.shape, Drawing(function.sampler, function.times, asked)
-    wanted = function.scale.stored(generate(own, drawing, shape, labels, key=key, batch=n).x)
+    drawn = generate(own, drawing, shape, labels, key=key, batch=n).x
+    wanted = np.asarray(jax.jit(jax.vmap(lambda x: function.finished(x, function.codec)))(drawn))
     key_noise, key_sampler = jax.vmap(jr.split, out_axes=1)(jr.split(jr.fold_in(key, 0), n))
     inputs: dict[str, Any] = {
         "noise": jax.vmap(lambda key: jr.normal(key, shape, jnp.float32))(key_noise),

@@ -1,7 +1,8 @@
 """From noise to samples as one pure function of named weights and named inputs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -35,7 +36,8 @@ class SamplerFunction:
     **Fields:** `times` decreasing, see `core.sampling.GRIDS`; `shape` of one sample; `num_classes`,
     0 where the map has no label; `interval`, the unit times between which guidance acts, or
     None where the map has no guidance scale; `scale`, by which samples are brought to the units of
-    the data.
+    the data; `codec`, an object with `decode(z)` that makes pictures of latents, or None. Its
+    arrays are weights too, by names that begin with `codec`.
     """
 
     field: VelocityField
@@ -45,6 +47,7 @@ class SamplerFunction:
     num_classes: int = 0
     interval: tuple[float, float] | None = None
     scale: Scale = Scale()
+    codec: Any = None
 
     @property
     def steps(self) -> int:
@@ -77,7 +80,23 @@ class SamplerFunction:
     def weights(self) -> dict[str, Array]:
         """The arrays of the map by their place in it, such as `net.blocks.qkv.weight`."""
         leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(self.field, eqx.is_array))
-        return {_name(path): leaf for path, leaf in leaves}
+        decoding = jax.tree_util.tree_leaves_with_path(eqx.filter(self.codec, eqx.is_array))
+        found = {_name(path): leaf for path, leaf in leaves}
+        return found | {_codec_name(path): leaf for path, leaf in decoding}
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of what is drawn: of latents that of their pictures."""
+        if self.codec is None:
+            return self.shape
+        return eqx.filter_eval_shape(
+            self.codec.decode, jax.ShapeDtypeStruct(self.shape, jnp.float32)
+        ).shape
+
+    def finished(self, x: Float[Array, "*shape"], codec: Any) -> Float[Array, "..."]:
+        """A sample in the units of the data, or as the picture that the codec makes of it."""
+        values = self.scale.undone(x)
+        return values if codec is None else codec.decode(values)
 
     def __call__(
         self,
@@ -86,9 +105,9 @@ class SamplerFunction:
         labels: Int[Array, " n"] | None = None,
         guidance: Float[Array, " n"] | None = None,
         keys: UInt32[Array, " n 2"] | None = None,
-    ) -> Float[Array, " n *shape"]:
+    ) -> Float[Array, " n ..."]:
         """Samples with these weights. Weights that are left out are zeros."""
-        field = self._field(weights)
+        field, codec = _with(self.field, weights, _name), _with(self.codec, weights, _codec_name)
         times, path = jnp.asarray(self.times, jnp.float32), field.path
 
         def one(z, label, scale, bits):
@@ -97,19 +116,26 @@ class SamplerFunction:
             cond = Condition(label, guidance) if known else None
             key = jr.key(0, impl=KEYS) if bits is None else jr.wrap_key_data(bits, impl=KEYS)
             x = path.sigma(times[0]) * path.noise_std * z
-            return self.scale.undone(self.sampler(field, x, times, cond, key=key).x)
+            return self.finished(self.sampler(field, x, times, cond, key=key).x, codec)
 
         interval = self.interval or (0.0, 1.0)
         return jax.vmap(one)(noise, labels, guidance, keys)
 
-    def _field(self, weights: dict[str, Shaped[Array, "..."]]) -> VelocityField:
-        arrays, static = eqx.partition(self.field, eqx.is_array)
 
-        def given(path, leaf):
-            name = _name(path)
-            return weights[name] if name in weights else jnp.zeros(leaf.shape, leaf.dtype)
+def _with(tree: Any, weights: dict[str, Shaped[Array, "..."]], named: Callable) -> Any:
+    """The tree with these weights in the place of its arrays; zeros where there are none."""
+    arrays, static = eqx.partition(tree, eqx.is_array)
 
-        return eqx.combine(jax.tree_util.tree_map_with_path(given, arrays), static)
+    def given(path, leaf):
+        name = named(path)
+        return weights[name] if name in weights else jnp.zeros(leaf.shape, leaf.dtype)
+
+    return eqx.combine(jax.tree_util.tree_map_with_path(given, arrays), static)
+
+
+def _codec_name(path: tuple) -> str:
+    """The name of an array of the codec."""
+    return f"codec.{jax.tree_util.keystr(path, simple=True, separator='.')}"
 
 
 def _name(path: tuple) -> str:
