@@ -13,6 +13,7 @@ from core.train.run import open_run
 from tests.apps.conftest import TINY
 from tests.train.runs import make_run
 
+pytestmark = pytest.mark.slow  # runs are built, saved and opened
 SMALL = [*TINY, "--plugin", "fm", "--data", "two-moons", "--data.n", "300"]
 SOURCE = ["--source", "eight-gaussians", "--source.n", "200"]
 
@@ -37,7 +38,6 @@ def starts(moved, *flags):
         return found["starts"], found["samples"]
 
 
-@pytest.mark.slow
 def test_samples_start_from_the_source_or_from_a_file(moved, tmp_path):
     own, samples = starts(moved)
     np.testing.assert_array_equal(own, start_values(open_run(moved).starts, 6, 0))
@@ -60,7 +60,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.programs(30)
 @pytest.mark.parametrize("app, flags, message", REFUSED)
 def test_what_needs_noise_is_refused_in_one_line(app, flags, message, moved, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -69,14 +68,12 @@ def test_what_needs_noise_is_refused_in_one_line(app, flags, message, moved, tmp
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.programs(30)
 def test_examples_of_another_shape_are_no_start(moved, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 3), np.float32))
     with pytest.raises(UserError, match=r"examples of shape \(3,\), not \(2,\)"):
         sample_app.main(["--run", moved, "--from", f"{tmp_path}/x.npz"])
 
 
-@pytest.mark.programs(30)
 def test_a_run_of_coupled_noise_starts_from_noise_and_adds_none(coupled, tmp_path):
     with pytest.raises(UserError, match="fm starts from noise, not from examples: leave"):
         sample_app.main(["--run", coupled, "--from", f"{tmp_path}/x.npz"])
@@ -84,7 +81,6 @@ def test_a_run_of_coupled_noise_starts_from_noise_and_adds_none(coupled, tmp_pat
         sample_app.main(["--run", coupled, "--sampler", "euler-maruyama"])
 
 
-@pytest.mark.slow
 def test_the_exact_map_of_independent_noise_is_no_yardstick_for_coupled_noise(tmp_path):
     flags = [*TINY, "--plugin", "fm", "--data", "eight-gaussians", "--data.n", "300"]
     make_run(tmp_path / "plain", *flags)

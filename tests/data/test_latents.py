@@ -64,6 +64,7 @@ def test_what_is_stored_is_what_the_codec_says(pictures, codec, tmp_path):
     assert found.spec.encode(values).shape == (25, 4, 6, 1)
 
 
+@pytest.mark.slow
 def test_a_stopped_encoding_goes_on_and_a_damaged_shard_is_made_again(pictures, codec, tmp_path):
     whole = encoded(tmp_path / "whole", pictures, codec).examples
     place = LatentFolder.claim(tmp_path / "part", pictures, codec, 8, False)
@@ -88,6 +89,7 @@ def test_a_stopped_encoding_goes_on_and_a_damaged_shard_is_made_again(pictures, 
     assert first.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_mirrored_pictures_are_rows_of_their_own(pictures, codec, tmp_path):
     found = encoded(tmp_path, pictures, codec, flips=True)
     z = found.examples[..., :1].astype(np.float32)
@@ -96,6 +98,7 @@ def test_mirrored_pictures_are_rows_of_their_own(pictures, codec, tmp_path):
     np.testing.assert_array_equal(found.labels[25:], pictures.labels)
 
 
+@pytest.mark.slow
 def test_another_codec_or_other_data_are_refused(pictures, codec, tmp_path):
     encoded(tmp_path, pictures, codec)
     with pytest.raises(UserError, match="latents of another kind .flips False there, True asked"):
@@ -178,6 +181,7 @@ def test_a_folder_without_latents_is_refused(tmp_path):
         LatentsData(str(tmp_path)).load()
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_latents_toml_says(tmp_path):
     found = latents_app.main(
         ["--images", "digits", "--vae", HALF, "--out", f"{tmp_path}/z", "--rows", "1000", "--json"]

@@ -147,7 +147,7 @@ def test_a_file_or_a_folder_is_a_source_by_its_path(tmp_path):
     assert config.source == "images" and config.source_flags.path == str(tmp_path)
 
 
-@pytest.mark.programs(40)
+@pytest.mark.slow
 def test_a_run_knows_its_source_and_opens_without_it(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 2), np.float32))
     make_run(tmp_path / "run", *ENDS[:-1], tmp_path / "x.npz", "--coupling", "exact")
@@ -163,6 +163,7 @@ def test_a_run_knows_its_source_and_opens_without_it(tmp_path):
     assert to_dict(again.config) == to_dict(run.config)
 
 
+@pytest.mark.slow
 def test_a_teacher_of_other_ends_is_refused(tmp_path):
     from core.train.teachers import open_teacher
 
