@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import importlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,15 +85,13 @@ def open_python(name: str) -> tuple[Any, str]:
 
     Raises `UserError` where there is no such thing, or it has no `encode` and `decode`."""
     where = name.removeprefix(MARK)
-    module, _, function = where.partition(":")
-    trust.check(where)
+    function = trust.load_function(where)
     try:
-        found = getattr(importlib.import_module(module), function)()
+        found = function()
     except Exception as error:  # the code is the user's
-        why = " ".join(str(error).split())[:200]
-        raise UserError(f"{name}: {type(error).__name__}: {why}; give python:module:function")
+        raise UserError(f"{name}: {trust.words(error, function)}") from None
     if not all(callable(getattr(found, part, None)) for part in ("encode", "decode")):
         raise UserError(f"{name} returns {type(found).__name__}, which has no encode and decode")
-    spec = importlib.util.find_spec(module)
+    spec = importlib.util.find_spec(where.partition(":")[0])
     source = b"" if spec is None or spec.origin is None else Path(spec.origin).read_bytes()
     return found, hashlib.sha256(source).hexdigest()

@@ -2,6 +2,7 @@
 
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -57,7 +58,7 @@ def test_pictures_are_drawn_measured_steered_and_exported_without_the_data(folde
                 1,
             )
             spec = open_run(run).spec
-            scaled = np.asarray(spec.scale.network(drawn["samples"]))
+            scaled = np.asarray(spec.scale.network(jnp.asarray(drawn["samples"])))
             np.testing.assert_allclose(spec.pictures(scaled), drawn["pictures"], atol=1e-4)
         tilted = tilt_app.main(
             ["--run", run, "--plugin", "snis", "--n", "8", "--label", "3", "--json"]

@@ -150,7 +150,7 @@ REFUSED = {
     "no rows": (["--images", "digits", "--vae", "x", "--out", "o", "--rows", "0"], "at least 1"),
     "no function": (
         ["--images", "digits", "--vae", "python:nothing:here", "--out", "o"],
-        "python:nothing:here: ModuleNotFoundError",
+        "nothing:here names no function .No module named",
     ),
     "no codec": (
         ["--images", "digits", "--vae", "python:collections:OrderedDict", "--out", "o"],
