@@ -1,4 +1,4 @@
-"""How networks of diffusion models are told the noise: features of a number of their own."""
+"""The numbers by which networks of diffusion models receive the noise level and the label."""
 
 import math
 
