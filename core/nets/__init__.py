@@ -2,6 +2,8 @@
 
 from core.nets.attention import attention as attention
 from core.nets.config import NetworkConfig as NetworkConfig
+from core.nets.diffusers_unet import DiffusersUNet as DiffusersUNet
+from core.nets.diffusers_unet import DiffusersUNetConfig as DiffusersUNetConfig
 from core.nets.dit import DiT as DiT
 from core.nets.dit import DiTConfig as DiTConfig
 from core.nets.edm2_unet import EDM2UNet as EDM2UNet
@@ -31,6 +33,7 @@ NETS: Registry[type[NetworkConfig]] = Registry(
         "edm2-unet": EDM2UNetConfig,
         "official-dit": OfficialDiTConfig,
         "imf-dit": IMFDiTConfig,
+        "diffusers-unet": DiffusersUNetConfig,
     },
 )
 """Configurations by the name that `--net` takes. Each has

@@ -313,6 +313,10 @@ SMALLEST = {
     "mlp": {"width": 8}, "dit": {"depth": 1}, "unet": {"channels": 8, "blocks": 1},
     "edm-unet": ONE_LEVEL, "edm2-unet": ONE_LEVEL,
     "official-dit": {"depth": 1}, "imf-dit": {"depth": 2, "head_depth": 1},
+    "diffusers-unet": {
+        "channels": (8,), "layers": 1, "groups": 4, "down": ("DownBlock2D",),
+        "up": ("UpBlock2D",), "middle_attention": False,
+    },
 }  # fmt: skip
 
 
