@@ -26,12 +26,16 @@ CHANGES = {"downsample_type": ("conv", "resnet"), "upsample_type": ("conv", "res
 
 
 def options_of(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], clock: str | None = None
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    clock: str | None = None,
+    prediction: str = "noise",
 ) -> Found[DiffusersUNetConfig]:
     """The network of these tensors.
 
     **Arguments:** `config` is the content of `config.json`; options that it leaves out have
-    diffusers' defaults. `clock` is that of its scheduler (`core.nets.native`), DDPM's by default.
+    diffusers' defaults. `clock` and `prediction` are those of its scheduler (`core.nets.native`),
+    DDPM's by default.
     **Raises:** `UserError` for options that are not known, each by its name.
     """
     check_options(config, CLASS, FIXED)
@@ -73,7 +77,7 @@ def options_of(
     high, wide = side if isinstance(side, list | tuple) else (side, side)
     classes = shape_of(tensors, label)[0] if label in tensors else 0
     table = _table(found, classes, tensors)
-    return Found(found, (high, wide, first[1]), classes, table)
+    return Found(found, (high, wide, first[1]), classes, table, prediction)
 
 
 def _table(config: DiffusersUNetConfig, classes: int, tensors: Mapping[str, Tensor]) -> Table:

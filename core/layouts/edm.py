@@ -65,7 +65,7 @@ def options_of(
         trained_without_null=classes > 0,
     )
     table = _table(config, size, classes, prefix)
-    return Found(config, (size, size, first[1]), classes, table)
+    return Found(config, (size, size, first[1]), classes, table, "edm")
 
 
 def _table(config: EDMUNetConfig, size: int, classes: int, before: str) -> Table:

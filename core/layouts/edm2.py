@@ -65,7 +65,7 @@ def options_of(
         folded=folded,
     )
     table = _table(config, size, classes, prefix)
-    return Found(config, (size, size, first[1] - 1), classes, table)
+    return Found(config, (size, size, first[1] - 1), classes, table, "edm")
 
 
 def _table(config: EDM2UNetConfig, side: int, classes: int, before: str) -> Table:

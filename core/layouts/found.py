@@ -21,7 +21,8 @@ class Found(Generic[Config]):
     """A network by its flags, for examples of `shape`; 0 classes are none. `table` fills it.
 
     `prediction` is what it predicts (`core.nets.native.flow_map_of`; None: its output is used as it
-    is), `assumed` one line of what the file does not tell.
+    is; "edm": EDM's preconditioning stands around it, `core.layouts.edm.edm_map`), `assumed` one
+    line of what the file does not tell.
     """
 
     config: Config
