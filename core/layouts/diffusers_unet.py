@@ -13,6 +13,8 @@ from core.layouts.table import Entry, Table, Tensor, take
 from core.nets.diffusers_unet import DOWN, UP, DiffusersUNetConfig
 
 CLASS = "UNet2DModel"
+CLOCK = "linear 0.0001 0.02 1000"
+"""DDPM's scheduler."""
 FIXED = {
     "time_embedding_type": "positional",
     "center_input_sample": False,
@@ -28,7 +30,7 @@ CHANGES = {"downsample_type": ("conv", "resnet"), "upsample_type": ("conv", "res
 def options_of(
     tensors: Mapping[str, Tensor],
     config: Mapping[str, Any],
-    clock: str | None = None,
+    clock: str = CLOCK,
     prediction: str = "noise",
 ) -> Found[DiffusersUNetConfig]:
     """The network of these tensors.
@@ -71,7 +73,7 @@ def options_of(
         scales=scales,
         cosine_first=config.get("flip_sin_to_cos", True),
         end_point=bool(config.get("freq_shift", 0)),
-        **({} if clock is None else {"clock": clock}),
+        clock=clock,
     )
     side = config.get("sample_size") or 2 ** (len(found.channels) - 1)
     high, wide = side if isinstance(side, list | tuple) else (side, side)
