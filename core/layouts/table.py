@@ -20,7 +20,6 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from core.errors import UserError
@@ -117,7 +116,7 @@ def _leaf(like: Any, entry: Entry, tensors: Mapping[str, Tensor]) -> jax.Array:
     for layer in range(len(layers)):
         sources = (np.asarray(tensors[key]) for key in _keys(entry, layer))
         layers[layer] = entry.transform.ours(*sources)
-    return jnp.asarray(array)
+    return jax.device_put(array)  # jnp.asarray compiles a program for every shape
 
 
 def _keys(entry: Entry, layer: int) -> list[str]:

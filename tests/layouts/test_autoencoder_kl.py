@@ -36,7 +36,6 @@ def test_moments_and_images_are_those_of_the_file(old, rng):
     how = SIZES, LAYERS, GROUPS
     expected = (*plain.encoded(tensors, x, *how), plain.decoded(tensors, z, *how))
     for ours, theirs in zip((mean, log_variance, image), expected):
-        print(np.abs(ours - theirs).max(), np.abs(theirs).max())
         assert ours.shape == theirs.shape
         assert np.abs(ours - theirs).max() < ERROR
     np.testing.assert_allclose(std, np.exp(log_variance.astype(float) / 2), rtol=1e-5)

@@ -63,7 +63,6 @@ def test_the_network_is_that_of_the_file(name, rng):
     for n, step in enumerate(STEPS):
         label = LABELS[n] if found.num_classes else None
         expected = plain.run_unet(tensors, config, x[n], step, label)
-        print(name, step, np.abs(ours[n] - expected).max(), np.abs(expected).max())
         assert np.abs(ours[n] - expected).max() < ERROR
 
 

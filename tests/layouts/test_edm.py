@@ -8,8 +8,11 @@ from core.errors import UserError
 from core.flow.condition import Condition
 from core.layouts import edm, unfilled
 from core.nets.edm_unet import EDMUNetConfig
+from core.tensors.edm_pickle import open_edm
 from tests.compiling import once
 from tests.layouts import edm_networks as plain
+from tests.tensors import edm_files
+from tests.tensors.torch_files import plain as fields
 
 ERRORS = {"ddpm++": 2e-6, "adm": 2e-6, "ncsn++": 2e-5}
 SIGMAS = np.float32([0.002, 0.7, 80.0])
@@ -46,14 +49,6 @@ def test_network_and_denoiser_are_those_of_the_file(variant, rng):
     for n, (sigma, label) in enumerate(zip(SIGMAS.astype(float), [2, None, 0])):
         expected = plain.network(tensors, variant, x[n], noises[n].astype(float), label)
         clean = plain.preconditioned(tensors, variant, noisy[n].astype(float), sigma, label)
-        print(
-            variant,
-            sigma,
-            np.abs(F[n] - expected).max(),
-            np.abs(expected).max(),
-            np.abs(D[n] - clean).max(),
-            np.abs(clean).max(),
-        )
         assert np.abs(F[n] - expected).max() < ERRORS[variant]
         assert np.abs(D[n] - clean).max() < ERRORS[variant]
         slope = (noisy[n] - clean) / sigma
@@ -103,3 +98,22 @@ def test_another_filter_is_refused(rng):
     name = "model.enc.4x4_down.conv0.resample_filter"
     with pytest.raises(UserError, match="another filter than"):
         edm.options_of(tensors | {name: np.full((1, 1, 4, 4), 1 / 16)})
+
+
+def test_a_pickle_becomes_the_network_of_its_tensors(rng, tmp_path, monkeypatch):
+    """From the file as EDM writes it, whose source text would leave a trace."""
+    monkeypatch.chdir(tmp_path)
+    tensors = plain.made(rng, "ddpm++")
+    kinds = {"": "EDMPrecond", "model.": "SongUNet"}
+    for name, ok in (("good.pkl", True), ("other.pkl", False)):
+        kinds[""] = "EDMPrecond" if ok else "VPPrecond"
+        entries = fields(ema=edm_files.of_tensors(kinds, tensors))
+        (tmp_path / name).write_bytes(edm_files.file(entries))
+    options, read = open_edm(tmp_path / "good.pkl")
+    assert options["model.class_name"] == "SongUNet" and set(read) == set(tensors)
+    found = edm.options_of(read, options)
+    back = unfilled(found.network(read), found.table)
+    assert all(np.array_equal(back[name], tensors[name]) for name in back) and len(back) > 90
+    with pytest.raises(UserError, match="^VPPrecond is not supported; EDMPrecond is$"):
+        edm.options_of(*open_edm(tmp_path / "other.pkl")[::-1])
+    assert len(list(tmp_path.iterdir())) == 2

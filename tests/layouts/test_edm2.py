@@ -48,13 +48,6 @@ def test_network_and_denoiser_are_those_of_the_file(rng):
     for n, (sigma, label) in enumerate(zip(SIGMAS.astype(float), [2, None, 0])):
         expected = plain.network(tensors, x[n], noises[n].astype(float), label)
         clean = plain.preconditioned(tensors, noisy[n].astype(float), sigma, label)
-        print(
-            sigma,
-            np.abs(F[n] - expected).max(),
-            np.abs(expected).max(),
-            np.abs(D[n] - clean).max(),
-            np.abs(clean).max(),
-        )
         assert np.abs(F[n] - expected).max() < ERROR
         assert np.abs(D[n] - clean).max() < ERROR
 

@@ -119,3 +119,17 @@ def pickled(weight: np.ndarray, **how) -> bytes:
     loss = persistent("EDMLoss", plain(P_mean=number(-1.2)))
     entries = {"ema": network(weight, **how), "loss_fn": loss, "dataset_kwargs": kwargs}
     return file(plain(**entries, augment_pipe=b"N"))
+
+
+def of_tensors(kinds: dict[str, str], tensors: dict[str, np.ndarray], place: str = "") -> bytes:
+    """A module of modules that holds these tensors by their names; `kinds` names its classes by
+    place, "" for the outermost, others are blocks."""
+    here = {name: value for name, value in tensors.items() if "." not in name}
+    below: dict[str, dict[str, np.ndarray]] = {}
+    for name, value in tensors.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            below.setdefault(first, {})[rest] = value
+    modules = {name: of_tensors(kinds, inner, f"{place}{name}.") for name, inner in below.items()}
+    parameters = {name: parameter(value) for name, value in here.items()}
+    return persistent(kinds.get(place, "UNetBlock"), state(parameters, modules=modules))
