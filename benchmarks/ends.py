@@ -38,8 +38,8 @@ TASKS: dict[str, dict[str, Any]] = {
     "moons-to-gaussians": {"data": {"name": "eight-gaussians"}, "source": "two-moons", **_POINTS},
     "noise-to-moons": {"data": {"name": "two-moons"}, "source": "noise", **_POINTS},
     "three-to-eight": {
-        "data": {"name": "digits", "classes": ["8"]},
-        "source": {"name": "digits", "classes": ["3"]},
+        "data": {"name": "digits", "classes": ("8",)},
+        "source": {"name": "digits", "classes": ("3",)},
         **_DIGITS,
     },
 }

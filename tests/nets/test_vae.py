@@ -45,12 +45,12 @@ def test_the_loss_is_the_error_and_the_divergence_of_normals(normal):
         def decode(self, z):
             return 0 * z
 
-    mean, std = normal(5), np.exp(normal(5) / 2)
-    model, batch = Fixed(device(mean), device(std)), Batch(device(normal(4, 5)))
+    mean, std = normal(1, 5, 1), np.exp(normal(1, 5, 1) / 2)
+    model, batch = Fixed(device(mean), device(std)), Batch(device(normal(4, 1, 5, 1)))
     step, objective = jnp.asarray(0), Autoencoding(0.5)
     run = once(lambda model, batch: objective({"model": model}, {}, None, batch, jr.key(0), step))
     loss = run(model, batch)[2]
-    e = np.random.default_rng(1).standard_normal((200_000, 5))
+    e = np.random.default_rng(1).standard_normal((200_000, 1, 5, 1))
     log_ratio = -(e**2) / 2 - np.log(std) + (mean + std * e) ** 2 / 2
     np.testing.assert_allclose(loss["divergence"], log_ratio.mean(), atol=0.02)
     error = (np.asarray(batch.x_0) ** 2).mean()

@@ -86,50 +86,57 @@ def bilinear(picture, side):
     return top + (bottom - top) * rows[:, None, None]
 
 
-def restated(tensors, picture):
-    """The parts by name, the vector and the logits without bias, block after block as the
-    specification writes them."""
-    wide = {name: values.astype(np.float64) for name, values in tensors.items()}
+class Restated:
+    """The blocks of the network as the specification writes them, on one picture (C, H, W)."""
 
-    def conv(x, name, stride=1, pad=(0, 0)):
-        weight = wide[f"{name}.conv.weight"]
+    def __init__(self, tensors):
+        self.wide = {name: values.astype(np.float64) for name, values in tensors.items()}
+
+    def conv(self, x, name, stride=1, pad=(0, 0)):
+        weight = self.wide[f"{name}.conv.weight"]
         x = plain.convolution(x, weight, stride, (pad[0], pad[0], pad[1], pad[1]))
-        return np.maximum(plain.norm(x, wide, f"{name}.bn"), 0)
+        return np.maximum(plain.norm(x, self.wide, f"{name}.bn"), 0)
 
-    def average(x):
+    def average(self, x):
         return plain.pool(x, np.nanmean, 1, 1)
 
-    def halved(x):
+    def halved(self, x):
         return plain.pool(x, np.nanmax, 2)
 
-    def a(x, n):
+    def a(self, x, n):
+        conv = self.conv
         one = conv(x, f"{n}.branch1x1")
         five = conv(conv(x, f"{n}.branch5x5_1"), f"{n}.branch5x5_2", 1, (2, 2))
         three = conv(conv(x, f"{n}.branch3x3dbl_1"), f"{n}.branch3x3dbl_2", 1, (1, 1))
         three = conv(three, f"{n}.branch3x3dbl_3", 1, (1, 1))
-        return np.concatenate([one, five, three, conv(average(x), f"{n}.branch_pool")])
+        return np.concatenate([one, five, three, conv(self.average(x), f"{n}.branch_pool")])
 
-    def b(x, n):
+    def b(self, x, n):
+        conv = self.conv
         three = conv(conv(x, f"{n}.branch3x3dbl_1"), f"{n}.branch3x3dbl_2", 1, (1, 1))
         three = conv(three, f"{n}.branch3x3dbl_3", 2)
-        return np.concatenate([conv(x, f"{n}.branch3x3", 2), three, halved(x)])
+        return np.concatenate([conv(x, f"{n}.branch3x3", 2), three, self.halved(x)])
 
-    def c(x, n):
+    def c(self, x, n):
+        conv = self.conv
         seven = conv(conv(x, f"{n}.branch7x7_1"), f"{n}.branch7x7_2", 1, (0, 3))
         seven = conv(seven, f"{n}.branch7x7_3", 1, (3, 0))
         double = conv(x, f"{n}.branch7x7dbl_1")
         for i, pad in ((2, (3, 0)), (3, (0, 3)), (4, (3, 0)), (5, (0, 3))):
             double = conv(double, f"{n}.branch7x7dbl_{i}", 1, pad)
-        pooled = conv(average(x), f"{n}.branch_pool")
+        pooled = conv(self.average(x), f"{n}.branch_pool")
         return np.concatenate([conv(x, f"{n}.branch1x1"), seven, double, pooled])
 
-    def d(x, n):
+    def d(self, x, n):
+        conv = self.conv
         three = conv(conv(x, f"{n}.branch3x3_1"), f"{n}.branch3x3_2", 2)
         seven = conv(conv(x, f"{n}.branch7x7x3_1"), f"{n}.branch7x7x3_2", 1, (0, 3))
         seven = conv(conv(seven, f"{n}.branch7x7x3_3", 1, (3, 0)), f"{n}.branch7x7x3_4", 2)
-        return np.concatenate([three, seven, halved(x)])
+        return np.concatenate([three, seven, self.halved(x)])
 
-    def e(x, n, pooled):
+    def e(self, x, n, pooled):
+        conv = self.conv
+
         def both(y, name):
             return [conv(y, f"{name}a", 1, (0, 1)), conv(y, f"{name}b", 1, (1, 0))]
 
@@ -139,24 +146,28 @@ def restated(tensors, picture):
         one = conv(x, f"{n}.branch1x1")
         return np.concatenate([one, *three, *both(double, f"{n}.branch3x3dbl_3"), last])
 
-    found = {}
+
+def restated(tensors, picture):
+    """The parts by name, the vector and the logits without bias, block after block."""
+    net, found = Restated(tensors), {}
+    conv = net.conv
     x = ((bilinear(picture.astype(np.float64), 299) - 128) / 128).transpose(2, 0, 1)
     x = conv(conv(x, "Conv2d_1a_3x3", 2), "Conv2d_2a_3x3")
-    x = found["first"] = halved(conv(x, "Conv2d_2b_3x3", 1, (1, 1)))
-    x = found["second"] = halved(conv(conv(x, "Conv2d_3b_1x1"), "Conv2d_4a_3x3"))
+    x = found["first"] = net.halved(conv(x, "Conv2d_2b_3x3", 1, (1, 1)))
+    x = found["second"] = net.halved(conv(conv(x, "Conv2d_3b_1x1"), "Conv2d_4a_3x3"))
     for name in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
-        x = a(x, name)
-    x = b(x, "Mixed_6a")
+        x = net.a(x, name)
+    x = net.b(x, "Mixed_6a")
     for name in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):
         if name == "Mixed_6d":
             found["spatial"] = conv(x, "Mixed_6d.branch1x1")[:7]
-        x = c(x, name)
+        x = net.c(x, name)
     found["Mixed_6e"] = x
-    x = d(x, "Mixed_7a")
-    x = e(x, "Mixed_7b", average(x))
-    x = found["Mixed_7c"] = e(x, "Mixed_7c", plain.pool(x, np.nanmax, 1, 1))
+    x = net.d(x, "Mixed_7a")
+    x = net.e(x, "Mixed_7b", net.average(x))
+    x = found["Mixed_7c"] = net.e(x, "Mixed_7c", plain.pool(x, np.nanmax, 1, 1))
     vector = x.mean((1, 2))
-    return found, vector, wide["fc.weight"] @ vector
+    return found, vector, net.wide["fc.weight"] @ vector
 
 
 def compare(tensors, picture, thin):
