@@ -65,8 +65,8 @@ class DiTConfig(EmbeddingConfig):
     """The activations that the backward pass recomputes: none (none), all but matrix products
     (dots), or all (full). On a CPU memory is slower than arithmetic: dots is faster than none."""
     dropout: float = 0.0
-    """Share of the hidden numbers of the blocks' MLPs that are dropped in training, drawn anew for
-    each row of a batch; none in targets, teachers and samples."""
+    """Share of the hidden numbers of the blocks' MLPs that are dropped in training, drawn for each
+    row of a batch by itself; none in targets, teachers and samples."""
     unroll: int = 1
     """How many blocks a step of the layer loop holds; depth means no loop."""
     attention: Implementation = "xla"

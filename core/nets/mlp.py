@@ -39,8 +39,8 @@ class MLPConfig(EmbeddingConfig):
     conditioning: Conditioning = "add"
     """How times and label enter: beside the point at the input, or added in every hidden layer."""
     dropout: float = 0.0
-    """Share of the hidden numbers that are dropped in training, drawn anew for each row of a batch;
-    none in targets, teachers and samples."""
+    """Share of the hidden numbers that are dropped in training, drawn for each row of a batch by
+    itself; none in targets, teachers and samples."""
     dtype: Dtype = "float32"
     """Compute dtype; parameters, times and output stay float32."""
 

@@ -37,7 +37,7 @@ class UNetConfig(EmbeddingConfig):
     """Compute dtype; parameters, times, softmax, norms and output stay float32."""
     dropout: float = 0.0
     """Share of the numbers between the convolutions of a block that are dropped in training, drawn
-    anew for each row of a batch; none in targets, teachers and samples."""
+    afresh for each row of a batch; none in targets, teachers and samples."""
     remat: Remat = "none"
     """The activations of each block that the backward pass recomputes: none, all but matrix
     products (dots; convolutions are computed again), or all (full)."""

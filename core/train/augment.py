@@ -1,4 +1,4 @@
-"""Changes of a batch that are drawn anew in each step, by a key of the step's own."""
+"""Changes of a batch that are drawn afresh in each step, by a key of the step's own."""
 
 from collections.abc import Callable
 

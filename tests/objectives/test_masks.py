@@ -66,4 +66,4 @@ def test_a_row_has_one_mask_and_its_target_none(normal):
     twice, target, without, alike, still = once(look)(x)
     assert np.array_equal(twice, np.zeros(3)) and np.array_equal(without, np.zeros(3))
     assert (target > 1e-3).all()
-    assert len(np.unique(alike)) == 3 and len(np.unique(still)) == 1  # drawn anew by each key
+    assert len(np.unique(alike)) == 3 and len(np.unique(still)) == 1  # each key draws its own
