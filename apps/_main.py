@@ -21,6 +21,27 @@ from portolan.tables import console
 Main = Callable[[list[str]], dict[str, Any] | None]
 
 
+LATE = "Event loop is closed"
+"""What Orbax's threads raise where a write ends after the one that failed: that is said already."""
+
+
+def _leave_out_late_answers() -> None:
+    """Keeps `LATE` from stderr, where errors of threads are printed past all `try`."""
+    show, unraisable = sys.excepthook, sys.unraisablehook
+    if show.__module__ == __name__:  # done already
+        return
+
+    def shown(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if str(error) != LATE:
+            show(kind, error, trace)
+
+    def reported(found: Any) -> None:
+        if str(found.exc_value) != LATE:
+            unraisable(found)
+
+    sys.excepthook, sys.unraisablehook = shown, reported
+
+
 def launch(main: Main) -> None:
     """Runs an app's `main` with the command line and exits.
 
@@ -30,6 +51,7 @@ def launch(main: Main) -> None:
     as JSON, the last line on stdout, where the flag --json stands.
     """
     _prepare()
+    _leave_out_late_answers()
     try:
         with stopping():
             result = main(sys.argv[1:])

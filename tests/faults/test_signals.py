@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +66,23 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
 
     with pytest.raises(KeyError):
         launch(work)
+
+
+@pytest.mark.parametrize("said, shown", [("Event loop is closed", 0), ("something else", 1)])
+def test_late_answers_of_writes_that_failed_are_left_out(said, shown, monkeypatch):
+    """Orbax's threads raise the first where no `try` sees it, after the line that says why."""
+    seen = []
+    for name in ("excepthook", "unraisablehook"):
+        monkeypatch.setattr(sys, name, lambda *found: seen.append(found))
+    monkeypatch.setattr("sys.argv", ["app"])
+
+    def work(argv):
+        error = RuntimeError(said)
+        sys.excepthook(RuntimeError, error, None)
+        sys.unraisablehook(SimpleNamespace(exc_value=error))
+
+    launch(work)
+    assert len(seen) == 2 * shown
 
 
 def test_square_brackets_in_names_are_no_styles(tmp_path, capsys):
