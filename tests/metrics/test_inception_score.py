@@ -15,7 +15,7 @@ def test_all_alike_is_one(rng):
     assert inception_score(np.tile(rng.normal(size=7), (20, 1))).mean == pytest.approx(1)
 
 
-def test_two_classes_told_apart_with_doubt_are_twice_the_exponential_of_minus_the_entropy():
+def test_two_classes_judged_with_doubt_are_twice_the_exponential_of_minus_the_entropy():
     p = 0.9
     logits = np.log(np.array([[p, 1 - p], [1 - p, p]] * 30))
     entropy = -p * np.log(p) - (1 - p) * np.log(1 - p)
