@@ -82,6 +82,8 @@ class FamilyConfig:
     """Which of them."""
     small: bool = False
     """Split and weigh rows as for digits, which suits short runs, on other images too."""
+    features: str | None = None
+    """Features of a network in which the Fréchet distance is taken too: efficientnet-lite0, ..."""
     out: str = "runs/meanflow-family"
     """Folder of the runs."""
     table: str | None = None
@@ -102,7 +104,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         raise UserError(f"unknown methods {sorted(unknown)}; choose from {', '.join(METHODS)}")
     results = {name: [closing(config, name, seed) for seed in range(config.seeds)]
                for name in config.methods}  # fmt: skip
-    rows = [row(name, summaries) for name, summaries in results.items()]
+    rows = [row(name, summaries, config.features) for name, summaries in results.items()]
+    if config.features:
+        rows.append(floor(config, results[config.methods[0]][0]))
     title = f"MeanFlow and its descendants on {config.data}, {config.steps} steps in all"
     columns = list(dict.fromkeys(key for row in rows for key in row))
     print_table(title, columns, rows)
@@ -123,8 +127,21 @@ def closing(config: FamilyConfig, name: str, seed: int) -> dict[str, Any]:
         if not (folders[stage.plugin] / "summary.json").exists():
             console.print(f"{name}, seed {seed}: {stage.plugin}")
             train(config, stage, folders, seed)
-    last = METHODS[name][-1].plugin
-    return json.loads((folders[last] / "summary.json").read_text())
+    last = folders[METHODS[name][-1].plugin]
+    found = json.loads((last / "summary.json").read_text())
+    if config.features:
+        found[config.features] = in_features(config.features, last)
+    return found
+
+
+def in_features(features: str, run: Path) -> dict[str, Any]:
+    """The rows of a run in a network's features, measured once by `apps.eval`."""
+    out = run / f"eval-{features.partition('=')[0]}.json"
+    if not out.exists():
+        flags = ["--run", str(run), "--features", features, "--nfe", *map(str, NFES)]
+        _run("apps.eval", *flags, "--out", str(out))
+    found = json.loads(out.read_text())
+    return {name: found[name] for name in ("reference", "rows")}
 
 
 def train(config: FamilyConfig, stage: Stage, folders: dict[str, Path], seed: int) -> None:
@@ -141,7 +158,11 @@ def train(config: FamilyConfig, stage: Stage, folders: dict[str, Path], seed: in
         flags += small_flags(stage.plugin)
     if stage.plugin == "rmf":
         flags += ["--plugin.pairs", str(config.pairs)]
-    command = [sys.executable, "-m", "apps.train", *flags, *stage.flags, *config.flags]
+    _run("apps.train", *flags, *stage.flags, *config.flags)
+
+
+def _run(app: str, *flags: str) -> None:
+    command = [sys.executable, "-m", app, *flags]
     if subprocess.run(command).returncode:
         raise UserError(f"stage failed: {' '.join(command[1:])}")
 
@@ -163,21 +184,38 @@ def steps(config: FamilyConfig, stage: Stage) -> int:
     return round(whole - PAIR * config.pairs / config.batch if stage.plugin == "rmf" else whole)
 
 
-def row(name: str, summaries: list[dict[str, Any]]) -> dict[str, Any]:
+def row(name: str, summaries: list[dict[str, Any]], features: str | None) -> dict[str, Any]:
     """A row of the table."""
     result: dict[str, Any] = {"method": name}
     for nfe in NFES:
         for metric in ("frechet", "accuracy"):
-            found = [
-                row[metric]
-                for summary in summaries
-                for row in summary["rows"]
-                if row["nfe"] == nfe and metric in row
-            ]
-            if found:
-                spread = f" ± {stdev(found):.3f}" if len(found) > 1 else ""
-                result[f"{metric} ({nfe})"] = f"{mean(found):.3f}{spread}"
+            _put(result, f"{metric} ({nfe})", [one["rows"] for one in summaries], metric, nfe)
+        if features:
+            rows = [one[features]["rows"] for one in summaries]
+            _put(result, f"{features} ({nfe})", rows, "frechet", nfe)
     return result
+
+
+def floor(config: FamilyConfig, summary: dict[str, Any]) -> dict[str, Any]:
+    """The row of two disjoint parts of the data."""
+    features = config.features or ""
+    pixels, real = summary["reference"], summary[features]["reference"]
+    result: dict[str, Any] = {"method": "real against real"}
+    for nfe in NFES:
+        for metric in ("frechet", "accuracy"):
+            _put(result, f"{metric} ({nfe})", [[{**pixels, "nfe": nfe}]], metric, nfe)
+        _put(result, f"{features} ({nfe})", [[{**real, "nfe": nfe}]], "frechet", nfe)
+    return result
+
+
+def _put(
+    row: dict[str, Any], column: str, runs: list[list[dict[str, Any]]], metric: str, nfe: int
+) -> None:
+    """Puts mean and standard deviation of a metric over runs into a row, where they have it."""
+    found = [one[metric] for rows in runs for one in rows if one["nfe"] == nfe and metric in one]
+    if found:
+        spread = f" ± {stdev(found):.3f}" if len(found) > 1 else ""
+        row[column] = f"{mean(found):.3f}{spread}"
 
 
 if __name__ == "__main__":
