@@ -6,6 +6,7 @@ same name in this process, or trusts the files that are opened (`--trust`).
 """
 
 import importlib
+import importlib.util
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -55,21 +56,37 @@ def check_word(word: str) -> None:
         check(word.partition(":")[2])
 
 
-def load_function(name: str) -> Callable[..., Any]:
-    """The function `module:function`. Raises `UserError` where there is none, and where only a file
-    that was opened names it."""
+def load(name: str) -> Any:
+    """The value `module:name`, a function or any other. Raises `UserError` where there is none, and
+    where only a file that was opened names it."""
     check(name)
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # what importing it raises is the user's too
         raise UserError(
             f"{name} names no function ({error}); give MODULE:FUNCTION, of a module on the "
             "PYTHONPATH"
         ) from None
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """The function `module:function`. Raises `UserError` as `load`, and for another value."""
+    found = load(name)
     if not callable(found):
         raise UserError(f"{name} is no function but a {type(found).__name__}")
     return found
+
+
+def source(name: str) -> bytes:
+    """The source of the module of `module:function`, to take a fingerprint of; empty where it has
+    none."""
+    try:
+        spec = importlib.util.find_spec(name.partition(":")[0])
+    except (ImportError, ValueError):  # made while the program runs
+        spec = None
+    file = None if spec is None or spec.origin is None else Path(spec.origin)
+    return file.read_bytes() if file is not None and file.is_file() else b""
 
 
 def words(error: Exception, function: Callable[..., Any] | None) -> str:

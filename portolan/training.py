@@ -97,6 +97,7 @@ def describe(config: TrainConfig, built: Built) -> list[str]:
     memory = check_memory(config, built.dataset.shape, built.num_parameters())
     return [
         *([f"{config.plugin} {built.start}"] if built.start else []),
+        *built.notes,
         f"method {config.plugin}: {_fields(config.plugin_flags)}",
         *summary(built.dataset),
         *ends(config, built),

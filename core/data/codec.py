@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +91,4 @@ def open_python(name: str) -> tuple[Any, str]:
         raise UserError(f"{name}: {trust.words(error, function)}") from None
     if not all(callable(getattr(found, part, None)) for part in ("encode", "decode")):
         raise UserError(f"{name} returns {type(found).__name__}, which has no encode and decode")
-    spec = importlib.util.find_spec(where.partition(":")[0])
-    source = b"" if spec is None or spec.origin is None else Path(spec.origin).read_bytes()
-    return found, hashlib.sha256(source).hexdigest()
+    return found, hashlib.sha256(trust.source(where)).hexdigest()

@@ -59,6 +59,7 @@ from core.flow.solve import solve_grid as solve_grid
 from core.flow.teacher import Autoguided as Autoguided
 from core.flow.teacher import Guided as Guided
 from core.flow.teacher import MapTeacher as MapTeacher
+from core.flow.teacher import Nearest as Nearest
 from core.flow.teacher import Teacher as Teacher
 from core.flow.teacher import asked_guidance as asked_guidance
 from core.flow.teacher import frozen as frozen

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from jaxtyping import Array, Key
 
@@ -125,6 +125,13 @@ class Plugin(abc.ABC):
         """The training data of the method: the data set, or pairs that a teacher makes first."""
         del making
         return data
+
+    @property
+    @overridable
+    def teacher_derivatives(self) -> tuple[Literal["x", "t"], ...]:
+        """The variables in which a gradient passes through the teacher's velocity: a teacher of the
+        user's own is then asked for its derivatives before the training."""
+        return ()
 
     @classmethod
     @overridable

@@ -53,7 +53,7 @@ class Built:
 
     `training` has the examples of the method: the data set, or the pairs that its teacher made.
     `start` says with which weights training starts, where there is a choice; `couple` chooses the
-    ends of a batch, or is None.
+    ends of a batch, or is None; `notes` are lines on what the teacher does to serve.
     """
 
     dataset: Dataset
@@ -63,6 +63,7 @@ class Built:
     method: Method
     start: str = ""
     couple: Couple | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def players(self) -> Players:

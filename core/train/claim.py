@@ -23,6 +23,7 @@ from core.train.folder import (
     read_marker,
     version,
 )
+from core.train.own_teacher import MARK, source_print
 from core.train.run import DATA_FILE, OWN, SOURCE, kept_spec, newest, read_config
 
 PLACES = ("path", "labels")
@@ -69,13 +70,18 @@ def claim(config: LoopConfig, spec: DataSpec | None = None, starts: DataSpec | N
 def _marker_of(config: LoopConfig) -> Marker:
     """The marker of a run that begins now."""
     teacher = getattr(config, "teacher", None)
-    taught = "" if teacher in (None, "exact") else weights_print(Path(str(teacher)))
+    taught = "" if teacher in (None, "exact") else _print_of(str(teacher))
     return Marker(FORMAT, version(), code(), taught)
 
 
+def _print_of(teacher: str) -> str:
+    """Of a teacher's weights, or of the source of the user's own."""
+    return source_print(teacher) if teacher.startswith(MARK) else weights_print(Path(teacher))
+
+
 def weights_print(folder: Path) -> str:
-    """16 hexadecimal digits that depend on the averaged weights of a run's map; empty where a run
-    of an older version keeps no checksums."""
+    """16 hexadecimal digits that depend on the averaged weights of a run's map, or on those of a
+    model folder; empty where a run of an older version keeps no checksums."""
     found = hashlib.blake2b(digest_size=8)
     opened = newest(folder, 2)
     if opened is not None:
@@ -86,7 +92,9 @@ def weights_print(folder: Path) -> str:
         found.update(repr(sorted(own.items())).encode())
         return found.hexdigest() if own else ""
     if (folder / packed.FILE).exists():
-        found.update((folder / packed.FILE).read_bytes())
+        with (folder / packed.FILE).open("rb") as file:
+            while part := file.read(2**24):
+                found.update(part)
         return found.hexdigest()
     return ""
 
@@ -96,7 +104,7 @@ def _check_origin(then: Marker, now: Marker, folder: Path, accepted: bool) -> No
     says where it does, or where sources are others."""
     found = None
     if then.teacher and now.teacher and then.teacher != now.teacher:
-        found = "its teacher has other weights by now"
+        found = "its teacher has other weights by now, or its python: module another source"
     elif then.version and then.version != now.version:
         found = f"it was begun with Portolan {then.version}, and this is {now.version}"
     if found is not None:

@@ -87,9 +87,15 @@ class TeachingConfig:
     interval: tuple[float, float] = (0.0, 1.0)
     """Times (0 data, 1 noise) between which it is guided."""
     weak: str | None = None
-    """Run folder of a weaker model that autoguides the teacher."""
+    """Run or model folder of a weaker model that autoguides the teacher."""
     weak_scale: float = 2.0
     """Autoguidance scale: how far from the weak to the strong model; 1 is none."""
+    guidance_channels: int | None = None
+    """Guide the first so many channels alone, as the samplers of DiT and SiT do with 3 of 4."""
+
+    def __post_init__(self):
+        if self.guidance_channels is not None:
+            at_least("--teaching.guidance-channels", self.guidance_channels, 1)
 
 
 Config = TypeVar("Config")
@@ -195,7 +201,8 @@ class TrainConfig(LoopConfig):
     run: str | None = None
     """Run folder; default runs/<plugin>-<data>. A run that was interrupted goes on from there."""
     teacher: str | None = None
-    """Run folder of a trained model that teaches, or `exact` where the distribution is known."""
+    """Run or model folder of a trained model that teaches, python:MODULE:NAME of your own velocity
+    or denoiser, or `exact` where the distribution is known."""
     init: str | None = None
     """Run folder whose weights training starts from: the same network, another method."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"

@@ -1,18 +1,27 @@
-"""The other runs that a run uses: its teacher, and the weights that it starts from."""
+"""The other models that a run uses: its teacher, and the weights that it starts from."""
+
+from dataclasses import dataclass, replace
+
+import equinox as eqx
 
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.errors import UserError, require
+from core.flow.change import MovedMap, restrict
+from core.flow.field import VelocityField
 from core.flow.flow_map import FlowMap
-from core.flow.path import PATHS
-from core.flow.teacher import Autoguided, Guided, MapTeacher, Teacher
+from core.flow.path import PATHS, Path
+from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher
 from core.methods.plugin import Progress
 from core.methods.registry import find_plugin
 from core.oracle import OracleMap
 from core.report.evaluation import KNOWN_DISTRIBUTIONS
 from core.train.build import Built, build
 from core.train.config import TeachingConfig, TrainConfig
+from core.train.own_teacher import MARK, open_own
 from core.train.run import Run, open_run
+from core.train.source import Source, open_source
+from core.train.teacher_check import check_own
 from core.train.tracking import check_tracking
 
 
@@ -22,7 +31,8 @@ def build_run(config: TrainConfig, progress: Progress | None = None) -> Built:
     check_tracking(config.wandb)
     data: Dataset = config.data_flags.load()
     teacher, start = open_teacher(config, data.spec), open_start(config, data.spec)
-    return build(config, teacher, data, start=start, progress=progress)
+    built = build(config, teacher, data, start=start, progress=progress)
+    return replace(built, notes=moves(config, teacher))
 
 
 def open_teacher(config: TrainConfig, spec: DataSpec | None = None) -> Teacher | None:
@@ -45,41 +55,101 @@ def open_teacher(config: TrainConfig, spec: DataSpec | None = None) -> Teacher |
                 "--teaching.weak with --teacher exact"
             )
         return MapTeacher(_exact_map(config))
-    run, spec = open_run(config.teacher), spec or _spec_of(config)
-    _check_path(run, config, spec)
-    if not run.flow_map.two_times:
-        raise UserError(
-            f"teacher {run.folder} is a consistency model ({run.config.plugin}) and has no "
-            "velocity; name a run of fm or of a flow map"
-        )
-    return _guided(config, spec, run, MapTeacher(run.flow_map))
+    spec = spec or _spec_of(config)
+    return _guided(config, spec, _opened(config.teacher, config, spec))
 
 
-def _guided(config: TrainConfig, spec: DataSpec, run: Run, teacher: Teacher) -> Teacher:
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A teacher on the run's path, before it is guided."""
+
+    teacher: Teacher
+    classes: int
+    takes_guidance: bool = False
+    without_null: bool = False
+
+
+def _opened(name: str, config: TrainConfig, spec: DataSpec) -> _Opened:
+    """The teacher that a flag names: of a folder, or the user's own. Raises `UserError`."""
+    path = PATHS[config.path]()
+    if name.startswith(MARK):
+        own, classes = open_own(name, path, spec.num_classes), spec.num_classes
+        check_own(own, name, spec.shape, config.plugin_flags.teacher_derivatives, config.plugin)
+        return _Opened(own, classes)
+    source = open_source(name)
+    _check_fits(source, config, spec)
+    teacher = MapTeacher(source.flow_map) if source.path else _on(path, source.flow_map)
+    return _Opened(teacher, source.spec.num_classes, source.takes_guidance, source.without_null)
+
+
+def _guided(config: TrainConfig, spec: DataSpec, strong: _Opened) -> Teacher:
     """The teacher as --teaching and --plugin.guidance have it guided."""
-    flags, drawn = config.teaching, takes_guidance(config)
+    flags, drawn, teacher = config.teaching, takes_guidance(config), strong.teacher
     if flags.weak is not None:
-        weak = open_run(flags.weak)
-        _check_path(weak, config, spec)
-        scale = None if drawn else flags.weak_scale
-        teacher = Autoguided(teacher, MapTeacher(weak.flow_map), scale)
+        weak = _opened(flags.weak, config, spec).teacher
+        teacher = Autoguided(teacher, weak, None if drawn else flags.weak_scale)
         drawn = False
-    elif drawn and takes_guidance(run.config):
+    elif drawn and strong.takes_guidance:
         return teacher  # it was trained with the same input
     if flags.scale == 1 and not drawn:
         return teacher
-    classes = run.num_classes
+    classes = strong.classes
     if not classes or spec.num_classes != classes:
         raise UserError(
             "guidance goes by labels: teacher and data need the same classes; leave out "
             "--teaching.scale and --plugin.guidance"
         )
+    require(
+        not strong.without_null,
+        "this network was never trained without labels: leave out "
+        + ("--plugin.guidance.most" if drawn else "--teaching.scale"),
+    )
     if drawn:
         require(flags.scale == 1, "--plugin.guidance.most draws the scale: no --teaching.scale")
-        return Guided(teacher, None, classes)
-    time_of_unit = run.path.time_of_unit
+        return Guided(teacher, None, classes, channels=flags.guidance_channels)
+    time_of_unit = teacher.path.time_of_unit
     interval = float(time_of_unit(flags.interval[0])), float(time_of_unit(flags.interval[1]))
-    return Guided(teacher, flags.scale, classes, interval)
+    return Guided(teacher, flags.scale, classes, interval, flags.guidance_channels)
+
+
+def _on(path: Path, flow_map: FlowMap) -> Teacher:
+    """The diagonal of a map on a path, at its times all."""
+    own = flow_map.path
+    same = eqx.tree_equal(replace(own, t_min=path.t_min, t_max=path.t_max), path)
+    moved = flow_map if same else MovedMap(flow_map, restrict(path, own))
+    teacher, slack = MapTeacher(moved), 1e-5 * (path.t_max - path.t_min)
+    known = teacher.path
+    narrow = known.t_min > path.t_min + slack or known.t_max < path.t_max - slack
+    return Nearest(teacher, path) if narrow else teacher
+
+
+def moves(config: TrainConfig, teacher: Teacher | None) -> tuple[str, ...]:
+    """A line for each model that teaches on another path than its own, or knows a part of it."""
+    if isinstance(teacher, Guided):
+        return moves(config, teacher.field) if isinstance(teacher.field, Teacher) else ()
+    if isinstance(teacher, Autoguided):
+        fields: tuple[VelocityField, ...] = (teacher.strong, teacher.weak)
+        names = (config.teacher, config.teaching.weak)
+    else:
+        fields, names = (() if teacher is None else (teacher,)), (config.teacher,)
+    found = (_move(name, config.path, field) for name, field in zip(names, fields))
+    return tuple(line for line in found if line)
+
+
+def _move(name: str | None, path: str, field: VelocityField) -> str:
+    outer, field = field, field.field if isinstance(field, Nearest) else field
+    flow_map = field.flow_map if isinstance(field, MapTeacher) else None
+    parts = []
+    if isinstance(flow_map, MovedMap):
+        own = next((key for key, kind in PATHS.items() if kind is type(flow_map.flow_map.path)), "")
+        parts.append(f"is moved from the {own or 'another'} path to {path}")
+    if isinstance(outer, Nearest):
+        low, high = (float(field.path.unit_time(t)) for t in (field.path.t_min, field.path.t_max))
+        parts.append(
+            f"knows the unit times {low:.4g} to {high:.4g}: elsewhere its velocity is that of the "
+            "nearest"
+        )
+    return f"teacher {name} {' and '.join(parts)}" if parts else ""
 
 
 def takes_guidance(config: TrainConfig) -> bool:
@@ -109,6 +179,38 @@ def _exact_map(config: TrainConfig) -> FlowMap:
             f"({', '.join(KNOWN_DISTRIBUTIONS)}), not {config.data}; name a run folder instead"
         )
     return OracleMap(problem=distribution(), path=PATHS[config.path]())
+
+
+def _check_fits(source: Source, config: TrainConfig, spec: DataSpec) -> None:
+    """Raises `UserError` where a model cannot teach a run on these data."""
+    folder, title = source.folder, source.title
+    require(
+        source.path in (None, config.path),
+        f"teacher {folder} was trained on the {source.path} path; train this one there too: "
+        f"--path {source.path}",
+    )
+    require(
+        source.ends == (config.source, config.coupling),
+        f"teacher {folder} was trained with --source {source.ends[0]} --coupling {source.ends[1]}, "
+        "so that its trajectories start elsewhere than those of this run; name a teacher without "
+        "these flags",
+    )
+    require(
+        source.spec.shape == spec.shape,
+        f"teacher {folder} was trained on {source.spec.name or title}, whose examples have another "
+        f"shape than those of {config.data} ({source.spec.shape}, not {spec.shape}); name a model "
+        "of the same data",
+    )
+    classes, own = source.spec.num_classes, spec.num_classes
+    require(
+        classes in (0, own) or (own == 0 and not source.without_null),
+        f"teacher has {classes:,} classes, data {own:,}",
+    )
+    require(
+        source.flow_map.two_times,
+        f"teacher {folder} is a consistency model ({title}) and has no velocity; name a run of fm "
+        "or of a flow map",
+    )
 
 
 def _check_path(run: Run, config: TrainConfig, spec: DataSpec, what: str = "teacher") -> None:

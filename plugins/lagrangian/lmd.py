@@ -6,6 +6,8 @@ No gradient is stopped: it flows through the derivative and, unless `--plugin.st
 the teacher's dependence on its input.
 """
 
+from typing import Literal
+
 import jax
 from jaxtyping import Array, Float
 
@@ -63,6 +65,10 @@ class LMD(RowPlugin):
     uniform: float = by_kind(1.0, small_image=0.3)
     stop_input: bool = False
     """Stop the gradient at the teacher's input: one forward-pass equivalent less."""
+
+    @property
+    def teacher_derivatives(self) -> tuple[Literal["x", "t"], ...]:
+        return () if self.stop_input else ("x",)
 
     def jump(self, teacher: Teacher) -> Term:
         return LagrangianDistillation(teacher, self.stop_input)

@@ -1,0 +1,54 @@
+"""What a run takes from another model: of a run folder, or of a model folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.data.spec import DataSpec
+from core.errors import UserError
+from core.flow.flow_map import FlowMap
+from core.train.config import NOISE
+from core.train.run import open_run
+
+INDEPENDENT = "independent"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A trained model that teaches, or gives its weights.
+
+    **Fields:** `title`, the method that trained it, or the layout that it was converted from;
+    `path`, by name, and None where the map may be moved to another one; `ends`, the source and the
+    coupling that it was trained with; `takes_guidance`, whether guidance is an input of its
+    network; `without_null`, whether it was never trained without labels.
+    """
+
+    folder: Path
+    flow_map: FlowMap
+    spec: DataSpec
+    title: str
+    path: str | None
+    ends: tuple[str, str] = (NOISE, INDEPENDENT)
+    takes_guidance: bool = False
+    without_null: bool = False
+
+
+def open_source(folder: str | Path) -> Source:
+    """Opens a run folder, at its newest checkpoint, or a model folder. Raises `UserError` where it
+    is neither."""
+    folder = Path(folder)
+    if not (folder / "config.toml").exists():
+        raise UserError(
+            f"{folder} is no run folder (no config.toml) and no model folder (no model.toml); "
+            "train a run with apps.train, or convert a published network with apps.convert"
+        )
+    run = open_run(folder)
+    config = run.config
+    return Source(
+        folder,
+        run.flow_map,
+        run.spec,
+        config.plugin,
+        config.path,
+        (config.source, config.coupling),
+        config.net_flags.takes_guidance,
+    )
