@@ -53,7 +53,7 @@ def check_own(
         jnp.issubdtype(out.dtype, jnp.floating),
         f"{what} returns {out.dtype}: return floating-point numbers",
     )
-    x, labels = _states(shape, classes)
+    x, labels = map(jnp.asarray, _states(shape, classes))
     with _one_line(teacher, what):
         times, values = map(np.asarray, _values(teacher, x, labels))
     for u, t, value in zip(UNITS, times, values):
@@ -64,8 +64,8 @@ def check_own(
         )
     for variable in derivatives:
         with _one_line(teacher, what):
-            found = map(np.asarray, _line(teacher, variable, x, labels))
-        _compare(*found, what, variable, method)
+            found = [np.asarray(part) for part in _line(teacher, variable, x, labels)]
+        _compare(found, what, variable, method)
 
 
 @contextlib.contextmanager
@@ -134,17 +134,9 @@ def _line(
     return jax.vmap(one)(*rows)
 
 
-def _compare(
-    change: np.ndarray,
-    integral: np.ndarray,
-    reverse: np.ndarray,
-    forward: np.ndarray,
-    start: np.ndarray,
-    what: str,
-    variable: Variable,
-    method: str,
-) -> None:
-    """Raises `UserError` where values and derivatives of a line do not go together."""
+def _compare(found: Sequence[np.ndarray], what: str, variable: Variable, method: str) -> None:
+    """Raises `UserError` where values and derivatives of a line (`_line`) do not go together."""
+    change, integral, reverse, forward, start = found
 
     def length(values: np.ndarray) -> np.ndarray:
         return np.linalg.norm(values.reshape(len(values), -1), axis=1)

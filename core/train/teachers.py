@@ -116,11 +116,11 @@ def _on(path: Path, flow_map: FlowMap) -> Teacher:
     """The diagonal of a map on a path, at its times all."""
     own = flow_map.path
     same = eqx.tree_equal(replace(own, t_min=path.t_min, t_max=path.t_max), path)
-    moved = flow_map if same else MovedMap(flow_map, restrict(path, own))
+    moved = flow_map if same else MovedMap(flow_map=flow_map, path=restrict(path, own))
     teacher, slack = MapTeacher(moved), 1e-5 * (path.t_max - path.t_min)
     known = teacher.path
     narrow = known.t_min > path.t_min + slack or known.t_max < path.t_max - slack
-    return Nearest(teacher, path) if narrow else teacher
+    return Nearest(field=teacher, path=path) if narrow else teacher
 
 
 def moves(config: TrainConfig, teacher: Teacher | None) -> tuple[str, ...]:
