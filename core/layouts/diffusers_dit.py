@@ -10,12 +10,21 @@ from collections.abc import Mapping
 from core.layouts.dit import CLOCK, learned_variance, paired
 from core.layouts.found import Found
 from core.layouts.table import Table, Tensor, take
-from core.layouts.transformers import assumed, classes_of, count_of, heads_of, side_of, sizes_of
+from core.layouts.transformers import (
+    assumed,
+    classes_of,
+    clock_of,
+    count_of,
+    heads_of,
+    side_of,
+    sizes_of,
+)
 from core.layouts.transforms import first_channels, rows, torch_patches
 from core.nets.official_dit import OfficialDiTConfig
 
 BLOCK = "transformer_blocks.{}"
 EMBED = f"{BLOCK}.norm1.emb"
+NORM_EPS = 1e-5
 
 
 def options_of(
@@ -24,9 +33,9 @@ def options_of(
     heads: int | None = None,
     null_class: bool | None = True,
     side: int | None = None,
-    norm_eps: float = 1e-5,
-    clock: str = CLOCK,
-    prediction: str = "noise",
+    norm_eps: float | None = None,
+    clock: str | None = None,
+    prediction: str | None = "noise",
 ) -> Found[OfficialDiTConfig]:
     """The network of these tensors: all that shapes tell is read from them. The others stand in
     `config.json` (`num_attention_heads`, `sample_size`, `norm_eps`) and in the configuration of the
@@ -39,6 +48,8 @@ def options_of(
     heads, by_width = heads_of(width, heads)
     classes, null, by_rows = classes_of(table_rows, null_class)
     side, by_custom = side_of(patch, side)
+    clock, by_clock = clock_of(clock, CLOCK)
+    by_eps = f"norm_eps {NORM_EPS:g}" if norm_eps is None else ""
     config = OfficialDiTConfig(
         patch=patch,
         width=width,
@@ -51,11 +62,11 @@ def options_of(
         end_point=True,
         null_class=null,
         own_embedders=True,
-        mlp_eps=norm_eps,
+        mlp_eps=NORM_EPS if norm_eps is None else norm_eps,
     )
     out = sizes_of(tensors, "proj_out_2.weight", 2)[0] // patch**2
     table = _table(patch, channels, learned_variance(out, channels))
-    said = assumed(by_width, by_rows, by_custom, f"norm_eps {norm_eps:g}", f"the clock '{clock}'")
+    said = assumed(by_width, by_rows, by_custom, by_eps, by_clock)
     return Found(config, (side, side, channels), classes, table, prediction, said)
 
 

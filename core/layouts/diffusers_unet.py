@@ -31,7 +31,7 @@ def options_of(
     tensors: Mapping[str, Tensor],
     config: Mapping[str, Any],
     clock: str = CLOCK,
-    prediction: str = "noise",
+    prediction: str | None = "noise",
 ) -> Found[DiffusersUNetConfig]:
     """The network of these tensors.
 

@@ -19,7 +19,15 @@ from collections.abc import Mapping
 from core.errors import UserError
 from core.layouts.found import Found
 from core.layouts.table import Entry, Table, Tensor, take
-from core.layouts.transformers import assumed, classes_of, count_of, heads_of, side_of, sizes_of
+from core.layouts.transformers import (
+    assumed,
+    classes_of,
+    clock_of,
+    count_of,
+    heads_of,
+    side_of,
+    sizes_of,
+)
 from core.layouts.transforms import first_channels, torch_patches, without_batch
 from core.nets.official_dit import OfficialDiTConfig
 
@@ -33,24 +41,26 @@ def options_of(
     *,
     heads: int | None = None,
     null_class: bool | None = None,
-    clock: str = CLOCK,
+    clock: str | None = None,
 ) -> Found[OfficialDiTConfig]:
     """The network of these tensors: all that shapes tell is read from them.
 
     Raises `UserError` where `heads` is needed or a key is missing.
     """
-    return layout_of(tensors, clock=clock, prediction="noise", heads=heads, null_class=null_class)
+    by = clock_of(clock, CLOCK)
+    return layout_of(tensors, clock=by, prediction="noise", heads=heads, null_class=null_class)
 
 
 def layout_of(
     tensors: Mapping[str, Tensor],
     *,
-    clock: str,
+    clock: tuple[str, str],
     prediction: str | None,
     heads: int | None,
     null_class: bool | None,
 ) -> Found[OfficialDiTConfig]:
-    """The same for a clock and a prediction: SiT and DiT differ in these alone."""
+    """The same for a clock, with what was assumed of it, and a prediction: SiT and DiT differ in
+    these alone."""
     width, channels, patch, _ = sizes_of(tensors, "x_embedder.proj.weight", 4)
     _, places, _ = sizes_of(tensors, "pos_embed", 3)
     rows, _ = sizes_of(tensors, "y_embedder.embedding_table.weight", 2)
@@ -66,7 +76,7 @@ def layout_of(
         heads=heads,
         mlp_ratio=hidden / width,
         times="s",
-        clock=clock,
+        clock=clock[0],
         frequencies=features // 2,
         positions="stored",
         null_class=null,
@@ -78,7 +88,7 @@ def layout_of(
         num_classes=classes,
         table=_table(patch, channels, learned_variance(out, channels)),
         prediction=prediction,
-        assumed=assumed(by_width, by_rows, f"the clock '{clock}'"),
+        assumed=assumed(by_width, by_rows, clock[1]),
     )
 
 

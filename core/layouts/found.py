@@ -14,6 +14,8 @@ from core.layouts.table import Table, Tensor, filled
 from core.nets.config import NetworkConfig
 
 Config = TypeVar("Config", bound=NetworkConfig)
+MOST_DIGITS = 7
+"""Longer numbers in names are of no layer and no resolution."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def shape_of(tensors: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
 def numbers(pattern: str, names: Iterable[str]) -> list[int]:
     """The different whole numbers that a pattern's only group finds in names, in order."""
     found = (re.match(pattern, name) for name in names)
-    return sorted({int(one[1]) for one in found if one})
+    return sorted({int(one[1]) for one in found if one and len(one[1]) < MOST_DIGITS})
 
 
 def prefix_of(tensors: Mapping[str, Tensor], prefix: str, mark: str) -> str:

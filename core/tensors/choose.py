@@ -7,8 +7,11 @@ from core.errors import UserError
 from core.tensors.machine import shown
 from core.tensors.view import LazyTensor
 
-CHOICES = ("ema", "model", "state_dict")
-"""Where the tensors lie, tried in this order."""
+CHOICES = ("ema", "ema_params", "model", "params", "state_dict")
+"""Where the tensors lie, tried in this order: averages first, by the names of torch's files and
+of flax's."""
+MEANT = {"ema": ("ema", "ema_params"), "model": ("model", "params", "state_dict")}
+"""The places that a word stands for."""
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
 """What wrappers put before every name: parallel training, compilation, a module around a module."""
 DEEPEST = 8
@@ -22,10 +25,11 @@ def chosen(tree: Any, name: str, which: str | None = None) -> tuple[str, dict[st
     Raises `UserError` where there is no such set.
     """
     if which is not None:
-        found = tree.get(which) if isinstance(tree, dict) else None
-        if found is None:
+        places = MEANT.get(which, (which,)) if isinstance(tree, dict) else ()
+        there = [place for place in places if tree.get(place) is not None]
+        if not there:
             raise UserError(f"{name} has no weights {which!r}; it has {_keys(tree)}")
-        return which, stripped(_tensors(found, f"{name}: {which}"))
+        return there[0], stripped(_tensors(tree[there[0]], f"{name}: {there[0]}"))
     for choice in CHOICES:
         if isinstance(tree, dict) and isinstance(tree.get(choice), dict) and tree[choice]:
             return choice, stripped(_tensors(tree[choice], f"{name}: {choice}"))

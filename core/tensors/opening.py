@@ -2,14 +2,18 @@
 
 import hashlib
 import mmap
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
 from core.tensors.choose import chosen, stripped
+from core.tensors.flax_msgpack import flax_tree, is_flax
 from core.tensors.libraries import npz, safetensors
 from core.tensors.machine import Table, refused
+from core.tensors.orbax_folder import orbax_folder, orbax_tree
+from core.tensors.sharded import ENDING, sharded
 from core.tensors.torch_legacy import START, legacy_tree
 from core.tensors.torch_pickle import torch_table
 from core.tensors.torch_zip import TorchZip, is_torch_zip
@@ -39,14 +43,20 @@ class Tensors(Mapping[str, LazyTensor]):
 
 
 def open_tensors(path: str | Path, which: str | None = None) -> Tensors:
-    """The named arrays of a file: safetensors, `.npz`, or torch's, zip or older.
+    """The named arrays of a file or folder: safetensors, in several files too (by their
+    `.index.json`), `.npz`, torch's, zip or older, flax's msgpack, or a folder of Orbax.
 
     Nothing in a file is executed, and numbers are read from the disk when they are asked for.
-    Tensors keep their names, without prefixes that all have (`core.tensors.choose`); bfloat16
-    becomes float32 when it is read. **Arguments:** `which` of several sets of a training
-    checkpoint, `"ema"` or `"model"`. Raises `UserError`, one line, for what is no such file.
+    Tensors keep their names, without prefixes that all have (`core.tensors.choose`); those of
+    nested dictionaries are joined by dots; bfloat16 becomes float32 when it is read.
+    **Arguments:** `which` of several sets of a training checkpoint, `"ema"` or `"model"`. Raises
+    `UserError`, one line, for what is no such file.
     """
     path = Path(path)
+    if path.is_dir():
+        return _of_folder(path, which)
+    if path.name.endswith(ENDING):
+        return Tensors(path, "", _only(which, path, sharded(path)[0]))
     start = _start(path)
     if start[:4] == b"PK\x03\x04" and not is_torch_zip(path):
         return Tensors(path, "", _only(which, path, npz(path)))
@@ -54,11 +64,25 @@ def open_tensors(path: str | Path, which: str | None = None) -> Tensors:
         place, items = chosen(open_tree(path), path.name, which)
         _check_shared(path, items)
         return Tensors(path, place, items)
-    if start[8:9] == b"{":
+    if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < path.stat().st_size:
         return Tensors(path, "", _only(which, path, safetensors(path)))
+    if is_flax(start):
+        place, items = chosen(flax_tree(mapped(path), path.name), path.name, which)
+        return Tensors(path, place, items)
+    if start[8:9] == b"{":
+        return Tensors(path, "", _only(which, path, safetensors(path)))  # which says what is wrong
     raise UserError(
-        f"{path.name} is no file of tensors that is known: safetensors, npz, or torch's .pt, .pth"
+        f"{path.name} is no file of tensors that is known: safetensors, npz, torch's .pt and .pth, "
+        "or flax's msgpack"
     )
+
+
+def _of_folder(path: Path, which: str | None) -> Tensors:
+    folder = orbax_folder(path)
+    if folder is None:
+        raise UserError(f"{path} is no folder of Orbax (no _METADATA in it); name a file in it")
+    place, items = chosen(orbax_tree(folder), path.name, which)
+    return Tensors(path, place, items)
 
 
 def open_tree(path: str | Path, table: Table = torch_table) -> Any:

@@ -5,19 +5,19 @@ The file has the shape of the flags: `[plugin] name = "imf"`, `diagonal = 0.5` s
 that those override the file. The configuration of a run that is only opened is read directly.
 """
 
-import contextlib
 import dataclasses
 import re
 import tomllib
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import tomli_w
 
 from core import trust
 from core.errors import UserError
 from core.files import write_text
+from core.records import plain as plain
+from core.records import typed
 from core.train.config import LoopConfig, check_numbers
 
 Filled = TypeVar("Filled")
@@ -74,19 +74,6 @@ def shaping(tree: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key not in NOT_SHAPING}
 
 
-def plain(tree: dict[str, Any]) -> dict[str, Any]:
-    """Nested values as TOML has them: lists for tuples, and nothing for None."""
-    return {
-        key: plain(value)
-        if isinstance(value, dict)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for key, value in tree.items()
-        if value is not None
-    }
-
-
 def write(config: LoopConfig, path: Path) -> None:
     """Writes the resolved configuration as TOML."""
     write_text(path, tomli_w.dumps(to_dict(config)))
@@ -139,33 +126,10 @@ def filled(default: Filled, tree: dict[str, Any], where: str, prefix: str = "--"
         if dataclasses.is_dataclass(old) and isinstance(value, dict):
             changes[field] = filled(old, value, where, f"{flag}.")
         else:
-            changes[field] = _typed(value, hints[field], f"{where}: {flag}")
+            changes[field] = typed(value, hints[field], f"{where}: {flag}")
     found = dataclasses.replace(default, **changes)  # pyright: ignore[reportArgumentType]
     check_numbers(found, prefix)
     return found
-
-
-def _typed(value: Any, hint: Any, what: str) -> Any:
-    """A TOML value as a field of this type has it. Raises `UserError` where it is of another."""
-    options = get_args(hint)
-    if get_origin(hint) is tuple and isinstance(value, list):
-        hints = options[:1] * len(value) if options[1:] == (...,) else options
-        if len(hints) == len(value):
-            return tuple(_typed(item, one, what) for item, one in zip(value, hints))
-    elif get_origin(hint) in (Union, UnionType):
-        for one in options:
-            with contextlib.suppress(UserError):
-                return _typed(value, one, what)
-    elif get_origin(hint) is Literal:
-        if value in options:
-            return value
-    elif hint is float and type(value) in (int, float):
-        return float(value)
-    elif hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    elif hint is Any or type(value) is hint:
-        return value
-    raise UserError(f"{what} {value!r} is not of the type {getattr(hint, '__name__', hint)}")
 
 
 def check_flags(tree: dict[str, Any], where: str, top: bool = True) -> None:

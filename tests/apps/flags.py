@@ -13,6 +13,7 @@ import tyro
 from apps._compare.settings import CompareConfig
 from apps._tilt.config import TiltConfig
 from apps.check import CheckConfig
+from apps.convert import ConvertConfig
 from apps.cost import CostConfig
 from apps.eval import EvalConfig
 from apps.export import ExportConfig
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Any] = {
     "train": TrainConfig, "features": FeaturesConfig, "sample": SampleConfig, "eval": EvalConfig,
     "export": ExportConfig, "compare": CompareConfig, "tilt": TiltConfig, "check": CheckConfig,
     "cost": CostConfig, "plugins": PluginsConfig, "latents": LatentsConfig, "stats": StatsConfig,
+    "convert": ConvertConfig,
 }  # fmt: skip
 GROUPS = {
     "plugin": plugins, "data": lambda: DATA, "source": lambda: DATA, "net": lambda: NETS,

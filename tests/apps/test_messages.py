@@ -27,6 +27,8 @@ PLACES = {
     "core/export/": ("export",),
     "core/files.py": SAMPLING,
     "core/metrics/": ("eval",),
+    "core/layouts/": ("convert",),
+    "core/models/": ("convert",),
     "core/nets/encoder.py": ("features",),
     "core/report/compare/": ("compare",),
     "core/report/yardstick.py": ("eval",),

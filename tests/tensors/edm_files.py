@@ -36,7 +36,7 @@ def storage(values: np.ndarray, legacy: bool = True, kind: str | None = None) ->
 
 
 def tensor(values: np.ndarray, legacy: bool = True, made: bytes | None = None) -> bytes:
-    strides = [s // values.itemsize for s in np.ascontiguousarray(values).strides]
+    strides = [s // values.itemsize for s in np.asarray(values, order="C").strides]
     sizes = [b"(" + b"".join(map(whole, v)) + b"t" for v in (values.shape, strides)]
     hooks = call("collections", "OrderedDict")
     held = storage(values, legacy) if made is None else made
