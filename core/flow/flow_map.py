@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
-from core.flow.network import Callee, as_network
+from core.flow.network import Asked, Callee, as_network, suited
 from core.flow.network import Network as Network
 from core.flow.path import Path
 from core.overriding import overridable
@@ -147,6 +147,9 @@ class AverageVelocityMap(FlowMap):
     path: Path
     interval: Interval | None = eqx.field(static=True, default=None)
 
+    def __post_init__(self):
+        self.net = suited(self.net, Asked("average", self.path))
+
     def average_velocity(
         self,
         x: Float[Array, "*shape"],
@@ -202,6 +205,9 @@ class EndpointMap(FlowMap):
     path: Path
     min_sigma: float = eqx.field(static=True, default=1e-3)
 
+    def __post_init__(self):
+        self.net = suited(self.net, Asked("endpoint", self.path))
+
     def average_velocity(
         self,
         x: Float[Array, "*shape"],
@@ -233,6 +239,9 @@ class RotationMap(FlowMap):
     path: Path
     data_std: float = eqx.field(static=True, default=1.0)
     interval: Interval | None = eqx.field(static=True, default=None)
+
+    def __post_init__(self):
+        self.net = suited(self.net, Asked("rotation", self.path, self.data_std))
 
     def average_velocity(
         self,

@@ -2,7 +2,8 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,6 +15,16 @@ from core.overriding import overridable
 
 Callee = Callable[..., Float[Array, "*shape"]]
 """Any function `N(x, s, t, cond)`. Maps take one as it is: it has none of a `Network`'s extras."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a map takes from its network: the output that goes with its `form` on a `path`, for
+    data of deviation `data_std`, where the form has one."""
+
+    form: Literal["average", "rotation", "endpoint", "denoised"]
+    path: Path
+    data_std: float = 1.0
 
 
 class Network(eqx.Module):
@@ -57,6 +68,13 @@ class Network(eqx.Module):
         """The weight of the layer that makes the output, an array, also inside `eqx.tree_at`; None
         where it is not known."""
         return None
+
+    @overridable
+    def suited(self, asked: Asked) -> "Network":
+        """The network whose output is what a map asks for. Most are trained for the map that they
+        are put into; a published one says what its output is, and is converted here."""
+        del asked
+        return self
 
     @overridable
     def with_head(
@@ -103,6 +121,11 @@ def as_network(net: Callee) -> Network:
     return net if isinstance(net, Network) else PlainNetwork(net)
 
 
+def suited(net: Callee, asked: Asked) -> Callee:
+    """The network as a map asks for it; other functions as they are."""
+    return net.suited(asked) if isinstance(net, Network) else net
+
+
 class DenoisedNetwork(Network):
     """EDM preconditioning of a network, so that it predicts the clean image on any path.
 
@@ -117,6 +140,9 @@ class DenoisedNetwork(Network):
     net: Callee
     path: Path
     data_std: float = eqx.field(static=True, default=0.5)
+
+    def __post_init__(self):
+        self.net = suited(self.net, Asked("denoised", self.path, self.data_std))
 
     def __call__(
         self,

@@ -139,7 +139,7 @@ class RowPlugin(Plugin):
 
     @overridable
     def net_flags(self, flags: Any) -> Any:
-        if self.guidance.most is None:
+        if self.guidance.most is None or flags.takes_guidance:
             return flags
         return dataclasses.replace(flags, guidance=True)
 

@@ -1,6 +1,7 @@
 """The interface of a network's flags: how the network is built from them."""
 
 import abc
+from typing import Self
 
 from jaxtyping import Array, Key
 
@@ -36,3 +37,11 @@ class NetworkConfig(abc.ABC):
     def takes_guidance(self) -> bool:
         """Whether the network takes guidance `(w, a, b)` as an input."""
         return False
+
+    @overridable
+    def as_student(self, predicts: str) -> Self:
+        """The flags of a flow map's network that begins as a trained one of these flags, whose
+        output is what `predicts` says (`core.nets.later_inputs`): with a second time, where it has
+        one. Raises `UserError` where that cannot be."""
+        del predicts
+        return self

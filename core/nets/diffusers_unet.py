@@ -10,15 +10,16 @@ from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
 from core.flow.condition import Condition
-from core.flow.network import Network
+from core.flow.network import Asked, Network
 from core.nets.conditioning import features
-from core.nets.config import NetworkConfig
 from core.nets.convolutional import Conv, GroupNorm, Image, resample
 from core.nets.diffusers_blocks import Halving, Middle, PlaceAttention, Resnet, halving
 from core.nets.initial import Normal, initialise
+from core.nets.later_inputs import Later, LaterInputs, PublishedConfig, unchanged
 from core.nets.layers import Dense, Dtype, Remat, cast, rematerialise
-from core.nets.native import check_clock, native_time
+from core.nets.native import check_clock, native_time, unit_interval
 from core.nets.noise_levels import one_hot
+from core.nets.suited import suited
 
 DOWN: dict[str, bool] = {
     "DownBlock2D": False, "AttnDownBlock2D": True, "ResnetDownsampleBlock2D": False,
@@ -31,7 +32,7 @@ Change = Literal["conv", "resnet"]
 
 
 @dataclass(frozen=True)
-class DiffusersUNetConfig(NetworkConfig):
+class DiffusersUNetConfig(PublishedConfig):
     """Flags of diffusers' U-Net, by the names of its `config.json` where they are long."""
 
     channels: tuple[int, ...] = (128, 256, 256, 256)
@@ -152,7 +153,7 @@ class Level(eqx.Module):
 
 
 class DiffusersUNet(Network):
-    """`N(x, s, t, cond)` of one image; `t` is not looked at.
+    """`N(x, s, t, cond)` of one image; `t` is looked at with `second_time` alone.
 
     Trained networks predict the noise or the like on variance-preserving states:
     `core.nets.native.Predicted`. No label and the null class add nothing. Source: DDPM (arXiv
@@ -168,6 +169,7 @@ class DiffusersUNet(Network):
     up: tuple[Level, ...]
     norm: GroupNorm
     output: Conv
+    later: LaterInputs
     config: DiffusersUNetConfig = eqx.field(static=True)
 
     def __init__(
@@ -188,11 +190,19 @@ class DiffusersUNet(Network):
         self.up = _up(config, normal)
         self.norm = GroupNorm(first, groups=config.groups, epsilon=config.epsilon)
         self.output = Conv(first, shape[2], scale=0.0, normal=normal)
+        self.later = LaterInputs(4 * first, config, normal=normal)
         self.config = config
 
     @property
     def last_weight(self) -> Any:
         return self.output.weight
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.config.guidance
+
+    def suited(self, asked: Asked) -> Network:
+        return suited(self, self.config.predicts, unit_interval(self.config.clock), asked)
 
     @property
     def trained_without_null(self) -> bool:
@@ -202,21 +212,22 @@ class DiffusersUNet(Network):
     def __call__(
         self, x: Image, s: Float[Array, ""], t: Float[Array, ""], cond: Condition | None = None
     ) -> Image:
-        del t
-        return self.body(x, self.embed(native_time(self.config.clock, s), cond))
+        later = lambda e: self.later(e, s, t, cond)  # noqa: E731
+        return self.body(x, self.embed(native_time(self.config.clock, s), cond, later))
 
     def embed(
-        self, step: Float[Array, ""], cond: Condition | None = None
+        self, step: Float[Array, ""], cond: Condition | None = None, later: Later = unchanged
     ) -> Float[Array, " embed"]:
-        """The embedding of the native time, such as a step from 0, and of the label; float32."""
+        """The embedding of the native time, such as a step from 0, and of the label; float32.
+        `later` puts what came later into it."""
         half = self.config.channels[0] // 2
         given = features(step, half, end_point=self.config.end_point)
         if not self.config.cosine_first:
             given = jnp.roll(given, half)
         e = self.embedded(jax.nn.silu(self.hidden(given)))
         if self.labels is None:
-            return e
-        return e + one_hot(cond, self.labels.shape[0]) @ self.labels
+            return later(e)
+        return later(e + one_hot(cond, self.labels.shape[0]) @ self.labels)
 
     def body(self, x: Image, e: Float[Array, " embed"]) -> Image:
         """The network for an embedding."""

@@ -1,6 +1,7 @@
 """EDM2's magnitude-preserving U-Net, as its checkpoints have it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
-from core.flow.network import Network
+from core.flow.network import Asked, Network
 from core.nets.convolutional import LAYOUT, Image, Resample, attend_places, resample
+from core.nets.embeddings import sinusoid
 from core.nets.initial import Normal, initialise
+from core.nets.later_inputs import (
+    FREQUENCIES,
+    MAX_FREQUENCY,
+    Later,
+    LaterInput,
+    LaterInputs,
+    unchanged,
+)
 from core.nets.layers import at_least_float32, rematerialise
 from core.nets.levels import Block, LevelsConfig, levels
 from core.nets.noise_levels import one_hot, quarter_log_sigma
+from core.nets.suited import EDM_LEVELS, suited
 
 EPSILON = 1e-4
 BALANCE = 0.3
@@ -144,8 +155,35 @@ class EDM2Block(eqx.Module):
         return attend_places(q, k, v, self.heads)
 
 
+class MagnitudeStart(LaterInput):
+    """`(e + g u) / sqrt(1 + g^2)`, `u = W mp_silu(sum_i A_i sqrt(2) phi(number_i) / sqrt(n))`, with
+    the gain `g = 0` at the start.
+
+    `W` and `A` are normalised where they are used, so that `u` has about unit magnitude and the
+    vector keeps its own, whatever is learned.
+    """
+
+    inputs: tuple[Weight, ...]
+    output: Weight
+    gain: Float[Array, ""]
+
+    def __init__(self, width: int, numbers: int, *, normal: Normal):
+        how = {"folded": False, "normal": normal}
+        self.inputs = tuple(Weight(2 * FREQUENCIES, width, **how) for _ in range(numbers))
+        self.output = Weight(width, width, **how)
+        self.gain = jnp.zeros((), jnp.float32)
+
+    def __call__(
+        self, e: Float[Array, " embed"], numbers: Sequence[Float[Array, ""]]
+    ) -> Float[Array, " embed"]:
+        given = (2**0.5 * sinusoid(number, FREQUENCIES, MAX_FREQUENCY) for number in numbers)
+        hidden = sum(weight(x) for weight, x in zip(self.inputs, given, strict=True))
+        u = self.output(mp_silu(jnp.asarray(hidden) / len(self.inputs) ** 0.5))
+        return (e + self.gain * u) / jnp.sqrt(1 + jnp.square(self.gain))
+
+
 class EDM2UNet(Network):
-    """EDM2's network `N(x, s, t, cond)` of one image; `t` is not looked at.
+    """EDM2's network `N(x, s, t, cond)` of one image; `t` is looked at with `second_time` alone.
 
     Every layer keeps the magnitude of its input. The noise enters as `ln(sigma) / 4` with
     `sigma = s / (1 - s)`; for `DenoisedNetwork` in an `EndpointMap`, which is EDM's
@@ -163,6 +201,7 @@ class EDM2UNet(Network):
     decoder: tuple[EDM2Block, ...]
     output: Weight
     gain: Float[Array, ""]
+    later: LaterInputs
     joins: tuple[bool, ...] = eqx.field(static=True)
     config: EDM2UNetConfig = eqx.field(static=True)
 
@@ -187,11 +226,19 @@ class EDM2UNet(Network):
         self.joins = tuple(b.joins for b in decoder)
         self.output = Weight(sizes[0], shape[2], side=3, **how)
         self.gain = jnp.zeros((), jnp.float32)
+        self.later = LaterInputs(embed, config, MagnitudeStart, normal=normal)
         self.config = config
 
     @property
     def last_weight(self) -> Any:
         return self.gain
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.config.guidance
+
+    def suited(self, asked: Asked) -> Network:
+        return suited(self, self.config.predicts, EDM_LEVELS, asked)
 
     @property
     def trained_without_null(self) -> bool:
@@ -201,19 +248,20 @@ class EDM2UNet(Network):
     def __call__(
         self, x: Image, s: Float[Array, ""], t: Float[Array, ""], cond: Condition | None = None
     ) -> Image:
-        del t
-        return self.body(x, self.embed(quarter_log_sigma(s), cond))
+        later = lambda e: self.later(e, s, t, cond)  # noqa: E731
+        return self.body(x, self.embed(quarter_log_sigma(s), cond, later))
 
     def embed(
-        self, noise: Float[Array, ""], cond: Condition | None = None
+        self, noise: Float[Array, ""], cond: Condition | None = None, later: Later = unchanged
     ) -> Float[Array, " embed"]:
-        """The embedding of the noise feature, `ln(sigma) / 4`, and of the label; float32."""
+        """The embedding of the noise feature, `ln(sigma) / 4`, and of the label; float32. `later`
+        puts what came later into it, before the last SiLU."""
         frequencies, phases = jax.lax.stop_gradient((self.frequencies, self.phases))
         e = self.noise(2**0.5 * jnp.cos(frequencies * noise + phases))
         if self.label is not None:
             classes = self.label.weight.shape[1]
             e = mp_sum(e, self.label(one_hot(cond, classes) * classes**0.5), 0.5)
-        return mp_silu(e)
+        return mp_silu(later(e))
 
     def body(self, x: Image, e: Float[Array, " embed"]) -> Image:
         """The network for an embedding."""

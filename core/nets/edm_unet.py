@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
 from core.flow.condition import Condition
-from core.flow.network import Network
+from core.flow.network import Asked, Network
 from core.nets.convolutional import (
     Conv,
     GroupNorm,
@@ -22,9 +22,11 @@ from core.nets.convolutional import (
     smoothed,
 )
 from core.nets.initial import Normal, initialise
+from core.nets.later_inputs import Later, LaterInputs, unchanged
 from core.nets.layers import Dense, cast, rematerialise
 from core.nets.levels import Block, LevelsConfig, levels
 from core.nets.noise_levels import angles, one_hot, quarter_log_sigma
+from core.nets.suited import EDM_LEVELS, suited
 
 Variant = Literal["ddpm++", "ncsn++", "adm"]
 WIDE: Padding = ((2, 2), (2, 2))
@@ -144,7 +146,7 @@ class EDMBlock(eqx.Module):
 
 
 class EDMUNet(Network):
-    """EDM's network `N(x, s, t, cond)` of one image; `t` is not looked at.
+    """EDM's network `N(x, s, t, cond)` of one image; `t` is looked at with `second_time` alone.
 
     The noise enters as `ln(sigma) / 4` with `sigma = s / (1 - s)`; for `DenoisedNetwork` in an
     `EndpointMap`, which is EDM's preconditioning. No label and the null class are a vector of
@@ -162,6 +164,7 @@ class EDMUNet(Network):
     decoder: tuple[EDMBlock, ...]
     norm: GroupNorm
     output: Conv
+    later: LaterInputs
     joins: tuple[bool, ...] = eqx.field(static=True)
     config: EDMUNetConfig = eqx.field(static=True)
 
@@ -186,11 +189,19 @@ class EDMUNet(Network):
         self.joins = tuple(b.joins for b in decoder)
         self.norm = GroupNorm(decoder[-1].size_out, epsilon=config.style.epsilon)
         self.output = Conv(decoder[-1].size_out, shape[2], scale=0.0, normal=normal)
+        self.later = LaterInputs(embed, config, normal=normal)
         self.config = config
 
     @property
     def last_weight(self) -> Any:
         return self.output.weight
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.config.guidance
+
+    def suited(self, asked: Asked) -> Network:
+        return suited(self, self.config.predicts, EDM_LEVELS, asked)
 
     @property
     def trained_without_null(self) -> bool:
@@ -200,13 +211,14 @@ class EDMUNet(Network):
     def __call__(
         self, x: Image, s: Float[Array, ""], t: Float[Array, ""], cond: Condition | None = None
     ) -> Image:
-        del t
-        return self.body(x, self.embed(quarter_log_sigma(s), cond))
+        later = lambda e: self.later(e, s, t, cond)  # noqa: E731
+        return self.body(x, self.embed(quarter_log_sigma(s), cond, later))
 
     def embed(
-        self, noise: Float[Array, ""], cond: Condition | None = None
+        self, noise: Float[Array, ""], cond: Condition | None = None, later: Later = unchanged
     ) -> Float[Array, " embed"]:
-        """The embedding of the noise feature, `ln(sigma) / 4`, and of the label; float32."""
+        """The embedding of the noise feature, `ln(sigma) / 4`, and of the label; float32. `later`
+        puts what came later into it, before the last SiLU."""
         e = self._features(noise)
         adm, label = self.config.variant == "adm", None
         if self.label is not None:
@@ -215,7 +227,7 @@ class EDMUNet(Network):
         if label is not None and not adm:
             e = e + label
         e = self.layer_1(jax.nn.silu(self.layer_0(e)))
-        return jax.nn.silu(e if label is None or not adm else e + label)
+        return jax.nn.silu(later(e if label is None or not adm else e + label))
 
     def body(self, x: Image, e: Float[Array, " embed"]) -> Image:
         """The network for an embedding."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from core.errors import UserError
-from core.nets.config import NetworkConfig
 from core.nets.convolutional import Resample
+from core.nets.later_inputs import PublishedConfig
 from core.nets.layers import Dtype, Remat
 
 
@@ -23,7 +23,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LevelsConfig(NetworkConfig):
+class LevelsConfig(PublishedConfig):
     """Flags of EDM's networks. Attention follows the blocks of the resolutions that `attention`
     names, and the first of the decoder always."""
 

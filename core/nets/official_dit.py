@@ -5,9 +5,9 @@ them is an option. It differs from `core.nets.dit.DiT` in the embeddings of time
 norms of queries and keys, and biases. `core.layouts` fills it from published files.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import equinox as eqx
 import jax
@@ -17,21 +17,22 @@ from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
 from core.flow.condition import Condition
-from core.flow.network import Network
+from core.flow.network import Asked, Network
 from core.nets.attention import Implementation, attention
 from core.nets.conditioning import Conditioning
-from core.nets.config import NetworkConfig
 from core.nets.initial import Normal, initialise, stack
+from core.nets.later_inputs import Later, LaterInputs, PublishedConfig, unchanged
 from core.nets.layers import Dense, Dtype, Remat, cast, layer_norm, run_layers
-from core.nets.native import check_clock, in_native_times
+from core.nets.native import check_clock, in_native_times, unit_interval
 from core.nets.patches import cut, grid_of, joined, patch_size
+from core.nets.suited import suited
 
 Times = Literal["s", "s,s-t"]
 Positions = Literal["computed", "stored"]
 
 
 @dataclass(frozen=True)
-class OfficialDiTConfig(NetworkConfig):
+class OfficialDiTConfig(PublishedConfig):
     """Flags of the published transformer for images. The defaults suit 8x8 images on a CPU."""
 
     patch: int = 2
@@ -77,6 +78,10 @@ class OfficialDiTConfig(NetworkConfig):
         self.check_sizes(patch=1, width=1, depth=1, heads=1, unroll=1, mlp_ratio=0.01)
         self.check_sizes(frequencies=2, mlp_eps=0)
         check_clock(self.clock)
+
+    def as_student(self, predicts: str) -> Self:
+        changes: dict[str, Any] = {"predicts": predicts, "second_time": self.times == "s"}
+        return replace(self, **changes)
 
     def build(
         self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]
@@ -162,6 +167,7 @@ class OfficialDiT(Network):
     positions: Float[Array, "tokens width"] | None
     blocks: OfficialBlock
     readout: OfficialReadout
+    later: LaterInputs
     config: OfficialDiTConfig = eqx.field(static=True)
 
     def __init__(
@@ -179,11 +185,19 @@ class OfficialDiT(Network):
         self.positions = jnp.asarray(table, jnp.float32) if config.positions == "stored" else None
         self.blocks = stack(partial(_block, config), config.depth, normal)
         self.readout = OfficialReadout(pixels, width, normal=normal)
+        self.later = LaterInputs(width, config, normal=normal)
         self.config = config
 
     @property
     def last_weight(self) -> Any:
         return self.readout.output.weight
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.config.guidance
+
+    def suited(self, asked: Asked) -> Network:
+        return suited(self, self.config.predicts, unit_interval(self.config.clock), asked)
 
     def __call__(
         self,
@@ -192,7 +206,8 @@ class OfficialDiT(Network):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, "*grid channels"]:
-        return in_native_times(self.native, self.config.clock)(x, s, t, cond)
+        native = partial(self.native, later=lambda e: self.later(e, s, t, cond))
+        return in_native_times(native, self.config.clock)(x, s, t, cond)
 
     def native(
         self,
@@ -200,14 +215,18 @@ class OfficialDiT(Network):
         s: Float[Array, ""],
         t: Float[Array, ""],
         cond: Condition | None = None,
+        later: Later = unchanged,
     ) -> Float[Array, "*grid channels"]:
-        """The network as published, given times by its own clock: without a change of sign."""
+        """The network as published, given times by its own clock: without a change of sign.
+
+        `later` puts what came later into the conditioning vector.
+        """
         config = self.config
         numbers = (s,) if config.times == "s" else (s, s - t)
         label = None if cond is None else cond.label
 
         def embedded(conditioning: Conditioning) -> Float[Array, " width"]:
-            return cast(jax.nn.silu(conditioning(numbers, label)), config.dtype)
+            return cast(jax.nn.silu(later(conditioning(numbers, label))), config.dtype)
 
         first, blocks = self.conditioning, cast(self.blocks, config.dtype)
         if config.own_embedders:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
-from core.flow.network import Callee, Network, as_network
+from core.flow.network import Asked, Callee, Network, as_network
 
 
 class WarpedTimes(Network):
@@ -30,6 +30,11 @@ class WarpedTimes(Network):
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
         return self.net(x, self._scale(s), self._scale(t), cond)
+
+    def suited(self, asked: Asked) -> Network:
+        inner = as_network(self.net)
+        own = inner.suited(asked)
+        return self if own is inner else own  # a published network has a clock of its own
 
     @property
     def takes_guidance(self) -> bool:

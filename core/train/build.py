@@ -14,11 +14,12 @@ from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
 from core.flow.path import PATHS, Path
-from core.flow.teacher import MapTeacher, Teacher
+from core.flow.teacher import Autoguided, Guided, MapTeacher, Teacher
 from core.methods.plugin import DataContext, Method, Progress, Task
 from core.methods.precision import check_precision
-from core.methods.warm_start import COMPUTATION, warm_started
+from core.methods.warm_start import COMPUTATION, later_names, unlike, warm_started
 from core.nets.dropout import has_dropout
+from core.nets.suited import core_of
 from core.objectives.objective import Objective, Players
 from core.objectives.rows import RowObjective
 from core.train import toml
@@ -152,45 +153,79 @@ def _started(
     if start is not None:
         found = warm_started(start, fresh)
         if found is None:
-            other = ", ".join(_differences(config, config.init, classes))
+            other = ", ".join(_differences(config, config.init, classes, start, fresh))
             raise UserError(
                 f"--init {config.init} is a run of another network or form of the map ({other}); "
                 "give this one the same settings"
             )
-        return found, f"starts from the weights of {config.init or 'the given map'}"
+        named = config.init or "the given map"
+        return found, f"starts from the weights of {named}{_begun(start, found)}"
     if not config.plugin_flags.starts_from(teacher):
         return fresh, ""
-    source = teacher.flow_map if isinstance(teacher, MapTeacher) else None
+    source = _unguided(teacher, config.plugin_flags.from_teacher)
     found = None if source is None else warm_started(source, fresh)
     if found is None and config.plugin_flags.from_teacher:
+        why = [] if source is None else _differences(config, config.teacher, classes, source, fresh)
         raise UserError(
             "this method goes on from its teacher's weights and needs an unguided run of the same "
             "network for a teacher: train one with the same --net flags"
+            + (f" ({', '.join(why)})" if why else "")
         )
-    if found is not None:
-        return found, "starts from its teacher's weights"
-    return fresh, f"starts from nothing: {_unlike(config, source, classes)}"
+    if source is not None and found is not None:
+        return found, f"starts from its teacher's weights{_begun(source, found)}"
+    return fresh, f"starts from nothing: {_unlike(config, source, fresh, classes)}"
 
 
-def _unlike(config: TrainConfig, source: FlowMap | None, classes: int) -> str:
+def _unguided(teacher: Teacher | None, itself: bool) -> FlowMap | None:
+    """The map whose weights a student of this teacher starts from.
+
+    Where guidance is drawn it is the map that is guided: the teacher where the scale is 1, unless
+    the student must be the teacher `itself`.
+    """
+    if not itself and isinstance(teacher, Guided | Autoguided) and teacher.scale is None:
+        field = teacher.field if isinstance(teacher, Guided) else teacher.strong
+        return _unguided(field, itself) if isinstance(field, Teacher) else None
+    return teacher.flow_map if isinstance(teacher, MapTeacher) else None
+
+
+def _begun(source: FlowMap, found: FlowMap) -> str:
+    """Which inputs the student has that its source lacks, in words."""
+    new = later_names(core_of(found)) - later_names(core_of(source))
+    if not new:
+        return ""
+    step = any(".step." in f".{name}" for name in new)
+    guided = any(".step." not in f".{name}" for name in new)
+    inputs = [*["the second time"] * step, *["guidance"] * guided]
+    return f"; {' and '.join(inputs)} enter{'s' * (len(inputs) == 1)} at zero"
+
+
+def _unlike(config: TrainConfig, source: FlowMap | None, fresh: FlowMap, classes: int) -> str:
     """Why the weights of the teacher cannot be taken."""
     if source is None:
         return (
-            "its teacher is guided, or no trained run, so that there are no weights to start from"
+            "its teacher is guided, or no trained run, so that there are no weights to start from; "
+            "--init DIR names some"
         )
-    where, why = FilePath(config.teacher or ""), ""
-    if (where / "config.toml").exists():
-        why = f" ({', '.join(_differences(config, config.teacher, classes))})"
+    why = ", ".join(_differences(config, config.teacher, classes, source, fresh))
     return (
-        f"its teacher has another network or form of the map{why}; with the same settings it would "
-        "start from the teacher's weights"
+        f"its teacher has another network or form of the map ({why}); with the same settings it "
+        "would start from the teacher's weights"
     )
 
 
-def _differences(config: TrainConfig, run: str | None, classes: int) -> list[str]:
+def _differences(
+    config: TrainConfig, run: str | None, classes: int, source: FlowMap, fresh: FlowMap
+) -> list[str]:
+    """In what that run's map differs: its settings, each with both values, or else the names and
+    shapes of weights."""
+    written = FilePath(run or "") / "config.toml"
+    found = _settings(config, written, classes) if run and written.exists() else []
+    return found or unlike(source, fresh)
+
+
+def _settings(config: TrainConfig, written: FilePath, classes: int) -> list[str]:
     """The settings of the map in which that run differs, each with both values."""
-    folder, here = FilePath(run or ""), toml.to_dict(config)
-    there = toml.read(folder / "config.toml")
+    here, there = toml.to_dict(config), toml.read(written)
     pairs = [("--plugin.form", there["plugin"].get("form"), here["plugin"].get("form"))]
     if there["net"]["name"] != here["net"]["name"]:
         pairs.append(("--net", there["net"]["name"], here["net"]["name"]))
@@ -199,7 +234,8 @@ def _differences(config: TrainConfig, run: str | None, classes: int) -> list[str
             if name not in COMPUTATION:
                 flag = f"--net.{name.replace('_', '-')}"
                 pairs.append((flag, there["net"].get(name), here["net"].get(name)))
-    if (folder / "data.toml").exists():
-        pairs.append(("classes", toml.read(folder / "data.toml")["num_classes"], classes))
+    described = written.parent / "data.toml"
+    if described.exists():
+        pairs.append(("classes", toml.read(described)["num_classes"], classes))
     found = [f"{what} {old} there, {new} here" for what, old, new in pairs if old != new]
     return found or [f"--plugin {there['plugin']['name']} there, {config.plugin} here"]
