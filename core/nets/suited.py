@@ -26,7 +26,7 @@ So any published network is a velocity on any path, right up to both ends, and a
 with its weights has its velocity on the diagonal, whatever the method's map.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -57,8 +57,7 @@ def suited(net: Network, predicts: str, interval: Interval, asked: Asked) -> Net
     that it was trained for: at others it is asked for the nearest. **Raises:** `ValueError` for a
     path whose noise is not of standard deviation 1.
     """
-    home = AT_HOME.get(predicts)
-    if predicts == "plain" or (asked.form == "average" and type(asked.path) is home):
+    if predicts == "plain":
         return net
     return Suited(net, asked.path, predicts, interval, asked.form, asked.data_std)
 
@@ -85,6 +84,8 @@ class Suited(Network):
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
         path, d = self.path, self.data_std
+        if self.form == "average" and type(path) is AT_HOME.get(self.predicts):
+            return self.net(x, s, t, cond)
         at = path.time_of_unit(s)
         alpha, sigma = path.alpha(at), path.sigma(at)
         length = jnp.hypot(alpha, sigma)
@@ -147,10 +148,10 @@ def predicts_of(prediction: str, clock: str) -> str:
 
 def core_of(flow_map: FlowMap) -> Callee:
     """The network inside a map, without conversions and preconditioning; also inside
-    `equinox.tree_at`."""
+    `equinox.tree_at`. A map without a network is its own."""
     while isinstance(flow_map, MovedMap | DataEndMap):
         flow_map = flow_map.flow_map
-    net = cast(Any, flow_map).net
+    net = getattr(flow_map, "net", flow_map)
     while isinstance(net, Suited | Predicted | DenoisedNetwork):
         net = net.net
     return net

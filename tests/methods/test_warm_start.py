@@ -16,7 +16,9 @@ from core.methods.warm_start import unlike, warm_started
 from core.nets import DiTConfig, OfficialDiTConfig
 from core.nets.native import flow_map_of
 from tests.compiling import once
-from tests.nets.randomised import given, randomised, skeleton
+from tests.nets.randomised import given, randomised
+
+pytestmark = pytest.mark.programs(60)  # networks are built, and weights copied
 
 SHAPE = (4, 4, 1)
 SIT = OfficialDiTConfig(width=8, depth=1, heads=2, frequencies=4, times="s", clock="reversed")
@@ -79,7 +81,6 @@ def test_our_own_network_receives_guidance_later(normal):
     expected, value = once(jax.vmap(run, in_axes=(None, None, 0)))(teacher, found, x)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
-
 
 
 @pytest.mark.parametrize(
