@@ -11,6 +11,7 @@ from core.errors import UserError, pick, require
 from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin, register
 from core.train import toml
+from core.train.begin import with_its_network
 from core.train.cli import shape_of
 from core.train.config import NOISE, TrainConfig
 from core.train.recipe import recipe
@@ -45,6 +46,8 @@ def config_of(
     shape = _shape(named, own) if dataset is None else dataset.shape
     source, _ = _named(settings.get("source", NOISE), NOISE)
     default = recipe(plugin, named, net, _kind(dataset), shape, source)
+    if net is None:
+        default = with_its_network(default, settings.get("init"), settings.get("teacher"))
     if flags is not None:
         require("plugin" not in settings, "plugin: the method's object has its settings already")
         default = dataclasses.replace(default, plugin_flags=flags)

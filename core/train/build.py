@@ -14,7 +14,7 @@ from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
 from core.flow.path import PATHS, Path
-from core.flow.teacher import Autoguided, Guided, MapTeacher, Teacher
+from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher
 from core.methods.plugin import DataContext, Method, Progress, Task
 from core.methods.precision import check_precision
 from core.methods.warm_start import COMPUTATION, later_names, unlike, warm_started
@@ -182,9 +182,15 @@ def _unguided(teacher: Teacher | None, itself: bool) -> FlowMap | None:
     Where guidance is drawn it is the map that is guided: the teacher where the scale is 1, unless
     the student must be the teacher `itself`.
     """
-    if not itself and isinstance(teacher, Guided | Autoguided) and teacher.scale is None:
-        field = teacher.field if isinstance(teacher, Guided) else teacher.strong
-        return _unguided(field, itself) if isinstance(field, Teacher) else None
+    field: Any = None
+    if isinstance(teacher, Nearest):
+        field = teacher.field
+    elif isinstance(teacher, Guided) and teacher.scale is None and not itself:
+        field = teacher.field
+    elif isinstance(teacher, Autoguided) and teacher.scale is None and not itself:
+        field = teacher.strong
+    if isinstance(field, Teacher):
+        return _unguided(field, itself)
     return teacher.flow_map if isinstance(teacher, MapTeacher) else None
 
 

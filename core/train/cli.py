@@ -22,6 +22,7 @@ from core.errors import UserError, pick
 from core.methods.registry import find_plugin, plugins
 from core.nets import NETS
 from core.train import toml
+from core.train.begin import with_its_network
 from core.train.config import NOISE, TrainConfig, check_numbers
 from core.train.flags import unknown
 from core.train.recipe import recipe
@@ -31,19 +32,22 @@ Flags = TypeVar("Flags")
 
 @dataclass(frozen=True)
 class Selection:
-    """The choices of the selectors, and all flags with those of the config file in front."""
+    """The choices of the selectors, the folders that weights may come from, and all flags with
+    those of the config file in front."""
 
     plugin: str
     data: str
     net: str | None
     source: str
+    init: str | None
+    teacher: str | None
     flags: list[str]
 
 
 def select(argv: list[str]) -> Selection:
     """Reads the selectors and the config file. Raises `UserError` for an unknown name."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in (*toml.SELECTORS, "config"):
+    for name in (*toml.SELECTORS, "config", "init", "teacher"):
         parser.add_argument(f"--{name}")
     flags = list(argv)
     trust.typed(flags)
@@ -62,7 +66,8 @@ def select(argv: list[str]) -> Selection:
         shards = Path(source).is_dir() and any(Path(source).glob("*.npy"))
         kind = "images" if Path(source).is_dir() and not shards else "arrays"
         flags, source = [*flags, "--source", kind, "--source.path", source], kind
-    return Selection(chosen.plugin or TrainConfig.plugin, data, chosen.net, source, flags)
+    plugin = chosen.plugin or TrainConfig.plugin
+    return Selection(plugin, data, chosen.net, source, chosen.init, chosen.teacher, flags)
 
 
 def _parse_known(parser: argparse.ArgumentParser, flags: list[str]) -> argparse.Namespace:
@@ -75,16 +80,24 @@ def _parse_known(parser: argparse.ArgumentParser, flags: list[str]) -> argparse.
 def parse(argv: list[str]) -> TrainConfig:
     """The resolved configuration of these flags. Raises `UserError`; `--help` prints and exits."""
     chosen = select(argv)
-    plugin = find_plugin(chosen.plugin)
+    find_plugin(chosen.plugin)
     pick(DATA, chosen.data, "data set")
     shape = _shape_by_path(chosen)
-    default = recipe(plugin, chosen.data, chosen.net, shape=shape, source=chosen.source)
+    default = _default(chosen, shape)
     config = parse_flags(TrainConfig, chosen.flags, default, _epilogue())
-    shape = shape_of(config.data_flags)
-    sized = recipe(plugin, chosen.data, chosen.net, shape=shape, source=chosen.source)
+    sized = _default(chosen, shape_of(config.data_flags))
     if sized != default:
         config = parse_flags(TrainConfig, chosen.flags, sized, _epilogue())
     return replace(config, net_flags=config.plugin_flags.net_flags(config.net_flags))
+
+
+def _default(chosen: Selection, shape: tuple[int, ...] | None) -> TrainConfig:
+    """The recipe, with the network of the model folder that the run begins with."""
+    plugin = find_plugin(chosen.plugin)
+    found = recipe(plugin, chosen.data, chosen.net, shape=shape, source=chosen.source)
+    if chosen.net is not None:
+        return found
+    return with_its_network(found, chosen.init, chosen.teacher)
 
 
 def _shape_by_path(chosen: Selection) -> tuple[int, ...] | None:

@@ -23,7 +23,7 @@ from core.flow.conversions import convert
 from core.flow.field import VelocityField
 from core.flow.flow_map import FORMS, AverageVelocityMap, FlowMap, Network
 from core.flow.path import Path
-from core.flow.teacher import Autoguided, Guided, MapTeacher, Teacher, frozen
+from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.presets import by_kind
@@ -187,8 +187,8 @@ def fake_of(teacher: Teacher, net: Network, path: Path) -> FlowMap:
     """The second velocity field: the teacher's weights, without its guidance, where it is a run of
     the same network in whatever form; else that network as it is."""
     field: VelocityField = teacher
-    while isinstance(field, Guided | Autoguided):
-        field = field.field if isinstance(field, Guided) else field.strong
+    while isinstance(field, Guided | Autoguided | Nearest):
+        field = field.strong if isinstance(field, Autoguided) else field.field
     net = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, net)
     if isinstance(field, MapTeacher):
         for form in FORMS.values():
