@@ -183,8 +183,7 @@ def _native(net: Any, data_std: float, decodes: bool, x, t, s, label, guidance) 
 
 
 def _array(arrays: Mapping[str, Any], key: str) -> np.ndarray:
-    values = np.asarray(arrays[key])
-    return values.astype(np.float32) if values.dtype == np.float16 else values
+    return np.asarray(arrays[key]).astype(np.float32)
 
 
 def _row(values: np.ndarray, count: int, key: str, name: str) -> np.ndarray:

@@ -145,9 +145,16 @@ def converted(
 
 
 def _in_our_words(message: str, file: Foreign) -> str:
-    """A complaint of a layout, with the file's name before it and shortened as lists are."""
-    name = shown(file.path.name)
-    return message if name in message else f"{name}: {message}"
+    """A complaint of a layout, with the file's name before it and what to do about it here."""
+    name, advice = shown(file.path.name), "say whose file it is as --from"
+    said = message if name in message else f"{name}: {message}"
+    for other in (
+        "choose another layout, or the options of the network that they are of",
+        "choose another layout",
+        "try another layout",
+    ):
+        said = said.replace(other, advice)
+    return said
 
 
 def _data_std(file: Foreign) -> float:

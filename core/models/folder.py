@@ -217,7 +217,10 @@ def without_null(config: Any, classes: int) -> bool:
 def _network_config(folder: Path, record: ModelRecord) -> NetworkConfig:
     name = record.net.get("name")
     if name == AUTOENCODER:
-        raise UserError(f"{folder} holds an autoencoder and no flow map; give it as --vae {folder}")
+        raise UserError(
+            f"{folder} holds an autoencoder and no flow map; give it to "
+            f"python -m apps.latents --vae {folder}"
+        )
     if name in FEATURES:
         raise UserError(
             f"{folder} holds feature network {name} and no flow map; give it to "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.models.record import MARKER
 from core.tensors import LazyTensor, Record, open_tensors, open_tree, sha256
 from core.tensors.edm_pickle import is_edm, open_edm
 from core.tensors.machine import shown
@@ -83,6 +84,8 @@ def open_foreign(path: str | Path, which: str | None = None, *, vae: bool = Fals
 
 
 def _of_folder(path: Path, which: str | None, vae: bool) -> Foreign:
+    if (path / MARKER).is_file():
+        raise UserError(f"{path} is a model folder already; it is a teacher or a run as it is")
     if (path / PIPELINE).is_file() and not (path / CONFIG).is_file():
         names = ("vae",) if vae else COMPONENTS
         there = [name for name in names if (path / name / CONFIG).is_file()]

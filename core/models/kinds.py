@@ -236,8 +236,8 @@ def guesses(file: Foreign) -> list[Kind]:
         return found[:1]
     if "path_type" in file.arguments:
         return both[:1]
-    name = file.path.name.lower()
-    named = [kind for kind in both if kind.name in name]
+    said = f"{file.arguments.get('model', '')} {file.path.name}".lower()
+    named = [kind for kind in both if kind.name in said]
     return named if len(named) == 1 else both
 
 

@@ -145,7 +145,7 @@ def _lazy(store: Any, param: str, name: str) -> LazyTensor | Record:
     if kind not in DTYPES:
         return Record(f"an array of {shown(kind)}")
     shape = tuple(int(n) for n in store.shape)
-    piece = prod(int(n) for n in store.chunk_layout.read_chunk.shape)
+    piece = prod(int(n) for n in store.chunk_layout.read_chunk.shape or ())
     if piece * store.dtype.numpy_dtype.itemsize > max(MOST_UNPACKED, MOST_PIECES * prod(shape)):
         raise refused(name, f"{shown(param)} has a piece of {piece:,} numbers")
 

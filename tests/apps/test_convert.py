@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from core.models import open_autoencoder, open_model
+from core.nets.perceptions.named import open_network
 from tests.apps.inside import run
 from tests.models.foreign_files import MAKERS, QUICK, case
 
@@ -28,8 +29,11 @@ def test_a_file_converts_to_what_its_network_gave(name, place, capsys):
     assert said["kind"] == made.kind and said["relative"] < made.error and said["equal"]
     line = capsys.readouterr().err
     assert f"{made.kind}: " in line and "wrote out/model" in line and "licence " in line
-    opened = (open_autoencoder if made.kind == "autoencoder-kl" else open_model)("out/model")
-    assert opened.source["keys"] + len(opened.source["left_out"]) == len(made.tensors)
+    if made.kind == "dinov2":
+        assert open_network("dinov2=out/model").title == "DINOv2 ViT-64/14"
+    else:
+        opened = (open_autoencoder if made.kind == "autoencoder-kl" else open_model)("out/model")
+        assert opened.source["keys"] + len(opened.source["left_out"]) == len(made.tensors)
 
     (place / "other").mkdir()
     bad = made.write(place / "other", made.disturbed())

@@ -200,8 +200,8 @@ def test_options_are_those_of_the_file():
     assert layout.shape == (6, 6, 3) and layout.num_classes == 5
     assert layout.prediction is None and config.clock == "reversed"
     assert layout.assumed == (
-        "not in the file, assumed: 6 rows of labels, the last of them for none, "
-        "the clock 'reversed'"
+        "not in the file, assumed: 6 rows of labels, the last of them for none (--null-class), "
+        "the clock 'reversed' (--clock)"
     )
 
 

@@ -19,6 +19,7 @@ from tests.layouts.test_autoencoder_kl import GROUPS, LAYERS, SIZES
 from tests.layouts.test_autoencoder_kl import made as made_autoencoder
 from tests.layouts.test_diffusers_unet import ADM
 from tests.layouts.test_transformers import diffusers_reference, flax_reference, torch_reference
+from tests.nets.perceptions import test_dinov2
 from tests.tensors import edm_files
 from tests.tensors.torch_files import Writer, call, ordered, plain, text
 
@@ -93,7 +94,7 @@ class Case:
 
     def disturbed(self) -> dict[str, np.ndarray]:
         """The tensors with one weight that is another: of the last layer, by a tenth of its sum."""
-        last = ("encoder.conv_out.weight",) if self.kind == "autoencoder-kl" else LAST
+        last = LAST_OF.get(self.kind, LAST)
         key = next(k for k in reversed(self.tensors) if k.endswith(last) and k[:2] != "v_")
         changed = self.tensors[key].copy()
         changed.flat[0] += 0.5
@@ -105,6 +106,9 @@ LAST = (
     "u_final_layer.linear._flax_linear.kernel", "out_conv.weight", "conv_out.weight",
     "_aux_conv.weight",
 )  # fmt: skip
+
+
+LAST_OF = {"autoencoder-kl": "encoder.conv_out.weight", "dinov2": "norm.weight"}
 
 
 def put(folder, name, content: bytes) -> str:
@@ -146,6 +150,12 @@ def of_edm2(folder, tensors):
     return put(folder, "edm2.pkl", content)
 
 
+def of_dinov2(folder, tensors):
+    writer = Writer(legacy=True)
+    tree = ordered(**{name: writer.tensor(value) for name, value in tensors.items()})
+    return put(folder, "dinov2_vits14_pretrain.pth", writer.file(tree))
+
+
 def of_diffusers(config, scheduler=None, shards=1):
     def write(folder, tensors):
         place = folder / "network"
@@ -184,7 +194,7 @@ WRITERS = {
     "edm": of_edm, "edm2": of_edm2,
     "diffusers-unet": of_diffusers(ADM, DDPM_SCHEDULER),
     "diffusers-dit": of_diffusers(DIT_CONFIG, DDPM_SCHEDULER, shards=3),
-    "autoencoder-kl": of_diffusers(VAE),
+    "autoencoder-kl": of_diffusers(VAE), "dinov2": of_dinov2,
 }  # fmt: skip
 
 
@@ -297,10 +307,18 @@ def make_vae(rng):
     return Case("autoencoder-kl", tensors, (), io, "autoencoder-kl", 3e-6)
 
 
+def make_dinov2(rng):
+    tensors = test_dinov2.weights(0, 64, 2)
+    x = rng.integers(0, 256, (2, 40, 30, 3))
+    out = np.stack([test_dinov2.restated(tensors, one)[0] for one in x])
+    return Case("dinov2", tensors, (), {"x": x, "out": out}, "dinov2", 1e-5)
+
+
 MAKERS = {
     "sit": make_sit, "dit": make_dit, "meanflow": make_meanflow,
     "meanflow-orbax": lambda rng: make_meanflow(rng, "meanflow-orbax"), "imf": make_imf,
     "edm": make_edm, "edm2": make_edm2, "diffusers-unet": make_unet,
     "diffusers-dit": make_diffusers_dit, "autoencoder-kl": make_vae,
+    "dinov2": make_dinov2,
 }  # fmt: skip
 QUICK = ("sit", "meanflow")

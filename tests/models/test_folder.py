@@ -125,7 +125,7 @@ def test_an_autoencoder_is_opened(rng, tmp_path):
     assert opened.scaling == {"scaling_factor": 0.18215}
     for ours, theirs in zip(jax.tree.leaves(opened.net), jax.tree.leaves(net)):
         np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(UserError, match="holds an autoencoder and no flow map; give it as --vae"):
+    with pytest.raises(UserError, match="holds an autoencoder and no flow map; give it to python"):
         open_model(tmp_path / "m")
 
 
