@@ -120,7 +120,7 @@ class Converted:
 def converted(
     file: Foreign, kind: Kind, given: Given, progress: Callable[[int], None] = lambda _: None
 ) -> Converted:
-    """The network of a file. `progress` is told the bytes of each tensor that was read.
+    """The network of a file. `progress` gets the bytes of each tensor that was read.
 
     Raises `UserError`, one line, where tensors are not of such a network.
     """
