@@ -156,13 +156,16 @@ def compared(done: Converted, against: str, bound: float) -> dict[str, Any]:
     shape, flows, key = done.shape, done.kind.name not in NO_FLOW, "x"
     if isinstance(done.found, FoundAutoencoder) and "z" in open_tensors(against):
         shape, key = (0, 0, done.found.config.latent_channels), "z"
-    given, theirs = read_examples(against, shape, done.classes, flows=flows, key=key)
+    how = {"key": key, "order": done.kind.images}
+    given, theirs, spare = read_examples(against, shape, done.classes, flows=flows, **how)
     ours = outputs(done.net, given, data_std=done.data_std, decodes=key == "z")
     error = difference(ours, theirs)
     console.print(
         f"largest error {error.absolute:.2g}, {error.relative:.2g} of the largest value "
         f"{error.largest:.3g}, in {len(theirs)} examples of {against}"
     )
+    if spare:
+        console.print(f"not used of {against}: {', '.join(map(shown, spare[:8]))}")
     found = {"error": error.absolute, "relative": error.relative, "largest": error.largest}
     return found | {"bound": bound, "equal": error.within(bound)}
 

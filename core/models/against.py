@@ -7,7 +7,7 @@ A file of examples is an `.npz` whose arrays have one row an example:
 | `x` | states or images, (n, C, H, W) or (n, H, W, C) |
 | `t`, or `sigma` for EDM and EDM2 | the time that the network was given, in its own convention |
 | `s` | its other time, for networks of two (MeanFlow, iMF: r); the later of both is that of `x` |
-| `label` | classes, or rows of one-hot numbers; -1, K or a row of zeros for no label |
+| `label`, or `y` | classes, or rows of one-hot numbers; -1, K or a row of zeros for no label |
 | `guidance` | (w, a, b) for iMF; none is w = 1 on [0, 1] |
 | `out` | what the original network gave; of more than C channels the first C are compared |
 
@@ -71,49 +71,64 @@ class Examples:
     guidance: np.ndarray | None = None
 
 
+NAMES = {
+    "t": ("t", "sigma"), "s": ("s",), "label": ("label", "y"), "out": ("out",),
+    "guidance": ("guidance",),
+}  # fmt: skip
+"""The names that an array may have."""
+
+
 def read_examples(
-    file: str | Path, shape: tuple[int, ...], classes: int, *, flows: bool, key: str = "x"
-) -> tuple[Examples, np.ndarray]:
-    """Inputs, and outputs with the channel last.
+    file: str | Path,
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    flows: bool,
+    key: str = "x",
+    order: str = "NCHW",
+) -> tuple[Examples, np.ndarray, list[str]]:
+    """Inputs, outputs with the channel last, and the names of arrays that are not used.
 
     **Arguments:** `shape` (H, W, C) of an input; `flows`, whether times are needed; `key` of the
-    input. **Raises:** `UserError` where something is missing or does not fit.
+    input; `order` of images where both fit. **Raises:** `UserError` where something is missing or
+    does not fit.
     """
-    name = Path(file).name
-    arrays = open_tensors(file)
-    if key not in arrays or "out" not in arrays:
+    name, arrays = Path(file).name, open_tensors(file)
+    found = {part: _array(arrays, names, name) for part, names in NAMES.items()}
+    x, out = _array(arrays, (key,), name), found["out"]
+    if x is None or out is None:
         raise UserError(f"{name} needs arrays {key} and out; it has {', '.join(list(arrays)[:8])}")
-    x, out = _array(arrays, key), _array(arrays, "out")
-    order = order_of(x.shape, shape, name)
-    count = len(x)
+    if flows and found["t"] is None:
+        raise UserError(f"{name} needs either t or sigma, the time that the network was given")
+    order, count = order_of(x.shape, shape, name, order), len(x)
     if len(out) != count:
         raise UserError(f"{name} has {count} examples and {len(out)} of out; give one a row")
-    times = [_array(arrays, key) for key in ("t", "sigma") if key in arrays]
-    if flows and len(times) != 1:
-        raise UserError(f"{name} needs either t or sigma, the time that the network was given")
-    s = _array(arrays, "s") if "s" in arrays else None
-    guidance = _array(arrays, "guidance") if "guidance" in arrays else None
-    found = Examples(
-        last(x, order),
-        _row(times[0], count, "t", name) if times else None,
-        None if s is None else _row(s, count, "s", name),
-        _labels(arrays, classes, count, name),
-        None if guidance is None else np.broadcast_to(guidance, (count, 3)).astype(np.float32),
+    given = Examples(
+        last(x, order).astype(np.float32),
+        _rows_of(found["t"], count, 1, "t", name),
+        _rows_of(found["s"], count, 1, "s", name),
+        _labels(found["label"], classes, count, name),
+        _rows_of(found["guidance"], count, 3, "guidance", name),
     )
-    return found, last(out, order) if out.ndim == 4 else out
+    known = {key, *(one for names in NAMES.values() for one in names)}
+    return given, last(out, order) if out.ndim == 4 else out, sorted(set(arrays) - known)
 
 
-def order_of(given: tuple[int, ...], shape: tuple[int, ...], name: str) -> str:
-    """How images lie. Raises `UserError` where neither way fits."""
+def order_of(given: tuple[int, ...], shape: tuple[int, ...], name: str, prefer: str) -> str:
+    """How images lie, `prefer` where both ways fit. Raises `UserError` where neither does."""
     high, wide, channels = shape
     orders = {"NCHW": (channels, high, wide), "NHWC": (high, wide, channels)}
-    for order, one in orders.items():
-        if len(given) == 4 and all(a == b or not b for a, b in zip(given[1:], one)):
-            return order
-    raise UserError(
-        f"x in {name} is {tuple(given)}, the network takes (n, {channels}, {high}, {wide}) or "
-        f"(n, {high}, {wide}, {channels}); say another side as --side where it is not known"
-    )
+    fits = [
+        order
+        for order, one in orders.items()
+        if len(given) == 4 and all(a == b or not b for a, b in zip(given[1:], one))
+    ]
+    if not fits:
+        raise UserError(
+            f"x in {name} is {tuple(given)}, the network takes (n, {channels}, {high}, {wide}) or "
+            f"(n, {high}, {wide}, {channels}); say another side as --side where it is not known"
+        )
+    return prefer if prefer in fits else fits[0]
 
 
 def last(images: np.ndarray, order: str) -> np.ndarray:
@@ -182,27 +197,45 @@ def _native(net: Any, data_std: float, decodes: bool, x, t, s, label, guidance) 
     return net(x, late, early, cond)
 
 
-def _array(arrays: Mapping[str, Any], key: str) -> np.ndarray:
-    return np.asarray(arrays[key]).astype(np.float32)
-
-
-def _row(values: np.ndarray, count: int, key: str, name: str) -> np.ndarray:
-    """One number an example, as float32."""
-    flat = np.asarray(values, np.float64).reshape(-1)
-    if flat.size not in (1, count):
-        raise UserError(f"{name} has {flat.size} numbers {key} for {count} examples; give one each")
-    return np.broadcast_to(flat, (count,)).astype(np.float32)
-
-
-def _labels(arrays: Mapping[str, Any], classes: int, count: int, name: str) -> np.ndarray | None:
-    """Classes, the number of classes for none."""
-    if "label" not in arrays or not classes:
+def _array(arrays: Mapping[str, Any], names: tuple[str, ...], file: str) -> np.ndarray | None:
+    """The array of one of these names, of numbers. Raises `UserError` for two, or for others."""
+    there = [name for name in names if name in arrays]
+    if not there:
         return None
-    values = np.asarray(arrays["label"])
-    if values.ndim == 2:
-        some = values.any(axis=1)
-        values = np.where(some, values.argmax(axis=1), classes)
-    values = np.broadcast_to(values.reshape(-1), (count,)).astype(np.int64)
+    if len(there) > 1:
+        raise UserError(f"{file} has {there[0]} and {there[1]}; keep one of them")
+    values = np.asarray(arrays[there[0]])
+    if values.dtype.kind not in "fiub":
+        raise UserError(f"{file} has {there[0]} of type {values.dtype}; give numbers")
+    return values
+
+
+def _rows_of(
+    values: np.ndarray | None, count: int, size: int, key: str, name: str
+) -> np.ndarray | None:
+    """`size` numbers an example, as float32."""
+    if values is None:
+        return None
+    flat = values.astype(np.float64).reshape(-1)
+    if flat.size not in (size, size * count):
+        each = "one" if size == 1 else str(size)
+        raise UserError(
+            f"{name} has {flat.size} numbers {key} for {count} examples; give {each} each"
+        )
+    rows = np.broadcast_to(flat.reshape(-1, size), (count, size)).astype(np.float32)
+    return rows[:, 0] if size == 1 else rows
+
+
+def _labels(values: np.ndarray | None, classes: int, count: int, name: str) -> np.ndarray | None:
+    """Classes, the number of classes for none."""
+    if values is None or not classes:
+        return None
+    if values.ndim == 2 and values.shape[1] > 1:
+        values = np.where(values.any(axis=1), values.argmax(axis=1), classes)
+    values = values.reshape(-1)
+    if values.size not in (1, count):
+        raise UserError(f"{name} has {values.size} labels for {count} examples; give one each")
+    values = np.broadcast_to(values, (count,)).astype(np.int64)
     values = np.where(values < 0, classes, values)
     if values.max(initial=0) > classes:
         raise UserError(f"{name} has the label {values.max()}, the network {classes} classes")

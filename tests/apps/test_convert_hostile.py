@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import struct
 
 import msgpack
 import numpy as np
@@ -162,7 +163,40 @@ def manifest(f):
     return place
 
 
+def crc32c(content):
+    """The checksum at the end of a manifest, bit by bit."""
+    found = 0xFFFFFFFF
+    for byte in content:
+        found ^= byte
+        for _ in range(8):
+            found = (found >> 1) ^ (0x82F63B78 if found & 1 else 0)
+    return found ^ 0xFFFFFFFF
+
+
+def climbing(f):
+    """A good folder, but for its manifest, which names a file of data above it, and is signed."""
+    import tensorstore
+
+    place = orbax([("params", "w")], use_ocdbt=True)(f)
+    store = {"driver": "ocdbt", "base": f"file://{place.absolute()}/", "path": "params.w/"}
+    store["config"] = {"compression": None, "max_inline_value_bytes": 0}
+    head = {"shape": [64], "chunks": [64], "dtype": "<f4", "compressor": None}
+    spec = {"driver": "zarr", "kvstore": store, "metadata": head}
+    tensorstore.open(spec, create=True).result().write(np.arange(64, dtype=np.float32)).result()
+    manifest = place / "manifest.ocdbt"
+    content = bytearray(manifest.read_bytes())
+    assert content[-4:] == struct.pack("<I", crc32c(content[:-4]))
+    start = content.index(b"d/")
+    name = content[start : start + 34].decode()
+    elsewhere = "d/../../" + "a" * 26  # the next name shares its first two letters
+    (place / name).rename(f / elsewhere[-26:])
+    content[start : start + 34] = elsewhere.encode()
+    manifest.write_bytes(content[:-4] + struct.pack("<I", crc32c(content[:-4])))
+    return place
+
+
 ORBAX_FOLDERS = {
+    "a manifest that climbs out": (climbing, "damaged or incomplete Orbax folder"),
     "a name that climbs out": (orbax([("params", "../../w")]), "names '../../w', which leads out"),
     "a name with dots": (orbax([("params", "..")]), "names '..', which leads out of it"),
     "a name with a zero": (orbax([("params", "w\0")]), "which leads out of it"),
@@ -358,6 +392,10 @@ WRONG_IO = {
     "fewer rows": (IO | {"out": np.zeros((2, 6, 6, 3))}, "has 1 examples and 2 of out"),
     "more times": (IO | {"t": np.ones(3)}, "has 3 numbers t for 1 examples"),
     "a class beyond": (IO | {"label": np.array([9])}, "has the label 9, the network 5 classes"),
+    "two times": (IO | {"sigma": np.ones(1)}, "has t and sigma; keep one of them"),
+    "a label of two": (IO | {"label": np.array([1, 2, 3])}, "has 3 labels for 1 examples"),
+    "texts": (IO | {"label": np.array(["cat"])}, "has label of type <U3; give numbers"),
+    "half of a guidance": (IO | {"guidance": np.ones(2)}, "has 2 numbers guidance for 1 examples"),
     "another output": (IO | {"out": np.zeros((1, 6, 6, 5))}, r"out is \(1, 6, 6, 5\) and the"),
 }  # fmt: skip
 
