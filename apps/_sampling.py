@@ -14,7 +14,7 @@ from core.sampling import (
     shifted,
 )
 
-_COMMON = ("grid", "shift", "guidance", "interval")
+_COMMON = ("grid", "shift", "guidance", "interval", "guidance_channels")
 """Settings that are not one sampler's own."""
 
 
@@ -45,6 +45,8 @@ class Sampling:
     of any run with labels for samplers that follow the velocity, at two evaluations each time."""
     interval: tuple[float, float] = (0.0, 1.0)
     """Times (0 data, 1 noise) between which guidance acts."""
+    guidance_channels: int | None = None
+    """Guide the first so many channels alone, as the samplers of DiT and SiT do with 3 of 4."""
     tolerance: float | None = None
     """adaptive: error allowed in a step, at least 1e-6; default 1e-5."""
 
@@ -82,8 +84,11 @@ class Sampling:
             raise UserError(f"--interval must rise inside [0, 1], got {low} {high}")
         if not self.guidance:
             require(self.interval == (0.0, 1.0), "--interval goes with --guidance")
+            require(self.guidance_channels is None, "--guidance-channels goes with --guidance")
             return [None]
         require(min(self.guidance) >= 1, f"--guidance must be at least 1, got {self.guidance}")
+        few = self.guidance_channels is not None and self.guidance_channels < 1
+        require(not few, "--guidance-channels must be at least 1")
         return [(w, low, high) for w in self.guidance]
 
     def times(self) -> Grid:

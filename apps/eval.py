@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from apps._data import NoData, load, parse
 from apps._main import launch
 from apps._sampling import Sampling
 from core.errors import UserError
@@ -14,11 +15,10 @@ from core.files import inside, write_json
 from core.report.drawn import remove_stored
 from core.report.versions import versions
 from core.sampling import SAMPLERS, Sampler, drawing_of, usable
-from core.train.cli import parse_flags
 from portolan.drawing import check, guided_map
 from portolan.measuring import COLUMNS, Answer, Asked, measure
-from portolan.runs import Run
 from portolan.runs import open as open_run
+from portolan.stored import Stored
 from portolan.tables import console, print_table
 
 STORE = "eval"
@@ -48,7 +48,11 @@ class EvalConfig:
     """
 
     run: str = "runs/imf-digits"
-    """Run folder."""
+    """Run folder, or model folder of apps.convert, which needs --data or --stats."""
+    data: Annotated[str | None, tyro.conf.arg(name="data", metavar="NAME")] = None
+    """Data set to compare with, by its name, in the place of the run's own."""
+    vae: str | None = None
+    """Model folder of the autoencoder whose latents a converted network makes."""
     sampler: tuple[str, ...] = ()
     """pushforward, restart, gamma (jumps); euler, heun, ddim, dpmpp-2m, adaptive (ODE); ancestral,
     churn, euler-maruyama (fresh noise); default: the method's own."""
@@ -91,20 +95,22 @@ class EvalConfig:
     config.toml; without it such a run is refused, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
+    data_flags: Annotated[Any, tyro.conf.arg(name="data")] = NoData()
+    """Flags of the data set."""
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Measures, prints the table and writes the JSON file."""
-    config = parse_flags(EvalConfig, argv)
+    config = parse(EvalConfig, argv)
     if config.n < 0 or config.seed < 0 or not config.nfe or min(config.nfe) < 1:
         raise UserError("--n and --seed must not be negative, and each --nfe must be at least 1")
     config.sampling.samplers(config.sampler or tuple(SAMPLERS))
-    run = open_run(config.run)
+    run = open_run(config.run, data=load(config.data_flags), vae=config.vae)
     answer = measure(run, asked(run, config))
     result = {"run": config.run, "step": run.step, "sampling": dataclasses.asdict(config.sampling)}
     result |= _figures(answer)
     for name in answer.features:
-        print_table(f"{config.run}, step {run.step}: {name} features", COLUMNS, answer.shown(name))
+        print_table(f"{run.place}: {name} features", COLUMNS, answer.shown(name))
     for line in answer.lines:
         console.print(line)
     out = Path(config.out or Path(config.run) / "eval.json")
@@ -115,12 +121,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def asked(run: Run, config: EvalConfig) -> Asked:
+def asked(run: Stored, config: EvalConfig) -> Asked:
     """What the flags ask for. Raises `UserError`."""
     grid, scales = config.sampling.times(), config.sampling.scales()
     plan, field = rows_to_measure(run, config), run.flow_map
     if config.sampling.guidance:
-        field = guided_map(run, [sampler for sampler, _ in plan.values()])
+        samplers = [sampler for sampler, _ in plan.values()]
+        field = guided_map(run, samplers, config.sampling.guidance_channels)
     drawings = {
         name: [
             drawing_of(sampler, field.path, nfe, grid=grid, guidance=scale)
@@ -175,7 +182,7 @@ def _say_stored(answer: Answer, config: EvalConfig) -> None:
     )
 
 
-def rows_to_measure(run: Run, config: EvalConfig) -> dict[str, tuple[Sampler, list[int]]]:
+def rows_to_measure(run: Stored, config: EvalConfig) -> dict[str, tuple[Sampler, list[int]]]:
     """Each sampler with the numbers of evaluations that it can use; says which are left out.
 
     Raises `UserError` for a sampler that the run does not allow, and where nothing is left.

@@ -22,12 +22,10 @@ from core.export import (
 )
 from core.report.versions import versions
 from core.sampling import Sampler, at_units, usable
-from core.train import toml
 from core.train.cli import parse_flags
-from core.train.run import open_run as reopened
 from portolan.drawing import check, guided_map
-from portolan.runs import Run
 from portolan.runs import open as open_run
+from portolan.stored import Stored
 from portolan.tables import console
 
 BOUND = {"float32": 1e-3, "bfloat16": 0.05}
@@ -45,7 +43,10 @@ class ExportConfig:
     """
 
     run: str = "runs/imf-digits"
-    """Run folder."""
+    """Run folder, or model folder of apps.convert."""
+    vae: str | None = None
+    """Model folder of the autoencoder whose latents a converted network makes; the program then
+    makes pictures."""
     nfe: Annotated[int | None, tyro.conf.arg(aliases=["--evals"])] = None
     """Network evaluations a sample, default 1; twice as many with guidance that was not learned."""
     sampler: str | None = None
@@ -73,11 +74,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     check_platforms(config.platforms)
     scales = config.sampling.scales()
     require(len(scales) == 1, "the scale is an input of the program: give one --guidance at most")
-    run = open_run(config.run)
+    run = open_run(config.run, vae=config.vae)
     require(
         run.abilities.noise != "none",
-        f"{config.run} starts from examples of {run.config.source}, and what is exported starts "
-        "from noise: draw its samples with apps.sample",
+        f"{config.run} starts from examples of other data, and what is exported starts from noise: "
+        "draw its samples with apps.sample",
     )
     plain = _with_plain_attention(run)
     function, name = function_of(plain, config)
@@ -106,14 +107,18 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def function_of(run: Run, config: ExportConfig) -> tuple[SamplerFunction, str]:
+def function_of(run: Stored, config: ExportConfig) -> tuple[SamplerFunction, str]:
     """The sampler to export, and its name. Raises `UserError` where flags do not fit."""
     name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
     most = check(run, name, sampler)
     check_exportable(name, sampler)
     times = _times(run, config, name, sampler, most)
-    flow_map = guided_map(run, [sampler]) if config.sampling.guidance else run.flow_map
+    flow_map = (
+        guided_map(run, [sampler], config.sampling.guidance_channels)
+        if config.sampling.guidance
+        else run.flow_map
+    )
     guided = bool(config.sampling.guidance) or run.abilities.guidance
     data = run.spec
     interval = config.sampling.interval if guided else None
@@ -126,7 +131,7 @@ def function_of(run: Run, config: ExportConfig) -> tuple[SamplerFunction, str]:
 
 
 def _times(
-    run: Run, config: ExportConfig, name: str, sampler: Sampler, most: int | None
+    run: Stored, config: ExportConfig, name: str, sampler: Sampler, most: int | None
 ) -> np.ndarray:
     """The times at which the sampler stops. Raises `UserError` where it cannot stop so."""
     path, sampling = run.flow_map.path, config.sampling
@@ -138,28 +143,22 @@ def _times(
     if config.nfe is not None or sampling.grid != "uniform" or sampling.shift != 1:
         raise UserError("--times names every time itself; leave out --nfe, --grid and --shift")
     if most is not None and len(config.times) - 1 > most:
-        raise UserError(f"{run.config.plugin} jumps from noise only: {most} steps at most")
+        raise UserError(f"{run.name} jumps from noise only: {most} steps at most")
     return at_units(path, config.times)
 
 
-def _attention(run: Run) -> str | None:
-    """How the run's network computes attention, where there is a choice."""
-    chosen = getattr(run.config.net_flags, "attention", None)
-    return chosen if isinstance(chosen, str) else None
-
-
-def _with_plain_attention(run: Run) -> Run:
+def _with_plain_attention(run: Stored) -> Stored:
     """The run with attention by the formula: kernels may not outlive the compiler they are for."""
-    own = _attention(run)
+    own = run.attention
     if own in (None, "xla"):
         return run
     console.print(f"attention is exported as xla, the formula, in place of the run's {own}")
-    return Run(reopened(run.folder, attention="xla"))
+    return run.with_attention("xla")
 
 
 def describe(
-    run: Run,
-    plain: Run,
+    run: Stored,
+    plain: Stored,
     config: ExportConfig,
     function: SamplerFunction,
     name: str,
@@ -176,14 +175,14 @@ def describe(
     if scale is not None:
         about |= {"guidance": scale, "interval": config.sampling.interval}
     about |= {"class_names": list(data.class_names)}
-    own = _attention(run)
-    about |= {"attention": None if own is None else {"run": own, "here": _attention(plain)}}
-    about |= {"versions": versions(), "step": run.step, "config": toml.to_dict(run.config)}
+    own = run.attention
+    about |= {"attention": None if own is None else {"run": own, "here": plain.attention}}
+    about |= {"versions": versions(), "step": run.step, **run.about()}
     return about
 
 
 def compare(
-    folder: Path, function: SamplerFunction, run: Run, scale: float | None, config: ExportConfig
+    folder: Path, function: SamplerFunction, run: Stored, scale: float | None, config: ExportConfig
 ) -> dict[str, Any]:
     """How far the folder's samples are from the run's own, and whether they count as equal; nothing
     where the program is not for this machine."""
@@ -192,9 +191,10 @@ def compare(
         console.print(f"not checked: the program is not for this machine, which is {here}")
         return {}
     guided = bool(config.sampling.guidance)
-    own = guided_map(run, [function.sampler]) if guided else run.flow_map
+    channels = config.sampling.guidance_channels
+    own = guided_map(run, [function.sampler], channels) if guided else run.flow_map
     difference, largest = largest_difference(folder, function, own, scale)
-    dtype = getattr(run.config.net_flags, "dtype", "float32")
+    dtype = getattr(run.net_flags, "dtype", "float32")
     bound = BOUND.get(dtype, BOUND["float32"]) * max(1.0, largest)
     console.print(f"largest difference from the run's own samples {difference:.1e}")
     return {"difference": difference, "equal": difference <= bound}

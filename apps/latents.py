@@ -32,8 +32,9 @@ class LatentsConfig:
     images: str = ""
     """A folder of pictures, or the name of a data set: idx, cifar10, arrays, images, digits."""
     vae: str = ""
-    """Run folder of apps.features --task autoencoder, or python:module:function of an object with
-    encode(x) -> (mean, std) and decode(z), of one picture in [-1, 1]."""
+    """Run folder of apps.features --task autoencoder, model folder of a published autoencoder
+    (apps.convert), or python:module:function of an object with encode(x) -> (mean, std) and
+    decode(z), of one picture in [-1, 1]."""
     out: str = ""
     """Folder to write."""
     rows: int = 8192
@@ -54,7 +55,7 @@ class LatentsConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Encodes what is missing."""
     config = parse(argv)
-    require(config.vae != "", "no autoencoder given; name its run with --vae DIR")
+    require(config.vae != "", "no autoencoder given; name its run or model folder with --vae DIR")
     require(config.out != "", "no folder to write given; name it with --out DIR")
     require(min(config.rows, config.batch) >= 1, "--rows and --batch must be at least 1")
     data = config.data_flags.load()

@@ -18,14 +18,15 @@ from core.sampling import Drawing, Sampler
 from core.train.cli import parse_flags
 from portolan.drawing import draw, starts_of, times_of
 from portolan.progress import Meter
-from portolan.runs import Run
 from portolan.runs import open as open_run
+from portolan.stored import Stored
 from portolan.tables import console
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """Draws samples from a run's averaged weights: a picture (PNG) and the values (npz).
+    """Draws samples from a run's averaged weights, or from a converted network: a picture (PNG) and
+    the values (npz).
 
     The npz holds `samples`, images in [-1, 1], data that were scaled (--data.values) in their own
     units, and `labels`, if there are any; of a run trained with --source also `starts`, the
@@ -33,7 +34,9 @@ class SampleConfig:
     """
 
     run: str = "runs/imf-digits"
-    """Run folder."""
+    """Run folder, or model folder of apps.convert."""
+    vae: str | None = None
+    """Model folder of the autoencoder whose latents a converted network makes, for pictures."""
     sampler: str | None = None
     """pushforward, restart, gamma (jumps); euler, heun, ddim, dpmpp-2m, adaptive (ODE); ancestral,
     churn, euler-maruyama (fresh noise); default: the method's own."""
@@ -68,7 +71,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     """Draws, and writes picture and values."""
     config = parse_flags(SampleConfig, argv)
     check_numbers(config)
-    grid, run = config.sampling.times(), open_run(config.run)
+    grid, run = config.sampling.times(), open_run(config.run, vae=config.vae)
     name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
     steps = number_of_steps(config, sampler)
@@ -81,6 +84,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
                 run,
                 Drawing(sampler, times, scale, starts),
                 labels,
+                channels=config.sampling.guidance_channels,
                 seed=config.seed,
                 progress=meter.more,
             )
@@ -124,7 +128,7 @@ def number_of_steps(config: SampleConfig, sampler: Sampler) -> int:
     return sampler.steps(config.nfe) if config.nfe is not None else config.steps or 1
 
 
-def choose_labels(run: Run, config: SampleConfig) -> np.ndarray | int:
+def choose_labels(run: Stored, config: SampleConfig) -> np.ndarray | int:
     """The labels asked for; a number of samples where the data have none."""
     if config.label is not None:
         return np.full(config.n, class_number(run.spec, config.label), np.int32)
@@ -132,7 +136,7 @@ def choose_labels(run: Run, config: SampleConfig) -> np.ndarray | int:
 
 
 def write_from(
-    run: Run,
+    run: Stored,
     starts: np.ndarray,
     samples: np.ndarray,
     labels: np.ndarray | int,
@@ -169,7 +173,7 @@ def store(values: Path, arrays: dict[str, Any]) -> None:
 
 
 def write(
-    run: Run,
+    run: Stored,
     samples: list[np.ndarray],
     labels: np.ndarray | int,
     out: Path,

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from apps._data import load, parse
 from apps._main import launch
 from apps._tilt.config import TiltConfig
 from apps._tilt.rewards import judged, open_judge, print_classes, print_rewards
@@ -20,7 +21,6 @@ from core.files import write_arrays
 from core.report.gallery import MOST_COLUMNS, draw_blocks
 from core.steering.own import check_reward
 from core.steering.steering import Tilt
-from core.train.cli import parse_flags
 from portolan.runs import open as open_run
 from portolan.tables import console, markdown, print_table, save
 from portolan.tilt_rows import COLUMNS, method_row, prior_row
@@ -30,7 +30,7 @@ from portolan.tilting import run as steered
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Steers and writes, or tests itself."""
-    config = parse_flags(TiltConfig, argv)
+    config = parse(TiltConfig, argv)
     if config.rewards:
         listed = print_rewards()
         return {"rewards": listed} if config.json else None
@@ -54,7 +54,7 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
     require(config.chunk is None or config.chunk >= 1, f"--chunk {config.chunk}: at least 1")
     flags = {key: getattr(config, key) for key in ("steps", "look", "twist", "moves")}
     methods = methods_of(config.plugin, flags)
-    run = open_run(config.run)
+    run = open_run(config.run, data=load(config.data_flags), vae=config.vae)
     judge = open_judge(run, config.judge, config.classifier)
     setting = setting_of(run, config)
     tilt, prior = setting.tilt, setting.prior

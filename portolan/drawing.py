@@ -46,16 +46,18 @@ def draw(
     drawing: Drawing,
     labels: Labels,
     *,
+    channels: int | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
-    """Samples with these labels, from where the drawing starts, or from the model's own source.
+    """Samples with these labels, from where the drawing starts, or from the model's own source;
+    guidance is of the first `channels` where they are given.
 
     Raises `UserError` where the model cannot be guided as asked, and where its source is not at
     hand.
     """
     guided = drawing.guidance is not None
-    field = guided_map(model, [drawing.sampler]) if guided else model.flow_map
+    field = guided_map(model, [drawing.sampler], channels) if guided else model.flow_map
     if drawing.starts is None:
         drawing = dataclasses.replace(drawing, starts=starts_of(model, number(labels), seed))
     return generate(field, drawing, model.spec.shape, labels, key=jr.key(seed), progress=progress)
@@ -164,9 +166,12 @@ def check(model: Model, name: str, sampler: Sampler) -> int | None:
     return most
 
 
-def guided_map(model: Model, samplers: Sequence[Sampler]) -> VelocityField:
-    """The map with classifier-free guidance at sampling time, or as it is where it has learned
-    guidance. Raises `UserError` where guidance is impossible."""
+def guided_map(
+    model: Model, samplers: Sequence[Sampler], channels: int | None = None
+) -> VelocityField:
+    """The map with classifier-free guidance at sampling time, of the first `channels` alone where a
+    number is given; or as it is where it has learned guidance. Raises `UserError` where guidance is
+    impossible."""
     noise = model.abilities.noise
     require(
         noise == "independent",
@@ -174,6 +179,10 @@ def guided_map(model: Model, samplers: Sequence[Sampler]) -> VelocityField:
         f"noise, and {model.name} had {_HAD.get(noise)}; leave guidance out",
     )
     if model.abilities.guidance:
+        require(
+            channels is None,
+            f"{model.name} has learned guidance of all channels: leave out --guidance-channels",
+        )
         return model.flow_map
     require(
         model.spec.num_classes > 0,
@@ -184,7 +193,11 @@ def guided_map(model: Model, samplers: Sequence[Sampler]) -> VelocityField:
         f"{model.name} has not learned guidance, so its jumps have none: train by apps.train with "
         "--plugin.guidance.most 8, or name a --sampler that follows the velocity, such as heun",
     )
-    return Guided(model.flow_map, None, model.spec.num_classes)
+    require(
+        model.abilities.null,
+        "this network was never trained without labels: leave out --guidance",
+    )
+    return Guided(model.flow_map, None, model.spec.num_classes, channels=channels)
 
 
 def labels_of(model: Model, n: int, label: str | int | np.ndarray | None) -> Labels:

@@ -33,7 +33,8 @@ class Abilities:
     starts at noise only; `all_classes`, whether the label `num_classes` stands for all classes
     together; `guidance`, whether the guidance scale is an input; `observes`, the reward that an
     adapter was trained for, where there is one; `noise`, what stood at t = 1 in training: only
-    noise that is independent of the data makes velocities scores.
+    noise that is independent of the data makes velocities scores; `null`, whether it was trained
+    without labels too, as guidance at sampling needs it.
     """
 
     most_nfe: int | None = None
@@ -41,6 +42,7 @@ class Abilities:
     guidance: bool = False
     observes: str = "another problem"
     noise: Noise = "independent"
+    null: bool = True
 
 
 class Model(abc.ABC):

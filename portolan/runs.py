@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 import plugins as plugins  # registers the methods of this project
+from core import trust
 from core.data.arrays import from_arrays
+from core.data.codec import Codec
 from core.data.dataset import Dataset
 from core.data.npy import read_arrays
 from core.data.spec import DataSpec
@@ -19,6 +21,8 @@ from core.errors import UserError, pick, require
 from core.files import UNFINISHED, write_arrays
 from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
+from core.models import is_model, open_model
+from core.models.codec import codec_in_place
 from core.steering.adapter import AdaptedObjective, Proposal
 from core.train import run as runs
 from core.train import toml
@@ -26,10 +30,13 @@ from core.train.claim import extended_from
 from core.train.config import NOISE, TrainConfig
 from core.train.folder import LOCK, check_free, one_writer
 from core.train.packed import pack
+from core.train.source import check_run
 from core.train.teachers import build_run, takes_guidance
-from portolan.model import Abilities, Model, Noise
+from portolan.model import Abilities, Noise
+from portolan.pretrained import Pretrained
 from portolan.progress import if_long
 from portolan.settings import Chosen, config_of
+from portolan.stored import Stored, check_data
 from portolan.tables import console, quiet
 from portolan.training import run_to_end
 
@@ -44,15 +51,17 @@ Folder = str | Path
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Run(Model):
+class Run(Stored):
     """A trained run: a flow map in a run folder.
 
-    **Fields:** `opened`, the run as core knows it, with its `config`, `folder` and `step`.
+    **Fields:** `opened`, the run as core knows it, with its `config`, `folder` and `step`; `given`,
+    data to compare with in the place of its own.
     """
 
     opened: runs.Run
     _keep: Any = None
     """The temporary folder of a run that is not saved; it is deleted with this object."""
+    given: Dataset | None = None
 
     @property
     def flow_map(self) -> FlowMap:
@@ -89,6 +98,16 @@ class Run(Model):
         """Training steps behind the weights."""
         return self.opened.step
 
+    @property
+    def net_flags(self) -> Any:
+        return self.config.net_flags
+
+    def with_attention(self, implementation: str) -> "Run":
+        return replace(self, opened=runs.open_run(self.folder, attention=implementation))
+
+    def about(self) -> dict[str, Any]:
+        return {"config": toml.to_dict(self.config)}
+
     @cached_property
     def abilities(self) -> Abilities:
         flags = self.config.plugin_flags
@@ -107,7 +126,7 @@ class Run(Model):
         return self.opened.starts
 
     def dataset(self) -> Dataset:
-        return self._data
+        return self._data if self.given is None else check_data(self, self.given)
 
     @cached_property
     def _data(self) -> Dataset:
@@ -146,7 +165,7 @@ class Run(Model):
             _move_arrays(self.config, self.folder, folder)
         except OSError as error:
             raise UserError(f"cannot write {folder} ({error}); name another") from None
-        return open(folder)
+        return Run(runs.open_run(folder))
 
     def __repr__(self) -> str:
         return f"Run({self.title}, {self.folder})"
@@ -172,8 +191,8 @@ def train(
     labels: Shaped[np.ndarray, " m"] | None = None,
     source: str | dict[str, Any] | Shaped[np.ndarray, " k *shape"] = NOISE,
     run: Folder | None = None,
-    teacher: "Folder | Run | None" = None,
-    init: "Folder | Run | None" = None,
+    teacher: "Folder | Stored | None" = None,
+    init: "Folder | Stored | None" = None,
     progress: bool = True,
     **settings: Any,
 ) -> Run:
@@ -191,8 +210,8 @@ def train(
     - `run`: the run folder. The same call then goes on with an interrupted run, and with more
       `steps` and `extend=True` it makes a run longer. Without one the run lies in a temporary
       folder, until `save`.
-    - `teacher`, `init`: runs or their folders; `teacher` may be "exact" where the distribution of
-      the data is known.
+    - `teacher`, `init`: runs or converted networks, or their folders; `teacher` may be "exact"
+      where the distribution of the data is known, or `python:MODULE:NAME` of your own velocity.
     - `progress`: whether to print how far it is.
     - `settings`: the flags of `apps.train`, grouped as in `config.toml`: `steps=2000`,
       `optim={"rate": 1e-3}`, `plugin={"diagonal": 0.5}`, `net={"width": 64}`, `net="unet"`,
@@ -229,19 +248,36 @@ def train(
     return Run(runs.open_run(folder), keep)
 
 
-def open(folder: Folder) -> Run:
-    """Opens a run folder at its newest checkpoint. Raises `UserError` where it holds no run."""
-    return Run(runs.open_run(folder))
+def open(
+    folder: Folder, *, data: Dataset | None = None, vae: Folder | None = None
+) -> "Run | Pretrained":
+    """Opens a run folder at its newest checkpoint, or the model folder of a converted network.
+
+    `data` to compare with, in the place of a run's own: a model folder has none. `vae`, the folder
+    of the autoencoder whose latents a converted network makes, for pictures. Raises `UserError`
+    where the folder holds neither.
+    """
+    if not is_model(folder):
+        check_run(folder)
+        require(vae is None, f"{folder} names its autoencoder itself: leave out --vae")
+        return Run(runs.open_run(folder), given=data)
+    model = open_model(folder)
+    codec = Codec() if vae is None else codec_in_place(str(vae), model.spec.shape)
+    return Pretrained(model, data, codec)
 
 
 def load(name: str = "digits") -> Run:
     """Opens a small trained run that comes with the package: "digits"."""
     known = {path.name: path for path in sorted(SHIPPED.iterdir()) if path.is_dir()}
-    return open(pick(known, name, "sampler of the package"))
+    return Run(runs.open_run(pick(known, name, "sampler of the package")))
 
 
-def _folder_of(run: "Folder | Run | None") -> str | None:
-    return str(run.folder) if isinstance(run, Run) else None if run is None else str(run)
+def _folder_of(model: "Folder | Stored | None") -> str | None:
+    if model is None:
+        return None
+    named = str(model.folder if isinstance(model, Stored) else model)
+    trust.typed([named])
+    return named
 
 
 def _store(given: dict[str, Dataset], folder: Path, restart: bool) -> None:

@@ -1,6 +1,11 @@
 """The flags of `apps.tilt`."""
 
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from apps._data import NoData
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,11 @@ class TiltConfig:
     """
 
     run: str = "runs/imf-digits"
-    """Run folder."""
+    """Run folder, or model folder of apps.convert."""
+    data: Annotated[str | None, tyro.conf.arg(name="data", metavar="NAME")] = None
+    """Data set for rewards that need one, in the place of the run's own."""
+    vae: str | None = None
+    """Model folder of the autoencoder whose latents a converted network makes."""
     plugin: tuple[str, ...] = ("smc",)
     """Methods of steering, side by side. A name, or a name with settings of its own, as in
     "smc:kernel=em,steps=50"; --methods lists both."""
@@ -67,3 +76,5 @@ class TiltConfig:
     config.toml; without it such a run is refused, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
+    data_flags: Annotated[Any, tyro.conf.arg(name="data")] = NoData()
+    """Flags of the data set."""

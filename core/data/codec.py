@@ -26,9 +26,10 @@ MARK = "python:"
 class Codec:
     """A codec by name: the latents of one are noise to another, so it goes with the data.
 
-    **Fields:** `path`, a file of `core.nets.vae`, or `python:module:function` of an object with
-    `encode(x) -> (mean, std)` and `decode(z) -> x` of one image in [-1, 1]; `sha256` of the file,
-    or of that module's source; `shape` of a picture. Without a path it stands for none.
+    **Fields:** `path`, a file of an autoencoder, a model folder of one, or `python:module:function`
+    of an object with `encode(x) -> (mean, std)` and `decode(z) -> x` of one image in [-1, 1];
+    `sha256` of the file, of the folder's weights, or of that module's source; `shape` of a picture.
+    Without a path it stands for none.
     """
 
     path: str = ""
@@ -69,11 +70,11 @@ def _opened(path: str, sha256: str) -> Any:
     if path.startswith(MARK):
         found, now = open_python(path)
     else:
-        if not Path(path).is_file():
+        if not Path(path).exists():
             raise UserError(f"the codec {path} is gone, {lost}")
-        from core.nets.vae import read_vae
+        from core.models.codec import codec_of_folder, read_codec  # with the networks
 
-        found, now = read_vae(Path(path)), hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        found, now = (codec_of_folder if Path(path).is_dir() else read_codec)(Path(path))
     if sha256 and now != sha256:
         raise UserError(f"the codec {path} is another one than it was, {lost}")
     return found

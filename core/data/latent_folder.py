@@ -18,6 +18,7 @@ from core.data.codec import Codec
 from core.data.dataset import Dataset
 from core.data.latents import ABOUT, STEM, read_about
 from core.data.record import fingerprint
+from core.data.scale import Scale
 from core.data.shards import LABELS
 from core.errors import UserError
 from core.files import whole, write_text
@@ -117,7 +118,8 @@ def encode_missing(
     batch: int,
     progress: Callable[[int], None],
 ) -> None:
-    """Writes the shards that are missing or damaged, the labels, and how latents are scaled.
+    """Writes the shards that are missing or damaged, the labels, and how latents are scaled: as the
+    codec says, so that published networks know them, else by their own deviations.
 
     Raises `UserError` for latents that are no numbers of float16."""
     hashes, shards = folder.whole_hashes(), folder.shards
@@ -134,7 +136,12 @@ def encode_missing(
         with whole(folder.folder / LABELS) as stream:
             labels = np.concatenate([data.labels] * (2 if folder.flips else 1))
             np.lib.format.write_array(stream, labels, allow_pickle=False)
-    shift, spread = _scale(shards)
+    known = getattr(codec.open(), "scale", None)
+    shift, spread = (
+        _scale(shards)
+        if not isinstance(known, Scale) or not known
+        else (list(known.centre), list(known.spread))
+    )
     folder.write_about(hashes, {"complete": True, "shift": shift, "spread": spread})
 
 

@@ -26,7 +26,8 @@ class LatentsData:
     """Latents that `apps.latents` encoded: a mean and a standard deviation of each number.
 
     Each visit draws a latent from them in the training step. What a network sees has mean 0 and
-    standard deviation 1 in each channel; samples are decoded by the codec that the folder names.
+    standard deviation 1 in each channel, or the scale of a published autoencoder; samples are
+    decoded by the codec that the folder names.
     """
 
     path: str = ""

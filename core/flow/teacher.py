@@ -97,7 +97,8 @@ class Guided(Teacher):
             w, inside = asked_guidance(self.path, t, cond)
         w = jnp.where(inside, w, 1.0)
         if self.channels is not None:
-            w = jnp.where(jnp.arange(x.shape[-1]) < self.channels, w, 1.0)
+            channel = jnp.arange(x.shape[-1]).reshape((1,) * (x.ndim - 1) + (-1,))
+            w = jnp.where(channel < self.channels, w, 1.0)
         return v_null + w * (v_cond - v_null)
 
 

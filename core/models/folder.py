@@ -8,6 +8,7 @@ The folder appears as a whole. It is opened as if a stranger had written it: not
 executed, sizes are bounded before memory is taken, names, shapes and the weights' hash are checked.
 """
 
+import dataclasses
 import json
 import os
 import secrets
@@ -154,12 +155,15 @@ def _as_a_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def open_model(folder: str | Path) -> Pretrained:
-    """The network of a model folder. Raises `UserError`, one line, for a folder that is none, or
-    whose files are damaged or not of one another."""
+def open_model(folder: str | Path, *, attention: str | None = None) -> Pretrained:
+    """The network of a model folder; `attention` names another implementation, where there is a
+    choice. Raises `UserError`, one line, for a folder that is none, or whose files are damaged or
+    not of one another."""
     folder = Path(folder)
     record = read_record(folder)
-    config = _network_config(folder, record)
+    config: Any = _network_config(folder, record)
+    if attention is not None:
+        config = dataclasses.replace(config, attention=attention)
     net = _filled(folder, record, config)
     clock, prediction = getattr(config, "clock", "unit"), record.prediction or None
     return Pretrained(

@@ -22,6 +22,8 @@ from core.errors import UserError, pick, require
 from core.files import check_links, write_bytes
 from core.metrics.features import FEATURES, FeatureExtractor, Perceived
 from core.metrics.networks import network_features
+from core.models import is_model, open_autoencoder
+from core.models.codec import codec_bytes
 from core.nets.encoder import Autoencoder, Classifier, Encoder, EncoderConfig
 from core.nets.perception import Identity, Perception
 from core.nets.perceptions import NETWORKS, Known, is_network, open_network
@@ -193,17 +195,21 @@ def open_vae(folder: str | Path) -> tuple[FeaturesConfig, VAE]:
 
 
 def codec_of(vae: str, out: Path) -> Codec:
-    """The codec that `--vae` names: the autoencoder of a run, written into the folder `out`, or a
-    function. Raises `UserError` where there is none."""
+    """The codec that `--vae` names: the autoencoder of a run or of a model folder, written into the
+    folder `out`, or a function. Raises `UserError` where there is none."""
     if vae.startswith(MARK):
         return Codec(vae, open_python(vae)[1])
-    config, model = open_vae(vae)
-    content, file = vae_bytes(model, config.latent, config.encoder), out / FILE
+    file, shape = out / FILE, ()
+    if is_model(vae):
+        content = codec_bytes(open_autoencoder(vae))  # for pictures of any size
+    else:
+        config, model = open_vae(vae)
+        content, shape = vae_bytes(model, config.latent, config.encoder), model.shape
     if not file.exists():
         write_bytes(file, content)
     elif file.read_bytes() != content:
         raise UserError(f"{out} holds latents of another autoencoder; choose another --out")
-    return Codec(str(file), hashlib.sha256(content).hexdigest(), model.shape)
+    return Codec(str(file), hashlib.sha256(content).hexdigest(), shape)
 
 
 def open_classifier(folder: str | Path, spec: DataSpec) -> Classifier:

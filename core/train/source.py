@@ -1,11 +1,13 @@
 """What a run takes from another model: of a run folder, or of a model folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.data.spec import DataSpec
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
+from core.models import is_model, open_model
+from core.models.codec import scale_of
 from core.train.config import NOISE
 from core.train.run import open_run
 
@@ -36,11 +38,18 @@ def open_source(folder: str | Path) -> Source:
     """Opens a run folder, at its newest checkpoint, or a model folder. Raises `UserError` where it
     is neither."""
     folder = Path(folder)
-    if not (folder / "config.toml").exists():
-        raise UserError(
-            f"{folder} is no run folder (no config.toml) and no model folder (no model.toml); "
-            "train a run with apps.train, or convert a published network with apps.convert"
+    if is_model(folder):
+        model = open_model(folder)
+        return Source(
+            folder,
+            model.flow_map,
+            replace(model.spec, scale=scale_of(model.scaling, model.spec.shape[-1])),
+            model.kind,
+            None,
+            takes_guidance=model.net_flags.takes_guidance,
+            without_null=model.trained_without_null,
         )
+    check_run(folder)
     run = open_run(folder)
     config = run.config
     return Source(
@@ -52,3 +61,12 @@ def open_source(folder: str | Path) -> Source:
         (config.source, config.coupling),
         config.net_flags.takes_guidance,
     )
+
+
+def check_run(folder: str | Path) -> None:
+    """Raises `UserError` where a folder that is no model folder holds no run either."""
+    if not (Path(folder) / "config.toml").exists():
+        raise UserError(
+            f"{folder} is not a run folder (no config.toml) and no model folder (no model.toml); "
+            "train a run with apps.train, or convert a published network with apps.convert"
+        )

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 
 import equinox as eqx
+import numpy as np
 
 from core.data.dataset import Dataset
+from core.data.scale import Scale
 from core.data.spec import DataSpec
 from core.errors import UserError, require
 from core.flow.change import MovedMap, restrict
@@ -78,7 +80,7 @@ def _opened(name: str, config: TrainConfig, spec: DataSpec) -> _Opened:
         return _Opened(own, classes)
     source = open_source(name)
     _check_fits(source, config, spec)
-    teacher = MapTeacher(source.flow_map) if source.path else _on(path, source.flow_map)
+    teacher = MapTeacher(source.flow_map) if source.path else on_path(path, source.flow_map)
     return _Opened(teacher, source.spec.num_classes, source.takes_guidance, source.without_null)
 
 
@@ -112,10 +114,13 @@ def _guided(config: TrainConfig, spec: DataSpec, strong: _Opened) -> Teacher:
     return Guided(teacher, flags.scale, classes, interval, flags.guidance_channels)
 
 
-def _on(path: Path, flow_map: FlowMap) -> Teacher:
-    """The diagonal of a map on a path, at its times all."""
+def on_path(path: Path, flow_map: FlowMap) -> Teacher:
+    """The diagonal of a map at all times of a path: moved there where its own path is another
+    (`MovedMap`), elsewhere than at the times that it knows the velocity of the nearest."""
     own = flow_map.path
-    same = eqx.tree_equal(replace(own, t_min=path.t_min, t_max=path.t_max), path)
+    same = type(own) is type(path) and eqx.tree_equal(
+        replace(path, t_min=own.t_min, t_max=own.t_max), own
+    )
     moved = flow_map if same else MovedMap(flow_map=flow_map, path=restrict(path, own))
     teacher, slack = MapTeacher(moved), 1e-5 * (path.t_max - path.t_min)
     known = teacher.path
@@ -211,6 +216,27 @@ def _check_fits(source: Source, config: TrainConfig, spec: DataSpec) -> None:
         f"teacher {folder} is a consistency model ({title}) and has no velocity; name a run of fm "
         "or of a flow map",
     )
+    _check_scale(source, spec)
+
+
+def _check_scale(source: Source, spec: DataSpec) -> None:
+    """Raises `UserError` where latents are scaled otherwise than the teacher's."""
+    theirs, ours = source.spec.scale, spec.scale
+    if not (theirs and ours and spec.codec):
+        return
+    parts = ((theirs.centre, ours.centre), (theirs.spread, ours.spread))
+    if any(np.abs(np.subtract(*part)).max() > 1e-3 * max(theirs.spread) for part in parts):
+        raise UserError(
+            f"latents are scaled by {_scaling(ours)}, the teacher's by {_scaling(theirs)}; encode "
+            "them again with apps.latents --vae of the autoencoder that it was trained with"
+        )
+
+
+def _scaling(scale: Scale) -> str:
+    """`1 / spread`, where it is one number, and the shift."""
+    factors = sorted({f"{1 / one:.5g}" for one in scale.spread}, key=float)
+    shift = f" after a shift by {max(scale.centre, key=abs):.3g}" if any(scale.centre) else ""
+    return " to ".join(factors[:: max(len(factors) - 1, 1)]) + shift
 
 
 def _check_path(run: Run, config: TrainConfig, spec: DataSpec, what: str = "teacher") -> None:

@@ -70,6 +70,22 @@ def test_the_flow_is_the_exact_map_and_comes_back(x64, normal):
     assert np.linalg.norm(few - there) > 1e-2
 
 
+def test_the_first_channels_are_guided_alone(normal):
+    """As the samplers of DiT and SiT guide 3 of 4: the others have the velocity of their label."""
+    x, t = normal(2, 2, 4).astype(np.float32), np.float32(0.4)
+    guided = [Guided(ByClass(), 3.0, NULL, channels=n) for n in (None, 3)]
+
+    @once
+    def run(x, t):
+        both = [one.velocity(x, t, at(1)) for one in guided]
+        return *both, ByClass().velocity(x, t, at(1))
+
+    every, some, plain = run(x, t)
+    np.testing.assert_allclose(some[..., :3], every[..., :3], rtol=1e-6)
+    np.testing.assert_allclose(some[..., 3:], plain[..., 3:], rtol=1e-5)
+    assert np.abs(every - plain)[..., 3:].min() > 1e-3
+
+
 @pytest.mark.parametrize("scale", [1.0, 1.5, 3.0])
 def test_guidance_extrapolates_from_the_null_class_inside_its_interval(scale, x64, normal):
     """And without an interval at all times."""
