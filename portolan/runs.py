@@ -262,7 +262,11 @@ def open(
         require(vae is None, f"{folder} names its autoencoder itself: leave out --vae")
         return Run(runs.open_run(folder), given=data)
     model = open_model(folder)
-    codec = Codec() if vae is None else codec_in_place(str(vae), model.spec.shape)
+    codec = (
+        Codec()
+        if vae is None
+        else codec_in_place(str(vae), model.spec.shape, tuple(model.scaling.get("pixels", ())))
+    )
     return Pretrained(model, data, codec)
 
 

@@ -29,12 +29,14 @@ class Codec:
     **Fields:** `path`, a file of an autoencoder, a model folder of one, or `python:module:function`
     of an object with `encode(x) -> (mean, std)` and `decode(z) -> x` of one image in [-1, 1];
     `sha256` of the file, of the folder's weights, or of that module's source; `shape` of a picture.
-    Without a path it stands for none.
+    Without a path it stands for none. `pixels`, where they are not from -1 to 1: black and white as
+    the autoencoder sees them.
     """
 
     path: str = ""
     sha256: str = ""
     shape: tuple[int, ...] = ()
+    pixels: tuple[float, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.path)
@@ -42,7 +44,8 @@ class Codec:
     def open(self) -> Any:
         """The object that encodes and decodes. Raises `UserError` where it is not there, or is
         another than it was."""
-        return _opened(self.path, self.sha256)
+        found = _opened(self.path, self.sha256)
+        return Ranged(found, *self.pixels) if self.pixels else found
 
     def decode(self, z: Float[Array, "h w c"]) -> Float[Array, "height width colours"]:
         """The picture of one latent; may be traced."""
@@ -57,6 +60,22 @@ class Codec:
             full = np.resize(part, (BATCH, *part.shape[1:])).astype(np.float32)
             parts.append(np.asarray(_decoded(model, jnp.asarray(full)))[: len(part)])
         return np.concatenate(parts).reshape(*z.shape[:-3], *parts[0].shape[1:])
+
+
+class Ranged(eqx.Module):
+    """A codec of pictures with values from `black` to `white`, for pictures in [-1, 1]."""
+
+    codec: Any
+    black: float
+    white: float
+
+    def encode(self, x: Float[Array, "height width colours"]) -> Any:
+        """As the codec does of the same picture."""
+        return self.codec.encode(self.black + (self.white - self.black) * (x + 1) / 2)
+
+    def decode(self, z: Float[Array, "h w c"]) -> Float[Array, "height width colours"]:
+        """The picture in [-1, 1]."""
+        return 2 * (self.codec.decode(z) - self.black) / (self.white - self.black) - 1
 
 
 @eqx.filter_jit

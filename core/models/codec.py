@@ -64,9 +64,9 @@ def scale_of(scaling: Mapping[str, Any], channels: int) -> Scale:
     return found
 
 
-def codec_in_place(folder: str, latent: tuple[int, ...]) -> Codec:
-    """The codec of a model folder for latents of a shape. Raises `UserError` where it holds no
-    autoencoder, or one of other latents."""
+def codec_in_place(folder: str, latent: tuple[int, ...], pixels: tuple[float, ...] = ()) -> Codec:
+    """The codec of a model folder for latents of a shape; `pixels` as those of `Codec`. Raises
+    `UserError` where it holds no autoencoder, or one of other latents."""
     opened = open_autoencoder(folder)
     config = opened.config
     if config.latent_channels != latent[-1]:
@@ -75,7 +75,7 @@ def codec_in_place(folder: str, latent: tuple[int, ...]) -> Codec:
             f"makes {latent[-1]}; name the autoencoder that it was trained with"
         )
     shape = (*(config.factor * side for side in latent[:-1]), opened.depth)
-    return Codec(folder, sha256(opened.file), shape)
+    return Codec(folder, sha256(opened.file), shape, pixels)
 
 
 def codec_of_folder(folder: Path) -> tuple[KLCodec, str]:

@@ -11,6 +11,7 @@ from apps import export as export_app
 from apps import latents as latents_app
 from apps import sample as sample_app
 from apps import tilt as tilt_app
+from core.data.codec import Ranged
 from core.errors import UserError
 from tests.layouts import diffusers_networks, dit_files
 from tests.layouts.test_autoencoder_kl import GROUPS, LAYERS, SIZES
@@ -138,3 +139,18 @@ def test_latents_of_a_network_become_pictures(folders, tmp_path):
         assert found["samples"].shape == (4, 8, 8, 2)
         shown = diffusers_networks.decoded(weights, found["samples"][1], SIZES, LAYERS, GROUPS)
         np.testing.assert_allclose(found["pictures"][1], shown, rtol=1e-3, atol=1e-3)
+
+
+def test_an_autoencoder_of_pictures_from_0_to_1_is_one_of_others(normal):
+    """EDM2's latents come from such pictures."""
+
+    class Halving:
+        def encode(self, x):
+            return x / 2, 0 * x
+
+        def decode(self, z):
+            return 2 * z
+
+    codec, x = Ranged(Halving(), 0.0, 1.0), normal(2, 2, 3)
+    np.testing.assert_allclose(codec.encode(x)[0], (x + 1) / 4)
+    np.testing.assert_allclose(codec.decode(codec.encode(x)[0]), x, rtol=1e-12)
