@@ -261,7 +261,7 @@ def test_what_can_be_wrong_with_a_run(opened, tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         sample_app.main(["--run", "run", "--n", "4", "--out", "run/config.toml/x"])
     with pytest.raises(UserError, match="unknown feature"):
-        eval_app.main(["--run", "run", "--features", "inception"])
+        eval_app.main(["--run", "run", "--features", "pooed"])
     for flags, message in SAMPLING.values():
         with pytest.raises(UserError, match=message) as error:
             sample_app.main(["--run", "run", *flags])

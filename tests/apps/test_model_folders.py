@@ -13,6 +13,7 @@ from apps import sample as sample_app
 from apps import tilt as tilt_app
 from core.data.codec import Ranged
 from core.errors import UserError
+from tests.compiling import once
 from tests.layouts import diffusers_networks, dit_files
 from tests.layouts.test_autoencoder_kl import GROUPS, LAYERS, SIZES
 from tests.layouts.test_autoencoder_kl import made as autoencoder
@@ -152,5 +153,12 @@ def test_an_autoencoder_of_pictures_from_0_to_1_is_one_of_others(normal):
             return 2 * z
 
     codec, x = Ranged(Halving(), 0.0, 1.0), normal(2, 2, 3)
-    np.testing.assert_allclose(codec.encode(x)[0], (x + 1) / 4)
-    np.testing.assert_allclose(codec.decode(codec.encode(x)[0]), x, rtol=1e-12)
+
+    @once
+    def run(x):
+        mean = codec.encode(x)[0]
+        return mean, codec.decode(mean)
+
+    mean, back = run(x)
+    np.testing.assert_allclose(mean, (x + 1) / 4, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(back, x, rtol=1e-5, atol=1e-6)

@@ -143,7 +143,10 @@ def test_a_missing_codec_is_one_line(pictures, codec, tmp_path):
 
 REFUSED = {
     "no pictures": ([], "no pictures given; name their folder or data set with --images"),
-    "no autoencoder": (["--images", "digits"], "no autoencoder given; name its run with --vae"),
+    "no autoencoder": (
+        ["--images", "digits"],
+        "no autoencoder given; name its run",
+    ),
     "no folder": (["--images", "digits", "--vae", "x"], "no folder to write given"),
     "unknown data": (["--images", "digitz"], "unknown folder of pictures or data set 'digitz'"),
     "no run": (["--images", "digits", "--vae", "nowhere", "--out", "o"], "no features in nowhere"),
