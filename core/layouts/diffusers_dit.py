@@ -65,12 +65,13 @@ def options_of(
         mlp_eps=NORM_EPS if norm_eps is None else norm_eps,
     )
     out = sizes_of(tensors, "proj_out_2.weight", 2)[0] // patch**2
-    table = _table(patch, channels, learned_variance(out, channels))
+    table = table_for(patch, channels, learned_variance(out, channels))
     said = assumed(by_width, by_rows, by_custom, by_eps, by_clock)
     return Found(config, (side, side, channels), classes, table, prediction, said)
 
 
-def _table(patch: int, channels: int, out: int) -> Table:
+def table_for(patch: int, channels: int, out: int) -> Table:
+    """The table of a network of this patch, for images of so many channels; `out` of the readout."""
     kept = first_channels(channels, out)
     entries = {
         "patches.weight": take("pos_embed.proj.weight", torch_patches(patch)),

@@ -78,11 +78,11 @@ def options_of(
     side = config.get("sample_size") or 2 ** (len(found.channels) - 1)
     high, wide = side if isinstance(side, list | tuple) else (side, side)
     classes = shape_of(tensors, label)[0] if label in tensors else 0
-    table = _table(found, classes, tensors)
+    table = table_for(found, classes, tensors)
     return Found(found, (high, wide, first[1]), classes, table, prediction)
 
 
-def _table(config: DiffusersUNetConfig, classes: int, tensors: Mapping[str, Tensor]) -> Table:
+def table_for(config: DiffusersUNetConfig, classes: int, tensors: Mapping[str, Tensor]) -> Table:
     """From our names to those of the file, of which older ones name attention in another way."""
     entries = dense("time_embedding.linear_1", "hidden")
     entries |= dense("time_embedding.linear_2", "embedded")

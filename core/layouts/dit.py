@@ -86,7 +86,7 @@ def layout_of(
         config=config,
         shape=(side, side, channels),
         num_classes=classes,
-        table=_table(patch, channels, learned_variance(out, channels)),
+        table=table_for(patch, channels, learned_variance(out, channels)),
         prediction=prediction,
         assumed=assumed(by_width, by_rows, clock[1]),
     )
@@ -107,7 +107,8 @@ def paired(ours: str, theirs: str) -> dict[str, Entry]:
     return {f"{ours}.{part}": take(f"{theirs}.{part}") for part in BOTH}
 
 
-def _table(patch: int, channels: int, out: int) -> Table:
+def table_for(patch: int, channels: int, out: int) -> Table:
+    """The table of a network of this patch, for images of so many channels; `out` of the readout."""
     kept = first_channels(channels, out)
     entries = {
         "positions": take("pos_embed", without_batch),

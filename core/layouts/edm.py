@@ -64,11 +64,11 @@ def options_of(
         head_channels=head_channels or head_channels_of(options, prefix, dict(zip(sides, widths))),
         trained_without_null=classes > 0,
     )
-    table = _table(config, size, classes, prefix)
+    table = table_for(config, size, classes, prefix)
     return Found(config, (size, size, first[1]), classes, table, "edm")
 
 
-def _table(config: EDMUNetConfig, size: int, classes: int, before: str) -> Table:
+def table_for(config: EDMUNetConfig, size: int, classes: int, before: str) -> Table:
     """From our names to those of the file, with `before` in front."""
     song, side = config.variant != "adm", f"{size}x{size}"
     encoder, decoder = config.plan(size)

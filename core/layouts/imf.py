@@ -45,12 +45,13 @@ def options_of(
         heads=heads,
         frequencies=features // 2,
     )
-    table = _table(patch, head > 0)
+    table = table_for(patch, head > 0)
     shape = (side, side, channels)
     return Found(config, shape, label_rows - 1, table, None, assumed(by_custom))
 
 
-def _table(patch: int, headed: bool) -> Table:
+def table_for(patch: int, headed: bool) -> Table:
+    """The table of a network of this patch, with or without a velocity head."""
     entries = patches(patch) | {"labels": take(LABELS)}
     entries |= {f"tokens.{ours}": take(theirs) for ours, theirs in TOKENS.items()}
     for ours, theirs in EMBEDDERS.items():
