@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import tomli_w
 
@@ -22,26 +23,31 @@ def dry_run(config: TrainConfig, built: Built) -> dict[str, Any] | None:
     print(tomli_w.dumps(to_dict(config)))
     for line in describe(config, built):
         console.print(line)
+    console.print(f"a checkpoint: about {cost['checkpoint_bytes'] / 2**20:,.1f} MiB")
     console.print(
         f"one step: {cost['flops']:.3g} floating-point operations; memory about "
         f"{cost['memory_bytes'] / 2**20:,.0f} MiB (state, data and temporary, by the compiler)"
     )
-    result = {"run": config.folder, "parameters": built.num_parameters(), **cost}
+    trained, still = built.sizes()
+    result = {"run": config.folder, "parameters": trained, "frozen": still, **cost}
     return result if config.json else None
 
 
 def step_cost(config: TrainConfig, built: Built) -> dict[str, float]:
-    """Operations and bytes of one training step.
+    """Operations and bytes of one training step, and bytes of a checkpoint.
 
-    The bytes are those of the compiled program. Operations are counted before the compiler has
+    The first are those of the compiled program. Operations are counted before the compiler has
     rewritten the program: 2 to 3 % too few, and no program without loops is compiled for them.
     """
-    memory = Trainer(config, built).program().lower().compile().memory_analysis()
+    trainer = Trainer(config, built)
+    kept = jax.tree.leaves(eqx.filter(trainer.state, eqx.is_inexact_array))
+    memory = trainer.program().lower().compile().memory_analysis()
     total = 0
     if memory is not None:
         total = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     operations = _counted(unrolled(config, built).lower())
-    return {"flops": operations, "memory_bytes": float(total)}
+    saved = float(sum(leaf.nbytes for leaf in kept))
+    return {"flops": operations, "memory_bytes": float(total), "checkpoint_bytes": saved}
 
 
 def step_flops(config: TrainConfig, built: Built) -> tuple[float, bool]:

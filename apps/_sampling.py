@@ -13,8 +13,10 @@ from core.sampling import (
     Sampler,
     shifted,
 )
+from portolan.adapting import adapted_map, parsed
+from portolan.stored import Stored
 
-_COMMON = ("grid", "shift", "guidance", "interval", "guidance_channels")
+_COMMON = ("grid", "shift", "guidance", "interval", "guidance_channels", "adapter")
 """Settings that are not one sampler's own."""
 
 
@@ -49,6 +51,9 @@ class Sampling:
     """Guide the first so many channels alone, as the samplers of DiT and SiT do with 3 of 4."""
     tolerance: float | None = None
     """adaptive: error allowed in a step, at least 1e-6; default 1e-5."""
+    adapter: tuple[str, ...] = ()
+    """Adapters that are added to the weights, FILE or FILE:WEIGHT: a safetensors file or folder with
+    keys of ours, peft's, diffusers' or kohya's, or a run that was trained with --adapter.rank."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -76,6 +81,12 @@ class Sampling:
     def _set(self, sampler: Sampler) -> Sampler:
         own = {name: value for name, value in self.given.items() if hasattr(sampler, name)}
         return dataclasses.replace(sampler, **own)
+
+    def adapted(self, run: Stored) -> Stored:
+        """The model with the adapters. Raises `UserError` for one of another network."""
+        if not self.adapter:
+            return run
+        return run.with_map(adapted_map(run, tuple(map(parsed, self.adapter))))
 
     def scales(self) -> list[tuple[float, float, float] | None]:
         """`(w, a, b)` for each guidance scale asked for; one None where none is."""

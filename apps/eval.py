@@ -106,6 +106,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         raise UserError("--n and --seed must not be negative, and each --nfe must be at least 1")
     config.sampling.samplers(config.sampler or tuple(SAMPLERS))
     run = open_run(config.run, data=load(config.data_flags), vae=config.vae)
+    run = config.sampling.adapted(run)
     answer = measure(run, asked(run, config))
     result = {"run": config.run, "step": run.step, "sampling": dataclasses.asdict(config.sampling)}
     result |= _figures(answer)

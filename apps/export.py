@@ -3,14 +3,16 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from jax import export
 
+from apps._exporting import write_packed, write_parts
 from apps._main import launch, print_json
 from apps._sampling import Sampling
+from core.adapters.writing import Keys
 from core.errors import UserError, require
 from core.export import (
     SamplerFunction,
@@ -59,6 +61,14 @@ class ExportConfig:
     """Platforms of the program: cpu, cuda, rocm, tpu. None of them need be here."""
     out: str | None = None
     """Folder to write; default: <run>/export."""
+    packed: Literal["float32", "float16", "bfloat16"] | None = None
+    """Write a run folder with these weights alone, in this precision, in place of a program
+    (default: <run>/packed). An adapter is merged into them."""
+    adapter_only: bool = False
+    """Write the adapter alone, of a run that was trained with --adapter.rank, in place of a program
+    (default: <run>/adapter)."""
+    keys: Keys = "own"
+    """Whose names of layers the file of --adapter-only has: own, peft, diffusers or kohya."""
     check: bool = True
     """Read the folder again and compare its samples with the run's own from the same noise."""
     trust: bool = False
@@ -75,12 +85,17 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     scales = config.sampling.scales()
     require(len(scales) == 1, "the scale is an input of the program: give one --guidance at most")
     run = open_run(config.run, vae=config.vae)
+    if config.adapter_only:
+        return _printed(write_parts(run, config.keys, config.out), config)
+    run = config.sampling.adapted(run)
+    if config.packed is not None:
+        return _printed(write_packed(run, config.packed, config.out), config)
     require(
         run.abilities.noise != "none",
         f"{config.run} starts from examples of other data, and what is exported starts from noise: "
         "draw its samples with apps.sample",
     )
-    plain = _with_plain_attention(run)
+    plain = _with_plain_attention(run, config)
     function, name = function_of(plain, config)
     scale = scales[0][0] if scales[0] else 1.0 if run.abilities.guidance else None
     program, weights = make_program(function, config.platforms)
@@ -104,6 +119,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         if config.json:
             print_json(result)
         sys.exit(1)
+    return result if config.json else None
+
+
+def _printed(result: dict[str, Any], config: ExportConfig) -> dict[str, Any] | None:
     return result if config.json else None
 
 
@@ -147,13 +166,13 @@ def _times(
     return at_units(path, config.times)
 
 
-def _with_plain_attention(run: Stored) -> Stored:
+def _with_plain_attention(run: Stored, config: ExportConfig) -> Stored:
     """The run with attention by the formula: kernels may not outlive the compiler they are for."""
     own = run.attention
     if own in (None, "xla"):
         return run
     console.print(f"attention is exported as xla, the formula, in place of the run's {own}")
-    return run.with_attention("xla")
+    return config.sampling.adapted(run.with_attention("xla"))
 
 
 def describe(

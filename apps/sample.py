@@ -72,6 +72,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = parse_flags(SampleConfig, argv)
     check_numbers(config)
     grid, run = config.sampling.times(), open_run(config.run, vae=config.vae)
+    run = config.sampling.adapted(run)
     name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
     steps = number_of_steps(config, sampler)

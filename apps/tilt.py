@@ -21,6 +21,7 @@ from core.files import write_arrays
 from core.report.gallery import MOST_COLUMNS, draw_blocks
 from core.steering.own import check_reward
 from core.steering.steering import Tilt
+from portolan.adapting import adapted_map, parsed
 from portolan.runs import open as open_run
 from portolan.tables import console, markdown, print_table, save
 from portolan.tilt_rows import COLUMNS, method_row, prior_row
@@ -55,6 +56,8 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
     flags = {key: getattr(config, key) for key in ("steps", "look", "twist", "moves")}
     methods = methods_of(config.plugin, flags)
     run = open_run(config.run, data=load(config.data_flags), vae=config.vae)
+    if config.adapter:
+        run = run.with_map(adapted_map(run, tuple(map(parsed, config.adapter))))
     judge = open_judge(run, config.judge, config.classifier)
     setting = setting_of(run, config)
     tilt, prior = setting.tilt, setting.prior

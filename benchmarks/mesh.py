@@ -86,13 +86,13 @@ def memory(config: MeshesConfig, data: int, fsdp: int) -> dict[str, Any]:
     step = make_step(static, rule, 0.999, pieces=config.accumulate)
     arrays, fixed = eqx.partition(objective, eqx.is_array)
     shardings = place.shardings(state)
-    inside = shardings, (place.shardings(arrays), None), place.divided
+    inside = shardings, (place.shardings(arrays), None, None), place.divided
     program = many_steps(step, _batch, fixed, (inside, (shardings, place.everywhere)))
     raw = {
         "x": jax.ShapeDtypeStruct((1, config.batch, *SHAPE), jnp.float32),
         "label": jax.ShapeDtypeStruct((1, config.batch), jnp.int32),
     }
-    found = program.lower(state, (arrays, None), raw).compile().memory_analysis()
+    found = program.lower(state, (arrays, None, None), raw).compile().memory_analysis()
     kept, temporary = found.argument_size_in_bytes, found.temp_size_in_bytes
     row = {
         "mesh": f"data {data} x fsdp {fsdp}",

@@ -1,5 +1,7 @@
 """A flow map of the user's own as a model."""
 
+import copy
+
 import numpy as np
 from jaxtyping import Shaped
 
@@ -81,3 +83,8 @@ class Map(Model):
 
     def proposal(self) -> Proposal | None:
         return None
+
+    def with_map(self, flow_map: FlowMap) -> "Map":
+        found = copy.copy(self)
+        found._flow_map = flow_map
+        return found

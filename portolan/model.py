@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -20,6 +20,9 @@ from core.steering.steering import Steering
 from portolan.pictures import Picture
 from portolan.results import Table
 from portolan.tilted import Tilted
+
+if TYPE_CHECKING:
+    from portolan.adapting import Given
 
 Noise = Literal["independent", "coupled", "none"]
 """At t = 1 in training: noise that is independent of the data, noise that is not, other data."""
@@ -100,6 +103,22 @@ class Model(abc.ABC):
         """The data that samples start from; None where they start from noise. Raises `UserError`
         where they are not at hand."""
         return None
+
+    @abc.abstractmethod
+    def with_map(self, flow_map: FlowMap) -> "Model":
+        """The same model with another map of the same samples."""
+
+    def with_adapters(self, *adapters: "Given") -> "Model":
+        """The model whose weights are changed by adapters, summed; the model itself stays.
+
+        Each is a file or folder with keys of ours, peft's, diffusers' or kohya's, a run that was
+        trained with `adapter={"rank": 8}`, or an `Adapter`; alone, or with a weight:
+        `model.with_adapters("runs/fast", ("style.safetensors", 0.5))`. Raises `UserError` for one of
+        another network.
+        """
+        from portolan.adapting import adapted_map
+
+        return self.with_map(adapted_map(self, adapters))
 
     def data_beside(self) -> Dataset | None:
         """The data that a picture shows beside samples that are points; None where there are none.

@@ -143,6 +143,9 @@ class Run(Stored):
             return None
         return Proposal(self.opened.players["adapter"], objective.observed)
 
+    def with_map(self, flow_map: FlowMap) -> "Run":
+        return replace(self, opened=replace(self.opened, flow_map=flow_map, adapter=None))
+
     def save(self, folder: Folder, *, weights: str | None = None) -> "Run":
         """Copies the run into a new folder, and returns it opened there.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from core.adapters.adapted import count
 from core.data.record import recorded
 from core.data.spec import DataSpec
 from core.data.summary import summary
@@ -45,12 +46,12 @@ def run_to_end(config: TrainConfig, built: Built, app: str | None) -> Trained:
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     for nfe in config.evals:
         SAMPLERS[name].steps(nfe)
-    check_memory(config, built.dataset.shape, built.num_parameters())
+    check_memory(config, built.dataset.shape, *built.sizes())
     before = extended_from(config)
-    trainer = Trainer(config, built)
+    base, trainer = built.base(), Trainer(config, built)
     spec, other = recorded(built.dataset), built.dataset.starts
     starts = None if other is None else recorded(other)
-    folder = claim(config, spec, starts)
+    folder = claim(config, spec, starts, base)
     say_change(folder, spec, config.changed)
     if starts is not None:
         say_change(folder, starts, config.changed, SOURCE)
@@ -94,17 +95,29 @@ def picture(trainer: Training, path: Path) -> None:
 def describe(config: TrainConfig, built: Built) -> list[str]:
     """A few lines that describe the run."""
     device, mesh = jax.devices()[0], describe_mesh(config.mesh)
-    memory = check_memory(config, built.dataset.shape, built.num_parameters())
+    memory = check_memory(config, built.dataset.shape, *built.sizes())
     return [
         *([f"{config.plugin} {built.start}"] if built.start else []),
         *built.notes,
         f"method {config.plugin}: {_fields(config.plugin_flags)}",
         *summary(built.dataset),
         *ends(config, built),
-        f"network {config.net}: {built.num_parameters():,} parameters; "
+        f"network {config.net}: {parameters(config, built)}; "
         f"{config.steps:,} steps of {config.batch}; {device.platform}, {mesh}",
         *([] if memory is None else [memory]),
     ]
+
+
+def parameters(config: TrainConfig, built: Built) -> str:
+    """How many parameters there are, and how many of them an adapter trains."""
+    trained, still = built.sizes()
+    if not built.adapted:
+        return f"{trained:,} parameters"
+    share = 100 * trained / (trained + still)
+    return (
+        f"{trained + still:,} parameters, of which {trained:,} are trained ({share:.2g} %) in an "
+        f"adapter of rank {config.adapter.rank}: {count(built.method.flow_map)} changed layers"
+    )
 
 
 def ends(config: TrainConfig, built: Built) -> list[str]:

@@ -79,7 +79,7 @@ def _trained(job: Job, config: TrainConfig) -> None:
     check_sampler(name, SAMPLERS[name], built.method.flow_map)
     nfe = usable(name, SAMPLERS[name], job.nfe, find_plugin(config.plugin).most_nfe)
     trainer = Trainer(config, built)
-    folder = claim(config, recorded(built.dataset))
+    folder = claim(config, recorded(built.dataset), base=built.base())
     checkpoints = Checkpoints(folder, config.keep)
     train(trainer, checkpoints, folder, "train")
     checkpoints.close()

@@ -71,6 +71,8 @@ class TiltConfig:
     """Print the table of all methods with their settings instead."""
     self_test: bool = False
     """Check every method against closed-form answers instead; exit status 1 if one fails."""
+    adapter: tuple[str, ...] = ()
+    """Adapters that are added to the weights, FILE or FILE:WEIGHT, as in apps.sample."""
     trust: bool = False
     """Run the code that files name which are opened, such as python:module:function in a run's
     config.toml; without it such a run is refused, and the code is named."""

@@ -1,7 +1,7 @@
 """A map with adapters around some of its layers, and what of it is trained."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -17,14 +17,6 @@ from core.errors import require
 from core.nets.convolutional import Conv
 
 Tree = TypeVar("Tree")
-Named = Callable[[str], bool]
-
-
-def nothing(name: str) -> bool:
-    """No array beside the adapters is trained."""
-    del name
-    return False
-
 
 def adapted(
     tree: Tree,
@@ -79,25 +71,39 @@ def is_adapted(tree: Any) -> bool:
     return any(isinstance(layer, LowRank) for layer in layers(tree).values())
 
 
-def trained(tree: Any, fresh: Named = nothing) -> Any:
-    """For each leaf whether it is trained: `A` and `B` of adapters, and arrays whose place `fresh`
-    names; of a map without adapters all arrays of numbers."""
+def trained(tree: Any) -> Any:
+    """For each leaf whether it is trained: `A` and `B` of adapters, and the weights of inputs that
+    a network has beyond those that it was trained with first (`later_names`), in full; of a map
+    without adapters all numbers."""
     if not is_adapted(tree):
-        return jax.tree.map(eqx.is_inexact_array, tree)
+        return jax.tree.map(is_numbers, tree)
+    fresh = later_names(tree)
 
     def at(path: tuple, node: Any) -> Any:
         if isinstance(node, LowRank):
             still = jax.tree.map(lambda _: False, node)
             return eqx.tree_at(lambda layer: (layer.A, layer.B), still, (True, True))
-        return is_numbers(node) and fresh(named(path))
+        return is_numbers(node) and named(path) in fresh
 
     is_leaf = lambda node: isinstance(node, LowRank)  # noqa: E731
     return jax.tree_util.tree_map_with_path(at, tree, is_leaf=is_leaf)
 
 
-def parts(tree: Tree, fresh: Named = nothing) -> Tree:
+def count(tree: Any) -> int:
+    """How many layers have an adapter, those of a stack one by one."""
+    found = [layer for layer in layers(tree).values() if isinstance(layer, LowRank)]
+    return sum(layer.B.shape[0] if layer.B.ndim == 3 else 1 for layer in found)
+
+
+def parts(tree: Tree) -> Tree:
     """The trained arrays alone, None for all else."""
-    return eqx.filter(tree, trained(tree, fresh))
+    return eqx.filter(tree, trained(tree))
+
+
+def later_names(tree: Any) -> frozenset[str]:
+    """The places of the weights of later inputs."""
+    del tree
+    return frozenset()
 
 
 def is_numbers(leaf: Any) -> bool:
@@ -111,8 +117,10 @@ def _shapes(tree: Any, patterns: Iterable[str], rank: int) -> dict[str, tuple[in
     """The shape of `A` of each layer that is to be adapted."""
     require(not is_adapted(tree), "this map has adapters already: merge them first")
     require(rank >= 1, f"--adapter.rank must be at least 1, got {rank}")
-    there, found = layers(tree), {}
+    there, fresh, found = layers(tree), later_names(tree), {}
     for name in matching(tree, patterns):
+        if f"{name}.weight" in fresh:
+            continue
         shape = there[name].weight.shape
         if isinstance(there[name], Conv):
             found[name] = (*shape[:-1], rank)

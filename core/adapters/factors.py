@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from core.adapters.adapted import Named, is_numbers, nothing, trained
+from core.adapters.adapted import is_numbers, later_names, trained
 from core.adapters.low_rank import LowRank
 from core.adapters.places import layers, named, network_of, swapped
 from core.errors import UserError
@@ -71,9 +71,9 @@ class Adapter:
         return sum(array.size for array in [*arrays, *self.whole.values()])
 
 
-def adapter_of(tree: Any, fresh: Named = nothing, name: str = "the adapter") -> Adapter:
-    """The adapter of a map, with what `trained` names beside it."""
-    place, network = network_of(tree)
+def adapter_of(tree: Any, name: str = "the adapter") -> Adapter:
+    """The adapter of a map, with what is trained in full beside it."""
+    (place, network), fresh = network_of(tree), later_names(tree)
     found = {
         one: Factors(np.asarray(layer.A), np.asarray(layer.B), layer.scale)
         for one, layer in layers(network).items()
@@ -82,9 +82,9 @@ def adapter_of(tree: Any, fresh: Named = nothing, name: str = "the adapter") -> 
     whole = {
         named(path).removeprefix(place): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        if is_numbers(leaf) and fresh(named(path))
+        if is_numbers(leaf) and named(path) in fresh
     }
-    return Adapter(found, whole, base_print(tree, fresh), name)
+    return Adapter(found, whole, base_print(tree), name)
 
 
 def merged(tree: Tree) -> Tree:
@@ -140,10 +140,10 @@ def unmerged(tree: Tree, adapter: Adapter) -> Tree:
     return with_adapters(tree, [(adapter, -1.0)])
 
 
-def base_print(tree: Any, fresh: Named = nothing) -> str:
+def base_print(tree: Any) -> str:
     """The SHA-256 of the weights that an adapter stands on: of all arrays of the map that are not
     trained, each by its name in the network, type, shape and numbers."""
-    still = eqx.filter(tree, trained(tree, fresh), inverse=True)
+    still = eqx.filter(tree, trained(tree), inverse=True)
     place, _ = network_of(tree)
     found = hashlib.sha256()
     leaves = {

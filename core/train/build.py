@@ -10,6 +10,8 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
+from core.adapters import adapted, base_print, is_adapted, trained
+from core.adapters.places import DEFAULT
 from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
@@ -32,7 +34,8 @@ from core.train.state import TargetParameters
 @runtime_checkable
 class Trainable(Protocol):
     """The object that the loop trains: networks, their learning rates where not 1, the loss, the
-    parameters that targets use, the data of training, and how the ends of a batch are coupled."""
+    parameters that targets use, the data of training, which arrays of the networks are trained (as a
+    filter of Equinox), and how the ends of a batch are coupled."""
 
     @property
     def players(self) -> Players: ...
@@ -44,6 +47,8 @@ class Trainable(Protocol):
     def target(self) -> TargetParameters: ...
     @property
     def training(self) -> Dataset: ...
+    @property
+    def trained(self) -> Any: ...
     @property
     def couple(self) -> Couple | None: ...
 
@@ -86,10 +91,33 @@ class Built:
         """Which parameters the method's targets use."""
         return TargetParameters(self.method.target_decay, self.method.target_every)
 
+    @property
+    def adapted(self) -> bool:
+        """Whether the map is trained through an adapter."""
+        return is_adapted(self.method.flow_map)
+
+    @property
+    def trained(self) -> Any:
+        """Which arrays of the players are trained: all numbers, or of the map the adapter."""
+        if not self.adapted:
+            return eqx.is_inexact_array
+        others = jax.tree.map(eqx.is_inexact_array, self.method.players)
+        return {"model": trained(self.method.flow_map), **others}
+
     def num_parameters(self) -> int:
         """Trained numbers in all players."""
-        arrays = eqx.filter(self.players, eqx.is_inexact_array)
-        return sum(leaf.size for leaf in jax.tree.leaves(arrays))
+        return _size(eqx.filter(self.players, self.trained))
+
+    def sizes(self) -> tuple[int, int]:
+        """Trained numbers in all players, and those that stay as they are under an adapter."""
+        trained = self.num_parameters()
+        return trained, _size(eqx.filter(self.players, eqx.is_inexact_array)) - trained
+
+    def base(self) -> str:
+        """The fingerprint of the weights that an adapter stands on; empty without one."""
+        if not self.adapted:
+            return ""
+        return base_print(self.method.flow_map)
 
 
 def build(
@@ -119,8 +147,13 @@ def build(
             getattr(config.net_flags, "dtype", "float32"),
             exact=hasattr(config.plugin_flags, "derivative"),
         )
-        flow_map, begun = _started(method.flow_map, config, teacher, start, dataset.num_classes)
+        fresh = method.flow_map
+        flow_map, begun = _started(fresh, config, teacher, start, dataset.num_classes)
+        if config.adapter.rank and flow_map is fresh:
+            raise UserError(_no_base(config, begun))
         method = dataclasses.replace(method, flow_map=flow_map)
+    if config.adapter.rank:
+        method = dataclasses.replace(method, flow_map=_adapted(method.flow_map, config))
     training = dataset
     if train:
         key_pairs = jr.fold_in(jr.key(config.seed), 2)
@@ -203,6 +236,32 @@ def _begun(source: FlowMap, found: FlowMap) -> str:
     guided = any(".step." not in f".{name}" for name in new)
     inputs = [*["the second time"] * step, *["guidance"] * guided]
     return f"; {' and '.join(inputs)} enter{'s' * (len(inputs) == 1)} at zero"
+
+
+def _adapted(flow_map: FlowMap, config: TrainConfig) -> FlowMap:
+    """The map with the adapter of a configuration."""
+    flags = config.adapter
+    return adapted(
+        flow_map,
+        flags.layers or DEFAULT,
+        rank=flags.rank,
+        alpha=flags.alpha,
+        rs=flags.rs,
+        key=jr.fold_in(jr.key(config.seed), 3),
+    )
+
+
+def _no_base(config: TrainConfig, begun: str) -> str:
+    """Why there is no adapter without weights to start from."""
+    why = f", and {config.plugin} {begun}" if begun else ""
+    return (
+        f"--adapter.rank {config.adapter.rank} changes trained weights, and there are none to "
+        f"start from{why}; name a run of the same network with --init, or leave it out"
+    )
+
+
+def _size(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def _unlike(config: TrainConfig, source: FlowMap | None, fresh: FlowMap, classes: int) -> str:

@@ -30,12 +30,18 @@ PLACES = ("path", "labels")
 """Flags of a data set that say where it lies."""
 
 
-def claim(config: LoopConfig, spec: DataSpec | None = None, starts: DataSpec | None = None) -> Path:
+def claim(
+    config: LoopConfig,
+    spec: DataSpec | None = None,
+    starts: DataSpec | None = None,
+    base: str = "",
+) -> Path:
     """Makes the run folder, or finds the same run there, and writes `run.json`, `data.toml` and
     `config.toml`, in this order: a folder with the last is a run.
 
     `spec` says what the data are; without it, the run opens only where its data do. `starts` says
-    what stands at t = 1 in the place of noise, for `source.toml`.
+    what stands at t = 1 in the place of noise, for `source.toml`; `base` is the fingerprint of the
+    weights that an adapter stands on, for `run.json`.
     Flags that do not shape the parameters (`toml.NOT_SHAPING`) may differ from the run's, with
     --extend the number of steps, and the place of the data where their fingerprint is the same.
     The `data.toml` of a run stays as it was written first, and its `config.toml` but for the number
@@ -50,7 +56,7 @@ def claim(config: LoopConfig, spec: DataSpec | None = None, starts: DataSpec | N
     check_links(folder, OWN)
     written = folder / "config.toml"
     there = written.exists() and not config.restart
-    marker, now = read_marker(folder), _marker_of(config)
+    marker, now = read_marker(folder), _marker_of(config, base)
     if there:
         then = kept_spec(folder)
         _check_same(config, written, then is not None and _is_same(then, spec))
@@ -67,11 +73,11 @@ def claim(config: LoopConfig, spec: DataSpec | None = None, starts: DataSpec | N
     return folder
 
 
-def _marker_of(config: LoopConfig) -> Marker:
+def _marker_of(config: LoopConfig, base: str) -> Marker:
     """The marker of a run that begins now."""
     teacher = getattr(config, "teacher", None)
     taught = "" if teacher in (None, "exact") else _print_of(str(teacher))
-    return Marker(FORMAT, version(), code(), taught)
+    return Marker(FORMAT, version(), code(), taught, base)
 
 
 def _print_of(teacher: str) -> str:
@@ -90,6 +96,8 @@ def weights_print(folder: Path) -> str:
         checkpoints.close()
         own = {name: one for name, one in sums.items() if name.startswith("ema.model")}
         found.update(repr(sorted(own.items())).encode())
+        marker = read_marker(folder)
+        found.update((marker.base if marker else "").encode())  # of an adapter
         return found.hexdigest() if own else ""
     if (folder / packed.FILE).exists():
         with (folder / packed.FILE).open("rb") as file:
@@ -105,6 +113,8 @@ def _check_origin(then: Marker, now: Marker, folder: Path, accepted: bool) -> No
     found = None
     if then.teacher and now.teacher and then.teacher != now.teacher:
         found = "its teacher has other weights by now, or its python: module another source"
+    elif then.base and now.base and then.base != now.base:
+        found = "the weights that its adapter stands on are others by now"
     elif then.version and then.version != now.version:
         found = f"it was begun with Portolan {then.version}, and this is {now.version}"
     if found is not None:

@@ -98,6 +98,30 @@ class TeachingConfig:
             at_least("--teaching.guidance-channels", self.guidance_channels, 1)
 
 
+@dataclass(frozen=True)
+class AdapterConfig:
+    """A small change of trained weights, trained in their place (LoRA)."""
+
+    rank: int = 0
+    """Rank of the change of each layer; 0 trains all weights. It needs weights to start from
+    (--init, or a teacher that the method starts from), which stay as they are and in no
+    checkpoint."""
+    alpha: float | None = None
+    """The change counts alpha / rank; default: the rank."""
+    rs: bool = False
+    """Alpha over the square root of the rank instead (rsLoRA), for large ranks."""
+    layers: tuple[str, ...] = ()
+    """Patterns of the layers that are changed, by their names in weights.safetensors without the
+    last part, such as *.qkv; by default attention, MLPs, and convolutions of blocks."""
+
+    def __post_init__(self):
+        at_least("--adapter.rank", self.rank, 0)
+        if self.alpha is not None:
+            positive("--adapter.alpha", self.alpha)
+        if not self.rank and self != AdapterConfig():
+            raise UserError("--adapter.alpha, --adapter.rs and --adapter.layers go with --adapter.rank")
+
+
 Config = TypeVar("Config")
 
 
@@ -180,7 +204,7 @@ NOISE = "noise"
 
 @flags_first(
     *("plugin", "data", "net", "source", "coupling", "entropy", "run", "config", "teacher", "init"),
-    *("path", "plugin_flags", "data_flags", "net_flags", "source_flags", "teaching"),
+    *("path", "plugin_flags", "data_flags", "net_flags", "source_flags", "teaching", "adapter"),
 )
 @dataclass(frozen=True)
 class TrainConfig(LoopConfig):
@@ -228,6 +252,7 @@ class TrainConfig(LoopConfig):
     source_flags: Annotated[Any, tyro.conf.arg(name="source")] = None
     """Flags of the data set at the other end."""
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
     def __post_init__(self):
         super().__post_init__()

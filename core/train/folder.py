@@ -28,12 +28,14 @@ LOCK = ".lock"
 @dataclass(frozen=True)
 class Marker:
     """The content of `run.json`: the format, the version and sources of Portolan that began the
-    run, and the fingerprint of its teacher's weights, empty where there is none."""
+    run, and the fingerprints of its teacher's weights and of those that its adapter stands on, empty
+    where there are none."""
 
     format: int = FORMAT
     version: str = ""
     code: str = ""
     teacher: str = ""
+    base: str = ""
 
 
 def mark(folder: Path, marker: Marker) -> None:
@@ -60,7 +62,7 @@ def read_marker(folder: Path) -> Marker | None:
     number = found.get("format")
     if not isinstance(number, int) or number < 1:
         raise UserError(f"{path} names no format; put it back from a copy")
-    texts = {key: str(found.get(key, "")) for key in ("version", "code", "teacher")}
+    texts = {key: str(found.get(key, "")) for key in ("version", "code", "teacher", "base")}
     if number > FORMAT:
         raise UserError(
             f"{folder} was written by Portolan {texts['version']} in format {number}, and this "

@@ -20,12 +20,15 @@ COPIES = 5
 """Arrays of the size of the parameters: themselves, two moments, the average, the gradient."""
 
 
-def least_bytes(net: Any, shape: tuple[int, ...], batch: int, parameters: int = 0) -> int | None:
+def least_bytes(
+    net: Any, shape: tuple[int, ...], batch: int, parameters: int = 0, still: int = 0
+) -> int | None:
     """Bytes that a training step takes at the very least on one device; None where only the
     compiler knows (`--dry-run`).
 
     Of a transformer: what the blocks keep for the backward pass, and, with attention by the
     formula, the scores of one block, once. A derivative along the path takes up to twice as much.
+    `still` is the number of parameters that are not trained.
     """
     if not isinstance(net, DiTConfig) or len(shape) < 2:
         return None
@@ -34,7 +37,7 @@ def least_bytes(net: Any, shape: tuple[int, ...], batch: int, parameters: int = 
     kept = PER_BLOCK[net.remat] * net.width * net.depth * tokens
     formula = net.attention == "xla"
     scores = net.heads * tokens**2 if formula else 0
-    return batch * size * (kept + scores) + COPIES * 4 * parameters
+    return batch * size * (kept + scores) + 4 * (COPIES * parameters + still)
 
 
 def available_bytes() -> int:
@@ -60,13 +63,15 @@ def batch_on_device(config: LoopConfig) -> int:
     return max(math.ceil(config.batch / (devices * config.accumulate)), 1)
 
 
-def check_memory(config: Any, shape: tuple[int, ...], parameters: int) -> str | None:
+def check_memory(
+    config: Any, shape: tuple[int, ...], parameters: int, still: int = 0
+) -> str | None:
     """One line on the memory of a step, or None where only the compiler knows.
 
     Raises `UserError` for a step that surely does not fit, before anything is compiled.
     """
     batch, net = batch_on_device(config), config.net_flags
-    least = least_bytes(net, shape, batch, parameters)
+    least = least_bytes(net, shape, batch, parameters, still)
     if least is None:
         return None
     there = available_bytes()

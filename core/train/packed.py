@@ -6,6 +6,7 @@ run.json              the marker of a run folder
 weights.safetensors   the weights by their place in the map, in the precision of the file; the step
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from core.errors import UserError, pick
 from core.files import write_bytes
 from core.flow.flow_map import FlowMap
 from core.train import toml
+from core.train.config import AdapterConfig
 from core.train.folder import Marker, code, mark, version
 from core.train.sums import sums_of, wrong
 
@@ -44,7 +46,9 @@ def pack(run: "Run", folder: Path, precision: str) -> None:
         write_bytes(folder / CODEC, Path(run.spec.codec.path).read_bytes())
     if run.starts_spec is not None:
         toml.write_record(run.starts_spec, folder / "source.toml")
-    toml.write(run.config, folder / "config.toml")
+    # The weights of an adapter are merged into the map, and it stands on nothing else.
+    whole = dataclasses.replace(run.config, adapter=AdapterConfig())
+    toml.write(whole, folder / "config.toml")
 
 
 def unpack(like: FlowMap, folder: Path) -> tuple[FlowMap, int]:

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
+from core.adapters import Adapter
 from core.data import DATA
 from core.data.codec import FILE as CODEC
 from core.data.dataset import Dataset
@@ -41,6 +42,7 @@ from core.train.checkpoint import Checkpoints
 from core.train.config import NOISE, TrainConfig
 from core.train.ends import load_starts
 from core.train.folder import migrated
+from core.train.on_base import opened_on_base
 from core.train.recipe import recipe
 
 OWN = (
@@ -101,7 +103,8 @@ class Run:
 
     **Fields:** `config` as it was trained; `spec` what its samples are; `step` of the checkpoint;
     `flow_map` with the averaged weights; `sampler` the name of the method's own sampler. Data, the
-    whole method and further networks are opened when they are asked for.
+    whole method and further networks are opened when they are asked for. Where an adapter was
+    trained, it is merged into the map, and `adapter` is what of the map was trained.
     """
 
     folder: Path
@@ -110,6 +113,7 @@ class Run:
     step: int
     flow_map: FlowMap
     sampler: str
+    adapter: Adapter | None = None
 
     @property
     def path(self) -> ProbabilityPath:
@@ -216,7 +220,7 @@ class Run:
         """All trained networks by name, with averaged weights; the map is "model"."""
         if self.names == {"model"}:
             return {"model": self.flow_map}
-        like = {"model": self.method.flow_map, **self.method.players}
+        like = dict(self.method.players)
         checkpoints = Checkpoints(self.folder, self.config.keep)
         players = averaged(like, checkpoints, self.step)
         checkpoints.close()
@@ -246,10 +250,19 @@ def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
         )
     checkpoints, _ = opened
     try:
-        step, players = checkpoints.newest(lambda k: averaged({"model": like}, checkpoints, k))
+        if config.adapter.rank:
+            found = opened_on_base(like, config, folder, checkpoints, _open_map)
+        else:
+            step, players = checkpoints.newest(lambda k: averaged({"model": like}, checkpoints, k))
+            found = step, players["model"], None
     finally:
         checkpoints.close()
-    return Run(folder, config, spec, step, players["model"], sampler)
+    step, flow_map, adapter = found
+    return Run(folder, config, spec, step, flow_map, sampler, adapter)
+
+
+def _open_map(folder: Path) -> FlowMap:
+    return open_run(folder).flow_map
 
 
 def newest(folder: Path, keep: int) -> tuple[Checkpoints, int] | None:

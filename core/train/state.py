@@ -54,12 +54,14 @@ def init_state(
     optimizer: "optax.GradientTransformation",
     key: Key[Array, ""],
     target: TargetParameters = TargetParameters(),
+    trained: Any = eqx.is_inexact_array,
 ) -> tuple[TrainState, Players]:
-    """The state before the first step, and the static half of the players.
+    """The state before the first step, and the rest of the players: what is no number, and numbers
+    that are not `trained` (a filter of Equinox).
 
     The EMA starts at the weights.
     """
-    arrays, static = eqx.partition(players, eqx.is_inexact_array)
+    arrays, static = eqx.partition(players, trained)
     state = TrainState(
         players=arrays,
         opt={name: optimizer.init(part) for name, part in arrays.items()},

@@ -18,7 +18,8 @@ from core.train.state import TargetParameters, TrainState, target_players
 if TYPE_CHECKING:
     import optax
 
-TrainStep = Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
+"""`(state, batch, objective, base=None) -> (state, metrics)`."""
 
 
 def make_step(
@@ -29,27 +30,30 @@ def make_step(
     rates: Mapping[str, float] = MappingProxyType({}),
     pieces: int = 1,
 ) -> TrainStep:
-    """One training step `(state, batch, objective) -> (state, metrics)`.
+    """One training step `(state, batch, objective, base) -> (state, metrics)`.
 
     The gradient of the sum of the players' losses serves all of them, since each loss depends on
     its own player only. The objective is an argument, so that a teacher's weights are no constants
-    of the program. The randomness of step `k` is `fold_in(key, k)`, folded once more after a
+    of the program; so is `base`, the players' numbers that are not trained, where there are some
+    beside `static`. The randomness of step `k` is `fold_in(key, k)`, folded once more after a
     rollback, so a resumed run repeats it. `rates` multiply the updates of the players that they
     name. The batch is taken in `pieces`, for which `accumulate.check` has to pass. Metrics gain
     `grad_norm` and `finite`.
     """
     import optax
 
-    def step(state: TrainState, batch: Batch, objective: Objective) -> tuple[TrainState, Metrics]:
-        key = step_key(state)
-        stopped = target_players(state, static)
+    def step(
+        state: TrainState, batch: Batch, objective: Objective, base: Players | None = None
+    ) -> tuple[TrainState, Metrics]:
+        key, rest = step_key(state), static if base is None else eqx.combine(base, static)
+        stopped = target_players(state, rest)
 
         def gradient(losses_of: Callable[[Players], Any]) -> tuple[Players, Any]:
             def total(arrays: Players):
                 # One backward pass for all players: each loss depends on the parameters of its own
                 # player only.
-                losses, *rest = losses_of(eqx.combine(arrays, static))
-                return sum(losses.values(), start=jnp.zeros(())), (losses, *rest)
+                losses, *others = losses_of(eqx.combine(arrays, rest))
+                return sum(losses.values(), start=jnp.zeros(())), (losses, *others)
 
             return jax.grad(total, has_aux=True)(state.players)
 
@@ -119,20 +123,20 @@ def many_steps(
 ) -> Any:
     """`(state, frozen, raw) -> (state, metrics)` for a stack of batches: one scan, state donated.
 
-    `frozen` holds the arrays of the objective, whose static half is `static`, and the resident
-    data; `raw` is the item of the data iterator with a leading axis of steps; `gather(store, one,
-    key)` turns one of its batches into a `Batch` on the device. Metrics come back with a leading
-    axis of steps. `shardings` are those of the arguments and of the results, as `jax.jit` has them.
+    `frozen` holds the arrays of the objective, whose static half is `static`, the resident data, and
+    the numbers of the players that are not trained; `raw` is the item of the data iterator with a
+    leading axis of steps; `gather(store, one, key)` turns one of its batches into a `Batch` on the
+    device. Metrics come back with a leading axis of steps. `shardings` are those of the arguments and of the results, as `jax.jit` has them.
     """
 
     def run(
-        state: TrainState, frozen: tuple[Any, Any], raw: dict[str, Array]
+        state: TrainState, frozen: tuple[Any, Any, Any], raw: dict[str, Array]
     ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
-        arrays, store = frozen
+        arrays, store, base = frozen
         objective = eqx.combine(arrays, static)
 
         def body(carry: TrainState, one: dict[str, Array]):
-            return step(carry, gather(store, one, step_key(carry)), objective)
+            return step(carry, gather(store, one, step_key(carry)), objective, base)
 
         return jax.lax.scan(body, state, raw)
 

@@ -73,12 +73,15 @@ class Trainer(Generic[Config, Work]):
         objective, target = built.objective, built.target
         check(objective, config.batch, config.accumulate)
         players = place.shard(built.players)  # before the optimiser: nothing else is ever whole
-        state, self._static = init_state(players, objective, self._optimizer, key, target)
+        state, rest = init_state(players, objective, self._optimizer, key, target, built.trained)
+        # What an adapter stands on is an argument of the program too, and no part of the state.
+        self._base, self._static = eqx.partition(rest, eqx.is_inexact_array)
         self.state = place.shard(state)
         # The arrays of the objective (a teacher's weights) are an argument of the program. As
         # constants they would be compiled into it, once more for every program.
         arrays, static = eqx.partition(objective, eqx.is_array)
-        self._frozen = place.shard(arrays), place.replicate(device_store(built.training))
+        store = place.replicate(device_store(built.training))
+        self._frozen = place.shard(arrays), store, self._base
         share = config.batch // jax.process_count(), config.seed
         # Each process reads its own share of every batch; the mesh joins them.
         shard = jax.process_index(), jax.process_count()
@@ -90,7 +93,8 @@ class Trainer(Generic[Config, Work]):
         )
         shardings = place.shardings(self.state)
         # Stated for results too: the state that a call returns must fit the next call as it is.
-        inside = shardings, (place.shardings(self._frozen[0]), place.everywhere), place.divided
+        still = place.shardings(self._frozen[0]), place.everywhere, place.shardings(self._base)
+        inside = shardings, still, place.divided
         outside = shardings, place.everywhere
         gather = gathering(built.training, built.couple)
         self._program = many_steps(step, gather, static, (inside, outside))
@@ -110,7 +114,8 @@ class Trainer(Generic[Config, Work]):
 
         With several processes all must call it.
         """
-        return eqx.combine(self._place.whole(self.state.ema), self._static)
+        arrays = eqx.combine(self.state.ema, self._base)
+        return eqx.combine(self._place.whole(arrays), self._static)
 
     def flow_map(self) -> FlowMap:
         """The trained map with the averaged weights, for sampling."""

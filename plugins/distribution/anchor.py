@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.adapters import parts, trained
+from core.flow.teacher import frozen
 from core.nets.perception import Identity, Perception
 from core.objectives.one_step import OneStep, Starts
 from core.objectives.perceptual import seen
@@ -31,10 +33,10 @@ class Anchor(eqx.Module):
     perception: Perception = Identity()
 
     def init(self, model: Any) -> Any:
-        """The start: a copy of the map's arrays, or None."""
+        """The start: a copy of the arrays of the map that are trained, or None."""
         if not self.weight:
             return None
-        return jax.tree.map(jnp.copy, eqx.filter(model, eqx.is_inexact_array))
+        return jax.tree.map(jnp.copy, parts(model))
 
     def __call__(
         self, model: Any, start: Any, starts: Starts, x: Float[Array, " n *shape"]
@@ -42,8 +44,8 @@ class Anchor(eqx.Module):
         """The loss of the samples `x` that the map made from these starts; a mean over all."""
         if not self.weight:
             return jnp.zeros((), x.dtype)
-        static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
-        there = self.generate(eqx.combine(jax.lax.stop_gradient(start), static), starts)
+        still = eqx.filter(model, trained(model), inverse=True)
+        there = self.generate(frozen(eqx.combine(start, still)), starts)
         if isinstance(self.perception, Identity):
             return self.weight * jnp.mean((x - jax.lax.stop_gradient(there)) ** 2)
         look = jax.vmap(lambda one: seen(self.perception, one))

@@ -264,7 +264,7 @@ def test_many_steps_are_the_steps_one_by_one(size, normal):
         traced.clear()
         for start in range(0, 6, count):
             raw = {"x": data[start : start + count]}
-            state, metrics = program(state, (arrays, store), raw)
+            state, metrics = program(state, (arrays, store, None), raw)
             assert metrics["loss"].shape == (count,)
             losses += metrics["loss"].tolist()
         assert len(traced) == 1
