@@ -25,8 +25,7 @@ def write_parts(run: Run, keys: Keys, out: str | None) -> dict[str, Any]:
     adapter = run.opened.adapter
     require(
         adapter is not None,
-        f"{run.folder} has no adapter, so there is no --adapter-only: name a run that was trained "
-        "with --adapter.rank",
+        f"{run.folder} has no adapter for --adapter-only; train one by apps.train --adapter.rank 8",
     )
     assert adapter is not None
     folder = Path(out or run.folder / "adapter")

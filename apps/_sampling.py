@@ -52,8 +52,8 @@ class Sampling:
     tolerance: float | None = None
     """adaptive: error allowed in a step, at least 1e-6; default 1e-5."""
     adapter: tuple[str, ...] = ()
-    """Adapters that are added to the weights, FILE or FILE:WEIGHT: a safetensors file or folder with
-    keys of ours, peft's, diffusers' or kohya's, or a run that was trained with --adapter.rank."""
+    """Adapters that are added to the weights, FILE or FILE:WEIGHT: a safetensors file or folder
+    with keys of ours, peft's, diffusers' or kohya's, or a run trained with --adapter.rank."""
 
     @property
     def given(self) -> dict[str, Any]:

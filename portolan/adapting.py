@@ -34,7 +34,7 @@ def opened(model: "Model", source: Source) -> Adapter:
     found = open_run(source).adapter
     require(
         found is not None,
-        f"{source} is a run without an adapter; name one that was trained with --adapter.rank",
+        f"{source} is a run without an adapter; make one by apps.train --adapter.rank 8",
     )
     assert found is not None
     return found

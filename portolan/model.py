@@ -113,8 +113,8 @@ class Model(abc.ABC):
 
         Each is a file or folder with keys of ours, peft's, diffusers' or kohya's, a run that was
         trained with `adapter={"rank": 8}`, or an `Adapter`; alone, or with a weight:
-        `model.with_adapters("runs/fast", ("style.safetensors", 0.5))`. Raises `UserError` for one of
-        another network.
+        `model.with_adapters("runs/fast", ("style.safetensors", 0.5))`. Raises `UserError` for
+        one of another network.
         """
         from portolan.adapting import adapted_map
 

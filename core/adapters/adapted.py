@@ -18,6 +18,7 @@ from core.nets.convolutional import Conv
 
 Tree = TypeVar("Tree")
 
+
 def adapted(
     tree: Tree,
     patterns: Iterable[str] = DEFAULT,
@@ -139,8 +140,7 @@ def _wrapped(tree: Tree, down: Mapping[str, Float[Array, "..."]], scale: float) 
         else:
             stacked, out, rank = W.shape[:-2], W.shape[-2], A.shape[-2]
         zero = np.zeros((*stacked, out, rank), np.float32)
-        B = jnp.asarray(zero) if isinstance(A, jax.core.Tracer) else jax.device_put(zero)
-        return LowRank(layer, A, B, scale)
+        return LowRank(layer, A, jax.device_put(zero), scale)
 
     return swapped(tree, swap)
 

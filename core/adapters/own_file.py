@@ -15,7 +15,7 @@ KIND = "portolan.adapter"
 
 def own_bytes(adapter: Adapter) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the head of a file."""
-    arrays = {name: np.ascontiguousarray(values) for name, values in adapter.whole.items()}
+    arrays = dict(adapter.whole)
     for name, factors in adapter.layers.items():
         arrays |= {f"{name}.A": factors.A, f"{name}.B": factors.B}
     scales = {name: factors.scale for name, factors in adapter.layers.items()}

@@ -1,9 +1,9 @@
 """Pairs of matrices of foreign modules, to factors of layers of ours and back.
 
 A layer of ours may hold several modules, as queries, keys and values in one matrix. Their changes
-`B_k A_k` are together one of rank `r_1 + r_2 + r_3`, with `A` one below the other and `B` in blocks;
-where all have one `A`, it is of that rank alone. The other way round, each part of a change `B A`
-has its rows of `B` and the whole `A`, so any change is divided exactly.
+`B_k A_k` are together one of rank `r_1 + r_2 + r_3`, with `A` one below the other and `B` in
+blocks; where all have one `A`, it is of that rank alone. The other way round, each part of a
+change `B A` has its rows of `B` and the whole `A`, so any change is divided exactly.
 """
 
 from collections.abc import Mapping
@@ -92,8 +92,7 @@ def _layer(given: list[Module], pairs: Mapping[str, Pair], shape: tuple[int, ...
     for module in given:
         of_index.setdefault(module.index, []).append(module)
     made = {
-        index: _joined(parts, pairs, out, folds=common is None)
-        for index, parts in of_index.items()
+        index: _joined(parts, pairs, out, folds=common is None) for index, parts in of_index.items()
     }
     rank = max(B.shape[1] for _, B in made.values())
     depth = shape[0] if stacked else 1
@@ -129,6 +128,6 @@ def _check(pair: Pair, module: Module, shape: tuple[int, ...]) -> None:
     A, B = (pair.rank, *inside), (len(module.rows), pair.rank)
     if (pair.A.shape, pair.B.shape) != (A, B):
         raise UserError(
-            f"{module.path} has matrices of {pair.A.shape} and {pair.B.shape}, this network's layer "
-            f"asks for {A} and {B}: it is for a network of another size"
+            f"{module.path} has matrices of {pair.A.shape} and {pair.B.shape}, and this network's "
+            f"layer asks for {A} and {B}: it is for a network of another size"
         )

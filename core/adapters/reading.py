@@ -2,7 +2,7 @@
 
 | | keys | scale |
 |---|---|---|
-| peft | `base_model.model.<path>.lora_A.weight`, `.lora_B.weight` | `adapter_config.json` beside it |
+| peft | `base_model.model.<path>.lora_A.weight`, `.lora_B.weight` | in `adapter_config.json` |
 | diffusers | `<component>.<path>.lora_A.weight`, older `.lora.down.weight` | in the head, or 1 |
 | kohya | `lora_unet_<path, _ for .>.lora_down.weight`, `.lora_up.weight` | `.alpha` / r, one each |
 

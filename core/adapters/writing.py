@@ -37,7 +37,7 @@ def write_adapter(
         if keys == "peft":
             write_json(folder / SETTINGS, settings_of(pairs))
     for name, (arrays, head) in files.items():
-        whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+        whole = {key: np.array(array, order="C") for key, array in arrays.items()}
         write_bytes(folder / name, save(whole, head))
     written = [*files, *([SETTINGS] if keys == "peft" else [])]
     return {name: (folder / name).stat().st_size for name in written}

@@ -71,7 +71,7 @@ def options_of(
 
 
 def table_for(patch: int, channels: int, out: int) -> Table:
-    """The table of a network of this patch, for images of so many channels; `out` of the readout."""
+    """The table of a network of this patch, for images of `channels`, `out` of the readout."""
     kept = first_channels(channels, out)
     entries = {
         "patches.weight": take("pos_embed.proj.weight", torch_patches(patch)),

@@ -108,7 +108,7 @@ def paired(ours: str, theirs: str) -> dict[str, Entry]:
 
 
 def table_for(patch: int, channels: int, out: int) -> Table:
-    """The table of a network of this patch, for images of so many channels; `out` of the readout."""
+    """The table of a network of this patch, for images of `channels`, `out` of the readout."""
     kept = first_channels(channels, out)
     entries = {
         "positions": take("pos_embed", without_batch),

@@ -34,7 +34,7 @@ from core.train.state import TargetParameters
 @runtime_checkable
 class Trainable(Protocol):
     """The object that the loop trains: networks, their learning rates where not 1, the loss, the
-    parameters that targets use, the data of training, which arrays of the networks are trained (as a
+    parameters that targets use, the data of training, which arrays of the networks are trained (a
     filter of Equinox), and how the ends of a batch are coupled."""
 
     @property

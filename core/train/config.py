@@ -119,7 +119,9 @@ class AdapterConfig:
         if self.alpha is not None:
             positive("--adapter.alpha", self.alpha)
         if not self.rank and self != AdapterConfig():
-            raise UserError("--adapter.alpha, --adapter.rs and --adapter.layers go with --adapter.rank")
+            raise UserError(
+                "--adapter.alpha, --adapter.rs, --adapter.layers: they go with --adapter.rank"
+            )
 
 
 Config = TypeVar("Config")

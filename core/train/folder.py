@@ -28,8 +28,8 @@ LOCK = ".lock"
 @dataclass(frozen=True)
 class Marker:
     """The content of `run.json`: the format, the version and sources of Portolan that began the
-    run, and the fingerprints of its teacher's weights and of those that its adapter stands on, empty
-    where there are none."""
+    run, and the fingerprints of its teacher's weights and of those that its adapter stands on,
+    empty where there are none."""
 
     format: int = FORMAT
     version: str = ""

@@ -48,8 +48,8 @@ def opened_on_base(
     marker, adapter = read_marker(folder), adapter_of(flow_map, str(folder))
     if marker is not None and marker.base and marker.base != adapter.base:
         raise UserError(
-            f"{place} has other weights than those that the adapter of {folder} was trained on; put "
-            f"them back as they were, or say in {folder}/config.toml where they are now (init)"
+            f"{place} has other weights than those that the adapter of {folder} was trained on; "
+            f"put them back as they were, or say in {folder}/config.toml where they are now (init)"
         )
     return step, merged(flow_map), adapter
 

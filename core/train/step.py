@@ -123,10 +123,11 @@ def many_steps(
 ) -> Any:
     """`(state, frozen, raw) -> (state, metrics)` for a stack of batches: one scan, state donated.
 
-    `frozen` holds the arrays of the objective, whose static half is `static`, the resident data, and
-    the numbers of the players that are not trained; `raw` is the item of the data iterator with a
-    leading axis of steps; `gather(store, one, key)` turns one of its batches into a `Batch` on the
-    device. Metrics come back with a leading axis of steps. `shardings` are those of the arguments and of the results, as `jax.jit` has them.
+    `frozen` holds the arrays of the objective, whose static half is `static`, the resident data,
+    and the numbers of the players that are not trained; `raw` is the item of the data iterator with
+    a leading axis of steps; `gather(store, one, key)` turns one of its batches into a `Batch` on
+    the device. Metrics come back with a leading axis of steps. `shardings` are those of the
+    arguments and of the results, as `jax.jit` has them.
     """
 
     def run(
