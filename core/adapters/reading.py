@@ -40,7 +40,10 @@ ENDS = {
 """Ends of keys, and what they hold."""
 COMPONENTS = ("base_model.model.", "unet.", "transformer.")
 FLAT = ("lora_unet_", "lora_transformer_")
-FILES = (FILE, "adapter_model.safetensors", "pytorch_lora_weights.safetensors")
+FILES = (
+    *(FILE, "adapter_model.safetensors", "pytorch_lora_weights.safetensors"),
+    "lora.safetensors",
+)
 """Files in a folder, in the order in which they are looked for."""
 SETTINGS = "adapter_config.json"
 

@@ -28,6 +28,8 @@ from core.train.run import DATA_FILE, OWN, SOURCE, kept_spec, newest, read_confi
 
 PLACES = ("path", "labels")
 """Flags of a data set that say where it lies."""
+BASES = ("init",)
+"""Flags that say where the weights lie that an adapter stands on."""
 
 
 def claim(
@@ -59,7 +61,8 @@ def claim(
     marker, now = read_marker(folder), _marker_of(config, base)
     if there:
         then = kept_spec(folder)
-        _check_same(config, written, then is not None and _is_same(then, spec))
+        same_base = marker is not None and marker.base != "" and marker.base == base
+        _check_same(config, written, then is not None and _is_same(then, spec), same_base)
         if then is not None and spec is not None:
             _check_data(then, spec, folder)
         if marker is not None:
@@ -187,12 +190,15 @@ def extended_from(config: LoopConfig) -> int | None:
     return before
 
 
-def _check_same(config: LoopConfig, written: Path, same_data: bool) -> None:
+def _check_same(config: LoopConfig, written: Path, same_data: bool, same_base: bool) -> None:
     """Raises `UserError` where this file of a run is of another configuration.
 
-    Where the data are certainly the same, it does not matter where they lie.
+    Where the data are certainly the same, it does not matter where they lie; nor where the weights
+    do that an adapter stands on.
     """
     there, asked = toml.shaping(_as_now(written)), toml.shaping(toml.to_dict(config))
+    if same_base:
+        there |= {place: asked[place] for place in BASES if place in asked and place in there}
     if same_data:
         there["data"] = there["data"] | {
             place: asked["data"][place] for place in PLACES if place in asked["data"]

@@ -118,7 +118,7 @@ class AdapterConfig:
         at_least("--adapter.rank", self.rank, 0)
         if self.alpha is not None:
             positive("--adapter.alpha", self.alpha)
-        if not self.rank and self != AdapterConfig():
+        if not self.rank and (self.alpha is not None or self.rs or self.layers):
             raise UserError(
                 "--adapter.alpha, --adapter.rs, --adapter.layers: they go with --adapter.rank"
             )

@@ -15,15 +15,16 @@ from tests.nets.randomised import noise
 importlib.import_module("plugins")
 
 
-def make_run(folder, *flags) -> Trainer:
+def make_run(folder, *flags, drawn=0) -> Trainer:
     """A run at step 0 whose averaged weights are noise, so that all of them matter to samples, and
     differ from the weights that are trained. No training step is compiled."""
     config = parse([*map(str, flags), "--run", str(folder)])
     built = build_run(config)
     trainer = Trainer(config, built)
-    drawn = noise(trainer.state.ema, jr.key(0), 0.3)
-    trainer.state = eqx.tree_at(lambda state: state.ema, trainer.state, drawn)
-    checkpoints = Checkpoints(claim(config, built.dataset.spec), config.keep)
+    weights = noise(trainer.state.ema, jr.key(drawn), 0.3)
+    trainer.state = eqx.tree_at(lambda state: state.ema, trainer.state, weights)
+    folder = claim(config, built.dataset.spec, base=built.base())
+    checkpoints = Checkpoints(folder, config.keep)
     trainer.save(checkpoints)
     checkpoints.close()
     return trainer
