@@ -195,6 +195,8 @@ def test_a_step_in_pieces_is_that_of_the_whole_batch(taught, tmp_path):
 
 NAMES = sorted(name for name, cls in registered().items() if cls.__module__.startswith("plugins."))
 SOME = {"imf", "lmd", "ct", "dmd", "drift"}
+MORE = {"dmd": ["--plugin.every", "1", "--plugin.wait", "0"]}
+"""Flags with which the map is trained from the first step on."""
 
 
 @pytest.mark.slow
@@ -204,7 +206,8 @@ SOME = {"imf", "lmd", "ct", "dmd", "drift"}
 def test_every_method_trains_an_adapter_and_leaves_its_base(name, tmp_path):
     plugin = find_plugin(name)
     data = ["--data", "eight-gaussians", "--data.n", "64", *TINY, "--batch", "16"]
-    flags = [*data, "--plugin", name, *["--teacher", "exact"] * plugin.needs_teacher]
+    flags = [*data, "--plugin", name, *MORE.get(name, [])]
+    flags += ["--teacher", "exact"] * plugin.needs_teacher
     plain = build(config := parse(flags), open_teacher(config))
     base = jax.tree.map(
         lambda leaf: leaf + 0.01 if eqx.is_inexact_array(leaf) else leaf, plain.method.flow_map

@@ -84,6 +84,19 @@ report["collectives"]["mf"] = collectives(program)
 report["collectives"]["fm"] = collectives(compiled(trainer(4, 2, "--plugin fm")))
 split = trainer(8, 1, "--plugin mf --plugin.diagonal 0.5")
 report["collectives"]["split"] = collectives(compiled(split))
+
+def adapting(data, fsdp):
+    flags = (FLAGS + "--plugin mf --dispatch 2 --steps 4 ").split()
+    plain = build(parse(flags)).method.flow_map
+    start = jax.tree.map(lambda a: a + 0.1 if isinstance(a, jax.Array) else a, plain)
+    config = parse([*flags, "--init", "given", "--adapter.rank", "2"])
+    config = dataclasses.replace(config, mesh=MeshConfig(data, fsdp, smallest=16))
+    return Trainer(config, build(config, start=start))
+
+one, other = adapting(1, 1), adapting(4, 2)
+report["adapters"] = [losses(one), losses(other)]
+base = by_name(other._base)
+report["bases"] = {k: [str(v.sharding.spec), v.size] for k, v in base.items()}
 print(json.dumps(report))
 """
 
@@ -117,6 +130,13 @@ def test_parameters_averages_and_optimiser_are_divided_alike(report):
         assert len(same) == 4 and len({specs[other] for other in same}) == 1
     assert {name for name in weights if np.prod(shapes[name]) >= 16} == divided & set(weights)
     assert not {"step", "key", "rollbacks"} & divided
+
+
+def test_the_base_of_an_adapter_is_divided_like_any_other_array(report):
+    one, other = report["adapters"]
+    np.testing.assert_allclose(other, one, rtol=1e-5)
+    large = {name: spec for name, (spec, size) in report["bases"].items() if size >= 16}
+    assert large and all("fsdp" in spec for spec in large.values())
 
 
 def test_batches_are_divided_over_both_axes_and_samples_come_from_one_device(report):
