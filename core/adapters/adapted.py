@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 from core.adapters.low_rank import LowRank
 from core.adapters.places import DEFAULT, layers, matching, named, swapped
 from core.errors import require
+from core.methods.warm_start import later_names
 from core.nets.convolutional import Conv
 
 Tree = TypeVar("Tree")
@@ -99,12 +100,6 @@ def count(tree: Any) -> int:
 def parts(tree: Tree) -> Tree:
     """The trained arrays alone, None for all else."""
     return eqx.filter(tree, trained(tree))
-
-
-def later_names(tree: Any) -> frozenset[str]:
-    """The places of the weights of later inputs."""
-    del tree
-    return frozenset()
 
 
 def is_numbers(leaf: Any) -> bool:

@@ -9,10 +9,11 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from core.adapters.adapted import is_numbers, later_names, trained
+from core.adapters.adapted import is_numbers, trained
 from core.adapters.low_rank import LowRank
 from core.adapters.places import layers, named, network_of, swapped
 from core.errors import UserError
+from core.methods.warm_start import later_names
 
 Tree = TypeVar("Tree")
 MOST = 5

@@ -34,6 +34,7 @@ from core.flow.path import PATHS
 from core.flow.path import Path as ProbabilityPath
 from core.methods.plugin import Method, Task
 from core.methods.registry import find_plugin
+from core.models import is_model, open_model
 from core.objectives.objective import Players
 from core.train import packed, toml
 from core.train.absent import AbsentTeacher
@@ -262,7 +263,8 @@ def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
 
 
 def _open_map(folder: Path) -> FlowMap:
-    return open_run(folder).flow_map
+    """The map of a run or model folder."""
+    return open_model(folder).flow_map if is_model(folder) else open_run(folder).flow_map
 
 
 def newest(folder: Path, keep: int) -> tuple[Checkpoints, int] | None:
