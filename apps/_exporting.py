@@ -5,13 +5,17 @@ from typing import Any
 
 from core.adapters import write_adapter
 from core.adapters.writing import Keys
-from core.errors import UserError, require
+from core.errors import UserError
 from portolan.runs import Run
+from portolan.stored import Stored
 from portolan.tables import console
 
 
-def write_packed(run: Run, precision: str, out: str | None) -> dict[str, Any]:
-    """Writes a run folder with the map's weights in this precision, an adapter merged into them."""
+def write_packed(run: Stored, precision: str, out: str | None) -> dict[str, Any]:
+    """Writes a run folder with the map's weights in this precision, an adapter merged into them.
+    Raises `UserError` for what is no run."""
+    if not isinstance(run, Run):
+        raise UserError(f"{run.folder} holds its weights alone already; leave out --packed")
     folder = Path(out or run.folder / "packed")
     saved = run.save(folder, weights=precision)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
@@ -19,15 +23,15 @@ def write_packed(run: Run, precision: str, out: str | None) -> dict[str, Any]:
     return {"run": str(run.folder), "step": saved.step, "out": str(folder), "bytes": size}
 
 
-def write_parts(run: Run, keys: Keys, out: str | None) -> dict[str, Any]:
+def write_parts(run: Stored, keys: Keys, out: str | None) -> dict[str, Any]:
     """Writes the file of a run's adapter. Raises `UserError` where it has none, and where the
     keys have no place for it."""
-    adapter = run.opened.adapter
-    require(
-        adapter is not None,
-        f"{run.folder} has no adapter for --adapter-only; train one by apps.train --adapter.rank 8",
-    )
-    assert adapter is not None
+    adapter = run.opened.adapter if isinstance(run, Run) else None
+    if adapter is None:
+        raise UserError(
+            f"{run.folder} has no adapter for --adapter-only; train one by "
+            "apps.train --adapter.rank 8"
+        )
     folder = Path(out or run.folder / "adapter")
     try:
         sizes = write_adapter(adapter, folder, keys, run.flow_map, run.spec.shape)

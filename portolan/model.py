@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -105,10 +105,10 @@ class Model(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def with_map(self, flow_map: FlowMap) -> "Model":
+    def with_map(self, flow_map: FlowMap) -> Self:
         """The same model with another map of the same samples."""
 
-    def with_adapters(self, *adapters: "Given") -> "Model":
+    def with_adapters(self, *adapters: "Given") -> Self:
         """The model whose weights are changed by adapters, summed; the model itself stays.
 
         Each is a file or folder with keys of ours, peft's, diffusers' or kohya's, a run that was

@@ -100,6 +100,9 @@ class Pretrained(Stored):
     def proposal(self) -> Proposal | None:
         return None
 
+    def with_map(self, flow_map: FlowMap) -> "Pretrained":
+        return dataclasses.replace(self, opened=dataclasses.replace(self.opened, flow_map=flow_map))
+
     def __repr__(self) -> str:
         return f"Pretrained({self.title}, {self.folder})"
 

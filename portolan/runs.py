@@ -62,6 +62,8 @@ class Run(Stored):
     _keep: Any = None
     """The temporary folder of a run that is not saved; it is deleted with this object."""
     given: Dataset | None = None
+    _changed: bool = False
+    """Whether the map is another than that of the folder."""
 
     @property
     def flow_map(self) -> FlowMap:
@@ -144,7 +146,8 @@ class Run(Stored):
         return Proposal(self.opened.players["adapter"], objective.observed)
 
     def with_map(self, flow_map: FlowMap) -> "Run":
-        return replace(self, opened=replace(self.opened, flow_map=flow_map, adapter=None))
+        opened = replace(self.opened, flow_map=flow_map, adapter=None)
+        return replace(self, opened=opened, _changed=True)
 
     def save(self, folder: Folder, *, weights: str | None = None) -> "Run":
         """Copies the run into a new folder, and returns it opened there.
@@ -156,6 +159,11 @@ class Run(Stored):
         """
         folder = Path(folder)
         require(
+            weights is not None or not self._changed,
+            "adapters have changed the weights, which training did not make: save(folder, "
+            "weights='float32') keeps these",
+        )
+        require(
             not (folder / "config.toml").exists(),
             f"{folder} holds a run already; name another folder",
         )
@@ -165,7 +173,7 @@ class Run(Stored):
                 shutil.copytree(self.folder, folder, dirs_exist_ok=True, ignore=leave)
             else:
                 pack(self.opened, folder, weights)
-            _move_arrays(self.config, self.folder, folder)
+            _move_arrays(runs.read_config(folder), self.folder, folder)
         except OSError as error:
             raise UserError(f"cannot write {folder} ({error}); name another") from None
         return Run(runs.open_run(folder))
