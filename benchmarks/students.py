@@ -115,14 +115,13 @@ def guidable(plugin: type[Plugin]) -> bool:
 
 
 def difference(name: str, net: str, path: str = "linear", *, guided: bool = False) -> float:
-    """The largest difference of velocities over the largest velocity, of all networks of a method
-    that are velocity fields. Raises `ValueError` for a student that starts from nothing."""
-    teacher = teacher_of(net, path, guided)
+    """The largest difference of velocities over the largest velocity, of the student and of dmd's
+    second network. Raises `ValueError` for a student that starts from nothing."""
+    teacher, exact = teacher_of(net, path, guided)
     built = student(name, net, path, teacher, guided)
     if not built.start.startswith("starts from its teacher's weights"):
         raise ValueError(f"{name} of {net} {built.start}")
-    exact = velocities(teacher, path, guided)
-    fields = [field for field in built.players.values() if isinstance(field, FlowMap)]
+    fields = [built.players[name] for name in ("model", "fake") if name in built.players]
     apart = [np.abs(velocities(field, path, guided) - exact).max() for field in fields]
     return float(max(apart) / np.abs(exact).max())
 
@@ -156,12 +155,14 @@ def published(name: str) -> FlowMap:
     return AverageVelocityMap(net=net, path=LinearPath())
 
 
-def teacher_of(name: str, path: str, guided: bool) -> Teacher:
-    """The teacher on the students' path, for drawn guidance too."""
+@cache
+def teacher_of(name: str, path: str, guided: bool) -> tuple[Teacher, np.ndarray]:
+    """The teacher on the students' path, for drawn guidance too, and its velocities."""
     own, there = published(name), PATHS[path]()
     moved = type(own.path) is not type(there)
     teacher = MapTeacher(MovedMap(flow_map=own, path=restrict(there, own.path)) if moved else own)
-    return Guided(teacher, None, CLASSES) if guided else teacher
+    chosen = Guided(teacher, None, CLASSES) if guided else teacher
+    return chosen, velocities(chosen, path, guided)
 
 
 def velocities(field: Any, path: str, guided: bool) -> np.ndarray:

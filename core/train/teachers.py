@@ -21,7 +21,6 @@ from core.report.evaluation import KNOWN_DISTRIBUTIONS
 from core.train.build import Built, build
 from core.train.config import TeachingConfig, TrainConfig
 from core.train.own_teacher import MARK, open_own
-from core.train.run import Run, open_run
 from core.train.source import Source, open_source
 from core.train.teacher_check import check_own
 from core.train.tracking import check_tracking
@@ -163,13 +162,30 @@ def takes_guidance(config: TrainConfig) -> bool:
 
 
 def open_start(config: TrainConfig, spec: DataSpec | None = None) -> FlowMap | None:
-    """The map that --init names, or None. Raises `UserError` where there is none or on a path or
-    data of another kind."""
+    """The map that --init names, of a run or a model folder, or None. Raises `UserError` where
+    there is none, or one on a path or data of another kind. A model folder's may be on another
+    path: its network is converted (`core.nets.suited`)."""
     if config.init is None:
         return None
-    run = open_run(config.init)
-    _check_path(run, config, spec or _spec_of(config), "--init")
-    return run.flow_map
+    source, spec = open_source(config.init), spec or _spec_of(config)
+    folder, classes = source.folder, source.spec.num_classes
+    require(
+        source.path in (None, config.path),
+        f"--init {folder} was trained on the {source.path} path; train this one there too: "
+        f"--path {source.path}",
+    )
+    require(
+        source.spec.shape == spec.shape,
+        f"--init {folder} was trained on {source.spec.name or source.title}, whose examples have "
+        f"another shape than those of {config.data} ({source.spec.shape}, not {spec.shape}); name "
+        "a model of the same data",
+    )
+    require(
+        source.path is not None or classes == spec.num_classes,
+        f"--init {folder} has {classes:,} classes, data {spec.num_classes:,}",
+    )
+    _check_scale(source, spec)
+    return source.flow_map
 
 
 def _spec_of(config: TrainConfig) -> DataSpec:
@@ -237,23 +253,3 @@ def _scaling(scale: Scale) -> str:
     factors = sorted({f"{1 / one:.5g}" for one in scale.spread}, key=float)
     shift = f" after a shift by {max(scale.centre, key=abs):.3g}" if any(scale.centre) else ""
     return " to ".join(factors[:: max(len(factors) - 1, 1)]) + shift
-
-
-def _check_path(run: Run, config: TrainConfig, spec: DataSpec, what: str = "teacher") -> None:
-    if run.config.path != config.path:
-        raise UserError(
-            f"{what} {run.folder} was trained on the {run.config.path} path; "
-            f"train this one there too: --path {run.config.path}"
-        )
-    ends = (run.config.source, run.config.coupling), (config.source, config.coupling)
-    if what == "teacher" and ends[0] != ends[1]:
-        raise UserError(
-            f"teacher {run.folder} was trained with --source {ends[0][0]} --coupling {ends[0][1]}, "
-            "so that its trajectories start elsewhere than those of this run; name a teacher "
-            "without these flags"
-        )
-    if run.shape != spec.shape:
-        raise UserError(
-            f"{what} {run.folder} was trained on {run.config.data}, whose examples have another "
-            f"shape than those of {config.data}; name a run of the same data"
-        )
