@@ -82,6 +82,6 @@ def test_another_network_is_refused_by_what_differs(folder):
     with pytest.raises(UserError, match="config.mlp_ratio 4.0 there, 2.0 here"):
         build_run(config(folder, *flags, "--net.mlp-ratio", "2"))
     with pytest.raises(UserError, match="OfficialDiT there, DiT here"):
-        build_run(config(folder, *flags, "--net", "dit"))
+        build_run(config(folder, *flags, "--net", "dit", "--net.patch", "2"))
     with pytest.raises(UserError, match="has 5 classes, data 0"):
         build_run(config(folder, *flags, "--data.no-labelled"))
