@@ -184,7 +184,8 @@ def open_start(config: TrainConfig, spec: DataSpec | None = None) -> FlowMap | N
         source.path is not None or classes == spec.num_classes,
         f"--init {folder} has {classes:,} classes, data {spec.num_classes:,}",
     )
-    _check_scale(source, spec)
+    if source.path is None:
+        _check_scale(source, spec)
     return source.flow_map
 
 

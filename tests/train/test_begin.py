@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (20, *SHAPE)).astype(np.float32)
     np.savez(place / "data.npz", x=x, labels=np.arange(20) % files.CLASSES)
+    np.savez(place / "bare.npz", x=x)
     return place / "sit"
 
 
@@ -84,4 +85,4 @@ def test_another_network_is_refused_by_what_differs(folder):
     with pytest.raises(UserError, match="OfficialDiT there, DiT here"):
         build_run(config(folder, *flags, "--net", "dit", "--net.patch", "2"))
     with pytest.raises(UserError, match="has 5 classes, data 0"):
-        build_run(config(folder, *flags, "--data.no-labelled"))
+        build_run(config(folder, *flags, "--data.path", folder.parent / "bare.npz"))
