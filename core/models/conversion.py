@@ -31,6 +31,8 @@ NOT_COUNTED = ("pos_embed",)
 ODD = (ValueError, IndexError, KeyError, TypeError, ZeroDivisionError, OverflowError, MemoryError)
 """What sizes raise that no network has."""
 UNKNOWN = "not known"
+ARGUMENTS = ("model", "path_type", "prediction", "loss_weight", "image_size", "num_classes", "vae")
+"""Flags of training scripts that are noted; others name places on the machine of their author."""
 PACKAGES = ("portolan", "jax", "numpy", "safetensors", "orbax-checkpoint")
 
 
@@ -198,8 +200,9 @@ def source_of(
         "assumed": assumed,
         "versions": {"python": platform.python_version()} | _versions(),
     }
-    if done.file.arguments:
-        source["arguments"] = dict(done.file.arguments)
+    said = {key: done.file.arguments[key] for key in ARGUMENTS if key in done.file.arguments}
+    if said:
+        source["arguments"] = said
     if done.kind.name == "meanflow":
         source["guidance"] = "as trained: it is part of the weights, and no input"
     return source

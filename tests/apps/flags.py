@@ -67,7 +67,7 @@ def _fields(kind: Any, prefix: str) -> Iterator[str]:
         for one in (name, *(alias.lstrip("-") for alias in (own and own.aliases) or ())):
             dashed = one.replace("_", "-")
             yield f"{prefix}{dashed}"
-            if hints[field.name] is bool:
+            if inner is bool:
                 yield f"{prefix}no-{dashed}"
 
 

@@ -109,7 +109,7 @@ def test_the_collection_sees_what_it_should():
     assert len(found) > 150
 
 
-@pytest.mark.parametrize("command", ["sample", "eval", "export", "compare", "tilt"])
+@pytest.mark.parametrize("command", ["sample", "eval", "export", "compare", "tilt", "convert"])
 def test_the_flags_of_a_command_are_those_of_its_help(command):
     listed = {flag.lstrip("-") for flag in flags_of(COMMANDS[command])}
     known = {flag for flag in flags_of_command(command) if not flag.startswith("data.")}

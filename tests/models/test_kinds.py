@@ -43,6 +43,12 @@ def test_flags_of_training_and_names_tell_sit_from_dit(tmp_path):
         kind_of(of_sit(tmp_path, model="XL/2"))
 
 
+def test_places_on_the_machine_of_the_author_are_not_noted(tmp_path):
+    file = of_sit(tmp_path, path_type="Linear", data_path="secret/place")
+    source = source_of(converted(file, kind_of(file), Given(heads=3)), file.hashes())
+    assert source["arguments"] == {"path_type": "Linear"} and "secret" not in str(source)
+
+
 def test_the_path_of_sit_is_that_of_its_training(tmp_path):
     for path, clock in (("Linear", "reversed"), ("GVP", "reversed_cosine")):
         file = of_sit(tmp_path, path_type=path)
