@@ -27,6 +27,7 @@ def test_a_file_converts_to_what_its_network_gave(name, place, capsys):
     status, _, said = run("convert", "--file", file, "--out", "out/model", *flags)
     assert status == 0, capsys.readouterr().err
     assert said["kind"] == made.kind and said["relative"] < made.error and said["equal"]
+    assert not (place / "trace").exists()  # the source text in a pickle of EDM's makes it
     line = capsys.readouterr().err
     assert f"{made.kind}: " in line and "wrote out/model" in line and "licence " in line
     if made.kind == "dinov2":
