@@ -12,12 +12,12 @@ import numpy as np
 
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
-from core.layouts.autoencoder_kl import FoundAutoencoder
+from core.layouts.autoencoder_kl import SCALING, FoundAutoencoder
 from core.layouts.found import Found
 from core.layouts.table import left_out
 from core.models.folder import write_arrays, write_model
 from core.models.foreign import Foreign, digest_of
-from core.models.kinds import Given, Kind
+from core.models.kinds import SD, Given, Kind, also
 from core.models.naming import form_of, place_of, title_of
 from core.models.pretrained import map_of
 from core.models.record import ModelRecord
@@ -26,6 +26,8 @@ from core.nets.perceptions.source import Source
 from core.tensors import LazyTensor
 from core.tensors.machine import shown
 
+LATENT = 4
+"""Channels of the latents of published networks: pictures have 1 or 3."""
 NOT_COUNTED = ("pos_embed",)
 """Tables that are fixed: papers do not count them among the parameters."""
 ODD = (ValueError, IndexError, KeyError, TypeError, ZeroDivisionError, OverflowError, MemoryError)
@@ -40,8 +42,8 @@ PACKAGES = ("portolan", "jax", "numpy", "safetensors", "orbax-checkpoint")
 class Converted:
     """A converted network.
 
-    **Fields:** `found` by its layout, None for a feature network; `net`; `used` and `spare` keys of
-    the file; `data_std` of EDM's preconditioning.
+    **Fields:** `found` by its layout, None for a feature network, with what the user has `given`;
+    `net`; `spare` keys of the file, which it has no use for; `data_std` of EDM's preconditioning.
     """
 
     file: Foreign
@@ -49,6 +51,7 @@ class Converted:
     found: Found[Any] | FoundAutoencoder | None
     net: Any
     spare: tuple[str, ...]
+    given: Given
     data_std: float = 0.5
 
     @property
@@ -96,11 +99,29 @@ class Converted:
 
     @property
     def scaling(self) -> Mapping[str, Any]:
-        """How latents are scaled for it, where it is one of latents."""
-        if isinstance(self.found, FoundAutoencoder):
-            return self.found.scaling
-        of_latents = isinstance(self.found, Found) and self.found.shape[2] == 4
-        return (self.kind.latents or {}) if of_latents else {}
+        """How latents are scaled, by the names of diffusers; nothing for networks of pictures."""
+        return self._scaled()[0]
+
+    @property
+    def assumed(self) -> str:
+        """One line of what the file does not tell."""
+        before = self.found.assumed if isinstance(self.found, Found) else ""
+        return also(before, self._scaled()[1])
+
+    def _scaled(self) -> tuple[Mapping[str, Any], str]:
+        """The scaling of latents, and what was assumed of it."""
+        found, file = self.found, self.file
+        if self.given.scaling is not None:
+            return {"scaling_factor": self.given.scaling}, ""
+        by_default = f"latents scaled by {SD['scaling_factor']} (--scaling)"
+        if isinstance(found, FoundAutoencoder):
+            said = "" if file.config is not None else by_default
+            return found.scaling or SD, said  # that of diffusers, where the configuration is silent
+        if not isinstance(found, Found) or found.shape[2] != LATENT:
+            return {}, ""
+        if file.vae is not None:
+            return {name: file.vae[name] for name in SCALING if file.vae.get(name)} or SD, ""
+        return self.kind.latents or {}, by_default if self.kind.latents is SD else ""
 
     def words(self) -> list[str]:
         """What it is, in a few words each."""
@@ -130,7 +151,7 @@ def converted(
     try:
         if kind.name in NETWORKS:
             net = NETWORKS[kind.name].build(Source(tensors, file.path.name))
-            return Converted(file, kind, None, net, ())
+            return Converted(file, kind, None, net, (), given)
         found = kind.read(file, given)
         assert found is not None
         net = found.network(tensors)
@@ -143,7 +164,7 @@ def converted(
             "shows them"
         ) from None
     spare = tuple(left_out(found.table, file.tensors))
-    return Converted(file, kind, found, net, spare, _data_std(file))
+    return Converted(file, kind, found, net, spare, given, _data_std(file))
 
 
 def _in_our_words(message: str, file: Foreign) -> str:
@@ -184,7 +205,6 @@ def source_of(
     done: Converted, hashes: Mapping[str, str], licence: str | None = None
 ) -> dict[str, Any]:
     """The content of `source.json`, from the hash of each file."""
-    assumed = done.found.assumed if isinstance(done.found, Found) else ""
     source = {
         "kind": done.kind.name,
         "title": done.title,
@@ -197,7 +217,7 @@ def source_of(
         "numbers": done.numbers,
         "left_out": list(done.spare),
         "licence": licence or done.kind.licence or UNKNOWN,
-        "assumed": assumed,
+        "assumed": done.assumed,
         "versions": {"python": platform.python_version()} | _versions(),
     }
     said = {key: done.file.arguments[key] for key in ARGUMENTS if key in done.file.arguments}

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,11 @@ def check_place(folder: str | Path, source: Mapping[str, Any]) -> None:
 @contextmanager
 def _as_a_whole(folder: Path) -> Iterator[Path]:
     """A folder beside the one to write, whose files become those of that one in the end."""
+    made = [each for each in folder.parents if not each.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = folder.parent / (UNFINISHED + secrets.token_hex(6))
-    place.mkdir()
     try:
+        place.mkdir()
         yield place
         if folder.exists():
             for name in (WEIGHTS, SOURCE, MARKER):  # what says that it is one comes last
@@ -153,6 +154,9 @@ def _as_a_whole(folder: Path) -> Iterator[Path]:
             os.rename(place, folder)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        for each in made:
+            with suppress(OSError):  # where nothing was written
+                each.rmdir()
 
 
 def open_model(folder: str | Path, *, attention: str | None = None) -> Pretrained:

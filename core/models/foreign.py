@@ -36,8 +36,9 @@ class Foreign:
     """Tensors of a file or folder, and what else it says.
 
     **Fields:** `path` as given; `which` of its sets the tensors are, "" where there is one; `files`
-    with the weights; `options` of a pickle of EDM's; `config` and `scheduler` of diffusers;
-    `arguments` of the script that trained it.
+    with the weights; `options` of a pickle of EDM's; `config` and `scheduler` of diffusers,
+    and the configuration of the `vae` in the same pipeline; `arguments` of the script that trained
+    it.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Foreign:
     options: Mapping[str, Any] | None = None
     config: Mapping[str, Any] | None = None
     scheduler: Mapping[str, Any] | None = None
+    vae: Mapping[str, Any] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -112,31 +114,32 @@ def _of_folder(path: Path, which: str | None, vae: bool) -> Foreign:
 
 
 def _of_file(file: Path, which: str | None) -> Foreign:
-    config, scheduler = _beside(file)
+    beside = _beside(file)
     if file.name.endswith(ENDING):
         tensors = open_tensors(file, which)
-        return Foreign(file, tensors, "", tuple(sharded(file)[1]), None, config, scheduler)
+        return Foreign(file, tensors, "", tuple(sharded(file)[1]), **beside)
     if file.stat().st_size >= 4 and is_edm(file):
         options, found = open_edm(file, which or "ema")
         return Foreign(file, found, which or "ema", (file,), options)
     tensors = open_tensors(file, which)
     arguments = _arguments(file) if tensors.which else {}
-    return Foreign(
-        file, tensors, tensors.which, (file,), None, config, scheduler, arguments=arguments
-    )
+    return Foreign(file, tensors, tensors.which, (file,), arguments=arguments, **beside)
 
 
-def _beside(file: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """diffusers' configuration of a network and of its scheduler, that lies beside its file, or in
+def _beside(file: Path) -> dict[str, Any]:
+    """diffusers' configurations of a network and of its scheduler, that lie beside its file, or in
     the pipeline that the network is a part of."""
     config = read_json(file.parent / CONFIG)
     if config is None or "_class_name" not in config:
-        return None, None
+        return {}
     places = [file.parent / SCHEDULER, file.parent / "scheduler" / SCHEDULER]
-    if (file.parent.absolute().parent / PIPELINE).is_file():
-        places.append(file.parent.absolute().parent / "scheduler" / SCHEDULER)
+    pipeline, vae = file.parent.absolute().parent, None
+    if (pipeline / PIPELINE).is_file():
+        places.append(pipeline / "scheduler" / SCHEDULER)
+        vae = read_json(pipeline / "vae" / CONFIG)
     found = (read_json(place) for place in places)
-    return config, next((one for one in found if one is not None), None)
+    scheduler = next((one for one in found if one is not None), None)
+    return {"config": config, "scheduler": scheduler, "vae": vae}
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

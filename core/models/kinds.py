@@ -6,6 +6,7 @@ whoever converts it.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -56,6 +57,9 @@ class Given:
     head_channels: int | None = None
     """Channels of an attention head of EDM's and EDM2's networks; default: those that the pickle
     tells, else 64."""
+    scaling: float | None = None
+    """Factor of latents before the network sees them; default: that of the configuration, or
+    0.18215 for networks of latents, as the published ones have it."""
     folded: bool = False
     """Normalise the weights of EDM2 once: for a teacher that stays frozen, not for a start."""
 
@@ -177,36 +181,41 @@ def _whole(config: Mapping[str, Any], option: str) -> int | None:
     return value if type(value) is int and value > 0 else None
 
 
+def also(assumed: str, said: str) -> str:
+    """The line of what was assumed, with one thing more."""
+    return (f"{assumed}, " if assumed else "not in the file, assumed: ") + said if said else assumed
+
+
 def _saying(found: Found[Any], said: str) -> Found[Any]:
     """The same with one more thing that was assumed."""
     if not said:
         return found
-    before = f"{found.assumed}, " if found.assumed else "not in the file, assumed: "
-    return dataclasses.replace(found, assumed=before + said)
+    return dataclasses.replace(found, assumed=also(found.assumed, said))
 
 
 _TORCH_DIT = ("x_embedder.proj.weight", "pos_embed", "blocks.0.adaLN_modulation.1.weight")
-_OF_TRANSFORMER = ("heads", "null_class", "clock")
+_OF_TRANSFORMER = ("heads", "null_class", "clock", "scaling")
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("sit", "sit", "SiT", _TORCH_DIT, _sit, _OF_TRANSFORMER, "MIT", latents=SD),
         Kind("dit", "dit", "DiT", _TORCH_DIT, _dit, _OF_TRANSFORMER, dit.LICENCE, latents=SD),
         Kind("meanflow", "meanflow", "MeanFlow DiT", ("x_embedder.proj.kernel", "t_embedder.*"),
-             _meanflow, ("heads", "null_class", "side"), "MIT", "NHWC", SD),
+             _meanflow, ("heads", "null_class", "side", "scaling"), "MIT", "NHWC", SD),
         Kind("imf", "imf", "iMF DiT", ("x_embedder.proj.kernel", "shared_blocks_0.*"), _imf,
-             ("heads", "side"), "MIT", "NHWC", SD),
+             ("heads", "side", "scaling"), "MIT", "NHWC", SD),
         Kind("edm2", "edm2", "EDM2", ("*emb_fourier.freqs", "*out_gain"), _edm2,
              ("head_channels", "folded"), NON_COMMERCIAL, latents=EDM2_LATENTS),
         Kind("edm", "edm", "EDM", ("*map_layer0.weight", "*map_layer1.weight"), _edm,
              ("head_channels",), NON_COMMERCIAL),
         Kind("diffusers-dit", "diffusers", "diffusers DiTTransformer2DModel",
              ("pos_embed.proj.weight", "transformer_blocks.0.norm1.emb.*"), _diffusers_dit,
-             ("heads", "null_class", "side", "clock", "prediction"), latents=SD),
+             ("heads", "null_class", "side", "clock", "prediction", "scaling"), latents=SD),
         Kind("diffusers-unet", "diffusers", "diffusers UNet2DModel",
-             ("conv_in.weight", "time_embedding.linear_1.weight"), _unet, ("clock", "prediction")),
+             ("conv_in.weight", "time_embedding.linear_1.weight"), _unet,
+             ("clock", "prediction", "scaling")),
         Kind("autoencoder-kl", "autoencoder-kl", "diffusers AutoencoderKL",
-             ("encoder.conv_in.weight", "decoder.conv_in.weight"), _autoencoder),
+             ("encoder.conv_in.weight", "decoder.conv_in.weight"), _autoencoder, ("scaling",)),
         Kind("inception", "inception", "Inception-2015", ("Mixed_5b.branch1x1.conv.weight",),
              _features, licence="Apache-2.0", images="NHWC"),
         Kind("dinov2", "dinov2", "DINOv2", ("cls_token", "blocks.0.ls1.gamma"), _features,
@@ -237,7 +246,7 @@ def guesses(file: Foreign) -> list[Kind]:
     if "path_type" in file.arguments:
         return both[:1]
     said = f"{file.arguments.get('model', '')} {file.path.name}".lower()
-    named = [kind for kind in both if kind.name in said]
+    named = [kind for kind in both if re.search(rf"(?<![a-z]){kind.name}(?![a-z])", said)]
     return named if len(named) == 1 else both
 
 

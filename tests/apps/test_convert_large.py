@@ -66,7 +66,7 @@ CONVERT = """
     import json, resource, sys
     from apps import convert
 
-    said = convert.main(["--file", "DiT-XL-2-256x256.pt", "--out", "teacher", "--json"])
+    said = convert.main(["--file", "DiT-XL-2-256x256.pt", "--out", "teacher", "--check", "--json"])
     said["peak"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps(said))
 """

@@ -171,7 +171,7 @@ def test_a_write_that_fails_leaves_nothing(rng, tmp_path, monkeypatch):
 
     monkeypatch.setattr("core.models.folder.write_text", full)
     with pytest.raises(OSError):
-        small(tmp_path / "m", rng)
+        small(tmp_path / "a" / "b" / "m", rng)
     assert list(tmp_path.iterdir()) == []
 
 

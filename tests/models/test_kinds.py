@@ -128,6 +128,26 @@ def test_a_pipeline_holds_its_components(tmp_path):
     assert kind.read(alone, Given()).config.clock == "scaled_linear 0.1 0.2 1000"
 
 
+def latents(tmp_path, **how):
+    """A transformer of latents of four channels."""
+    tensors = dict(dit_files.torch_dit(3))
+    tensors["x_embedder.proj.weight"] = np.zeros((24, 4, 2, 2), np.float32)
+    for part, shape in (("weight", (16, 24)), ("bias", (16,))):
+        tensors[f"final_layer.linear.{part}"] = np.zeros(shape, np.float32)
+    file = open_foreign(tmp_path / put(tmp_path, "sit.pt", torch_file(tensors)))
+    return converted(file, kind_of(file), Given(heads=3, **how))
+
+
+def test_latents_are_scaled_as_published_or_as_it_is_said(tmp_path):
+    plain, own = latents(tmp_path), latents(tmp_path, scaling=0.13025)
+    assert plain.scaling == {"scaling_factor": 0.18215}
+    assert plain.assumed.endswith(", latents scaled by 0.18215 (--scaling)")
+    assert own.scaling == {"scaling_factor": 0.13025} and "--scaling" not in own.assumed
+    pictures = of_sit(tmp_path, path_type="Linear")
+    done = converted(pictures, kind_of(pictures), Given(heads=3))
+    assert done.scaling == {} and "--scaling" not in done.assumed
+
+
 def test_the_source_is_noted(tmp_path):
     made = case("dit")
     path = tmp_path / made.write(tmp_path)
