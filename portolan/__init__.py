@@ -8,7 +8,7 @@
     run.tilt("brightness", method="smc", strength=2.0)
     run.save("runs/mine")
 
-`po.open("runs/mine")` opens a run, `po.load("digits")` a small one that comes with the package, and
+`po.open("runs/mine")` opens a run or a converted network, `po.load("digits")` a small one that comes with the package, and
 `po.Map(flow_map, shape)` makes the same of a flow map of your own. This package only re-exports and
 adds these verbs; re-exported names are imported at their first use.
 """
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from portolan.model import Abilities as Abilities
     from portolan.model import Model as Model
     from portolan.pictures import Picture as Picture
+    from portolan.pretrained import Pretrained as Pretrained
     from portolan.results import Table as Table
     from portolan.runs import Run as Run
     from portolan.runs import load as load
@@ -79,6 +80,7 @@ _WHERE = {
     "portolan.maps": ("Map",),
     "portolan.model": ("Abilities", "Model"),
     "portolan.pictures": ("Picture",),
+    "portolan.pretrained": ("Pretrained",),
     "portolan.results": ("Table",),
     "portolan.runs": ("Run", "load", "open", "train"),
     "portolan.tilted": ("Tilted",),

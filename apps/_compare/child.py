@@ -187,7 +187,10 @@ def teacher_cost(config: TrainConfig) -> dict[str, Any] | None:
         return None
     if config.teacher == "exact":
         return {"run": "exact", "samples": 0, "flops": 0.0}
-    taught, cell = read_config(Path(config.teacher)), read_cell(Path(config.teacher))
+    folder = Path(config.teacher)
+    if not (folder / "config.toml").exists():  # a model folder, or code: nobody knows its training
+        return {"run": config.teacher, "samples": None, "flops": None}
+    taught, cell = read_config(folder), read_cell(folder)
     flops = None if cell is None else cell.total_flops
     return {"run": config.teacher, "samples": taught.steps * taught.batch, "flops": flops}
 

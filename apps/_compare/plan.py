@@ -9,12 +9,14 @@ from typing import Any, Literal
 from apps._compare.settings import CompareConfig, Entry
 from core.errors import UserError
 from core.files import write_json
+from core.models import is_model
 from core.report.compare import steps_for
 from core.report.compare.cell import cells_in, read_cell
 from core.report.evaluation import KNOWN_DISTRIBUTIONS
 from core.train import toml
 from core.train.cli import parse
 from core.train.config import TrainConfig
+from core.train.own_teacher import MARK
 from core.train.run import read_config
 
 What = Literal["run", "cost"]
@@ -173,8 +175,9 @@ class Plan:
 
     def _check_teacher(self) -> None:
         teacher, data = self._settings.teacher, self._settings.data
-        if teacher not in ("auto", "exact"):
-            read_config(Path(teacher))
+        if teacher not in ("auto", "exact") and not teacher.startswith(MARK):
+            if not is_model(teacher):
+                read_config(Path(teacher))
         if (
             teacher == "exact"
             and data not in KNOWN_DISTRIBUTIONS

@@ -52,7 +52,8 @@ class CompareConfig:
     """Samples a figure; 0 takes as many as the data, 10,000 at most."""
     teacher: str = "auto"
     """Teacher of the methods that need one: auto trains fm once, in <out>/teacher; exact takes the
-    exact velocity, where the distribution is known; or a run folder."""
+    exact velocity, where the distribution is known; or a run or model folder, or
+    python:MODULE:NAME, as of apps.train."""
     teacher_steps: int = 0
     """Training steps of that fm; 0 takes the recipe's."""
     jobs: int = 1

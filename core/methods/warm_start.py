@@ -43,7 +43,8 @@ def warm_started(source: FlowMap, student: FlowMap) -> FlowMap | None:
     if _meaning(source) != _meaning(student):
         return None if unlike(source, student) else _by_name(source, student)
     arrays, static = eqx.partition(student, eqx.is_array)
-    leaves = [jnp.copy(leaf) for leaf in jax.tree.leaves(eqx.filter(source, eqx.is_array))]
+    pairs = zip(jax.tree.leaves(eqx.filter(source, eqx.is_array)), jax.tree.leaves(arrays))
+    leaves = [jnp.copy(leaf).astype(own.dtype) for leaf, own in pairs]
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), static)
 
 

@@ -159,15 +159,20 @@ def _as_a_whole(folder: Path) -> Iterator[Path]:
                 each.rmdir()
 
 
-def open_model(folder: str | Path, *, attention: str | None = None) -> Pretrained:
+def open_model(
+    folder: str | Path, *, attention: str | None = None, dtype: str | None = None
+) -> Pretrained:
     """The network of a model folder; `attention` names another implementation, where there is a
-    choice. Raises `UserError`, one line, for a folder that is none, or whose files are damaged or
-    not of one another."""
+    choice, and `dtype` another precision to compute in.
+
+    Raises `UserError`, one line, for a folder that is none, or whose files are damaged or not of
+    one another.
+    """
     folder = Path(folder)
     record = read_record(folder)
     config: Any = _network_config(folder, record)
-    if attention is not None:
-        config = dataclasses.replace(config, attention=attention)
+    other = {"attention": attention, "dtype": dtype}
+    config = dataclasses.replace(config, **{k: v for k, v in other.items() if v})
     net = _filled(folder, record, config)
     clock, prediction = getattr(config, "clock", "unit"), record.prediction or None
     return Pretrained(

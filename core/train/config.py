@@ -92,6 +92,8 @@ class TeachingConfig:
     """Autoguidance scale: how far from the weak to the strong model; 1 is none."""
     guidance_channels: int | None = None
     """Guide the first so many channels alone, as the samplers of DiT and SiT do with 3 of 4."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: keep the weights of teachers in 16 bits, and compute their velocities in them."""
 
     def __post_init__(self):
         if self.guidance_channels is not None:

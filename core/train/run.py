@@ -228,17 +228,18 @@ class Run:
         return {**players, "model": self.flow_map}
 
 
-def open_run(folder: str | Path, *, attention: str | None = None) -> Run:
+def open_run(folder: str | Path, *, attention: str | None = None, dtype: str | None = None) -> Run:
     """Opens a run at its newest checkpoint. Neither its data nor its teacher need be there.
 
-    `attention` names another implementation than the run's own, for networks that have a choice.
+    `attention` names another implementation than the run's own, for networks that have a choice,
+    and `dtype` another precision to compute in.
     Raises `UserError` where the folder holds no run, no checkpoint, or a damaged one.
     """
     folder = Path(folder)
     config = read_config(folder)
-    if attention is not None:
-        flags = dataclasses.replace(config.net_flags, attention=attention)
-        config = dataclasses.replace(config, net_flags=flags)
+    other = {"attention": attention, "dtype": dtype}
+    flags = dataclasses.replace(config.net_flags, **{k: v for k, v in other.items() if v})
+    config = dataclasses.replace(config, net_flags=flags)
     opened, spec = newest(folder, config.keep), read_spec(folder, config.data_flags)
     like, sampler = _map_like(config, spec)
     if opened is None and (folder / packed.FILE).exists():

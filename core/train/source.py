@@ -34,12 +34,12 @@ class Source:
     without_null: bool = False
 
 
-def open_source(folder: str | Path) -> Source:
-    """Opens a run folder, at its newest checkpoint, or a model folder. Raises `UserError` where it
-    is neither."""
+def open_source(folder: str | Path, *, dtype: str | None = None) -> Source:
+    """Opens a run folder, at its newest checkpoint, or a model folder; `dtype` names another
+    precision for its network to compute in. Raises `UserError` where it is neither."""
     folder = Path(folder)
     if is_model(folder):
-        model = open_model(folder)
+        model = open_model(folder, dtype=dtype)
         return Source(
             folder,
             model.flow_map,
@@ -50,7 +50,7 @@ def open_source(folder: str | Path) -> Source:
             without_null=model.trained_without_null,
         )
     check_run(folder)
-    run = open_run(folder)
+    run = open_run(folder, dtype=dtype)
     config = run.config
     return Source(
         folder,

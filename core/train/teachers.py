@@ -1,8 +1,11 @@
 """The other models that a run uses: its teacher, and the weights that it starts from."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from core.data.dataset import Dataset
@@ -77,9 +80,11 @@ def _opened(name: str, config: TrainConfig, spec: DataSpec) -> _Opened:
         own, classes = open_own(name, path, spec.num_classes), spec.num_classes
         check_own(own, name, spec.shape, config.plugin_flags.teacher_derivatives, config.plugin)
         return _Opened(own, classes)
-    source = open_source(name)
+    half = config.teaching.dtype == "bfloat16"
+    source = open_source(name, dtype="bfloat16" if half else None)
     _check_fits(source, config, spec)
-    teacher = MapTeacher(source.flow_map) if source.path else on_path(path, source.flow_map)
+    flow_map = in_half(source.flow_map) if half else source.flow_map
+    teacher = MapTeacher(flow_map) if source.path else on_path(path, flow_map)
     return _Opened(teacher, source.spec.num_classes, source.takes_guidance, source.without_null)
 
 
@@ -111,6 +116,16 @@ def _guided(config: TrainConfig, spec: DataSpec, strong: _Opened) -> Teacher:
     time_of_unit = teacher.path.time_of_unit
     interval = float(time_of_unit(flags.interval[0])), float(time_of_unit(flags.interval[1]))
     return Guided(teacher, flags.scale, classes, interval, flags.guidance_channels)
+
+
+def in_half(flow_map: FlowMap) -> FlowMap:
+    """The map with its matrices in bfloat16; vectors, biases and frequencies among them, stay."""
+
+    def narrowed(leaf: Any) -> Any:
+        large = eqx.is_inexact_array(leaf) and leaf.ndim > 1
+        return leaf.astype(jnp.bfloat16) if large else leaf
+
+    return jax.tree.map(narrowed, flow_map)
 
 
 def on_path(path: Path, flow_map: FlowMap) -> Teacher:

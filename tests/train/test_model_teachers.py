@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.teacher import Autoguided, Guided
+from core.train.build import build
 from core.train.claim import weights_print
 from core.train.cli import parse
 from core.train.teachers import build_run, moves, open_teacher
@@ -17,6 +19,7 @@ from tests.compiling import once
 from tests.layouts import dit_files, edm_networks
 from tests.layouts.test_transformers import torch_reference
 from tests.models.tiny import model_folder
+from tests.train.conftest import LABELLED, TINY
 
 SIT, EDM = (6, 6, 3), (8, 8, 2)
 
@@ -81,7 +84,7 @@ def test_a_denoiser_is_moved_to_the_path_of_the_run(folders, normal):
          "this network was never trained without labels: leave out --teaching.scale"),
         ("edm", "edm", ["--plugin.guidance.most", "4"],
          "this network was never trained without labels: leave out --plugin.guidance.most"),
-        ("sit", "vae", [], "holds an autoencoder and no flow map; give it as --vae"),
+        ("sit", "vae", [], "holds an autoencoder and no flow map"),
         ("sit", "nowhere", [], "is not a run folder .* and no model folder"),
         ("sit", "sit", ["--source", "digits"], "trained with --source noise"),
         ("sit", "sit", ["--teaching.weak", "nowhere"], "no model folder"),
@@ -122,6 +125,36 @@ def test_latents_of_another_scale_than_the_teachers_are_refused(folders):
             open_teacher(config, latents)
 
 
+def test_a_student_of_a_teacher_in_sixteen_bits_has_its_own_precision(taught):
+    """The one of a run with the same network: its weights are copied."""
+    folder, averaged = taught
+    config = parse([*TINY, *LABELLED, "--plugin", "lmd", "--teacher", str(folder),
+                    "--teaching.dtype", "bfloat16"])  # fmt: skip
+    begun = build(config, open_teacher(config)).method.flow_map
+    for own, leaf in zip(*(jax.tree.leaves(eqx.filter(m, eqx.is_inexact_array))
+                           for m in (begun, averaged))):  # fmt: skip
+        assert own.dtype == leaf.dtype == np.float32
+        np.testing.assert_allclose(own, leaf, rtol=5e-3)
+
+
 def test_the_fingerprint_of_a_model_folder_is_that_of_its_weights(folders):
     found = {kind: weights_print(folders / kind) for kind in ("sit", "edm", "latent")}
     assert found["edm"] == found["latent"] != found["sit"] and len(found["sit"]) == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, shape", [("sit", SIT), ("imf", SIT), ("edm", EDM)])
+def test_a_teacher_in_sixteen_bits_is_close(folders, normal, kind, shape):
+    """bfloat16 has 8 bits of mantissa; half of the bytes of matrices are left."""
+    data = "edm" if kind == "edm" else "sit"
+    whole = open_teacher(student(folders, data, kind))
+    half = open_teacher(student(folders, data, kind, "--teaching.dtype", "bfloat16"))
+    sizes = [sum(leaf.nbytes for leaf in jax.tree.leaves(one) if hasattr(leaf, "nbytes"))
+             for one in (whole, half)]  # fmt: skip
+    assert sizes[1] < 0.7 * sizes[0]
+    cond = Condition(label=jax.numpy.asarray(1))
+    x, t = normal(*shape).astype(np.float32), np.float32(0.5)
+    run = once(lambda teachers, x, t: [one.velocity(x, t, cond) for one in teachers])
+    full, short = run([whole, half], x, t)
+    error = np.abs(full - short).max() / np.abs(full).max()
+    assert short.dtype == np.float32 and 1e-5 < error < 0.05
