@@ -8,10 +8,9 @@
     run.tilt("brightness", method="smc", strength=2.0)
     run.save("runs/mine")
 
-`po.open("runs/mine")` opens a run, or the folder of a converted network; `po.load("digits")` a
-small run that comes with the package, and `po.Map(flow_map, shape)` makes the same of a flow map of your
-own. This package only re-exports and adds these verbs; re-exported names are imported at their
-first use.
+`po.open("runs/mine")` opens a run, or the folder of a converted network; `po.load("digits")` opens
+a small run of the package, and `po.Map(flow_map, shape)` makes the same of a flow map of your own.
+This package only re-exports and adds these verbs; names are imported at their first use.
 """
 
 from importlib import import_module
