@@ -203,9 +203,10 @@ def say(done: Converted, source: dict[str, Any], config: ConvertConfig) -> None:
         size = sum(file.stat().st_size for file in Path(config.out).glob("*.safetensors"))
         parts.append(f"wrote {config.out} ({sized(size)})")
     parts += [f"licence {source['licence']}", done.form()]
-    console.print(f"{done.kind.name}: {'; '.join(parts)}")
+    console.print(f"{done.kind.name}: {'; '.join(parts)}", soft_wrap=True)
     if source["assumed"]:
-        console.print(f"{source['assumed']}; say it with the flag where it is not so")
+        line = f"{source['assumed']}; say it with the flag where it is not so"
+        console.print(line, soft_wrap=True)
 
 
 def sized(size: int) -> str:
