@@ -1,9 +1,11 @@
 """Which teacher the flags name, and what they refuse."""
 
+import jax
 import numpy as np
 import pytest
 
 from core.errors import UserError
+from core.flow.condition import Condition
 from core.flow.teacher import Autoguided, Guided
 from core.oracle import checkerboard
 from core.train.build import build
@@ -53,6 +55,18 @@ def test_a_run_says_in_its_first_line_which_weights_it_starts_from(taught):
     guided = student(folder, *LABELLED, "--teaching.scale", "2")
     line = describe(guided, build(guided, open_teacher(guided)))[0]
     assert line.startswith("lmd starts from nothing: its teacher is guided")
+
+
+@pytest.mark.slow
+def test_a_student_with_guidance_as_an_input_starts_from_its_unguided_teacher(taught):
+    folder, averaged = taught
+    config = student(folder, *LABELLED, "--plugin.guidance.most", "4")
+    built = build(config, open_teacher(config))
+    assert built.start == "starts from its teacher's weights; guidance enters at zero"
+    cond = Condition(jax.device_put(np.int32(3)), jax.device_put(np.float32([3, 0, 1])))
+    fields = averaged, built.method.flow_map
+    both = once(lambda fields, x, t: [field.velocity(x, t, cond) for field in fields])
+    np.testing.assert_allclose(*both(fields, X, T), rtol=1e-5)
 
 
 def test_guidance_flags_wrap_the_teacher(taught):
