@@ -18,7 +18,7 @@ from core.data.dataset import Dataset
 from core.data.npy import read_arrays
 from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
-from core.files import UNFINISHED, write_arrays
+from core.files import UNFINISHED, check_links, write_arrays
 from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
 from core.models import is_model, open_model
@@ -260,25 +260,43 @@ def train(
 
 
 def open(
-    folder: Folder, *, data: Dataset | None = None, vae: Folder | None = None
+    folder: Folder,
+    *,
+    data: Dataset | Shaped[np.ndarray, " n *shape"] | None = None,
+    labels: Shaped[np.ndarray, " m"] | None = None,
+    vae: Folder | None = None,
 ) -> "Run | Pretrained":
     """Opens a run folder at its newest checkpoint, or the model folder of a converted network.
 
-    `data` to compare with, in the place of a run's own: a model folder has none. `vae`, the folder
-    of the autoencoder whose latents a converted network makes, for pictures. Raises `UserError`
-    where the folder holds neither.
+    **Arguments:** `data`, and `labels` of an array, to compare with in the place of a run's own: a
+    model folder has none. `vae`, the folder of the autoencoder whose latents a converted network
+    makes, for pictures. Raises `UserError` where the folder holds neither.
     """
     if not is_model(folder):
         check_run(folder)
-        require(vae is None, f"{folder} names its autoencoder itself: leave out --vae")
-        return Run(runs.open_run(folder), given=data)
+        require(
+            vae is None,
+            f"{folder} is a run, which knows its autoencoder where it has one: leave out --vae",
+        )
+        run = runs.open_run(folder)
+        return Run(run, given=_dataset(data, labels, run.num_classes))
+    check_links(folder, runs.OWN)
     model = open_model(folder)
     codec = (
         Codec()
         if vae is None
         else codec_in_place(str(vae), model.spec.shape, tuple(model.scaling.get("pixels", ())))
     )
-    return Pretrained(model, data, codec)
+    return Pretrained(model, _dataset(data, labels, model.spec.num_classes), codec)
+
+
+def _dataset(
+    data: Dataset | np.ndarray | None, labels: np.ndarray | None, classes: int
+) -> Dataset | None:
+    """Data to compare with, of an array too."""
+    if data is None or isinstance(data, Dataset):
+        return data
+    return from_arrays(data, labels, classes if labels is not None else 0)
 
 
 def load(name: str = "digits") -> Run:

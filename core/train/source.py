@@ -5,11 +5,12 @@ from pathlib import Path
 
 from core.data.spec import DataSpec
 from core.errors import UserError
+from core.files import check_links
 from core.flow.flow_map import FlowMap
 from core.models import is_model, open_model
 from core.models.codec import scale_of
 from core.train.config import NOISE
-from core.train.run import open_run
+from core.train.run import OWN, open_run
 
 INDEPENDENT = "independent"
 
@@ -39,6 +40,7 @@ def open_source(folder: str | Path, *, dtype: str | None = None) -> Source:
     precision for its network to compute in. Raises `UserError` where it is neither."""
     folder = Path(folder)
     if is_model(folder):
+        check_links(folder, OWN)
         model = open_model(folder, dtype=dtype)
         return Source(
             folder,

@@ -1,5 +1,6 @@
 """A folder of a published network is accepted wherever a run is."""
 
+import shutil
 import tomllib
 
 import numpy as np
@@ -13,6 +14,7 @@ from apps import sample as sample_app
 from apps import tilt as tilt_app
 from core.data.codec import Ranged
 from core.errors import UserError
+from core.train.source import open_source
 from tests.compiling import once
 from tests.layouts import diffusers_networks, dit_files
 from tests.layouts.test_autoencoder_kl import GROUPS, LAYERS, SIZES
@@ -111,6 +113,26 @@ def test_a_folder_that_is_neither_is_named(folders, tmp_path):
         po.open(folders / "vae")
     with pytest.raises(UserError, match="--vae .* has latents of 2 channels, and this network"):
         po.open(folders / "sit", vae=folders / "vae")
+
+
+def test_arrays_stand_in_for_its_data(folders):
+    x = np.zeros((3, *SHAPE), np.uint8)
+    model = po.open(folders / "sit", data=x, labels=np.arange(3))
+    assert len(model.dataset()) == 3 and model.dataset().num_classes == CLASSES
+    with pytest.raises(UserError, match=r"examples of shape \(6, 4, 3\), and the sit network"):
+        po.open(folders / "sit", data=x[:, :, :4]).dataset()
+
+
+@pytest.mark.parametrize("name", ["samples", "eval.json", "weights.safetensors"])
+def test_links_of_a_folder_lead_nowhere_else(folders, tmp_path, name):
+    """Nothing is read or written through them."""
+    folder = shutil.copytree(folders / "sit", tmp_path / "gift")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    for use in (po.open, open_source):
+        with pytest.raises(UserError, match="is a link that leads out of"):
+            use(folder)
 
 
 @pytest.mark.slow
