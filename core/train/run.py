@@ -50,6 +50,7 @@ OWN = (
     *("run.json", "config.toml", "data.toml", "source.toml", "metrics.jsonl", "summary.json"),
     *("eval.json", "eval_guidance.png", "cell.json", "job.json", "data.npz", "source.npz"),
     *(packed.FILE, CODEC, "checkpoints", "samples", "eval", "tilt", "export", "wandb/id.txt"),
+    *("adapter", "packed"),
 )
 """What commands read and write in a run folder. Links among these lead nowhere outside."""
 DATA_FILE, SOURCE = "data.toml", "source.toml"

@@ -1,16 +1,33 @@
 """Adapters in a map: nothing at the start, merged, taken out again, summed."""
 
+import dataclasses
+
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
 
-from core.adapters import adapted, adapter_of, merged, parts, unmerged, with_adapters
+from core.adapters import (
+    adapted,
+    adapter_of,
+    base_print,
+    merged,
+    parts,
+    read_adapter,
+    unmerged,
+    with_adapters,
+    write_adapter,
+)  # fmt: skip
 from core.adapters.adapted import count, trained
 from core.adapters.places import layers
 from core.errors import UserError
-from tests.adapters.nets import CONFIGS, base_of, changed, shape_of
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
+from core.methods.warm_start import warm_started
+from core.train.checkpoint import by_name
+from tests.adapters.nets import CLASSES, CONFIGS, SHAPE, base_of, changed, shape_of
 from tests.compiling import once
-from tests.nets.randomised import given
+from tests.nets.randomised import given, noise, skeleton
 from tests.sets import some
 
 S, T = np.float32(0.7), np.float32(0.2)
@@ -111,3 +128,34 @@ def test_an_adapter_of_another_network_is_refused(getkey):
         with_adapters(base_of("mlp", getkey()), [(adapter, 1.0)])
     with pytest.raises(UserError, match=r"style: its change of blocks.qkv is of shape \(2, 48, 16"):
         with_adapters(base_of("imf", getkey()), [(adapter, 1.0)])
+
+
+def student(getkey):
+    """A network of one time, and the student that begins as it, with a second time and guidance."""
+    one = dataclasses.replace(CONFIGS["sit"], times="s", clock="reversed")
+    two = dataclasses.replace(one, second_time=True, guidance=True)
+    base = AverageVelocityMap(noise(skeleton(one, SHAPE, CLASSES), getkey(), 0.2), LinearPath())
+    fresh = AverageVelocityMap(two.build(SHAPE, CLASSES, key=getkey()), LinearPath())
+    found = warm_started(base, fresh)
+    assert found is not None
+    return base, found
+
+
+@pytest.mark.programs(60)
+def test_inputs_that_begin_at_zero_are_trained_in_full(getkey, tmp_path):
+    base, begun = student(getkey)
+    moved = adapted(begun, ["*.qkv"], rank=2, key=getkey())
+    names = {name for name, leaf in by_name(parts(moved)).items()}
+    later = {name for name in by_name(eqx.filter(begun, eqx.is_array)) if ".later." in name}
+    assert later and names == later | {"net.blocks.qkv.A", "net.blocks.qkv.B"}
+    assert base_print(moved) == base_print(adapted(base, rank=3, key=getkey()))
+    adapter = adapter_of(moved)
+    assert set(adapter.whole) == {name.removeprefix("net.") for name in later}
+    write_adapter(adapter, tmp_path, "own", begun, SHAPE)
+    again = with_adapters(begun, [(read_adapter(tmp_path, begun, SHAPE), 1.0)])
+    for name, leaf in by_name(eqx.filter(merged(moved), eqx.is_array)).items():
+        np.testing.assert_array_equal(by_name(again)[name], leaf)
+    with pytest.raises(UserError, match="trained in full, so no adapter.*--keys own"):
+        write_adapter(adapter, tmp_path, "peft", begun, SHAPE)
+    with pytest.raises(UserError, match="later.*which this network has not"):
+        with_adapters(base, [(adapter, 1.0)])
