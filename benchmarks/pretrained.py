@@ -20,12 +20,16 @@ from core.models import is_model
 from core.nets.suited import core_of
 from core.report.versions import versions
 from core.train.cli import parse_flags
+from core.train.config import AdapterConfig
+from core.train.teachers import build_run
 from portolan.runs import Run
 from portolan.tables import console, markdown, print_table, save
 
 SIT = {"name": "official-dit", "times": "s", "clock": "reversed", "positions": "stored"}
 SMALL = {"width": 48, "depth": 4, "heads": 4}
 EVALUATIONS = (1, 2, 4)
+LAYERS: dict[str, tuple[str, ...]] = {"all": AdapterConfig.layers, "qkv": ("*.qkv",)}
+"""Which layers adapters change."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class PretrainedConfig:
 
     methods: tuple[str, ...] = ("ayf-emd", "lmd", "cd", "sct", "imf")
     """Methods; those that learn from data alone start from the teacher's weights too."""
+    adapters: tuple[str, ...] = ("imf",)
+    """Methods that train an adapter too, in all layers and in queries, keys and values alone."""
+    rank: int = 8
+    """Rank of the adapters."""
     steps: int = 2000
     """Training steps of each student."""
     teacher_steps: int = 3000
@@ -64,7 +72,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     rows = teacher_rows(config, model, trained)
     for method in config.methods:
         rows += rows_of(config, method, distilled(config, method, model))
-    rows.append({"model": "data", "steps": 0, **floor(config, trained)})
+    for method in config.adapters:
+        for name, layers in LAYERS.items():
+            adapter = {"rank": config.rank, "layers": layers}
+            run = distilled(config, method, model, f"-{name}", adapter=adapter)
+            rows += rows_of(config, f"{method}, rank {config.rank}, {name}", run)
+    rows.append({"model": "data", "trained": 0, **floor(config, trained)})
     title = f"A SiT of digits and its students, {config.steps} steps"
     print_table(title, list(rows[0]), rows)
     result = {"steps": config.steps, "teacher_steps": config.teacher_steps, "rows": rows}
@@ -135,14 +148,16 @@ def parts(dense: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(dense.weight), np.asarray(dense.bias)
 
 
-def distilled(config: PretrainedConfig, method: str, model: Path) -> Run:
+def distilled(
+    config: PretrainedConfig, method: str, model: Path, suffix: str = "", **more: Any
+) -> Run:
     """The student of one method; its network is that of the model folder."""
-    console.print(f"{method}: {config.steps} steps")
+    console.print(f"{method}{suffix}: {config.steps} steps")
     teacher = model if find_plugin(method).needs_teacher else None
     return po.train(
         method,
         "digits",
-        run=Path(config.out) / method,
+        run=Path(config.out) / f"{method}{suffix}",
         teacher=teacher,
         init=model,
         steps=config.steps,
@@ -151,20 +166,22 @@ def distilled(config: PretrainedConfig, method: str, model: Path) -> Run:
         ema=0.998,
         sample_every=0,
         save_every=0,
+        **more,
     )
 
 
 def rows_of(config: PretrainedConfig, method: str, run: Run) -> list[dict[str, Any]]:
-    """A student's figures by evaluations."""
-    found = run.evaluate(EVALUATIONS, n=config.n)
-    return [{"model": method, "steps": config.steps, **row} for row in found.rows[:-1]]
+    """A student's figures by evaluations, and how many numbers it trained."""
+    found, trained = run.evaluate(EVALUATIONS, n=config.n), build_run(run.config).num_parameters()
+    head = {"model": method, "trained": trained}
+    return [{**head, **row} for row in found.rows[:-1]]
 
 
 def teacher_rows(config: PretrainedConfig, model: Path, run: Run) -> list[dict[str, Any]]:
     """The figures of the converted teacher by Euler steps."""
     opened = po.open(model, data=run.dataset())
     found = opened.evaluate(config.euler, n=config.n)
-    return [{"model": "sit, Euler", "steps": 0, **row} for row in found.rows[:-1]]
+    return [{"model": "sit, Euler", "trained": 0, **row} for row in found.rows[:-1]]
 
 
 def floor(config: PretrainedConfig, run: Run) -> dict[str, Any]:
