@@ -24,8 +24,9 @@ _COMMON = ("grid", "shift", "guidance", "interval", "guidance_channels", "adapte
 class Sampling:
     """The times of a sampler and the settings that only some samplers have."""
 
-    grid: str = "uniform"
-    """Spacing of the times: uniform (in the path's time), edm, log-snr or cosine."""
+    grid: str | None = None
+    """Spacing of the times: uniform (in the path's time), edm, log-snr or cosine; default: uniform,
+    and edm for networks converted from EDM's."""
     shift: float = 1.0
     """Multiply the grid's noise-to-signal ratios by this: above 1, more steps near the noise."""
     gamma: float | None = None
@@ -102,7 +103,7 @@ class Sampling:
         require(not few, "--guidance-channels must be at least 1")
         return [(w, low, high) for w in self.guidance]
 
-    def times(self) -> Grid:
-        """The grid. Raises `UserError` for one that there is not."""
-        grid = pick(GRIDS, self.grid, "grid")
+    def times(self, own: Grid) -> Grid:
+        """The grid, by default the model's `own`. Raises `UserError` for one that there is not."""
+        grid = own if self.grid is None else pick(GRIDS, self.grid, "grid")
         return grid if self.shift == 1 else shifted(grid, self.shift)

@@ -124,7 +124,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 def asked(run: Stored, config: EvalConfig) -> Asked:
     """What the flags ask for. Raises `UserError`."""
-    grid, scales = config.sampling.times(), config.sampling.scales()
+    grid, scales = config.sampling.times(run.grid), config.sampling.scales()
     plan, field = rows_to_measure(run, config), run.flow_map
     if config.sampling.guidance:
         samplers = [sampler for sampler, _ in plan.values()]

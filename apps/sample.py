@@ -71,7 +71,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     """Draws, and writes picture and values."""
     config = parse_flags(SampleConfig, argv)
     check_numbers(config)
-    grid, run = config.sampling.times(), open_run(config.run, vae=config.vae)
+    run = open_run(config.run, vae=config.vae)
+    grid = config.sampling.times(run.grid)
     run = config.sampling.adapted(run)
     name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
@@ -116,7 +117,7 @@ def check_numbers(config: SampleConfig) -> None:
         raise UserError("--n, --nfe and --steps must be at least 1 and --seed at least 0")
     if len(asked) == 2:
         raise UserError("--nfe says how many --steps there are; leave out one of them")
-    if config.times and (asked or config.sampling.grid != "uniform" or config.sampling.shift != 1):
+    if config.times and (asked or config.sampling.grid is not None or config.sampling.shift != 1):
         raise UserError(
             "--times names every time itself; leave out --steps, --grid, --shift and --nfe"
         )

@@ -25,7 +25,6 @@ from core.sampling import (
     at_units,
     check_sampler,
     generate,
-    uniform_grid,
 )
 from portolan.model import Model
 from portolan.pictures import Picture, drawn
@@ -114,7 +113,7 @@ def draw_as_asked(
     require(steps >= 1 and seed >= 0, "steps must be at least 1 and seed at least 0")
     require(guidance is None or guidance >= 1, f"guidance must be at least 1, got {guidance}")
     name, chosen = choose(model, sampler)
-    stops = times_of(model, name, chosen, steps, uniform_grid, tuple(times))
+    stops = times_of(model, name, chosen, steps, model.grid, tuple(times))
     scale = None if guidance is None else (guidance, 0.0, 1.0)
     if start is not None:
         wanted = (number(labels), *model.spec.shape)

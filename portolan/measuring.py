@@ -152,7 +152,9 @@ def evaluate(
     used = usable(name, chosen, nfe, check(model, name, chosen))
     scale = None if guidance is None else (guidance, 0.0, 1.0)
     field = model.flow_map if guidance is None else guided_map(model, [chosen])
-    drawings = [drawing_of(chosen, field.path, nfe, guidance=scale) for nfe in used]
+    drawings = [
+        drawing_of(chosen, field.path, nfe, grid=model.grid, guidance=scale) for nfe in used
+    ]
     asked = Asked(field, {name: drawings}, n or 0, _names(features), _names(stats), seed=seed)
     answer = measure(model, asked, progress=False)
     title = f"{model.title}: {' and '.join(answer.features)} features"

@@ -13,7 +13,7 @@ from core.data.spec import DataSpec
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
 from core.overriding import overridable
-from core.sampling import Sampler
+from core.sampling import Grid, Sampler, uniform_grid
 from core.steering.adapter import Proposal
 from core.steering.reward import Reward
 from core.steering.steering import Steering
@@ -119,6 +119,12 @@ class Model(abc.ABC):
         from portolan.adapting import adapted_map
 
         return self.with_map(adapted_map(self, adapters))
+
+    @property
+    @overridable
+    def grid(self) -> Grid:
+        """The spacing of times where none is asked for."""
+        return uniform_grid
 
     def data_beside(self) -> Dataset | None:
         """The data that a picture shows beside samples that are points; None where there are none.

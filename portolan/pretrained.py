@@ -12,8 +12,10 @@ from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
+from core.flow.path import EDMPath
 from core.models.codec import scale_of
 from core.nets.imf_dit import IMFDiTConfig
+from core.sampling import GRIDS, Grid, uniform_grid
 from core.steering.adapter import Proposal
 from portolan.model import Abilities
 from portolan.stored import Stored, check_data
@@ -49,6 +51,11 @@ class Pretrained(Stored):
     @property
     def sampler(self) -> str:
         return "pushforward" if has_two_times(self.net_flags) else "euler"
+
+    @property
+    def grid(self) -> Grid:
+        """That of EDM on its path, whose noise levels span four powers of ten."""
+        return GRIDS["edm"] if isinstance(self.flow_map.path, EDMPath) else uniform_grid
 
     @property
     def abilities(self) -> Abilities:

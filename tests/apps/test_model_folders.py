@@ -14,6 +14,7 @@ from apps import sample as sample_app
 from apps import tilt as tilt_app
 from core.data.codec import Ranged
 from core.errors import UserError
+from core.sampling.grids import edm_grid, uniform_grid
 from core.train.source import open_source
 from tests.compiling import once
 from tests.layouts import diffusers_networks, dit_files
@@ -96,6 +97,7 @@ def test_every_command_takes_the_folder(folders, tmp_path):
 def test_a_map_with_two_times_jumps_and_one_without_a_null_class_is_not_guided(folders, tmp_path):
     imf, edm = po.open(folders / "imf"), po.open(folders / "edm")
     assert (imf.sampler, edm.sampler) == ("pushforward", "euler")
+    assert (imf.grid, edm.grid) == (uniform_grid, edm_grid)
     assert imf.sample(2, guidance=2.0).shape == (2, *SHAPE)
     assert edm.sample(2, sampler="heun", times=(1.0, 0.5, 0.0)).shape == (2, 8, 8, 2)
     with pytest.raises(UserError, match="never trained without labels: leave out --guidance"):
@@ -156,7 +158,7 @@ def test_latents_of_a_published_autoencoder_have_its_scale(folders, tmp_path):
 @pytest.mark.slow
 def test_latents_of_a_network_become_pictures(folders, tmp_path):
     flags = ["--run", f"{folders}/edm", "--vae", f"{folders}/vae", "--sampler", "heun"]
-    sample_app.main([*flags, "--steps", "2", "--grid", "edm", "--n", "4", "--out", f"{tmp_path}/x"])
+    sample_app.main([*flags, "--steps", "2", "--n", "4", "--out", f"{tmp_path}/x"])
     weights = autoencoder(np.random.default_rng(0))
     with np.load(f"{tmp_path}/x.npz") as found:
         assert found["samples"].shape == (4, 8, 8, 2)
