@@ -27,7 +27,7 @@ SIT, EDM = (6, 6, 3), (8, 8, 2)
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("teachers")
-    for kind in ("sit", "imf", "edm", "vae"):
+    for kind in ("sit", "dit", "imf", "edm", "vae"):
         model_folder(root / kind, kind)
     model_folder(root / "latent", "edm", scaling={"scaling_factor": 0.5})
     for name, shape, classes in (("sit", SIT, 5), ("edm", EDM, 3), ("few", SIT, 2)):
@@ -73,6 +73,22 @@ def test_a_denoiser_is_moved_to_the_path_of_the_run(folders, normal):
         "0.001996 to 0.9877: elsewhere its velocity is that of the nearest"
     )
     assert line in describe(config, build_run(config))
+
+
+@pytest.mark.slow
+def test_the_noise_of_a_step_is_moved_to_the_path_of_the_run(folders, normal):
+    """DiT on the linear path: `v = eps - x_0`, with the noise in the state of the step that has its
+    noise-to-signal ratio, restated from the file in NumPy."""
+    teacher = open_teacher(student(folders, "sit", "dit"))
+    x, u = normal(*SIT).astype(np.float32), np.float32(0.6)
+    found = once(lambda x, t: teacher.velocity(x, t, Condition(label=jax.numpy.asarray(4))))(x, u)
+    signal = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    step = np.interp(np.log(u / (1 - u)), np.log((1 - signal) / signal) / 2, np.arange(1000))
+    network = torch_reference(dit_files.torch_dit(2 * dit_files.CHANNELS))
+    state = (x / np.hypot(1 - u, u)).transpose(2, 0, 1)
+    eps = network(state, step, step, 4).transpose(1, 2, 0)
+    wanted = eps - (x - u * eps) / (1 - u)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize(
