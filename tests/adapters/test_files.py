@@ -1,5 +1,6 @@
 """Adapters in files: three foreign styles give one result, keys are those that the styles have."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,9 +8,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from core.adapters import adapter_of, read_adapter, with_adapters, write_adapter
+from core.adapters.modules import modules_of
 from core.adapters.places import layers
 from core.errors import UserError
-from tests.adapters.nets import CONFIGS, SHAPE, base_of, changed, dense
+from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import LinearPath
+from core.layouts import filled, unfilled
+from core.layouts.networks import table_of
+from tests.adapters.nets import CLASSES, CONFIGS, SHAPE, base_of, changed, dense
+from tests.nets.randomised import noise, skeleton
 
 SIT = {"qkv": "attn.qkv", "merge": "attn.proj", "up": "mlp.fc1", "down": "mlp.fc2"}
 FEED = ("ff.net.0.proj", "ff.net.2")
@@ -84,6 +91,33 @@ def test_an_adapter_is_the_same_in_each_style(name, tmp_path, getkey):
             np.testing.assert_allclose(found[layer], values, atol=1e-6, err_msg=f"{keys} {layer}")
     moved = [layer for layer in expected if not np.array_equal(expected[layer], before[layer])]
     assert sorted(moved) == sorted(f"net.{layer}" for layer in adapter.layers)
+
+
+@pytest.mark.parametrize("name", ["sit", "diffusers-dit", "edm", "diffusers-unet"])
+def test_merged_before_the_conversion_is_merged_after_it(name, tmp_path, getkey):
+    """In the foreign file `W + scale B A` by NumPy, then our converter; against the adapter's file
+    on the converted network. The order of rows, as in EDM's attention, is the converter's."""
+    config = CONFIGS[name]
+    if name == "sit":  # as it is published
+        config = dataclasses.replace(config, times="s", positions="stored")
+    net = noise(skeleton(config, SHAPE, CLASSES), getkey(), 0.2)
+    base, table = AverageVelocityMap(net=net, path=LinearPath()), table_of(net, SHAPE)
+    tensors, arrays = unfilled(net, table), {}
+    for n, path in enumerate(modules_of(base, SHAPE)):
+        weight = tensors[f"{path}.weight"]
+        A, B = numbers(3, *weight.shape[1:]) + n % 5, numbers(len(weight), 3) - n % 3
+        A, B = 0.1 * A, 0.1 * B
+        tensors[f"{path}.weight"] = weight + 2 / 3 * np.einsum("or,ri...->oi...", B, A)
+        B = B.reshape(*B.shape, *[1] * (weight.ndim - 2))
+        before = f"base_model.model.{path}"
+        arrays |= {f"{before}.lora_A.weight": A, f"{before}.lora_B.weight": B}
+    path = stored(tmp_path, arrays, {}, {"r": 3, "lora_alpha": 2.0})
+    expected = filled(skeleton(config, SHAPE, CLASSES), table, tensors)
+    found, before = read(path, base), weights(base)
+    for layer, values in weights(expected).items():
+        np.testing.assert_allclose(found[f"net.{layer}"], values, atol=1e-5, err_msg=layer)
+    moved = sum(not np.array_equal(found[layer], before[layer]) for layer in before)
+    assert moved > 5
 
 
 def foreign(stems, style, rank=4, alpha=2.0, settings=None, prefix="transformer."):
