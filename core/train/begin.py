@@ -17,14 +17,18 @@ def with_its_network(config: TrainConfig, init: str | None, teacher: str | None)
     """The default configuration with the network of the model folder that training starts from:
     that of --init, or the teacher's where the method starts from its teacher's weights.
 
-    The network has a second time where it had one alone. Runs and other names change nothing.
+    The network has a second time where it had one alone. One that was never trained without labels
+    is asked for none: the method leaves all labels. Runs and other names change nothing.
     """
     if init is None and config.plugin_flags.starts_from(AbsentTeacher(PATHS[config.path]())):
         init = teacher
     if init is None or not is_model(init):
         return config
     name, flags = student_network(Path(init))
-    return replace(config, net=name, net_flags=flags)
+    method = config.plugin_flags
+    if read_record(Path(init)).trained_without_null and hasattr(method, "label_drop"):
+        method = replace(method, label_drop=0.0)
+    return replace(config, net=name, net_flags=flags, plugin_flags=method)
 
 
 def student_network(folder: Path) -> tuple[str, NetworkConfig]:

@@ -232,7 +232,8 @@ class TrainConfig(LoopConfig):
     """Run or model folder of a trained model that teaches, python:MODULE:NAME of your own velocity
     or denoiser, or `exact` where the distribution is known."""
     init: str | None = None
-    """Run folder whose weights training starts from: the same network, another method."""
+    """Run or model folder whose weights training starts from: the same network, another method.
+    Without --net the network is that of the model folder, with a second time."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
     """Probability path from data to noise."""
     source: Annotated[str, tyro.conf.arg(name="source", metavar="NAME")] = NOISE

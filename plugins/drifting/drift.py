@@ -83,7 +83,9 @@ class Drift(Plugin):
         require(not idle, "--plugin.kappa draws scales up to --plugin.guidance: set that above 1")
 
     def net_flags(self, flags: Any) -> Any:
-        return flags if self.kappa is None else replace(flags, guidance=True)
+        if self.kappa is None or flags.takes_guidance:
+            return flags
+        return replace(flags, guidance=True)
 
     @classmethod
     def variants(cls) -> dict[str, Self]:

@@ -54,6 +54,8 @@ class MFM(RowPlugin):
         require(0 < self.least < 1, f"--plugin.least must be in (0, 1), got {self.least}")
 
     def net_flags(self, flags: Any) -> Any:
+        known = hasattr(flags, "state")
+        require(known, "mfm's network takes a state as an input: choose --net mlp, dit or unet")
         return dataclasses.replace(flags, state=True)
 
     def jump(self, teacher: None) -> Term:

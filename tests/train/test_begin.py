@@ -53,6 +53,18 @@ def test_the_network_is_that_of_the_folder_where_none_is_given(folder):
     assert config(folder, "--plugin", "mf", "--net", "dit", "--init", folder).net == "dit"
 
 
+def test_labels_stay_where_a_network_was_never_trained_without(folder, tmp_path):
+    tensors = files.torch_dit(files.CHANNELS)
+    found = sit.options_of(tensors, heads=files.HEADS, null_class=False)
+    source = {"kind": "sit", "sha256": "0" * 64, "file": "sit.pt"}
+    write_model(tmp_path / "sit", found, found.network(tensors), source)
+    drops = [
+        config(folder, "--plugin", "mf", "--init", one).plugin_flags.label_drop
+        for one in (folder, tmp_path / "sit")
+    ]
+    assert drops == [0.1, 0]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "flags",
