@@ -34,8 +34,8 @@ def test_the_teachers_file_has_its_network():
 def test_the_whole_way_in_five_steps(tmp_path):
     flags = ["--steps", "5", "--teacher-steps", "5", "--batch", "8", "--n", "100", "--euler", "2"]
     table = tmp_path / "table.json"
-    again = [*flags, "--methods", "cd", "--out", str(tmp_path / "runs"), "--table", str(table)]
-    main(again)
+    flags += ["--methods", "cd", "--adapters", "--out", str(tmp_path / "runs")]
+    main([*flags, "--table", str(table)])
     rows = json.loads(table.read_text())["rows"]
     assert [row["model"] for row in rows] == ["sit, Euler", "cd", "cd", "cd", "data"]
     assert all(np.isfinite(row["frechet"]) for row in rows)
