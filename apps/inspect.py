@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
+
 from apps._main import launch, print_json
 from core.errors import UserError, require
 from core.files import check_links
+from core.flow.path import path_name
+from core.models import is_model, open_model
 from core.train import packed
 from core.train.checkpoint import Checkpoints
 from core.train.cli import parse_flags
@@ -22,12 +27,13 @@ COLUMNS = ("step", "arrays", "bytes", "state")
 class InspectConfig:
     """Lists the checkpoints of a run, the format of its folder, and what it began with.
 
+    Of a model folder it says which network it holds, and whether its weights are whole.
     With --verify every array of every checkpoint is read and compared with its checksum. Exit
     status 1 where one is damaged. Nothing is written.
     """
 
     run: str = "runs/imf-digits"
-    """Run folder."""
+    """Run folder, or model folder of apps.convert."""
     verify: bool = False
     """Read everything and compare it with its checksums."""
     json: bool = False
@@ -38,6 +44,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     """Lists, and verifies where asked."""
     config = parse_flags(InspectConfig, argv)
     folder = Path(config.run)
+    if is_model(folder):
+        found = _model(folder)
+        return {"run": str(folder), "model": found} if config.json else None
     require((folder / "config.toml").exists(), f"{folder} is not a run folder (no config.toml)")
     check_links(folder, OWN)
     marker = read_marker(folder)
@@ -57,6 +66,24 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             print_json(result)
         sys.exit(1)
     return result if config.json else None
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    """Prints what a model folder holds, whose weights are read and compared with their hash.
+
+    Raises `UserError` for one that is damaged, and for one without a flow map."""
+    check_links(folder, OWN)
+    model = open_model(folder)
+    arrays = jax.tree.leaves(eqx.filter(model.net, eqx.is_array))
+    count = sum(leaf.size for leaf in arrays)
+    shape = " x ".join(map(str, model.spec.shape))
+    console.print(
+        f"{folder}: {model.title or model.kind}, {model.net_name} of {count:,} numbers for examples "
+        f"of {shape} and {model.spec.num_classes:,} classes, on the {path_name(model.path)} path; "
+        f"licence {model.licence or 'unknown'}; the weights are those that were written"
+    )
+    known = {"kind": model.kind, "title": model.title, "net": model.net_name, "numbers": count}
+    return known | {"shape": list(model.spec.shape), "classes": model.spec.num_classes}
 
 
 def _checkpoints(folder: Path, verify: bool) -> list[dict[str, Any]]:

@@ -319,4 +319,10 @@ PATHS: dict[str, Callable[[], Path]] = {
     "edm": EDMPath,
 }
 
+
+def path_name(path: Path) -> str:
+    """The name of a path's kind among `PATHS`; that of its class for others."""
+    return next((name for name, kind in PATHS.items() if kind is type(path)), type(path).__name__)
+
+
 _QUARTER = jnp.pi / 2  # a quarter turn, in radians

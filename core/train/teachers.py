@@ -15,7 +15,7 @@ from core.errors import UserError, require
 from core.flow.change import MovedMap, restrict
 from core.flow.field import VelocityField
 from core.flow.flow_map import FlowMap
-from core.flow.path import PATHS, Path
+from core.flow.path import PATHS, Path, path_name
 from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher
 from core.methods.plugin import Progress
 from core.methods.registry import find_plugin
@@ -160,8 +160,7 @@ def _move(name: str | None, path: str, field: VelocityField) -> str:
     flow_map = field.flow_map if isinstance(field, MapTeacher) else None
     parts = []
     if isinstance(flow_map, MovedMap):
-        own = next((key for key, kind in PATHS.items() if kind is type(flow_map.flow_map.path)), "")
-        parts.append(f"is moved from the {own or 'another'} path to {path}")
+        parts.append(f"is moved from the {path_name(flow_map.flow_map.path)} path to {path}")
     if isinstance(outer, Nearest):
         low, high = (float(field.path.unit_time(t)) for t in (field.path.t_min, field.path.t_max))
         parts.append(

@@ -9,6 +9,7 @@ import pytest
 import portolan as po
 from apps import eval as eval_app
 from apps import export as export_app
+from apps import inspect as inspect_app
 from apps import latents as latents_app
 from apps import sample as sample_app
 from apps import tilt as tilt_app
@@ -115,6 +116,17 @@ def test_a_folder_that_is_neither_is_named(folders, tmp_path):
         po.open(folders / "vae")
     with pytest.raises(UserError, match="--vae .* has latents of 2 channels, and this network"):
         po.open(folders / "sit", vae=folders / "vae")
+
+
+def test_it_is_inspected(folders):
+    found = inspect_app.main(["--run", str(folders / "sit"), "--json"])
+    assert found["model"]["shape"] == list(SHAPE) and found["model"]["net"] == "official-dit"
+    damaged = shutil.copytree(folders / "sit", folders / "damaged")
+    with (damaged / "weights.safetensors").open("r+b") as file:
+        file.seek(-5, 2)
+        file.write(b"x")
+    with pytest.raises(UserError, match="is damaged or of another model"):
+        inspect_app.main(["--run", str(damaged)])
 
 
 def test_arrays_stand_in_for_its_data(folders):
