@@ -78,9 +78,10 @@ def _model(folder: Path) -> dict[str, Any]:
     count = sum(leaf.size for leaf in arrays)
     shape = " x ".join(map(str, model.spec.shape))
     console.print(
-        f"{folder}: {model.title or model.kind}, {model.net_name} of {count:,} numbers for examples "
-        f"of {shape} and {model.spec.num_classes:,} classes, on the {path_name(model.path)} path; "
-        f"licence {model.licence or 'unknown'}; the weights are those that were written"
+        f"{folder}: {model.title or model.kind}, {model.net_name} of {count:,} numbers "
+        f"for examples of {shape} and {model.spec.num_classes:,} classes, "
+        f"on the {path_name(model.path)} path; licence {model.licence or 'unknown'}; "
+        "the weights are those that were written"
     )
     known = {"kind": model.kind, "title": model.title, "net": model.net_name, "numbers": count}
     return known | {"shape": list(model.spec.shape), "classes": model.spec.num_classes}
