@@ -89,17 +89,23 @@ def _by_name(source: FlowMap, student: FlowMap) -> FlowMap:
     """The student's network with the leaves of the same name. Of the others those of a `LaterInput`
     add zero as they are; those of an `Embedding` are set to zero."""
     here = core_of(student)
-    old, fresh = _leaves(core_of(source)), later_names(here)
+    old, fresh = _copied(_leaves(core_of(source))), later_names(here)
     kept = {f"{place}{name}" for place, part in _parts(here) if isinstance(part, LaterInput)
             for name in _leaves(part)}  # fmt: skip
 
     def fill(path: tuple, leaf: Any) -> Any:
         name = _name(path)
         if name in old:
-            return jnp.copy(old[name]).astype(leaf.dtype)
+            return old[name].astype(leaf.dtype)
         return jnp.zeros_like(leaf) if name in fresh - kept else leaf
 
     return eqx.tree_at(core_of, student, jax.tree_util.tree_map_with_path(fill, here))
+
+
+@jax.jit
+def _copied(leaves: Any) -> Any:
+    """Arrays of their own, which may be donated: one program, whatever shapes there are."""
+    return jax.tree.map(jnp.copy, leaves)
 
 
 def _reading(flow_map: FlowMap) -> Any:

@@ -75,7 +75,19 @@ def others(net, path):
     ]
 
 
-@pytest.mark.parametrize("kind", some(KINDS, "edm"))
+def test_edm_is_the_velocity_on_another_path(normal, rng, x64):
+    units, x = rng.uniform(0.02, 0.98, 8), normal(8, 3)
+    one = average(Published("edm"), TrigPath())
+
+    def run(x, u):
+        t = one.path.time_of_unit(u)
+        return one.velocity(x, t), velocity(one.path, x, t)
+
+    np.testing.assert_allclose(*once(jax.vmap(run))(x, units), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_diagonal_of_every_map_on_every_path_is_the_velocity(kind, rng, normal, x64):
     units, x = rng.uniform(0.02, 0.98, 16), normal(16, 3)
     net = Published(kind)
@@ -91,6 +103,7 @@ def test_the_diagonal_of_every_map_on_every_path_is_the_velocity(kind, rng, norm
     assert np.abs(once(jax.vmap(run))(x, units)).max() < 1e-9
 
 
+@pytest.mark.slow
 def test_jumps_are_those_of_ddim_on_every_path(rng, normal, x64):
     """`F = alpha_t x_0 + sigma_t z` with the clean state and the noise that are predicted."""
     s, t, x = rng.uniform(0.3, 0.9, 16), rng.uniform(0.05, 0.9, 16), normal(16, 3)
@@ -109,7 +122,7 @@ def test_jumps_are_those_of_ddim_on_every_path(rng, normal, x64):
     assert np.abs(once(jax.vmap(run))(x, s, t)).max() < 1e-9
 
 
-@pytest.mark.parametrize("kind", some(KINDS, "edm", "noise"))
+@pytest.mark.parametrize("kind", some(KINDS, "noise"))
 def test_velocity_and_derivatives_are_finite_up_to_both_ends(kind, normal):
     x, ends = normal(4, 2), np.float32([0.0, 1.0, 1e-6, 1 - 1e-6])
     others = np.float32([1.0, 0.0, 1e-6, 1.0])
