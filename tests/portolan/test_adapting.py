@@ -98,4 +98,5 @@ def test_the_commands_take_a_run_with_an_adapter_and_adapters_themselves(runs, t
     out = ["--out", f"{tmp_path}/eval.json", "--json"]
     result = eval_app.main([*added, "--nfe", "1", "--n", "16", *out])
     assert result is not None and result["sampling"]["adapter"] == (str(runs / "small"),)
-    export_app.main([*added, "--nfe", "1", "--platforms", "cpu", "--out", f"{tmp_path}/e"])
+    by_ddim = ["--run", str(runs / "fm"), "--sampler", "ddim", *added[-2:]]
+    export_app.main([*by_ddim, "--nfe", "1", "--platforms", "cpu", "--out", f"{tmp_path}/e"])

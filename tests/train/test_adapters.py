@@ -205,10 +205,10 @@ MORE = {"dmd": ["--plugin.every", "1", "--plugin.wait", "0"]}
 )
 def test_every_method_trains_an_adapter_and_leaves_its_base(name, tmp_path):
     plugin = find_plugin(name)
-    data = ["--data", "eight-gaussians", "--data.n", "64", *TINY, "--batch", "16"]
+    data = [*LABELLED, "--data.n", "64", *TINY, "--batch", "16"]
     flags = [*data, "--plugin", name, *MORE.get(name, [])]
     flags += ["--teacher", "exact"] * plugin.needs_teacher
-    plain = build(config := parse(flags), open_teacher(config))
+    plain = build(config := parse(flags), open_teacher(config), train=False)
     base = jax.tree.map(
         lambda leaf: leaf + 0.01 if eqx.is_inexact_array(leaf) else leaf, plain.method.flow_map
     )
