@@ -90,10 +90,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     run = config.sampling.adapted(run)
     if config.packed is not None:
         return _printed(write_packed(run, config.packed, config.out), config)
+    source = run.source_spec()
     require(
         run.abilities.noise != "none",
-        f"{config.run} starts from examples of other data, and what is exported starts from noise: "
-        "draw its samples with apps.sample",
+        f"{config.run} starts from examples of {source.name if source else 'other data'}, and what "
+        "is exported starts from noise: draw its samples with apps.sample",
     )
     plain = _with_plain_attention(run, config)
     function, name = function_of(plain, config)

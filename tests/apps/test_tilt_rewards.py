@@ -49,7 +49,7 @@ def untrained():
 @pytest.fixture
 def in_place(classified, untrained, monkeypatch):
     monkeypatch.chdir(classified)
-    monkeypatch.setattr(tilt_app, "open_run", lambda folder: untrained)
+    monkeypatch.setattr(tilt_app, "open_run", lambda folder, **_: untrained)
 
 
 def test_a_second_classifier_judges_what_the_first_rewards(in_place):
