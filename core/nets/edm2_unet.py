@@ -240,11 +240,6 @@ class EDM2UNet(Network):
     def suited(self, asked: Asked) -> Network:
         return suited(self, self.config.predicts, EDM_LEVELS, asked)
 
-    @property
-    def trained_without_null(self) -> bool:
-        """Whether labels were never left out in training."""
-        return self.config.trained_without_null
-
     def __call__(
         self, x: Image, s: Float[Array, ""], t: Float[Array, ""], cond: Condition | None = None
     ) -> Image:
