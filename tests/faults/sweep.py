@@ -1,7 +1,8 @@
 """Runs commands in children in which the K-th call that changes a file below a folder fails.
 
-`python -m tests.faults.sweep` is the parent of such children: it loads all modules once, under the
-shim (`shim.c`), and forks for each order that it reads as a line of JSON from its input.
+`python -m tests.faults.sweep` is the parent of such children: under the shim (`shim.c`) it forks
+for each order that it reads as a line of JSON from its input. It has loaded the apps, and loads
+what else an undisturbed child loaded, so that later ones need not.
 """
 
 import contextlib
@@ -73,27 +74,35 @@ class Children:
 def serve(shim: str) -> None:
     for name in ("apps.train", "apps.sample", "apps.eval", "apps.export", "apps._main"):
         importlib.import_module(name)
-    for name in ("orbax.checkpoint.v1", "matplotlib.figure", "optax", "diffrax", "grain", "PIL"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
     for line in sys.stdin:
         print(json.dumps(forked(shim, json.loads(line))), flush=True)
 
 
+def load(names: list[str]) -> None:
+    """Imports modules; one that is found only by way of another is left to the child."""
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 def forked(shim: str, order: dict) -> dict:
     with tempfile.TemporaryDirectory() as place:
-        out, err, calls = (os.path.join(place, name) for name in ("out", "err", "calls"))
+        out, err, calls, modules = (
+            os.path.join(place, name) for name in ("out", "err", "calls", "modules")
+        )
         child = os.fork()
         if child == 0:
-            obey(shim, order, out, err, calls)
+            obey(shim, order, out, err, calls, modules)
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
         text = Path(err).read_text() if os.path.exists(err) else ""
         count = int(Path(calls).read_text()) if os.path.exists(calls) else 0
+        if order["at"] == 0:
+            load([name for name in Path(modules).read_text().split() if name not in sys.modules])
         return {"status": code, "err": text, "calls": count}
 
 
-def obey(shim: str, order: dict, out: str, err: str, calls: str) -> None:
+def obey(shim: str, order: dict, out: str, err: str, calls: str, modules: str) -> None:
     """In the child: runs the command and leaves."""
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
@@ -117,6 +126,7 @@ def obey(shim: str, order: dict, out: str, err: str, calls: str) -> None:
     count = library.shim_count()
     library.shim_arm(b"/nowhere", 0, 0)
     Path(calls).write_text(str(count))
+    Path(modules).write_text("\n".join(name for name in sys.modules if name != "__main__"))
     os._exit(status)
 
 

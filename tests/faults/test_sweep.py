@@ -2,7 +2,8 @@
 write. Nothing is lost, and the same command then ends where an undisturbed one does.
 
 The long set sweeps all calls, the slow one a few of them; `SWEEP=100` in the environment takes so
-many at even distances.
+many at even distances. All calls of a training take hours: with `SWEEP_LOG=FILE` each is a line of
+that file, and a later call goes on behind those that are there.
 """
 
 import io
@@ -92,23 +93,40 @@ def ended_well(ended, mode):
 
 def sweep_training(children, whole, folder, mode, calls):
     """The calls after whose failure something was lost, each with why."""
-    original, _ = whole
-    wanted, lost = results(original), []
+    wanted, lost = results(whole[0]), []
     for at in calls:
         run = folder / f"{mode}{at}"
-        flags = [*TRAIN, "--run", str(run)]
-        ended = children.run("train", flags, run, at, mode)
-        if not ended_well(ended, mode):
-            lost.append((at, f"status {ended.status}: {ended.err[-900:]}"))
-        again = children.run("train", flags, run)
-        if again.status:
-            lost.append((at, f"again: status {again.status}: {again.err[-900:]}"))
-            continue
-        found = results(run)
-        lost += [(at, f"other {name}") for name in wanted if found[name] != wanted[name]]
-        lost += [(at, f"left {f}") for f in run.rglob(".unfinished-*")]
-        shutil.rmtree(run)
+        lost += [(at, why) for why in lost_at(children, wanted, run, mode, at)]
+        shutil.rmtree(run, ignore_errors=True)
     return lost
+
+
+def lost_at(children, wanted, run, mode, at):
+    """What was lost where call `at` of a training failed and the training was then repeated."""
+    flags = [*TRAIN, "--run", str(run)]
+    ended = children.run("train", flags, run, at, mode)
+    lost = []
+    if not ended_well(ended, mode):
+        lost.append(f"status {ended.status}: {ended.err[-900:]}")
+    again = children.run("train", flags, run)
+    if again.status:
+        return [*lost, f"again: status {again.status}: {again.err[-900:]}"]
+    found = results(run)
+    lost += [f"other {name}" for name in wanted if found[name] != wanted[name]]
+    return lost + [f"left {f}" for f in run.rglob(".unfinished-*")]
+
+
+def logged_sweep(log, children, whole, folder, mode, calls):
+    """`sweep_training` of the calls that are not in the log yet; those lost of all that are."""
+    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    seen = {entry["at"] for entry in done if entry["mode"] == mode}
+    for at in [at for at in calls if at not in seen]:
+        lost = sweep_training(children, whole, folder, mode, [at])
+        entry = {"mode": mode, "at": at, "lost": lost}
+        with log.open("a") as out:
+            out.write(json.dumps(entry) + "\n")
+        done.append(entry)
+    return [why for entry in done if entry["mode"] == mode for why in entry["lost"]]
 
 
 @pytest.mark.slow
@@ -122,8 +140,11 @@ def test_a_run_that_fails_somewhere_ends_where_it_would_have(children, whole, tm
 @pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_no_call_of_a_training_loses_anything(children, whole, tmp_path, mode):
-    calls = chosen(whole[1])
-    lost = sweep_training(children, whole, tmp_path, mode, calls)
+    calls, log = chosen(whole[1]), os.environ.get("SWEEP_LOG")
+    if log:
+        lost = logged_sweep(Path(log), children, whole, tmp_path, mode, calls)
+    else:
+        lost = sweep_training(children, whole, tmp_path, mode, calls)
     print(f"{mode}: {len(calls)} of {whole[1]} calls, {len(lost)} lost")
     assert lost == []
 
