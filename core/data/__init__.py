@@ -4,6 +4,7 @@ from core.data.arrays import ArraysData as ArraysData
 from core.data.arrays import from_arrays as from_arrays
 from core.data.batches import Batches as Batches
 from core.data.batches import batches as batches
+from core.data.cells import CellsData as CellsData
 from core.data.cifar import Cifar10Data as Cifar10Data
 from core.data.dataset import Dataset as Dataset
 from core.data.dataset import Source as Source
@@ -11,6 +12,9 @@ from core.data.digits import DigitsData as DigitsData
 from core.data.idx import IdxData as IdxData
 from core.data.images import ImagesData as ImagesData
 from core.data.latents import LatentsData as LatentsData
+from core.data.manifolds import SphereBlobsData as SphereBlobsData
+from core.data.manifolds import SwissRollData as SwissRollData
+from core.data.manifolds import TorusCheckerboardData as TorusCheckerboardData
 from core.data.python import PythonData as PythonData
 from core.data.scale import Scale as Scale
 from core.data.spec import DataSpec as DataSpec
@@ -30,6 +34,10 @@ DATA: Registry[type] = Registry(
         "eight-gaussians": EightGaussiansData,
         "two-moons": TwoMoonsData,
         "spiral": SpiralData,
+        "sphere-blobs": SphereBlobsData,
+        "torus-checkerboard": TorusCheckerboardData,
+        "so3-swiss-roll": SwissRollData,
+        "cells": CellsData,
         "digits": DigitsData,
         "idx": IdxData,
         "cifar10": Cifar10Data,

@@ -1,14 +1,14 @@
 """Examples that a user saved with NumPy: whole files, and folders of shards."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Shaped
 
-from core.data.checks import at_least, existing_file
+from core.data.checks import at_least, existing_file, one_of
 from core.data.classes import classes_of
 from core.data.dataset import Dataset, Source
 from core.data.npy import (
@@ -19,9 +19,12 @@ from core.data.npy import (
     pick,
     read_arrays,
 )
+from core.data.parts import PARTS, Part, part_of
 from core.data.reading import Kinds, Reading, Understood, Values, shape_of, understood
+from core.data.scale import Scale
 from core.data.shards import open_shards, sharded
-from core.errors import UserError
+from core.data.spaces import Angles, on_space, shape_in
+from core.errors import UserError, require
 
 _WHAT = "an .npz or .npy file of examples, or a folder of .npy shards"
 _FLAG = "--data.num-classes"
@@ -33,14 +36,29 @@ def from_arrays(
     x: Shaped[np.ndarray, " n *shape"],
     labels: Shaped[np.ndarray, " m"] | None = None,
     num_classes: int = 0,
+    space: str = "",
 ) -> Dataset:
     """A data set of arrays in memory, of the types and shapes that `ArraysData` reads.
 
+    With `space`, the points of "sphere", "torus" or "so3" that `core.data.spaces.on_space` reads.
     Raises `UserError` for values, types or shapes that do not fit.
     """
+    if space:
+        found = placed(np.asarray(x), space, "auto", Path("data"))
+        given = None if labels is None else np.asarray(labels)
+        numbers = labelled(given, len(found.x), num_classes, Path("labels"))
+        return replace(data_of("arrays", found, numbers), space=space)
     found = understood(np.asarray(x), Reading(named=False), Path("data"))
     given = None if labels is None else np.asarray(labels)
     return data_of("arrays", found, labelled(given, len(found.x), num_classes, Path("labels")))
+
+
+def placed(
+    x: Shaped[np.ndarray, "n ..."], space: str, angles: str, where: Path | str
+) -> Understood:
+    """Rows of a file as points of a space that is not flat. Raises `UserError`."""
+    points, notes = on_space(x, space, angles, where)
+    return Understood(points, "points", None, Scale(), notes)
 
 
 def labelled(
@@ -104,7 +122,7 @@ class ArraysData:
     width)` or `(n, height, width, channels)`, series `(n, length, channels)` or points `(n, dim)`.
     """
 
-    SHAPED_BY: ClassVar = ("path", "kind")
+    SHAPED_BY: ClassVar = ("path", "kind", "array", "space")
     """The flags that say the shape of an example."""
 
     path: str = ""
@@ -127,6 +145,17 @@ class ArraysData:
     """Mirror pictures left to right, each time with probability 1/2, in training."""
     resident_mb: int = 2048
     """Megabytes of shards to keep in memory; if they need more, rows are read when they are due."""
+    array: str = ""
+    """Name of the examples within an .npz; images or x if empty."""
+    space: str = ""
+    """The space that points lie in, where it is not flat: sphere (unit vectors, or latitude and
+    longitude in degrees), torus (angles), so3 (unit quaternions w x y z, or rotation matrices)."""
+    angles: Angles = "auto"
+    """What angles of a torus are in: degrees or radians; auto takes degrees where one is beyond a
+    full turn in radians."""
+    part: Part = "all"
+    """The part of the examples, after a shuffle that never changes: train (the first 80 %),
+    validation or test (10 % each), or all."""
 
     def peek(self) -> tuple[int, ...]:
         """The shape of one example, by the first file's header. Raises `UserError`."""
@@ -134,28 +163,69 @@ class ArraysData:
         try:
             if file.is_dir():
                 file = open_shards(file)[0].files[0]
-            header = header_of(file)
+            header = header_of(file, self._names)
         except Exception as error:  # NumPy and zipfile raise nearly anything; `load` says which
             raise UserError(f"{file} has no header of an array ({type(error).__name__})") from None
+        if self.space:
+            return shape_in(self.space, header.shape[1:], file)
         return shape_of(header, Reading(self.kind, self.values, self.range), file)
+
+    def held_out(self) -> "ArraysData | None":
+        """The part to measure by, where these are the part to train on."""
+        return replace(self, part="test") if self.part == "train" else None
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (self.array,) if self.array else EXAMPLE_KEYS
 
     def load(self) -> Dataset:
         """Reads the files. Raises `UserError` for values, types or shapes that do not fit."""
         at_least(self.num_classes, 0, _FLAG)
         at_least(self.resident_mb, 0, "--data.resident-mb")
         reading = Reading(self.kind, self.values, self.range, self.flip)
+        self._check_space()
         if self.path and Path(self.path).expanduser().is_dir():
             return self._load_shards(Path(self.path).expanduser(), reading)
         file = existing_file(self.path, _WHAT, "--data.path")
-        arrays = read_arrays(file)
-        stored = pick(arrays, EXAMPLE_KEYS, file)
+        arrays = read_arrays(file, (*self._names, *LABEL_KEYS, *NAME_KEYS))
+        stored = pick(arrays, self._names, file)
         if stored is None:
-            raise UserError(f"{file}: no array named images or x; save the examples under one")
-        found = understood(stored, reading, file)
-        inside = {key: value for key, value in arrays.items() if key}
-        return data_of("arrays", found, self._labels(inside, len(found.x), file), self.flip)
+            asked = f"{self.array} (--data.array)" if self.array else "images or x"
+            raise UserError(f"{file}: no array named {asked}; save the examples under one")
+        found = self._understood(stored, reading, file)
+        inside = {key: value for key, value in arrays.items() if key not in ("", self.array)}
+        numbers, names = self._labels(inside, len(found.x), file)
+        rows = part_of(len(found.x), self.part)
+        if self.part != "all":
+            found = replace(found, x=found.x[rows])
+            numbers = None if numbers is None else numbers[rows]
+        return replace(data_of("arrays", found, (numbers, names), self.flip), space=self.space)
+
+    def _understood(
+        self, stored: Shaped[np.ndarray, "..."], reading: Reading, file: Path
+    ) -> Understood:
+        if self.space:
+            return placed(stored, self.space, self.angles, file)
+        return understood(stored, reading, file)
+
+    def _check_space(self) -> None:
+        one_of(self.part, PARTS, "--data.part")
+        plain = Reading(flip=self.flip) == Reading(self.kind, self.values, self.range, self.flip)
+        require(
+            not self.space or (plain and not self.flip),
+            f"--data.space {self.space} says what the numbers are: leave out --data.kind, "
+            "--data.values, --data.range and --data.flip",
+        )
+        require(
+            bool(self.space) or self.angles == "auto",
+            f"--data.angles {self.angles} goes with --data.space torus",
+        )
 
     def _load_shards(self, folder: Path, reading: Reading) -> Dataset:
+        require(
+            not self.space and not self.array and self.part == "all",
+            f"{folder}: --data.space, --data.array and --data.part are for one file; give an .npz",
+        )
         shards, beside = open_shards(folder)
         inside = {} if beside is None else read_arrays(beside)
         labels = self._labels(inside, len(shards), folder if beside is None else beside)

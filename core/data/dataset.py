@@ -56,6 +56,10 @@ class Dataset:
       itself.
     - `source`: reads the examples from disk, or `None` if `examples` holds them all.
     - `flip`: whether training mirrors each image, left to right, with probability 1/2.
+    - `space`: the space of points that lie in no flat one, `"sphere"` (unit vectors), `"torus"`
+      (angles in `[-pi, pi)`), `"so3"` (unit quaternions); empty for the others.
+    - `cells`: the probabilities of equal cells of `[-pi, pi)^d`, on a torus where the density is
+      known, or `None`.
     - `notes`: what a reader should tell the user: what was left out, how a shape was taken.
     """
 
@@ -74,6 +78,8 @@ class Dataset:
     flip: bool = False
     starts: "Dataset | None" = None
     paired: bool = False
+    space: str = ""
+    cells: Float[np.ndarray, "..."] | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -117,6 +123,7 @@ class Dataset:
             scale=self.scale,
             codec=self.codec,
             count=len(self),
+            space=self.space,
             class_counts=self.class_counts,
         )
 

@@ -82,13 +82,13 @@ def pick(
     return arrays[found[0]] if found else None
 
 
-def header_of(file: Path) -> Shaped[np.ndarray, "..."]:
+def header_of(file: Path, names: tuple[str, ...] = EXAMPLE_KEYS) -> Shaped[np.ndarray, "..."]:
     """An array of the shape and type that the examples of a file have, made of one number, so that
     it takes no room. Raises what NumPy and zipfile raise for files that are not as they should
     be."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            keys = [key for key in EXAMPLE_KEYS if f"{key}.npy" in archive.namelist()]
+            keys = [key for key in names if f"{key}.npy" in archive.namelist()]
             with archive.open(f"{keys[0]}.npy") as stream:
                 return _header(stream)
     with file.open("rb") as stream:

@@ -6,6 +6,7 @@ import hashlib
 import numpy as np
 
 from core.data.dataset import Dataset
+from core.data.spaces import words
 from core.data.spec import DataSpec
 
 MOST_BYTES = 2**26
@@ -45,6 +46,8 @@ def conflict(then: DataSpec, now: DataSpec) -> str | None:
     """
     if (then.kind, then.shape) != (now.kind, now.shape):
         return f"{_examples(now)} now, {_examples(then)} then"
+    if then.space != now.space:
+        return f"points of {words(now.space)} now, of {words(then.space)} then"
     if then.codec.sha256 != now.codec.sha256:
         return f"latents of {_codec(now)} now, of {_codec(then)} then"
     if then.num_classes != now.num_classes:

@@ -38,6 +38,7 @@ class DataSpec:
     count: int = 0
     class_counts: tuple[int, ...] = ()
     fingerprint: str = ""
+    space: str = ""
 
     @property
     def picture_shape(self) -> tuple[int, ...]:

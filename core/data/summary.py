@@ -3,6 +3,7 @@
 import numpy as np
 
 from core.data.dataset import Dataset
+from core.data.spaces import words
 
 MOST_CLASSES = 12
 """Up to so many classes are named with their counts."""
@@ -20,7 +21,8 @@ def summary(dataset: Dataset) -> list[str]:
 def _examples(dataset: Dataset) -> str:
     count = f"{len(dataset):,}"
     if dataset.kind == "points":
-        return f"{count} points of {dataset.shape[0]} numbers"
+        where = f" on {words(dataset.space)}" if dataset.space else ""
+        return f"{count} points of {dataset.shape[0]} numbers{where}"
     if dataset.kind == "series":
         length, channels = dataset.shape
         what = "channel" if channels == 1 else "channels"

@@ -16,7 +16,10 @@ from core.train.config import NOISE, OptimConfig, TrainConfig
 from core.train.ends import source_flags
 from core.train.memory import least_bytes
 
-POINTS = ("checkerboard", "eight-gaussians", "two-moons", "spiral")
+POINTS = (
+    *("checkerboard", "eight-gaussians", "two-moons", "spiral", "sphere-blobs"),
+    *("torus-checkerboard", "so3-swiss-roll", "cells"),
+)
 
 
 MOST_TOKENS = 256
