@@ -1,5 +1,7 @@
 """The mathematics: paths, flow maps, the three rules, velocities and their exact solves."""
 
+from core.flow.categorical import CategoricalMap as CategoricalMap
+from core.flow.categorical import TokenMap as TokenMap
 from core.flow.change import AnyPath as AnyPath
 from core.flow.change import AverageVelocity as AverageVelocity
 from core.flow.change import MovedMap as MovedMap
