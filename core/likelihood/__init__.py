@@ -1,0 +1,19 @@
+"""Densities of flow maps: log-likelihood by the ODE and by jumps, importance weights."""
+
+from core.likelihood.bits import bits_per_dimension as bits_per_dimension
+from core.likelihood.bits import dequantised as dequantised
+from core.likelihood.divergence import Divergence as Divergence
+from core.likelihood.divergence import ExactDivergence as ExactDivergence
+from core.likelihood.divergence import Hutchinson as Hutchinson
+from core.likelihood.importance import Weighted as Weighted
+from core.likelihood.importance import expectation as expectation
+from core.likelihood.importance import weighted as weighted
+from core.likelihood.jumps import Traced as Traced
+from core.likelihood.jumps import log_prob as log_prob
+from core.likelihood.jumps import round_trip as round_trip
+from core.likelihood.jumps import sample_log_prob as sample_log_prob
+from core.likelihood.log_det import ExactLogDet as ExactLogDet
+from core.likelihood.log_det import LogDet as LogDet
+from core.likelihood.log_det import SeriesLogDet as SeriesLogDet
+from core.likelihood.ode import ode_log_prob as ode_log_prob
+from core.likelihood.ode import prior_log_prob as prior_log_prob

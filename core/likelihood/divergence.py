@@ -1,0 +1,70 @@
+"""The divergence of a velocity field at a point: exact, or estimated with one probe."""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Key
+
+Field = Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]
+AT_ONCE = 64
+"""Columns of a Jacobian that are taken at once, so that its memory is bounded."""
+
+
+class Divergence(eqx.Module):
+    """How `div v(x) = sum_i dv_i / dx_i` is taken."""
+
+    @abc.abstractmethod
+    def probe(
+        self, x: Float[Array, "*shape"], key: Key[Array, ""]
+    ) -> Float[Array, "*shape"] | None:
+        """What stays the same along a trajectory: a random direction, or None."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, field: Field, x: Float[Array, "*shape"], probe: Float[Array, "*shape"] | None
+    ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
+        """`(v(x), div v(x))`."""
+
+
+class ExactDivergence(Divergence):
+    """The trace of the Jacobian, by as many Jacobian-vector products of one linearisation as `x`
+    has numbers."""
+
+    def probe(self, x: Float[Array, "*shape"], key: Key[Array, ""]) -> None:
+        del x, key
+
+    def __call__(
+        self, field: Field, x: Float[Array, "*shape"], probe: Float[Array, "*shape"] | None
+    ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
+        del probe
+        value, push = jax.linearize(field, x)
+
+        def entry(i: Array) -> Array:
+            direction = jnp.zeros(x.size, x.dtype).at[i].set(1.0)
+            return push(direction.reshape(x.shape)).reshape(-1)[i]
+
+        entries = jax.lax.map(entry, jnp.arange(x.size), batch_size=min(AT_ONCE, x.size))
+        return value, jnp.sum(entries)
+
+
+class Hutchinson(Divergence):
+    """`e . (grad v) e` with a random `e` of entries +-1: right in the mean, by one product.
+
+    Its variance is `2 (|S|^2 - |diag S|^2)`, `S` the symmetric part of the Jacobian: none at all
+    where that is diagonal. One `e` serves a whole trajectory (FFJORD, arXiv 1810.01367). A mean of
+    `exp` of such an estimate is biased, so importance weights take the exact one.
+    """
+
+    def probe(self, x: Float[Array, "*shape"], key: Key[Array, ""]) -> Float[Array, "*shape"]:
+        return jr.rademacher(key, x.shape, x.dtype)
+
+    def __call__(
+        self, field: Field, x: Float[Array, "*shape"], probe: Float[Array, "*shape"] | None
+    ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
+        assert probe is not None
+        value, slope = jax.jvp(field, (x,), (probe,))
+        return value, jnp.sum(probe * slope)
