@@ -1,7 +1,8 @@
 """Pictures of samples: a grid with one column a class, or points beside the data.
 
 Images and series stand in the grid, each as the small picture that `DataSpec.encode` makes of it;
-points are dots in the units of the data, those of other than two numbers by `core.report.planar`.
+points are dots in the units of the data, those of other than two numbers by `core.report.planar`, and
+densities on the sphere, the torus and in SO(3).
 """
 
 import dataclasses
@@ -20,6 +21,8 @@ from core.report.planar import in_plane
 from core.sampling import SAMPLERS, drawing_of, generate
 
 MOST_COLUMNS = 10
+MOST_BESIDE = 10_000
+"""Examples whose density is drawn beside that of samples, at most."""
 MOST_ROWS = 40
 """Rows of a picture of samples; of more samples the first are shown."""
 
@@ -99,10 +102,21 @@ def draw_points(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     if dataset is not None:
-        real = dataset.decode(dataset.take(np.arange(min(len(dataset), 2000))))
+        most = MOST_BESIDE if spec.space else 2000
+        real = dataset.decode(dataset.take(np.arange(min(len(dataset), most))))
         panels = {"data": np.asarray(real), **panels}
     shown = {name: spec.encode(points) for name, points in panels.items()}
-    pictures.points_plot(in_plane(shown, spec), path)
+    plot = {
+        "sphere": pictures.globe_plot,
+        "torus": pictures.torus_plot,
+        "so3": pictures.rotations_plot,
+    }
+    if spec.space in plot and spec.shape[0] == {"sphere": 3, "so3": 4}.get(
+        spec.space, spec.shape[0]
+    ):
+        plot[spec.space](shown, path)
+    else:
+        pictures.points_plot(in_plane(shown, spec), path)
 
 
 def tiles(spec: DataSpec, x: Float[np.ndarray, " n *shape"]) -> UInt8[np.ndarray, "n high wide c"]:

@@ -13,4 +13,7 @@ from core.report.pictures.guidance import guidance_curves as guidance_curves
 from core.report.pictures.image_grid import image_grid as image_grid
 from core.report.pictures.points import density_plot as density_plot
 from core.report.pictures.points import points_plot as points_plot
+from core.report.pictures.spheres import globe_plot as globe_plot
+from core.report.pictures.spheres import rotations_plot as rotations_plot
 from core.report.pictures.steering import reward_plot as reward_plot
+from core.report.pictures.torus import torus_plot as torus_plot

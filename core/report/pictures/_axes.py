@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.ticker import LogFormatter, NullLocator, ScalarFormatter
 
 from core.report.pictures._page import INK, TEXT, font
@@ -27,6 +28,11 @@ def log_x(ax: Axes, values: np.ndarray) -> None:
         ax.set_xticks(_apart(ticks))
         ax.xaxis.set_major_formatter(ScalarFormatter())
         ax.xaxis.set_minor_locator(NullLocator())
+
+
+def shading(brightest: float) -> PowerNorm:
+    """The square root of a density as a colour: what is thin is seen too."""
+    return PowerNorm(0.5, vmin=0, vmax=brightest)
 
 
 def _apart(ticks: np.ndarray) -> list[float]:
