@@ -1,8 +1,8 @@
 """Pictures of samples: a grid with one column a class, or points beside the data.
 
 Images and series stand in the grid, each as the small picture that `DataSpec.encode` makes of it;
-points are dots in the units of the data, those of other than two numbers by `core.report.planar`, and
-densities on the sphere, the torus and in SO(3).
+points are dots in the units of the data, those of other than two numbers by `core.report.planar`;
+points on the sphere, on the torus and in SO(3) are drawn as densities.
 """
 
 import dataclasses
@@ -106,15 +106,12 @@ def draw_points(
         real = dataset.decode(dataset.take(np.arange(min(len(dataset), most))))
         panels = {"data": np.asarray(real), **panels}
     shown = {name: spec.encode(points) for name, points in panels.items()}
-    plot = {
-        "sphere": pictures.globe_plot,
-        "torus": pictures.torus_plot,
-        "so3": pictures.rotations_plot,
-    }
-    if spec.space in plot and spec.shape[0] == {"sphere": 3, "so3": 4}.get(
-        spec.space, spec.shape[0]
-    ):
-        plot[spec.space](shown, path)
+    if spec.space == "torus":
+        pictures.torus_plot(shown, path)
+    elif (spec.space, *spec.shape) == ("sphere", 3):
+        pictures.globe_plot(shown, path)
+    elif (spec.space, *spec.shape) == ("so3", 4):
+        pictures.rotations_plot(shown, path)
     else:
         pictures.points_plot(in_plane(shown, spec), path)
 

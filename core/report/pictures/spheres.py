@@ -1,4 +1,4 @@
-"""Densities on the sphere: two hemispheres seen from afar, a whole map, and rotations by their axes."""
+"""Densities on the sphere: hemispheres seen from afar and a whole map; rotations by their axes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,8 +43,8 @@ def globe_plot(panels: Panels, path: File, title: str | None = None) -> Path:
     degrees in orthographic projection, and the whole sphere in Mollweide's, which keeps areas.
 
     Shading is the square root of the density, smoothed by a kernel of `WIDTH` degrees, on one scale
-    for all panels, which ends at the 99.5th percentile of the first. Returns the path. **Raises:** `ValueError` if
-    there are no panels or one is not `(n, 3)`.
+    for all panels, which ends at the 99.5th percentile of the first. Returns the path. **Raises:**
+    `ValueError` if there are no panels or one is not `(n, 3)`.
     """
     _check(panels, 3)
     densities = [density_on_sphere(x) for x in panels.values()]
@@ -66,9 +66,9 @@ def rotations_plot(panels: Panels, path: File, title: str | None = None) -> Path
     """Draws each set of rotations, unit quaternions w x y z `(n, 4)`, in a row: where they take the
     x, the y and the z axis, each on a sphere of its own, seen from both sides.
 
-    The left disc of a pair is seen from the mean of the first panel's images, the right one from the
-    other side. Shading as in `globe_plot`, on one scale for all. **Raises:** `ValueError` if there are no panels or one is
-    not `(n, 4)`.
+    The left disc of a pair is seen from the mean of the first panel's images, the right one from
+    the other side. Shading as in `globe_plot`, on one scale for all. **Raises:** `ValueError` if
+    there are no panels or one is not `(n, 4)`.
     """
     _check(panels, 4)
     centres = [_direction(y.mean(0)) for y in images_of_axes(next(iter(panels.values())))]

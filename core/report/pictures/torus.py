@@ -36,12 +36,12 @@ _TICKS = (-180, -90, 0, 90, 180)
 
 
 def torus_plot(panels: Panels, path: File, title: str | None = None) -> Path:
-    """Draws sets of angles `(n, d)` in radians: of two angles one Ramachandran plot a panel, side by
-    side; of more a row a panel, with the pairs of angles; of one the densities on one axis.
+    """Draws sets of angles `(n, d)` in radians: of two angles one Ramachandran plot a panel, side
+    by side; of more a row a panel, with the pairs of angles; of one the densities on one axis.
 
     Axes are in degrees. Shading is the square root of the density, on one scale for all panels of a
-    pair, which ends at the 99.5th percentile of the filled cells of the first. Returns the path. **Raises:**
-    `ValueError` if there are no panels, or one is not `(n, d)` with the same `d`.
+    pair, which ends at the 99.5th percentile of the filled cells of the first. Returns the path.
+    **Raises:** `ValueError` if there are no panels, or one is not `(n, d)` with the same `d`.
     """
     dims = {np.shape(x)[1] if np.ndim(x) == 2 else 0 for x in panels.values()}
     if len(dims) != 1 or 0 in dims:
@@ -118,7 +118,13 @@ def _curves(panels: Panels, path: File, title: str | None) -> Path:
     for colour, (name, x) in zip(itertools.cycle(COLORS), panels.items()):
         degrees = (np.degrees(x[:, 0]) + 180) % 360 - 180
         ax.hist(
-            degrees, edges, density=True, histtype="step", color=colour, label=name, linewidth=1.2
+            degrees,
+            edges.tolist(),
+            density=True,
+            histtype="step",
+            color=colour,
+            label=name,
+            linewidth=1.2,
         )
     ax.set(xticks=_TICKS, xlim=(-180, 180))
     ax.tick_params(left=False, labelleft=False)
