@@ -5,6 +5,7 @@ from core.data.arrays import from_arrays as from_arrays
 from core.data.batches import Batches as Batches
 from core.data.batches import batches as batches
 from core.data.cells import CellsData as CellsData
+from core.data.bigram import BigramData as BigramData
 from core.data.cifar import Cifar10Data as Cifar10Data
 from core.data.dataset import Dataset as Dataset
 from core.data.dataset import Source as Source
@@ -18,6 +19,7 @@ from core.data.manifolds import TorusCheckerboardData as TorusCheckerboardData
 from core.data.python import PythonData as PythonData
 from core.data.scale import Scale as Scale
 from core.data.spec import DataSpec as DataSpec
+from core.data.text import TextData as TextData
 from core.data.toy import EIGHT_RADIUS as EIGHT_RADIUS
 from core.data.toy import EIGHT_STD as EIGHT_STD
 from core.data.toy import CheckerboardData as CheckerboardData
@@ -45,6 +47,8 @@ DATA: Registry[type] = Registry(
         "images": ImagesData,
         "python": PythonData,
         "latents": LatentsData,
+        "text": TextData,
+        "bigram": BigramData,
     },
 )
 """Every data set by the name that `--data` takes; each is a dataclass of flags with `load()`."""

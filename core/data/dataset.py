@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -37,7 +38,8 @@ class Dataset:
 
     - `name`: the name in the registry.
     - `kind`: `"points"` for vectors `(dim,)`, `"series"` for `(length, channels)`, `"image"` for
-      `(height, width, channels)`.
+      `(height, width, channels)`, `"tokens"` for `(length, symbols)`, whose examples are codes,
+      `(n, length)`, and become one-hot.
     - `shape`: the shape of one example.
     - `num_classes`: labels are in `[0, num_classes)`; 0 if there are none.
     - `class_names`: one name a class, empty if there are no labels.
@@ -60,6 +62,7 @@ class Dataset:
       (angles in `[-pi, pi)`), `"so3"` (unit quaternions); empty for the others.
     - `cells`: the probabilities of equal cells of `[-pi, pi)^d`, on a torus where the density is
       known, or `None`.
+    - `vocabulary`, `end`, `utf8`: of tokens, as in `DataSpec`.
     - `notes`: what a reader should tell the user: what was left out, how a shape was taken.
     """
 
@@ -80,6 +83,9 @@ class Dataset:
     paired: bool = False
     space: str = ""
     cells: Float[np.ndarray, "..."] | None = None
+    vocabulary: tuple[str, ...] = ()
+    end: str = ""
+    utf8: bool = False
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -102,7 +108,9 @@ class Dataset:
     ) -> Float32[Array, "..."]:
         """Stored values to network values, `2 x / levels - 1` or by `scale`; may be traced.
 
-        Of latents those of the means, or with a `key` draws, `mean + std e` with `e ~ N(0, I)`."""
+        Of tokens one-hot. Of latents those of the means, or with a `key` draws, `mean + std e` with `e ~ N(0, I)`."""
+        if self.kind == "tokens":
+            return jax.nn.one_hot(jnp.asarray(x), self.shape[-1], dtype=jnp.float32)
         values = jnp.asarray(x, jnp.float32)
         if self.codec:
             values, std = jnp.split(values, 2, axis=-1)
@@ -125,6 +133,9 @@ class Dataset:
             count=len(self),
             space=self.space,
             class_counts=self.class_counts,
+            vocabulary=self.vocabulary,
+            end=self.end,
+            utf8=self.utf8,
         )
 
     @property

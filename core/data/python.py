@@ -76,7 +76,8 @@ class PythonData:
             f"{name} returns a Dataset, which says its kind, values and classes itself; leave out "
             "--data.kind, --data.values, --data.range and --data.num-classes",
         )
-        fits = data.examples.shape[1:] == data.shape and len(data.shape) == RANKS.get(data.kind)
+        shape = data.shape[:1] if data.kind == "tokens" else data.shape
+        fits = data.examples.shape[1:] == shape and len(data.shape) == RANKS.get(data.kind)
         require(
             fits and len(data) > 0,
             f"{name} returns {len(data)} examples of shape {data.examples.shape[1:]} as "

@@ -48,6 +48,8 @@ def conflict(then: DataSpec, now: DataSpec) -> str | None:
         return f"{_examples(now)} now, {_examples(then)} then"
     if then.space != now.space:
         return f"points of {words(now.space)} now, of {words(then.space)} then"
+    if then.vocabulary != now.vocabulary:
+        return f"symbols {_symbols(now)} now, {_symbols(then)} then"
     if then.codec.sha256 != now.codec.sha256:
         return f"latents of {_codec(now)} now, of {_codec(then)} then"
     if then.num_classes != now.num_classes:
@@ -83,6 +85,10 @@ def _codec(spec: DataSpec) -> str:
 
 def _examples(spec: DataSpec) -> str:
     return f"{'images' if spec.kind == 'image' else spec.kind} of shape {spec.shape}"
+
+
+def _symbols(spec: DataSpec) -> str:
+    return repr("".join(spec.vocabulary)[:40])
 
 
 def _classes(spec: DataSpec) -> str:

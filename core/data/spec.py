@@ -9,10 +9,11 @@ from jaxtyping import Array, Float, Float32, Shaped
 from core.data.codec import Codec
 from core.data.display import curves, in_bytes, panels
 from core.data.scale import Scale
+from core.data.vocabulary import texts
 from core.errors import NotFinite
 
-Kind = Literal["points", "image", "series"]
-RANKS = {"points": 1, "series": 2, "image": 3}
+Kind = Literal["points", "image", "series", "tokens"]
+RANKS = {"points": 1, "series": 2, "image": 3, "tokens": 2}
 """Axes of an example, by kind."""
 KINDS: dict[int, Kind] = {1: "points", 2: "series", 3: "image"}
 """The kind of examples of so many axes."""
@@ -25,6 +26,10 @@ class DataSpec:
     **Fields:** as those of `core.data.dataset.Dataset` of the same names; `count` is the number of
     examples and `class_counts` that of each class, 0 and empty where they are not known;
     `fingerprint` is that of `core.data.record`, empty where it was not taken.
+
+    Of tokens `shape` is (length, symbols), and `vocabulary` has what each symbol adds to a text;
+    `end` is the symbol that fills an example up, where there is one, and `utf8` says that the
+    symbols are bytes.
     """
 
     name: str
@@ -39,6 +44,9 @@ class DataSpec:
     class_counts: tuple[int, ...] = ()
     fingerprint: str = ""
     space: str = ""
+    vocabulary: tuple[str, ...] = ()
+    end: str = ""
+    utf8: bool = False
 
     @property
     def picture_shape(self) -> tuple[int, ...]:
@@ -52,8 +60,21 @@ class DataSpec:
 
     def restore(self, x: Float[Array | np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
         """Network values in the units of the data, in NumPy: `scale` is undone. Images kept as
-        bytes stay in [-1, 1]."""
+        bytes stay in [-1, 1]; of tokens the codes of the likeliest symbols."""
+        if self.kind == "tokens":
+            return self.codes(x)
         return self.scale.stored(np.asarray(x, np.float32))
+
+    def codes(self, x: Float[Array | np.ndarray, "*n length symbols"]) -> Shaped[np.ndarray, "..."]:
+        """The codes of the likeliest symbols, int32."""
+        return np.asarray(x).argmax(axis=-1).astype(np.int32)
+
+    def texts(self, x: Float[Array | np.ndarray, "n length symbols"]) -> list[str]:
+        """Network values of tokens as strings. Raises `NotFinite` for values that are not
+        finite."""
+        if not np.isfinite(np.asarray(x)).all():
+            raise NotFinite("values that are not finite are no text; draw other samples")
+        return texts(self.codes(x), self.vocabulary, self.end, self.utf8)
 
     def encode(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """Network values as they are displayed, in NumPy.
@@ -62,12 +83,12 @@ class DataSpec:
         `round(127.5 (x / span + 1))` clipped to 0..255 with the `span` of `scale`, 1 as a rule;
         those of other than one or three channels a gray panel for each
         (`core.data.display.panels`). Series become pictures of curves. Points are float32 in the
-        units of the data. Raises `NotFinite` for values that are not finite.
+        units of the data, tokens codes. Raises `NotFinite` for values that are not finite.
         """
         values = np.asarray(x, np.float32)
         if not np.isfinite(values).all():
             raise NotFinite("values that are not finite cannot be shown; draw other samples")
-        if self.kind == "points":
+        if self.kind in ("points", "tokens"):
             return self.restore(values)
         if self.kind == "series":
             return curves(values, self.scale.span)

@@ -14,7 +14,8 @@ FEW_CHANNELS = 4
 def summary(dataset: Dataset) -> list[str]:
     """A few lines: number, shape and range of the examples, classes with their counts, what was
     left out and why."""
-    lines = [f"data {dataset.name}: {_examples(dataset)}, {_values(dataset)}"]
+    values = [] if dataset.kind == "tokens" else [_values(dataset)]
+    lines = [f"data {dataset.name}: {', '.join([_examples(dataset), *values])}"]
     return lines + _classes(dataset) + list(dataset.notes)
 
 
@@ -27,6 +28,8 @@ def _examples(dataset: Dataset) -> str:
         length, channels = dataset.shape
         what = "channel" if channels == 1 else "channels"
         return f"{count} series of length {length:,} with {channels} {what}"
+    if dataset.kind == "tokens":
+        return f"{count} texts of {dataset.shape[0]:,} symbols, of {dataset.shape[1]:,} in all"
     height, width, channels = dataset.shape
     what = {1: "gray", 3: "colour"}.get(channels, f"{channels}-channel")
     shown = "" if channels in (1, 3) else ", shown as a gray panel a channel"

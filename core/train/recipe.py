@@ -20,6 +20,7 @@ POINTS = (
     *("checkerboard", "eight-gaussians", "two-moons", "spiral", "sphere-blobs"),
     *("torus-checkerboard", "so3-swiss-roll", "cells"),
 )
+TEXTS = ("text", "bigram")
 
 
 MOST_TOKENS = 256
@@ -42,7 +43,7 @@ def recipe(
     """The default configuration of a method on a data set, with another network where asked, and
     another `source` than noise at the other end.
 
-    `kind`, `"points"`, `"series"`, `"small-image"` or `"image"`, is said by the name of the data
+    `kind`, `"points"`, `"series"`, `"small-image"`, `"image"` or `"tokens"`, is said by the name of the data
     and its `shape`, unless given. `shape`, where it is known, sets the patch of the transformer,
     and a smaller batch where a step would take more than `MOST_BYTES`.
     """
@@ -57,11 +58,12 @@ def recipe(
     if net is not None and net != base["net"]:
         base |= {"net": net, "net_flags": pick(NETS, net, "network")()}
     if plugin.most_nfe is not None:
-        base["evals"] = tuple(n for n in TrainConfig.evals if n <= plugin.most_nfe)
+        evals = base.get("evals", TrainConfig.evals)
+        base["evals"] = tuple(n for n in evals if n <= plugin.most_nfe)
     return TrainConfig(
         plugin=plugin.card.name,
         data=data,
-        plugin_flags=plugin.preset("image" if kind == "series" else kind),
+        plugin_flags=plugin.preset("image" if kind in ("series", "tokens") else kind),
         data_flags=DATA[data](),
         source=source,
         source_flags=source_flags(source),
@@ -71,6 +73,8 @@ def recipe(
 
 def kind_of(data: str, shape: tuple[int, ...] | None = None) -> str:
     """What the recipes of a data set are made for; those of series and of points by the shape."""
+    if data in TEXTS:
+        return "tokens"
     if shape is not None and len(shape) < 3:
         return "points" if len(shape) == 1 else "series"
     return "points" if data in POINTS else "small-image" if data == "digits" else "image"
@@ -163,4 +167,22 @@ def _series() -> dict[str, Any]:
     }
 
 
-_BASES = {"points": _points, "series": _series, "small-image": _digits, "image": _images}
+def _tokens() -> dict[str, Any]:
+    """Text of some dozen symbols in examples of some dozen places, on a CPU: minutes."""
+    return {
+        "net": "dit",
+        "net_flags": DiTConfig(patch=1, width=128, symbols=True),
+        "steps": 5000,
+        "batch": 128,
+        "evals": (1, 4, 16),
+        "optim": OptimConfig(rate=1e-3),
+    }
+
+
+_BASES = {
+    "points": _points,
+    "series": _series,
+    "small-image": _digits,
+    "image": _images,
+    "tokens": _tokens,
+}

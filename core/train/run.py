@@ -94,6 +94,7 @@ def kept_spec(folder: Path, file: str = DATA_FILE) -> DataSpec | None:
         )
     sizes = (*spec.shape, spec.num_classes + 1, spec.count + 1, (spec.levels or 1))
     fits = len(spec.shape) == RANKS[spec.kind] and spec.scale.fits(spec.shape[-1])
+    fits = fits and (spec.kind != "tokens" or len(spec.vocabulary) == spec.shape[-1])
     if not fits or min(sizes) < 1 or max(sizes) > 2**40:
         raise UserError(f"{written} describes no data; put it back from a copy")
     return spec
@@ -129,7 +130,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """`"points"`, `"series"` or `"image"`."""
+        """`"points"`, `"series"`, `"image"` or `"tokens"`."""
         return self.spec.kind
 
     @property
