@@ -4,8 +4,8 @@ from core.data.arrays import ArraysData as ArraysData
 from core.data.arrays import from_arrays as from_arrays
 from core.data.batches import Batches as Batches
 from core.data.batches import batches as batches
-from core.data.cells import CellsData as CellsData
 from core.data.bigram import BigramData as BigramData
+from core.data.cells import CellsData as CellsData
 from core.data.cifar import Cifar10Data as Cifar10Data
 from core.data.dataset import Dataset as Dataset
 from core.data.dataset import Source as Source

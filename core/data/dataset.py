@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32, Key, Shaped
 
+from core.data.chain import Chain
 from core.data.codec import Codec
 from core.data.scale import Scale
 from core.data.spec import DataSpec, Kind
@@ -62,7 +63,8 @@ class Dataset:
       (angles in `[-pi, pi)`), `"so3"` (unit quaternions); empty for the others.
     - `cells`: the probabilities of equal cells of `[-pi, pi)^d`, on a torus where the density is
       known, or `None`.
-    - `vocabulary`, `end`, `utf8`: of tokens, as in `DataSpec`.
+    - `vocabulary`, `end`, `utf8`: of tokens, as in `DataSpec`; `held`, examples that are held out
+      for metrics, or `None`; `chain`, the Markov chain that all were drawn from, or `None`.
     - `notes`: what a reader should tell the user: what was left out, how a shape was taken.
     """
 
@@ -86,6 +88,8 @@ class Dataset:
     vocabulary: tuple[str, ...] = ()
     end: str = ""
     utf8: bool = False
+    held: "Dataset | None" = None
+    chain: Chain | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -108,7 +112,8 @@ class Dataset:
     ) -> Float32[Array, "..."]:
         """Stored values to network values, `2 x / levels - 1` or by `scale`; may be traced.
 
-        Of tokens one-hot. Of latents those of the means, or with a `key` draws, `mean + std e` with `e ~ N(0, I)`."""
+        Of tokens one-hot. Of latents those of the means, or with a `key` draws, `mean + std e` with
+        `e ~ N(0, I)`."""
         if self.kind == "tokens":
             return jax.nn.one_hot(jnp.asarray(x), self.shape[-1], dtype=jnp.float32)
         values = jnp.asarray(x, jnp.float32)

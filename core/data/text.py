@@ -1,12 +1,12 @@
 """Texts: windows of a file, its lines, or codes that somebody else made."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Integer, Shaped
 
 from core.data.checks import at_least, existing_file, one_of
 from core.data.dataset import Dataset
@@ -22,8 +22,7 @@ from core.data.vocabulary import (
 )
 from core.errors import UserError, require
 
-Split = Literal["train", "valid", "test"]
-SPLITS = ("train", "valid", "test")
+Held = Literal["test", "valid"]
 _WHAT = "a text (.txt, .txt.gz) or an .npz of codes"
 CODE_KEYS = ("codes", "x")
 MOST_SYMBOLS = 2**16
@@ -34,10 +33,10 @@ MOST_SYMBOLS = 2**16
 class TextData:
     """Text as symbols: windows of a UTF-8 file, its lines, or an `.npz` of codes.
 
-    The first 90 % of the text are for training, the next and the last 5 % are held out; lines and
-    rows of codes are shuffled first, in an order of their number alone. An `.npz` holds whole
-    numbers `codes` or `x` of shape `(n, length)` and, if they are known, what they stand for,
-    `vocabulary`, and the symbol `end` that fills rows up. Samples are strings.
+    The first 90 % of the text are for training, the last 5 % are held out for metrics, or the 5 %
+    before; lines and rows of codes are shuffled first, in an order of their number alone. An `.npz`
+    holds whole numbers `codes` or `x` of shape `(n, length)` and, if they are known, what they
+    stand for, `vocabulary`, and the symbol `end` that fills rows up. Samples are strings.
     """
 
     path: str = ""
@@ -51,8 +50,8 @@ class TextData:
     is left of its length is filled with an end symbol. Longer lines are left out."""
     stride: int = 0
     """Symbols from one window to the next in training; 0: a quarter of the length."""
-    split: Split = "train"
-    """The part of the text: train (90 %), valid or test (5 % each)."""
+    held: Held = "test"
+    """The part that is held out for metrics: test, the last 5 %, or valid, the 5 % before."""
 
     def load(self) -> Dataset:
         """Reads the file, once in a process. Raises `UserError` for one that does not fit."""
@@ -63,25 +62,37 @@ class TextData:
 def _loaded(flags: TextData) -> Dataset:
     at_least(flags.length, 1, "--data.length")
     at_least(flags.stride, 0, "--data.stride")
-    one_of(flags.split, SPLITS, "--data.split")
+    one_of(flags.held, ("test", "valid"), "--data.held")
     one_of(flags.unit, ("window", "line"), "--data.unit")
     file = existing_file(flags.path, _WHAT, "--data.path")
     if file.suffix in (".npz", ".npy"):
         codes, names, end = _stored_codes(file)
-        return of_codes("text", codes, names, end, flags.split)
+        return _of_rows(Symbols(codes, names), end, flags, file)
     text = read_text(file)
     if flags.unit == "line":
         return _lines(text, flags, file)
     found = symbols_of(text, flags.vocabulary)
-    part = part_of(found.codes, flags.split)
+    parts = [part_of(found.codes, split) for split in ("train", flags.held)]
     require(
-        len(part) >= flags.length,
-        f"{file}: {len(part):,} symbols of {flags.split}, fewer than --data.length {flags.length}",
+        len(parts[0]) >= flags.length,
+        f"{file}: {len(parts[0]):,} symbols to train on, fewer than --data.length {flags.length}",
     )
-    stride = flags.stride or max(flags.length // 4, 1)
-    windows = np.lib.stride_tricks.sliding_window_view(part, flags.length)
-    kept = windows[:: stride if flags.split == "train" else flags.length]
-    return tokens("text", np.ascontiguousarray(kept), found)
+    strides = flags.stride or max(flags.length // 4, 1), flags.length
+    rows, held = (
+        replace(found, codes=windows(part, flags.length, stride))
+        for part, stride in zip(parts, strides)
+    )
+    return tokens("text", rows, held=held)
+
+
+def windows(
+    codes: Integer[np.ndarray, " n"], length: int, stride: int
+) -> Integer[np.ndarray, "m length"]:
+    """Pieces of a text, each `stride` symbols after the one before; none of a text too short."""
+    if len(codes) < length:
+        return codes[:0].reshape(0, length)
+    found = np.lib.stride_tricks.sliding_window_view(codes, length)
+    return np.ascontiguousarray(found[::stride])
 
 
 def symbols_of(text: str, vocabulary: str) -> Symbols:
@@ -98,32 +109,44 @@ def symbols_of(text: str, vocabulary: str) -> Symbols:
 
 def tokens(
     name: str,
-    codes: Int[np.ndarray, "n length"],
-    symbols: Symbols,
+    rows: Symbols,
     end: str = "",
     notes: tuple[str, ...] = (),
+    held: Symbols | None = None,
 ) -> Dataset:
-    """The data set of these examples, whose codes are in `symbols.names`."""
-    return Dataset(
+    """The data set of examples, (n, length) codes of `rows.names`; `held` are those that are held
+    out, of the same names."""
+    n = len(rows.names)
+    found = Dataset(
         name=name,
         kind="tokens",
-        shape=(codes.shape[1], len(symbols.names)),
-        examples=smallest(codes, len(symbols.names)),
-        vocabulary=symbols.names,
+        shape=(rows.codes.shape[1], n),
+        examples=smallest(rows.codes, n),
+        vocabulary=rows.names,
         end=end,
-        utf8=symbols.utf8,
+        utf8=rows.utf8,
         notes=notes,
     )
+    if held is None or not len(held.codes):
+        return found
+    return replace(found, held=replace(found, examples=smallest(held.codes, n), notes=()))
 
 
 def part_of(rows: Shaped[np.ndarray, " n *rest"], split: str) -> Shaped[np.ndarray, " m *rest"]:
-    """The first 90 %, the next or the last 5 %."""
+    """The first 90 % (train), the next (valid) or the last (test) 5 %."""
     first, second = int(0.9 * len(rows)), int(0.95 * len(rows))
     return {"train": rows[:first], "valid": rows[first:second], "test": rows[second:]}[split]
 
 
-def _shuffled(rows: Shaped[np.ndarray, " n *rest"]) -> Shaped[np.ndarray, " n *rest"]:
-    return rows[np.random.default_rng(0).permutation(len(rows))]
+def _of_rows(
+    rows: Symbols, end: str, flags: TextData, file: Path, notes: tuple[str, ...] = ()
+) -> Dataset:
+    """The data set of rows of codes, which are shuffled in an order of their number alone."""
+    order = np.random.default_rng(0).permutation(len(rows.codes))
+    parts = [part_of(rows.codes[order], split) for split in ("train", flags.held)]
+    require(len(parts[0]) > 0, f"{file}: {len(order)} examples, of which 90 % are none")
+    first, held = (replace(rows, codes=part) for part in parts)
+    return tokens("text", first, end, notes, held)
 
 
 def _lines(text: str, flags: TextData, file: Path) -> Dataset:
@@ -142,16 +165,14 @@ def _lines(text: str, flags: TextData, file: Path) -> Dataset:
     grid = np.full((len(kept), flags.length), rows.names.index(END), np.int32)
     sizes = np.array([len(line) for line in kept])
     grid[np.arange(flags.length) < sizes[:, None]] = rows.codes[:-1]
-    part = part_of(_shuffled(grid), flags.split)
-    require(len(part) > 0, f"{file}: {len(kept)} lines are too few for a part {flags.split}")
     left = len(whole) - len(kept)
     notes = () if not left else (f"left out {left:,} lines of {flags.length} characters or more",)
-    return tokens("text", part, Symbols(part, rows.names), END, notes)
+    return _of_rows(replace(rows, codes=grid), END, flags, file, notes)
 
 
-def _stored_codes(file: Path) -> tuple[Int[np.ndarray, "n length"], tuple[str, ...], str]:
+def _stored_codes(file: Path) -> tuple[Integer[np.ndarray, "n length"], tuple[str, ...], str]:
     """The codes of a file, their names and the end. Raises `UserError` for what are none."""
-    arrays = read_arrays(file)
+    arrays = read_arrays(file, (*CODE_KEYS, "vocabulary", "end"))
     codes = pick(arrays, CODE_KEYS, file)
     if codes is None:
         raise UserError(f"{file}: no array named codes or x; save the codes under one")
@@ -174,12 +195,3 @@ def _stored_codes(file: Path) -> tuple[Int[np.ndarray, "n length"], tuple[str, .
     found, end = tuple(str(name) for name in names), str(arrays.get("end", ""))
     require(not end or end in found, f"{file}: end {end!r} is no symbol of its vocabulary")
     return codes, found, end
-
-
-def of_codes(
-    name: str, codes: Int[np.ndarray, "n length"], names: tuple[str, ...], end: str, split: str
-) -> Dataset:
-    """The data set of a part of these rows, in an order of their number alone."""
-    part = part_of(_shuffled(codes), split)
-    require(len(part) > 0, f"{len(codes)} rows of codes are too few for a part {split}")
-    return tokens(name, part, Symbols(part, names), end)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Integer, Shaped
 
 from core.data.checks import existing_file
 from core.errors import UserError, require
@@ -27,7 +27,7 @@ class Symbols:
     text; `utf8` says that these are bytes, code points 0 to 255, which together are UTF-8.
     """
 
-    codes: Int[np.ndarray, " n"]
+    codes: Integer[np.ndarray, "..."]
     names: tuple[str, ...]
     utf8: bool = False
 
@@ -83,9 +83,7 @@ def opened(file: str) -> Any:
         ) from None
 
 
-def _occurring(
-    numbers: Shaped[np.ndarray, " n"], size: int, name: Callable[[int], str]
-) -> Symbols:
+def _occurring(numbers: Shaped[np.ndarray, " n"], size: int, name: Callable[[int], str]) -> Symbols:
     """The numbers below `size` that occur, as codes from 0 in their order, and their names."""
     there = np.zeros(size, bool)
     there[numbers] = True
@@ -95,7 +93,7 @@ def _occurring(
     return Symbols(smallest(code[numbers], len(known)), tuple(name(int(k)) for k in known))
 
 
-def smallest(codes: Int[np.ndarray, "..."], count: int) -> Int[np.ndarray, "..."]:
+def smallest(codes: Integer[np.ndarray, "..."], count: int) -> Integer[np.ndarray, "..."]:
     """Codes below `count` in the smallest type: uint8 up to 256 of them, else int32."""
     return codes.astype(np.uint8 if count <= 256 else np.int32)
 
@@ -129,7 +127,7 @@ _NAMES = {"WordPiece": _of_word, "Metaspace": _of_space, "ByteLevel": _of_bytes}
 
 
 def texts(
-    codes: Int[np.ndarray, "n length"], names: Sequence[str], end: str = "", utf8: bool = False
+    codes: Integer[np.ndarray, "n length"], names: Sequence[str], end: str = "", utf8: bool = False
 ) -> list[str]:
     """The strings of examples: names side by side, up to the first `end` where there is one."""
     found = []

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 MOST_COUNTED = 2**22
 """Symbols of a text that an n-gram model counts."""
@@ -12,19 +12,19 @@ PRIOR = 1.0
 _LARGEST = 2**62
 
 
-def unigram_entropy(codes: Int[np.ndarray, "n length"], symbols: int) -> float:
+def unigram_entropy(codes: Integer[np.ndarray, "n length"], symbols: int) -> float:
     """The entropy in bits of a symbol at a random place of a random text."""
     share = np.bincount(codes.reshape(-1), minlength=symbols) / codes.size
     share = share[share > 0]
     return float(-(share * np.log2(share)).sum())
 
 
-def distinct_rate(codes: Int[np.ndarray, "n length"]) -> float:
+def distinct_rate(codes: Integer[np.ndarray, "n length"]) -> float:
     """The number of different texts over that of all."""
     return len(np.unique(codes, axis=0)) / len(codes)
 
 
-def pair_shares(codes: Int[np.ndarray, "n length"], symbols: int) -> Float[np.ndarray, "k k"]:
+def pair_shares(codes: Integer[np.ndarray, "n length"], symbols: int) -> Float[np.ndarray, "k k"]:
     """The share of each pair of neighbours."""
     pairs = codes[:, :-1].astype(np.int64) * symbols + codes[:, 1:]
     counts = np.bincount(pairs.reshape(-1), minlength=symbols**2).reshape(symbols, symbols)
@@ -36,7 +36,9 @@ def total_variation(p: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*shape
     return float(np.abs(p - q).sum() / 2)
 
 
-def up_to_end(codes: Int[np.ndarray, "n length"], end: int | None) -> Bool[np.ndarray, "n length"]:
+def up_to_end(
+    codes: Integer[np.ndarray, "n length"], end: int | None
+) -> Bool[np.ndarray, "n length"]:
     """The places that are text: all, or those up to and with the first `end`."""
     if end is None:
         return np.ones(codes.shape, bool)
@@ -44,7 +46,7 @@ def up_to_end(codes: Int[np.ndarray, "n length"], end: int | None) -> Bool[np.nd
     return before == 0
 
 
-def valid_shares(codes: Int[np.ndarray, "n length"], end: int) -> Bool[np.ndarray, " n"]:
+def valid_shares(codes: Integer[np.ndarray, "n length"], end: int) -> Bool[np.ndarray, " n"]:
     """Whether a text is not empty, and nothing but `end` stands after the first `end`."""
     inside = up_to_end(codes, end)
     return (inside | (codes == end)).all(axis=1) & (codes[:, 0] != end)
@@ -71,7 +73,7 @@ class NGrams:
         return len(self.grams) - 1
 
     @classmethod
-    def of(cls, codes: Int[np.ndarray, "n length"], symbols: int, order: int = 3) -> "NGrams":
+    def of(cls, codes: Integer[np.ndarray, "n length"], symbols: int, order: int = 3) -> "NGrams":
         """The model of a text; `order` is lower where there are so many symbols that keys would not
         fit into 62 bits. Of long texts evenly spaced rows are counted."""
         while order and (symbols + 1) ** (order + 1) > _LARGEST:
@@ -86,7 +88,7 @@ class NGrams:
             found.append((seen, counts, before, totals))
         return cls(symbols, tuple(found))
 
-    def bits(self, codes: Int[np.ndarray, "n length"]) -> Float[np.ndarray, "n length"]:
+    def bits(self, codes: Integer[np.ndarray, "n length"]) -> Float[np.ndarray, "n length"]:
         """`-log2 P(symbol | those before it)` at each place."""
         share = np.full(codes.shape, 1 / self.symbols)
         for m, (seen, counts, before, totals) in enumerate(self.grams):
@@ -97,8 +99,8 @@ class NGrams:
 
 
 def _keys(
-    codes: Int[np.ndarray, "n length"], symbols: int, m: int
-) -> tuple[Int[np.ndarray, "n length"], Int[np.ndarray, "n length"]]:
+    codes: Integer[np.ndarray, "n length"], symbols: int, m: int
+) -> tuple[Integer[np.ndarray, "n length"], Integer[np.ndarray, "n length"]]:
     """The `m` symbols before each place as one number, and these with the symbol itself."""
     n, length = codes.shape
     base = symbols + 1
@@ -110,7 +112,9 @@ def _keys(
 
 
 def _looked_up(
-    keys: Int[np.ndarray, "n length"], known: Int[np.ndarray, " m"], counts: Int[np.ndarray, " m"]
-) -> Int[np.ndarray, "n length"]:
+    keys: Integer[np.ndarray, "n length"],
+    known: Integer[np.ndarray, " m"],
+    counts: Integer[np.ndarray, " m"],
+) -> Integer[np.ndarray, "n length"]:
     place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
     return np.where(known[place] == keys, counts[place], 0)

@@ -72,9 +72,8 @@ class DiTConfig(EmbeddingConfig):
     attention: Implementation = "xla"
     """xla (the formula), blockwise (memory that grows with the tokens, not with their square),
     pallas (the same by kernels for GPU and TPU), auto (blockwise for long sequences)."""
-    symbols: bool = False
-    """For text: channels are symbols, so the input is divided by its root mean square at the source
-    time, and the output, whose softmax is taken, is read in float32."""
+    wide_readout: bool = False
+    """Compute the last layer in float32 whatever the compute dtype: for logits."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -86,8 +85,6 @@ class DiTConfig(EmbeddingConfig):
         """The network for images of `shape` (H, W, C) or series of `shape` (L, C). Raises
         `UserError` where that fails."""
         check_patches(shape, self.patch)
-        if self.symbols and len(shape) != 2:
-            raise UserError(f"--net.symbols is for text, not for examples of shape {shape}")
         if self.width % self.heads:
             raise UserError(
                 f"{self.heads} heads do not divide width {self.width}: choose another --net.heads"
@@ -219,7 +216,7 @@ class DiT(Network):
         if not self.decoupled:
             raise UserError("this network has no encoder: train one with --net.encoder-depth 2")
         e = self._embedded(s, cond)
-        h = self._tokens(self.embedding.beside(self._scaled(x, s), cond), e)
+        h = self._tokens(self.embedding.beside(x, cond), e)
         h = self._run(self._blocks(slice(self.config.encoder_depth)), h, e)
         return Encoding(h, cond, jax.ShapeDtypeStruct(x.shape, x.dtype))
 
@@ -259,7 +256,7 @@ class DiT(Network):
         cond: Condition | None,
     ) -> tuple[Float[Array, "tokens embed"], Float[Array, " embed"]]:
         e = cast(jax.nn.silu(self.embedding(s, t, cond)), self.config.dtype)
-        h = self._tokens(self.embedding.beside(self._scaled(x, s), cond), e)
+        h = self._tokens(self.embedding.beside(x, cond), e)
         if self.context is not None:
             context = cast(self.context, self.config.dtype)(e).reshape(self.config.context, -1)
             h = jnp.concatenate([context, h])  # and the modulations ignore e
@@ -267,15 +264,6 @@ class DiT(Network):
 
     def _embedded(self, time: Float[Array, ""], cond: Condition | None) -> Float[Array, " embed"]:
         return cast(jax.nn.silu(self.embedding.single(time, cond)), self.config.dtype)
-
-    def _scaled(
-        self, x: Float[Array, "*grid channels"], s: Float[Array, ""]
-    ) -> Float[Array, "*grid channels"]:
-        """Text with entries of mean square 1 at unit time `s` of the linear path: that of one-hot
-        symbols among `K` is `1/K`, that of noise 1. Source: semicat, `embed_type: rms`."""
-        if not self.config.symbols:
-            return x
-        return x / jnp.sqrt((1 - s) ** 2 / x.shape[-1] + s**2)
 
     def _tokens(
         self, x: Float[Array, "*grid channels"], e: Float[Array, " embed"]
@@ -324,8 +312,10 @@ class DiT(Network):
         like: Float[Array | jax.ShapeDtypeStruct, "*grid channels"],
     ) -> Float[Array, "*grid channels"]:
         h = h[self.config.context :]
-        if self.config.symbols:
-            return readout(h.astype(like.dtype), e.astype(like.dtype))
+        if self.config.wide_readout:
+            return joined(
+                readout(h.astype(like.dtype), e.astype(like.dtype)), like.shape, self.config.patch
+            )
         pixels = cast(readout, self.config.dtype)(h, e).astype(like.dtype)
         return joined(pixels, like.shape, self.config.patch)
 

@@ -43,9 +43,9 @@ def recipe(
     """The default configuration of a method on a data set, with another network where asked, and
     another `source` than noise at the other end.
 
-    `kind`, `"points"`, `"series"`, `"small-image"`, `"image"` or `"tokens"`, is said by the name of the data
-    and its `shape`, unless given. `shape`, where it is known, sets the patch of the transformer,
-    and a smaller batch where a step would take more than `MOST_BYTES`.
+    `kind`, `"points"`, `"series"`, `"small-image"`, `"image"` or `"tokens"`, is said by the name of
+    the data and its `shape`, unless given. `shape`, where it is known, sets the patch of the
+    transformer, and a smaller batch where a step would take more than `MOST_BYTES`.
     """
     kind = kind or kind_of(data, shape)
     base = _BASES[kind]()
@@ -171,7 +171,7 @@ def _tokens() -> dict[str, Any]:
     """Text of some dozen symbols in examples of some dozen places, on a CPU: minutes."""
     return {
         "net": "dit",
-        "net_flags": DiTConfig(patch=1, width=128, symbols=True),
+        "net_flags": DiTConfig(patch=1, width=128, wide_readout=True),
         "steps": 5000,
         "batch": 128,
         "evals": (1, 4, 16),
