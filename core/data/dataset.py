@@ -150,7 +150,7 @@ class Dataset:
             return ()
         return tuple(np.bincount(self.labels, minlength=self.num_classes).tolist())
 
-    def restore(self, x: Float[Array | np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+    def restore(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """Network values in the units of the data, in NumPy: `DataSpec.restore`."""
         return self.spec.restore(x)
 

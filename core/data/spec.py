@@ -58,7 +58,7 @@ class DataSpec:
         values = np.asarray(x, np.float32)
         return self.codec.pictures(self.restore(values)) if self.codec else values
 
-    def restore(self, x: Float[Array | np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+    def restore(self, x: Float[Array | np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """Network values in the units of the data, in NumPy: `scale` is undone. Images kept as
         bytes stay in [-1, 1]; of tokens the codes of the likeliest symbols."""
         if self.kind == "tokens":

@@ -81,12 +81,16 @@ def test_take_reads_from_memory_and_from_a_source():
     assert np.array_equal(lazy.take(index), stored[[3, 0, 3]])
 
 
-def test_registry_holds_the_eleven_names():
+def test_registry_holds_these_names():
     assert list(DATA) == [
         "checkerboard",
         "eight-gaussians",
         "two-moons",
         "spiral",
+        "sphere-blobs",
+        "torus-checkerboard",
+        "so3-swiss-roll",
+        "cells",
         "digits",
         "idx",
         "cifar10",
@@ -94,6 +98,8 @@ def test_registry_holds_the_eleven_names():
         "images",
         "python",
         "latents",
+        "text",
+        "bigram",
     ]
 
 
