@@ -68,7 +68,7 @@ def opened(file: str) -> Any:
     """A tokenizer of the tokenizers library. Raises `UserError`."""
     path = existing_file(file, "characters, bytes or a tokenizer.json", "--data.vocabulary")
     try:
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError(
             f"--data.vocabulary {file} is a file of the tokenizers library, which is not "
