@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -15,10 +15,11 @@ from core.files import inside, write_json
 from core.report.drawn import remove_stored
 from core.report.versions import versions
 from core.sampling import SAMPLERS, Sampler, drawing_of, usable
+from portolan import likelihood
 from portolan.drawing import check, guided_map
 from portolan.measuring import COLUMNS, Answer, Asked, measure
 from portolan.runs import open as open_run
-from portolan.stored import Stored
+from portolan.stored import Stored, check_data
 from portolan.tables import console, print_table
 
 STORE = "eval"
@@ -78,6 +79,10 @@ class EvalConfig:
     allow_few: bool = False
     """Take Frechet distances in a network's features of no more samples than there are features
     too; they are far too high to be compared."""
+    likelihood: tuple[Literal["ode", "hutchinson", "exact", "series"], ...] = ()
+    """Measure log-likelihoods of data instead: ode, the probability-flow ODE with its exact
+    divergence (hutchinson: with one probe); exact, the determinants of --nfe jumps towards noise
+    (series: estimated). With --data beside the run's own data."""
     keep_samples: bool = False
     """Keep samples in <run>/eval, in pieces that a stopped command goes on from. More than 10,000,
     or than 256 MB of them, always lie there. Pictures become bytes."""
@@ -89,7 +94,7 @@ class EvalConfig:
     seed: int = 0
     """Seed of the noise and of random subsets."""
     out: str | None = None
-    """JSON file to write; default: <run>/eval.json."""
+    """JSON file to write; default: <run>/eval.json, of --likelihood <run>/likelihood.json."""
     trust: bool = False
     """Run the code that files name which are opened, such as python:module:function in a run's
     config.toml; without it such a run is refused, and the code is named."""
@@ -105,6 +110,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.n < 0 or config.seed < 0 or not config.nfe or min(config.nfe) < 1:
         raise UserError("--n and --seed must not be negative, and each --nfe must be at least 1")
     config.sampling.samplers(config.sampler or tuple(SAMPLERS))
+    if config.likelihood:
+        return likelihoods(config)
     run = open_run(config.run, data=load(config.data_flags), vae=config.vae)
     run = config.sampling.adapted(run)
     answer = measure(run, asked(run, config))
@@ -119,6 +126,20 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if len(config.sampling.scales()) > 1:
         draw_guidance(answer, out, config.run)
     _say_stored(answer, config)
+    return result if config.json else None
+
+
+def likelihoods(config: EvalConfig) -> dict[str, Any] | None:
+    """Measures log-likelihoods, of the run's own data and of --data."""
+    run = config.sampling.adapted(open_run(config.run, data=None, vae=config.vae))
+    sets, given = {"own": run.dataset()}, load(config.data_flags)
+    if given is not None:
+        sets["--data"] = check_data(run, given)
+    rows = likelihood.table(run, sets, config.likelihood, config.nfe, n=config.n, seed=config.seed)
+    title = f"{run.place}: log-likelihood a dimension in bits"
+    print_table(title, likelihood.COLUMNS, rows)
+    result = {"run": config.run, "step": run.step, "rows": rows, "versions": versions()}
+    save(result, Path(config.out or Path(config.run) / "likelihood.json"))
     return result if config.json else None
 
 

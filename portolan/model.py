@@ -213,6 +213,28 @@ class Model(abc.ABC):
 
         return measuring.evaluate(self, nfe, n, sampler, features, guidance, seed, stats)
 
+    def log_prob(
+        self,
+        x: Float[np.ndarray, " n *shape"],
+        *,
+        by: str = "ode",
+        steps: int = 8,
+        label: Int[np.ndarray, " n"] | None = None,
+        seed: int = 0,
+    ) -> Float[np.ndarray, " n"]:
+        """`log p(x)` of each example in nats, in the units of `sample`.
+
+        **Arguments:** `by`: `ode`, the probability-flow ODE with the exact divergence, or
+        `hutchinson`, with one random probe an example; `exact`, the determinant of `steps` jumps
+        towards noise, or `series`, the same estimated. Jumps towards noise mean something where
+        the map was trained for them: `python -m apps.eval --likelihood exact` prints the error of
+        the way there and back. `label`, the class of each example; without it all classes
+        together, where the model was trained so. Raises `UserError` where it has no likelihood.
+        """
+        from portolan import likelihood
+
+        return likelihood.log_probs(self, x, by=by, steps=steps, label=label, seed=seed)
+
     def tilt(
         self,
         reward: str | Reward | Callable[[Array], Array] | Sequence[str],

@@ -2,8 +2,8 @@
 
 import math
 
-import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 
@@ -20,8 +20,8 @@ def dequantised(
 
 
 def bits_per_dimension(
-    log_prob: Float[Array, ""], size: int, levels: int | None
-) -> Float[Array, ""]:
+    log_prob: Float[Array | np.ndarray, "..."], size: int, levels: int | None
+) -> Float[Array | np.ndarray, "..."]:
     """`-log_prob / (size ln 2) + log2(L / 2)`: bits for a number's level, at most.
 
     With even spreading it is an upper bound of the bits of the discrete distribution (Theis et
@@ -30,4 +30,4 @@ def bits_per_dimension(
     wide add 7.
     """
     bins = 0.0 if levels is None else math.log2(levels / 2)
-    return -log_prob / (size * jnp.log(2.0)) + bins
+    return -log_prob / (size * math.log(2)) + bins

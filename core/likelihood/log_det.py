@@ -12,6 +12,9 @@ from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.likelihood.divergence import AT_ONCE
 
+TAIL = 1e-3
+"""The last term of a series that has converged, at most, in nats for each number of an example."""
+
 
 class Jump(eqx.Module):
     """Where a jump ends, `log |det|` of its Jacobian in nats, and the sign of that determinant.
@@ -72,8 +75,9 @@ class SeriesLogDet(LogDet):
     estimated by `probes` random directions.
 
     It converges where the spectral radius of `A` is below 1, at the rate of its powers; split the
-    jump where it is not. The sign is taken to be +1. Source: residual flows (arXiv 1906.02735),
-    eq. 5, cut off after `terms`.
+    jump where it is not: `log_det` is nan where the last term is not below `TAIL` of a nat a
+    number of `x`. The sign is taken to be +1. Source: residual flows (arXiv 1906.02735), eq. 5, cut
+    off after `terms`.
     """
 
     terms: int = eqx.field(static=True, default=12)
@@ -91,14 +95,16 @@ class SeriesLogDet(LogDet):
     ) -> Jump:
         V, push = jax.linearize(lambda place: flow_map.average_velocity(place, s, t, cond), x)
 
-        def traces(probe_key: Array) -> Array:
+        def parts(probe_key: Array) -> Array:
             probe = jr.rademacher(probe_key, x.shape, x.dtype)
 
             def power(direction: Array, k: Array) -> tuple[Array, Array]:
                 direction = (t - s) * push(direction)
                 return direction, jnp.where(k % 2 == 1, 1.0, -1.0) / k * jnp.sum(probe * direction)
 
-            return jnp.sum(jax.lax.scan(power, probe, jnp.arange(1, self.terms + 1))[1])
+            return jax.lax.scan(power, probe, jnp.arange(1, self.terms + 1))[1]
 
-        log_det = jnp.mean(jax.lax.map(traces, jr.split(key, self.probes)))
+        terms = jnp.mean(jax.lax.map(parts, jr.split(key, self.probes)), axis=0)
+        converged = jnp.abs(terms[-1]) < TAIL * x.size
+        log_det = jnp.where(converged, jnp.sum(terms), jnp.nan)
         return Jump(x + (t - s) * V, log_det, jnp.ones_like(log_det))

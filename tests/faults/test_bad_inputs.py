@@ -49,7 +49,7 @@ EVAL = {
     "--n": WHOLE, "--nfe": COUNT, "--seed": WHOLE, "--sampler": NAME[1:], "--features": NAME[1:],
     "--run": [*NAME[1:], "a" * 5000, "/dev/null"], "--tolerance": ["0", "nan", "-1"],
     "--stats": ["nothing.npz", "", "\x00", ".", "/dev/null", "a" * 5000],
-    "--classifier": ["nothing", "\x00", "."],
+    "--classifier": ["nothing", "\x00", "."], "--likelihood": NAME,
 }  # fmt: skip
 STATS = {
     "--n": WHOLE, "--sample": [*WHOLE, "60000"], "--features": NAME[1:], "--data": NAME[1:],

@@ -116,6 +116,13 @@ def test_the_series_nears_the_determinant(x64):
     assert np.allclose(make(jr.key(0)).x, np.ones(3) - 0.4 * MATRIX @ np.ones(3))
 
 
+def test_a_series_that_does_not_converge_is_no_number():
+    large = Fixed(PATH, lambda x: 2.0 * jnp.asarray(MATRIX, jnp.float32) @ x)
+    ends = jnp.ones(()), jnp.zeros(())
+    made = jax.jit(lambda x: SeriesLogDet()(large, x, *ends, None, key=jr.key(0)))(jnp.ones(3))
+    assert np.abs(np.linalg.eigvals(2 * MATRIX)).max() > 1 and np.isnan(made.log_det)
+
+
 def energy(x):
     """A double well whose normaliser the specification of the mathematics gives."""
     return jnp.sum(x**4 - 4 * x**2)
