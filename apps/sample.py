@@ -14,6 +14,7 @@ from core.data.labels import class_number, labels_in_shares
 from core.errors import UserError
 from core.files import write_arrays
 from core.report.gallery import MOST_COLUMNS, MOST_ROWS, draw_blocks, in_columns
+from core.report.strings import one_line, shown_in
 from core.sampling import Drawing, Sampler
 from core.train.cli import parse_flags
 from portolan.drawing import draw, starts_of, times_of
@@ -22,15 +23,19 @@ from portolan.runs import open as open_run
 from portolan.stored import Stored
 from portolan.tables import console
 
+PRINTED = 10
+"""Strings on the screen, of text."""
+
 
 @dataclass(frozen=True)
 class SampleConfig:
     """Draws samples from a run's averaged weights, or from a converted network: a picture (PNG) and
-    the values (npz).
+    the values (npz). Of text the strings, in a .txt and some on the screen.
 
     The npz holds `samples`, images in [-1, 1], data that were scaled (--data.values) in their own
     units, and `labels`, if there are any; of a run trained with --source also `starts`, the
-    examples that they start from, in theirs, and of one on latents the decoded `pictures`.
+    examples that they start from, in theirs, and of one on latents the decoded `pictures`. Samples
+    of text are codes, with the strings as `texts`.
     """
 
     run: str = "runs/imf-digits"
@@ -101,6 +106,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     else:
         starts = np.resize(starts, found[0].shape)  # they are taken again where they are fewer
         paths = write_from(run, starts, found[0], labels, out, title)
+    if run.spec.kind == "tokens":
+        for text in run.spec.texts(found[0][:PRINTED]):
+            console.print(one_line(text))
     console.print(f"{title} a sample; wrote {paths[0]} and {paths[1]}")
     result = {"run": config.run, "sampler": name, "steps": steps, "nfe": nfe}
     result |= {"times": times.tolist(), "settings": config.sampling.given}
@@ -162,7 +170,7 @@ def write_from(
         blocks = [row for both in zip(*pairs) for row in both]
         names = ["start", "sample"] * rows
     draw_blocks(spec, blocks, picture, title, names or ["start", title], run.data_beside())
-    return picture, values
+    return shown_in(spec, picture), values
 
 
 def store(values: Path, arrays: dict[str, Any]) -> None:
@@ -188,6 +196,8 @@ def write(
     arrays: dict[str, Any] = {"samples": run.spec.restore(np.concatenate(samples))}
     if run.spec.codec:
         arrays["pictures"] = run.spec.pictures(np.concatenate(samples))
+    if run.spec.kind == "tokens":
+        arrays["texts"] = np.array(run.spec.texts(np.concatenate(samples)))
     if not isinstance(labels, int):
         arrays["labels"] = np.tile(labels, len(samples))
     if sampling.guidance:
@@ -195,13 +205,13 @@ def write(
     store(values, arrays)
     picture = out.with_name(f"{out.name}.png")
     shown = run.spec
-    if shown.kind != "points":
+    if shown.kind not in ("points", "tokens"):
         given = np.zeros(len(samples[0]), np.int32) if isinstance(labels, int) else labels
         pages = [in_columns(run.spec, block, given) for block in samples]
         shown, samples = pages[0][0], [page for _, page in pages]
     names = [f"guidance {w:g}" for w in sampling.guidance]
     draw_blocks(shown, samples, picture, title, names, run.data_beside())
-    return picture, values
+    return shown_in(shown, picture), values
 
 
 if __name__ == "__main__":

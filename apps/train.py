@@ -9,13 +9,16 @@ from apps._main import join, launch
 from core.files import write_json
 from core.report.evaluation import (
     evaluate_map,
+    floor_name,
     floor_row,
     measurable,
     samples_to_measure,
     too_few,
 )
 from core.report.gallery import sample_picture
+from core.report.texts import COLUMNS as TEXT_COLUMNS
 from core.sampling import SAMPLERS, drawing_of
+from core.sampling.usual import usual_grid
 from core.train import processes
 from core.train.build import Built
 from core.train.cli import parse
@@ -28,7 +31,10 @@ from portolan.progress import Meter, if_long
 from portolan.tables import console, print_table
 from portolan.training import Training, run_to_end
 
-COLUMNS = ("data", "sampler", "nfe", "n", "frechet", "accuracy", "w2", "sliced_w2", "map_error")
+COLUMNS = (
+    *("data", "sampler", "nfe", "n", "frechet", "accuracy", "w2", "sliced_w2", "map_error"),
+    *TEXT_COLUMNS,
+)
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -79,7 +85,7 @@ def track_closing(trainer: Training, folder: Path, summary: dict[str, Any]) -> N
         tracker.picture(step, f"final_{nfe}", folder / "samples" / f"final_{nfe}.png")
     rows = [{"data": "samples", **row} for row in summary["rows"]]
     if rows:
-        rows.append({"data": "real against real", **summary["reference"]})
+        rows.append({"data": floor_name(trainer.built.dataset), **summary["reference"]})
         tracker.table(step, "closing table", rows)
     tracker.close()
 
@@ -96,7 +102,8 @@ def closing_table(trainer: Training) -> dict[str, Any]:
     """Measures samples and the floor, prints the table, and returns what `summary.json` has."""
     config, built, flow_map = trainer.config, trainer.built, trainer.flow_map()
     n, features, name = closing_size(built), closing_features(built), built.method.sampler
-    drawings = [drawing_of(SAMPLERS[name], flow_map.path, nfe) for nfe in config.evals]
+    grid = usual_grid(built.dataset.spec)
+    drawings = [drawing_of(SAMPLERS[name], flow_map.path, nfe, grid=grid) for nfe in config.evals]
     with Meter("evaluating", n * len(drawings)) as meter:
         rows = evaluate_map(
             flow_map,
@@ -110,7 +117,7 @@ def closing_table(trainer: Training) -> dict[str, Any]:
         )
     reference = floor_row(built.dataset, n, features=features, quick=True)
     shown = [{"data": "samples", **row} for row in rows]
-    shown.append({"data": "real against real", **reference})
+    shown.append({"data": floor_name(built.dataset), **reference})
     print_table(
         f"{config.plugin} on {config.data}: {n} samples, {features} features", COLUMNS, shown
     )
@@ -118,12 +125,15 @@ def closing_table(trainer: Training) -> dict[str, Any]:
 
 
 def closing_size(built: Built) -> int:
-    """Samples a row of the closing table: as many as the data, 2,048 at most."""
-    return samples_to_measure(built.dataset, 2048)
+    """Samples a row of the closing table: as many as the data, 2,048 at most, and 512 texts."""
+    return samples_to_measure(built.dataset, 512 if built.dataset.kind == "tokens" else 2048)
 
 
 def closing_features(built: Built) -> str:
-    """Features of the closing table: pixels up to 1,024 numbers an example, else pooled ones."""
+    """Features of the closing table: pixels up to 1,024 numbers an example, else pooled ones; of
+    texts what they say."""
+    if built.dataset.kind == "tokens":
+        return "text"
     return "pixels" if math.prod(built.dataset.shape) <= 1024 else "pooled"
 
 

@@ -27,7 +27,7 @@ from core.sampling import (
     generate,
 )
 from portolan.model import Model
-from portolan.pictures import Picture, drawn
+from portolan.pictures import Picture, Strings, drawn
 
 IMAGES, POINTS = 80, 2000
 """Samples of a picture."""
@@ -218,7 +218,7 @@ def labels_of(model: Model, n: int, label: str | int | np.ndarray | None) -> Lab
 
 def picture(
     model: Model, n: int | None, label: str | int | np.ndarray | None, **how: Any
-) -> Picture:
+) -> Picture | Strings:
     """A picture of samples; see `Model.show`."""
     points = model.spec.kind == "points"
     n = n or (POINTS if points else IMAGES)

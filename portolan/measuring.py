@@ -1,25 +1,26 @@
 """How good a model is: the table of `apps.eval`, in Python."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from core.errors import require
-from core.flow.field import VelocityField
 from core.metrics.naming import is_network
 from core.report.rows import Floors, Measurement, Plan, floors, measured
+from core.report.texts import COLUMNS as TEXT_COLUMNS
 from core.report.versions import versions
 from core.report.words import how_made
-from core.sampling import Drawing, Sampler, drawing_of, usable
+from core.sampling import Sampler, drawing_of, usable
 from core.train.folder import code, one_writer
+from portolan.asked import Asked
 from portolan.drawing import check, choose, guided_map, starts_of
 from portolan.model import Model
 from portolan.progress import Meter
 from portolan.results import Table
 from portolan.tables import console
+from portolan.texts import measured_text
 from portolan.yardsticks import (
     data_of,
     extractors_of,
@@ -32,37 +33,12 @@ from portolan.yardsticks import (
 COLUMNS = (
     "data", "features", "sampler", "guidance", "steps", "nfe", "n", "frechet", "kid",
     "inception_score", "accuracy", "precision", "recall", "density", "coverage", "w2", "sliced_w2",
-    "energy", "kl", "map_error",
+    "energy", "kl", "map_error", *TEXT_COLUMNS,
 )  # fmt: skip
 MOST_IN_MEMORY = 2**28
 """Bytes of a row's samples as network values, beyond which they lie on disk."""
 MOST_DRAWN = 10_000
 """Samples of a row, beyond which they lie on disk."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be measured, and by what.
-
-    **Fields:** `drawings` of `field` by the name of their sampler; `n` samples a row, 0 for as many
-    as the data; `features`, none for those that suit the data; `stats`, files of reference
-    statistics in the place of the data; `classifier`, a run folder that judges classes;
-    `allow_few`, whether to take Frechet distances in a network's features of fewer samples than
-    features; `store`, a folder for samples on disk, or None; `keep`, whether they lie there however
-    few they are; `start`, a file of examples that samples start from, or None.
-    """
-
-    field: VelocityField
-    drawings: Mapping[str, Sequence[Drawing]]
-    n: int = 0
-    features: tuple[str, ...] = ()
-    stats: tuple[str, ...] = ()
-    classifier: str | None = None
-    allow_few: bool = False
-    seed: int = 0
-    store: Path | None = None
-    keep: bool = False
-    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +72,8 @@ def measure(
 ) -> Answer:
     """Measures a model; `say` is called with lines for the user, and `progress` says whether to
     print how far it is. Raises `UserError`."""
+    if model.spec.kind == "tokens":
+        return Answer(*measured_text(model, asked, progress=progress), ("text",))
     spec, dataset = model.spec, data_of(model, asked.stats, say)
     shown = replace(spec, shape=spec.picture_shape)  # latents are measured as pictures
     extractors = extractors_of(shown, asked.features, say)

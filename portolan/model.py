@@ -17,7 +17,7 @@ from core.sampling import Grid, Sampler, uniform_grid
 from core.steering.adapter import Proposal
 from core.steering.reward import Reward
 from core.steering.steering import Steering
-from portolan.pictures import Picture
+from portolan.pictures import Picture, Strings
 from portolan.results import Table
 from portolan.tilted import Tilted
 
@@ -178,7 +178,7 @@ class Model(abc.ABC):
         sampler: str | Sampler | None = None,
         guidance: float | None = None,
         times: Sequence[float] = (),
-    ) -> Picture:
+    ) -> Picture | Strings:
         """A picture of the samples that `sample` draws with the same arguments.
 
         Images stand in rows, with one column a class where there are classes; points are drawn

@@ -23,6 +23,8 @@ from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
 from core.models import is_model, open_model
 from core.models.codec import codec_in_place
+from core.sampling import Grid
+from core.sampling.usual import usual_grid
 from core.steering.adapter import AdaptedObjective, Proposal
 from core.train import run as runs
 from core.train import toml
@@ -84,6 +86,10 @@ class Run(Stored):
     @property
     def title(self) -> str:
         return f"{self.config.plugin} on {self.config.data}, step {self.step}"
+
+    @property
+    def grid(self) -> Grid:
+        return usual_grid(self.spec)
 
     @property
     def config(self) -> TrainConfig:

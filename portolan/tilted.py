@@ -10,7 +10,7 @@ from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.report.gallery import draw_blocks
 from core.steering.steering import Steered
-from portolan.pictures import Picture, drawn
+from portolan.pictures import Picture, Strings, drawn
 from portolan.results import Table
 
 
@@ -58,7 +58,7 @@ class Tilted:
         """The weighted mean of a value of each particle."""
         return self.steered.mean(values)
 
-    def show(self, n: int | None = None, *, seed: int = 0) -> Picture:
+    def show(self, n: int | None = None, *, seed: int = 0) -> Picture | Strings:
         """The prior's samples above those of the tilted distribution; points side by side.
 
         `n` of each, by default 20 images or 2,000 points.

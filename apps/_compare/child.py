@@ -32,6 +32,7 @@ from core.report.evaluation import check_measurable, evaluate_map, floor_row, sa
 from core.report.gallery import MOST_COLUMNS, sample_picture
 from core.report.versions import versions
 from core.sampling import SAMPLERS, check_sampler, drawing_of, usable
+from core.sampling.usual import usual_grid
 from core.train.build import Built
 from core.train.checkpoint import Checkpoints
 from core.train.claim import claim
@@ -116,7 +117,8 @@ def measure(flow_map: FlowMap, built: Built, nfe: list[int], job: Job) -> dict[s
     dataset = built.dataset
     n = job.n or samples_to_measure(dataset)
     features, name = closing_features(built), built.method.sampler
-    drawings = [drawing_of(SAMPLERS[name], flow_map.path, count) for count in nfe]
+    grid = usual_grid(dataset.spec)
+    drawings = [drawing_of(SAMPLERS[name], flow_map.path, count, grid=grid) for count in nfe]
     with Meter("evaluating", n * len(drawings)) as meter:
         rows = evaluate_map(
             flow_map,
@@ -157,7 +159,7 @@ def draw(flow_map: FlowMap, built: Built, nfe: list[int], folder: Path) -> None:
     for count in nfe:
         path = folder / "samples" / f"final_{count}.png"
         samples = sample_picture(flow_map, dataset, path, sampler=built.method.sampler, nfe=count)
-        kept[f"nfe_{count}"] = dataset.encode(samples[: len(kept["data"])])
+        kept[f"nfe_{count}"] = shown(dataset, samples[: len(kept["data"])])
     write_arrays(folder / EXAMPLES, kept)
 
 
@@ -170,7 +172,12 @@ def examples(dataset: Dataset) -> np.ndarray:
         index = np.asarray([np.argmax(dataset.labels == label) for label in classes])
     else:
         index = np.arange(min(len(dataset), MOST_COLUMNS))
-    return dataset.encode(np.asarray(dataset.decode(dataset.take(index))))
+    return shown(dataset, np.asarray(dataset.decode(dataset.take(index))))
+
+
+def shown(dataset: Dataset, x: np.ndarray) -> np.ndarray:
+    """Network values as the common page shows them: text as strings."""
+    return np.array(dataset.spec.texts(x)) if dataset.kind == "tokens" else dataset.encode(x)
 
 
 def training_seconds(folder: Path, config: TrainConfig) -> float:

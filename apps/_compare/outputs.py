@@ -3,7 +3,7 @@
 import datetime
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from core.report import pictures
 from core.report.compare import Cell, Summary, as_json, cells_in, markdown, metrics_of, summarise
 from core.report.compare.report import FLOOR, LABELS
 from core.report.pictures import Curve, Spot
+from core.report.strings import one_line
 from core.report.versions import versions
 from portolan.tables import console, print_table
 
@@ -114,6 +115,9 @@ def _pages(cells: Sequence[Cell], summaries: Sequence[Summary], out: Path) -> No
             continue
         title = f"{cells[0].config['data']['name']}: {nfe} evaluation{'s' if nfe > 1 else ''}"
         path, shown = out / f"samples_{nfe}.png", {"data": data, **methods}
+        if cells[0].kind == "tokens":
+            write_text(path.with_suffix(".txt"), strings_page(title, shown))
+            continue
         if cells[0].kind == "points":
             many = len(shown) > 8
             columns, side = (6, 210) if many else (4, 300)
@@ -123,6 +127,14 @@ def _pages(cells: Sequence[Cell], summaries: Sequence[Summary], out: Path) -> No
             pictures.image_grid(
                 rows, len(shown), len(data), path, row_titles=list(shown), title=title
             )
+
+
+def strings_page(title: str, shown: Mapping[str, np.ndarray]) -> str:
+    """Strings below each other, those of each method under its name."""
+    parts = [f"# {title}"]
+    for name, texts in shown.items():
+        parts += ["", f"## {name}", *(one_line(str(text)) for text in texts)]
+    return "\n".join(parts) + "\n"
 
 
 def _examples(folder: Path) -> dict[str, np.ndarray]:

@@ -23,11 +23,21 @@ class Chain:
         """The entropy of one symbol in bits."""
         return float(-(self.initial * np.log2(self.initial)).sum())
 
+    @property
+    def pairs(self) -> Float[np.ndarray, "symbols symbols"]:
+        """The share of each pair of neighbours."""
+        return self.initial[:, None] * self.transition
+
+    def bits(self, codes: Integer[np.ndarray, "n length"]) -> Float[np.ndarray, "n length"]:
+        """`-log2 P(e_l | e_{l-1})` at each place; at the first `-log2 P(e_1)`."""
+        share = np.concatenate(
+            [self.initial[codes[:, :1]], self.transition[codes[:, :-1], codes[:, 1:]]], axis=1
+        )
+        return -np.log2(share)
+
     def nll(self, codes: Integer[np.ndarray, "n length"]) -> Float[np.ndarray, " n"]:
         """`-log2 P(e) / L` of each row, in bits a symbol."""
-        bits = -np.log2(self.initial[codes[:, 0]])
-        bits -= np.log2(self.transition[codes[:, :-1], codes[:, 1:]]).sum(axis=1)
-        return bits / codes.shape[1]
+        return self.bits(codes).mean(axis=1)
 
     def draw(self, n: int, length: int, seed: int) -> Integer[np.ndarray, "n length"]:
         """`n` independent rows."""

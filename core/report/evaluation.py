@@ -20,6 +20,7 @@ from core.metrics.evaluate import FEWEST
 from core.metrics.features import FeatureExtractor
 from core.oracle import OracleMap, checkerboard, eight_gaussians
 from core.report.drawn import Drawn, drawn, in_pictures
+from core.report.texts import text_rows, yardstick_of
 from core.report.yardstick import Yardstick, of_data
 from core.sampling import SAMPLERS, Drawing, check_sampler, drawing_of, generate
 
@@ -91,8 +92,11 @@ def evaluate_map(
     `core.metrics.FEATURES`; `quick` takes only the metrics that cost little; `coupled`: as in
     `Drawing`; `progress` is called with the number of samples made. Raises `UserError` for a
     sampler that the map cannot serve. A row's `nfe` is the number of evaluations that was used,
-    which for an adaptive sampler differs from the one asked for.
+    which for an adaptive sampler differs from the one asked for. Of tokens the figures are those of
+    `core.report.texts`.
     """
+    if dataset.kind == "tokens":
+        return text_rows(field, dataset, drawings, n=n, seed=seed, progress=progress)
     stick = of_data(dataset, features, reference_index(dataset))
     labels, starts, rows = labels_like(dataset, n), starts_like(dataset, n, seed), []
     for name, several in drawings.items():
@@ -146,9 +150,19 @@ def floor_row(
     features: str | FeatureExtractor = "pixels",
     quick: bool = False,
 ) -> TableRow:
-    """The same metrics between two disjoint random sets of real data, of `n` or half of them."""
+    """The same metrics between two disjoint random sets of real data, of `n` or half of them; of
+    tokens those of texts that were held out."""
+    if dataset.kind == "tokens":
+        return yardstick_of(dataset).held_out(dataset, n)
     stick = of_data(dataset, features, reference_index(dataset))
     return {"features": stick.extractor.name, **stick.floor(n, quick=quick)[0]}
+
+
+def floor_name(dataset: Dataset) -> str:
+    """What the floor is of."""
+    if dataset.kind != "tokens":
+        return "real against real"
+    return "training text" if dataset.held is None else "held-out text"
 
 
 def map_error(

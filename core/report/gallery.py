@@ -18,7 +18,9 @@ from core.data.spec import DataSpec
 from core.data.starts import starts_like
 from core.flow.flow_map import FlowMap
 from core.report.planar import in_plane
+from core.report.strings import write_strings
 from core.sampling import SAMPLERS, drawing_of, generate
+from core.sampling.usual import usual_grid
 
 MOST_COLUMNS = 10
 MOST_BESIDE = 10_000
@@ -69,9 +71,9 @@ def sample_picture(
     """Draws samples, writes their picture and returns them as network values.
 
     Images and series: `rows` rows, one column a class, or ten columns without labels. Points: a
-    panel of 2,000 samples beside the data.
+    panel of 2,000 samples beside the data. Text: a file of strings beside `path`.
     """
-    drawing = drawing_of(SAMPLERS[sampler], flow_map.path, nfe)
+    drawing = drawing_of(SAMPLERS[sampler], flow_map.path, nfe, grid=usual_grid(dataset.spec))
     labels: np.ndarray | int = 2000 if dataset.kind == "points" else MOST_COLUMNS * rows
     if dataset.num_classes and dataset.kind != "points":
         labels = grid_labels(dataset.num_classes, rows)
@@ -84,6 +86,9 @@ def sample_picture(
     title = title or f"{sampler}, {samples.nfe} {plural}"
     if dataset.kind == "points":
         draw_points(dataset.spec, {title: samples.x}, path, dataset)
+        return samples.x
+    if dataset.kind == "tokens":
+        write_strings(dataset.spec, [samples.x], path, title)
         return samples.x
     from core.report import pictures  # with Matplotlib
 
@@ -137,8 +142,12 @@ def draw_blocks(
     """Writes one picture of several sets of samples: blocks of rows, or panels of points.
 
     `names`, if any, has one for each block. The first block says how many examples a row has; those
-    that do not fill a row of a block are left out. `dataset` is shown beside points.
+    that do not fill a row of a block are left out. `dataset` is shown beside points. Text becomes
+    a file of strings (`core.report.strings.shown_in`).
     """
+    if spec.kind == "tokens":
+        write_strings(spec, blocks, path, title, names)
+        return
     if spec.kind == "points":
         panels = dict(zip(names or [title], blocks, strict=True))
         draw_points(spec, panels, path, dataset)

@@ -25,7 +25,7 @@ from core.train import toml
 from core.train.begin import with_its_network
 from core.train.config import NOISE, TrainConfig, check_numbers
 from core.train.flags import unknown
-from core.train.recipe import recipe
+from core.train.recipe import recipe, usual_plugin
 
 Flags = TypeVar("Flags")
 
@@ -66,7 +66,7 @@ def select(argv: list[str]) -> Selection:
         shards = Path(source).is_dir() and any(Path(source).glob("*.npy"))
         kind = "images" if Path(source).is_dir() and not shards else "arrays"
         flags, source = [*flags, "--source", kind, "--source.path", source], kind
-    plugin = chosen.plugin or TrainConfig.plugin
+    plugin = chosen.plugin or usual_plugin(data)
     return Selection(plugin, data, chosen.net, source, chosen.init, chosen.teacher, flags)
 
 

@@ -80,6 +80,11 @@ def kind_of(data: str, shape: tuple[int, ...] | None = None) -> str:
     return "points" if data in POINTS else "small-image" if data == "digits" else "image"
 
 
+def usual_plugin(data: str) -> str:
+    """The method where none is named."""
+    return "cat-mf" if data in TEXTS else TrainConfig.plugin
+
+
 def _tuning(base: dict[str, Any]) -> dict[str, Any]:
     """The settings that differ where a trained map is tuned: an eighth of the steps at a 75th of
     the rate.

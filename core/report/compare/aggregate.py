@@ -12,6 +12,7 @@ _METRICS = {
     "points": ("w2", "kl", "map_error"),
     "series": ("frechet", "accuracy"),
     "image": ("frechet", "accuracy"),
+    "tokens": ("bigram_tv", "nll", "unigram"),
 }
 
 

@@ -14,6 +14,9 @@ LABELS = {
     "map_error": "distance to the exact map",
     "frechet": "Fréchet distance",
     "accuracy": "accuracy",
+    "bigram_tv": "total variation of pairs",
+    "nll": "bits a symbol",
+    "unigram": "entropy of a symbol",
 }
 _MEANING = {
     "w2": "Wasserstein-2 distance to the data, exact on at most 2,048 points; less is better.",
@@ -21,6 +24,10 @@ _MEANING = {
     "map_error": "Mean distance to the exact flow map from the same noise; less is better.",
     "frechet": "Fréchet distance on the features {features}, no FID; less is better.",
     "accuracy": "Share of samples whose nearest example has the class asked for; more is better.",
+    "bigram_tv": "Total variation between pairs of neighbours and the data's; less is better.",
+    "nll": "Bits a symbol of the samples under a model of the data. As the data's is best: text "
+    "that repeats itself has less.",
+    "unigram": "Entropy in bits of a symbol at a random place. As the data's is best.",
 }
 
 
