@@ -19,6 +19,7 @@ from apps._tilt.specs import file_name, methods_of, print_methods
 from core.errors import UserError, require
 from core.files import write_arrays
 from core.report.gallery import MOST_COLUMNS, draw_blocks
+from core.report.strings import shown_in
 from core.steering.own import check_reward
 from core.steering.steering import Tilt
 from portolan.adapting import adapted_map, parsed
@@ -78,15 +79,19 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
         blocks.append(found.draw(config.show))
         best.append(highest(found.x, tilt, config.show))
         path = folder / f"{file_name(name)}.npz"
-        write_arrays(path, {"samples": run.spec.restore(found.x), "weights": found.weights})
+        arrays = {"samples": run.spec.restore(found.x), "weights": found.weights}
+        if run.spec.kind == "tokens":
+            arrays["texts"] = np.array(run.spec.texts(found.x))
+        write_arrays(path, arrays)
     title = f"{config.run} tilted by {' + '.join(config.reward)}, lambda {float(tilt.strength):.4g}"
     spec, names = dataclasses.replace(run.spec, num_classes=0), ["prior", *methods]
     data = run.data_beside()
-    if spec.kind != "points" and tilt.reward.observed is not None:
+    if spec.kind not in ("points", "tokens") and tilt.reward.observed is not None:
         names.append("observation")
         blocks.append(alone(np.asarray(tilt.reward.observed), config.show))
         best.append(blocks[-1])
     draw_blocks(spec, blocks, folder / "samples.png", title, names, data)
+    shown, best_of = (shown_in(spec, folder / f"{name}.png") for name in ("samples", "best"))
     draw_blocks(spec, best, folder / "best.png", f"{title}: highest rewards", names, data)
     from core.report.pictures import reward_plot  # with Matplotlib
 
@@ -94,11 +99,11 @@ def tilted(config: TiltConfig) -> dict[str, Any] | None:
     print_table(title, COLUMNS, rows)
     print_classes(rows, run.spec.class_names)
     console.print(
-        f"wrote samples.png (drawn by weight), best.png, reward.png, table.json and the weighted "
-        f"samples to {folder}"
+        f"wrote {shown.name} (drawn by weight), {best_of.name}, reward.png, table.json and the "
+        f"weighted samples to {folder}"
     )
     result = {"run": config.run, "reward": config.reward, "lambda": float(tilt.strength)}
-    result |= {"rows": rows, "picture": str(folder / "samples.png")}
+    result |= {"rows": rows, "picture": str(shown)}
     save(str(folder / "table.json"), result, markdown(title, COLUMNS, rows))
     return result if config.json else None
 

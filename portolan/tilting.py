@@ -23,6 +23,7 @@ from core.steering.prior import OdeMap
 from core.steering.registry import RewardContext, make_reward
 from core.steering.reward import Reward
 from core.steering.specs import configured
+from core.steering.spoken import OfText
 from core.steering.steering import JACKKNIFE, Steered, Steering, Tilt, steer
 from core.train.features import open_classifier
 from portolan.model import Model
@@ -106,12 +107,13 @@ def reward_of(
     if isinstance(reward, Reward):
         return reward
     if callable(reward):
-        return function_reward(reward)
+        text = model.spec.kind == "tokens"
+        return OfText(reward, model.spec) if text else function_reward(reward)
     names = (reward,) if isinstance(reward, str) else tuple(reward)
     trust.typed(names)
     opened = None if classifier is None else open_classifier(classifier, model.spec)
     return make_reward(
-        names, weights, RewardContext(model.spec.picture_shape, model.dataset, opened)
+        names, weights, RewardContext(model.spec.picture_shape, model.dataset, opened, model.spec)
     )
 
 
@@ -141,7 +143,9 @@ def set_up(
     turns = np.arange(classes) if together and not model.abilities.all_classes else None
     chosen = classes if label is None else class_number(model.spec, label, model.name)
     cond = Condition(label=jnp.asarray(chosen)) if classes else None
-    tilt = Tilt(flow_map, reward, jnp.asarray(1.0), tuple(model.spec.shape), cond)
+    shape = tuple(model.spec.shape)
+    symbols = shape[-1] if model.spec.kind == "tokens" else 0
+    tilt = Tilt(flow_map, reward, jnp.asarray(1.0), shape, cond, symbols=symbols)
     prior = _prior(tilt, turns, seed)
     rewards = check_reward(reward, jnp.asarray(prior))
     if lam is None:

@@ -17,6 +17,7 @@ from core.steering.reward import (
     Smoothness,
     Symmetry,
 )
+from core.steering.spoken import OfText, beginning
 
 NOISE = 0.2
 COLOURS = ("red", "green", "blue")
@@ -100,9 +101,24 @@ def _mask(argument: str, context: RewardContext) -> Reward:
     if example.ndim == 3:
         width = example.shape[1]
         left = (jnp.arange(width) < width // 2)[None, :, None]
+    elif example.ndim == 2:  # the first half of a series or a text
+        left = (jnp.arange(len(example)) < (len(example) + 1) // 2)[:, None]
     else:  # of an odd number the middle one is observed
         left = jnp.arange(example.size) < (example.size + 1) // 2
     return Observation(example, jnp.broadcast_to(left, example.shape) * 1.0, noise)
+
+
+@register_reward("prefix", "TEXT[,NOISE]")
+def _prefix(argument: str, context: RewardContext) -> Reward:
+    """Likelihood of the first symbols of a text: the rest is completed."""
+    spec = context.text
+    if spec is None:
+        raise UserError("the reward 'prefix' is for text (apps.train --data text)")
+    head, comma, last = argument.rpartition(",")
+    given = head if comma else argument
+    (noise,) = numbers(last if comma else "", (NOISE,), "prefix:TEXT,NOISE")
+    require(noise > 0, f"--reward prefix: the noise must be positive, got {noise:g}")
+    return beginning(spec, given, noise)
 
 
 @register_reward("blur", "[INDEX,NOISE]")
@@ -141,13 +157,13 @@ def _compressibility(argument: str, context: RewardContext) -> Reward:
 
 @register_reward("python", "MODULE:FUNCTION")
 def _python(argument: str, context: RewardContext) -> Reward:
-    """A function of yours on one example, in JAX."""
-    del context
-    return function_reward(load_function(argument))
+    """A function of yours on one example, in JAX; of text on a string, without a gradient."""
+    function = load_function(argument)
+    return function_reward(function) if context.text is None else OfText(function, context.text)
 
 
 @register_reward("numpy", "MODULE:FUNCTION", gradient=False)
 def _numpy(argument: str, context: RewardContext) -> Reward:
     """A function of yours on one example, in NumPy or any other library."""
-    del context
-    return NumpyFunction(load_function(argument))
+    function = load_function(argument)
+    return NumpyFunction(function) if context.text is None else OfText(function, context.text)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from core.errors import UserError
 from core.steering.reward import Reward, Sum
+from core.steering.spoken import OfText
 from core.trust import load_function as load_function
 from core.trust import words
 
@@ -125,6 +126,8 @@ def _values(reward: Reward, x: Float[Array, " n *shape"]) -> Array:
     for part in _parts(reward):
         if isinstance(part, NumpyFunction):
             part.value(x[0])  # an error in a callback would be a long one
+        if isinstance(part, OfText):
+            part.values(np.asarray(x[:1]).argmax(-1))
     try:
         return jax.vmap(reward)(x)
     except _TRACED as error:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from core.data.dataset import Dataset
+from core.data.spec import DataSpec
 from core.errors import UserError, require
 from core.nets.encoder import Classifier
 from core.registry import Registry
@@ -22,11 +23,17 @@ from core.steering.reward import Reward, Sum
 class RewardContext:
     """The context in which a reward is made: the shape of an example, and the data and a classifier
     of it where there are any. `data` may be a function that opens them: it is called when a reward
-    asks for `dataset`, so that other rewards do without."""
+    asks for `dataset`, so that other rewards do without. `spec` describes examples of text."""
 
     shape: tuple[int, ...]
     data: Dataset | Callable[[], Dataset] | None = None
     classifier: Classifier | None = None
+    spec: DataSpec | None = None
+
+    @property
+    def text(self) -> DataSpec | None:
+        """The description of the examples, where these are texts."""
+        return self.spec if self.spec is not None and self.spec.kind == "tokens" else None
 
     @property
     def dataset(self) -> Dataset | None:

@@ -23,13 +23,15 @@ from core.overriding import overridable
 from core.registry import Registry
 from core.steering.adapter import Proposal
 from core.steering.reward import Reward
+from core.times.warp import Warp
 
 
 class Tilt(eqx.Module):
     """The tilted distribution: that of a map's samples, times `exp(strength r(x))`.
 
     **Fields:** `chunk`, how many particles of an island go through the network at once, or all;
-    `proposal`, the noise that the map was trained with for observations, where it was.
+    `proposal`, the noise that the map was trained with for observations, where it was; `symbols`,
+    their number for tokens, whose chains step evenly in the time in which symbols are lost.
     """
 
     flow_map: FlowMap
@@ -39,6 +41,14 @@ class Tilt(eqx.Module):
     cond: Condition | None = None
     chunk: int | None = eqx.field(static=True, default=None)
     proposal: Proposal | None = None
+    symbols: int = eqx.field(static=True, default=0)
+
+    def times(self, steps: int) -> Float[Array, " nodes"]:
+        """The times of a chain from noise to data."""
+        units = jnp.linspace(1.0, 0.0, steps + 1)
+        if self.symbols:
+            units = Warp().time(units, self.symbols)
+        return jax.vmap(self.flow_map.path.time_of_unit)(units)
 
     def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function of one particle on all of them; `chunk` at a time, where that is set, which

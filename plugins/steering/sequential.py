@@ -120,7 +120,7 @@ class Sequential(Steering):
         return self.look_at.cost() * self.steps + self.base.cost() * own + Evaluations(0, reward=1)
 
     def island(self, tilt: Tilt, n: int, key: Key[Array, ""]) -> Island:
-        times = jax.vmap(tilt.flow_map.path.time_of_unit)(jnp.linspace(1.0, 0.0, self.steps + 1))
+        times = tilt.times(self.steps)
         key_start, key_first, key_steps = jr.split(key, 3)
         resample = self.resampler()
         score = tilt.each(lambda y, k: self.scored(tilt, y, times[0], k, None))
