@@ -34,7 +34,7 @@ class OfText(Reward):
         codes = jnp.argmax(x, axis=-1)
         return jax.pure_callback(self.values, result, codes, vmap_method="broadcast_all")
 
-    def values(self, codes: Integer[np.ndarray, "*n length"]) -> Float32[np.ndarray, "*n"]:
+    def values(self, codes: Integer[Array | np.ndarray, "*n length"]) -> Float32[np.ndarray, "*n"]:
         """The rewards of texts in codes. Raises `UserError` where one is no single number."""
         codes, spec = np.asarray(codes), self.spec
         flat = texts(codes.reshape(-1, codes.shape[-1]), spec.vocabulary, spec.end, spec.utf8)

@@ -40,6 +40,7 @@ def test_every_reward_is_one_finite_number_and_has_the_gradient_it_says(context)
         "python": ":math:isfinite",
         "numpy": ":math:isfinite",
         "colour": None,
+        "prefix": None,
     }
     for name, kind in rewards().items():
         argument = arguments.get(name, "")
