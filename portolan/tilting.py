@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 import plugins.steering as _methods  # registers the methods of this project
 from core import trust
@@ -41,7 +41,7 @@ PRIOR = 512
 FEW = 16
 """Samples of the prior on which the gradient of a reward of one's own is checked."""
 
-RewardLike = str | Reward | Callable[[Array], Array] | Sequence[str]
+RewardLike = str | Reward | Callable[[Any], Any] | Sequence[str]
 
 
 def tilt(

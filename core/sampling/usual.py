@@ -1,6 +1,7 @@
 """The times at which samples of some data are drawn where no grid is asked for."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from core.data.spec import DataSpec
@@ -17,7 +18,7 @@ def usual_grid(spec: DataSpec) -> Grid:
 
     def warped(path: Path, steps: int) -> Nodes:
         with jax.enable_x64(True):
-            units = Warp().time(np.linspace(1.0, 0.0, steps + 1), spec.shape[-1])
+            units = Warp().time(jnp.linspace(1.0, 0.0, steps + 1), spec.shape[-1])
             return at_units(path, np.asarray(units).tolist())
 
     return warped
