@@ -21,7 +21,7 @@ from core.errors import pick
 from core.flow.change import MovedMap, restrict
 from core.flow.condition import Condition
 from core.flow.flow_map import AverageVelocityMap, FlowMap
-from core.flow.path import PATHS, LinearPath, VPPath
+from core.flow.path import PATHS, LinearPath, VPPath, gaussian
 from core.flow.teacher import Guided, MapTeacher, Teacher
 from core.layouts.edm import edm_map
 from core.methods.plugin import Plugin
@@ -160,7 +160,9 @@ def teacher_of(name: str, path: str, guided: bool) -> tuple[Teacher, np.ndarray]
     """The teacher on the students' path, for drawn guidance too, and its velocities."""
     own, there = published(name), PATHS[path]()
     moved = type(own.path) is not type(there)
-    teacher = MapTeacher(MovedMap(flow_map=own, path=restrict(there, own.path)) if moved else own)
+    teacher = MapTeacher(
+        MovedMap(flow_map=own, path=restrict(there, gaussian(own.path))) if moved else own
+    )
     chosen = Guided(teacher, None, CLASSES) if guided else teacher
     return chosen, velocities(chosen, path, guided)
 

@@ -16,6 +16,7 @@ from core import trust
 from core.data.labels import class_number
 from core.errors import require
 from core.flow.condition import Condition
+from core.flow.path import gaussian
 from core.sampling import SAMPLERS
 from core.steering.decoded import Decoded
 from core.steering.own import check_gradient, check_reward, check_varies, function_reward
@@ -138,7 +139,7 @@ def set_up(
     if model.spec.codec:
         reward = Decoded(reward, model.spec.scale, model.spec.codec.open())
     if SAMPLERS[model.sampler].needs == "velocity":
-        flow_map = OdeMap(flow_map=flow_map, path=flow_map.path)
+        flow_map = OdeMap(flow_map=flow_map, path=gaussian(flow_map.path))
     together = label is None and classes > 0
     turns = np.arange(classes) if together and not model.abilities.all_classes else None
     chosen = classes if label is None else class_number(model.spec, label, model.name)

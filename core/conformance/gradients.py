@@ -31,7 +31,8 @@ from core.conformance.probes import NUM_BUMPS, Bumped, NoNetwork
 from core.conformance.problems import problems
 from core.conformance.stops import masks, without_stops
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.flow.teacher import MapTeacher
 from core.methods.plugin import Method, Plugin, Task
 from core.objectives.carriers import VELOCITY, Declares
@@ -53,7 +54,7 @@ SCALES = (1.0, 0.6)
 
 
 def gradient_checks(
-    plugin: Plugin, path: Path, *, scales: Sequence[float] = SCALES, seed: int = 0
+    plugin: Plugin, path: Interpolant, *, scales: Sequence[float] = SCALES, seed: int = 0
 ) -> list[Check]:
     """The checks G0 of a plugin. Call it with 64-bit floats enabled.
 
@@ -89,14 +90,16 @@ def declaration(method: Method) -> tuple[str, str]:
     return ", ".join(symbols), ", ".join(numbers) or "none"
 
 
-def _card_check(plugin: Plugin, path: Path) -> list[Check]:
+def _card_check(plugin: Plugin, path: Interpolant) -> list[Check]:
     """Whether the card says what the losses declare, of the first variant of the plugin."""
     described = hasattr(plugin, "card")
     if not described or plugin != next(iter(type(plugin).variants().values())):
         return []
     problem = problems()["gaussian"]
     task = Task(problem.shape, "points", 2 if plugin.guided else 0, STEPS)
-    method = _built(plugin, OracleMap(problem=problem, path=path), task, jr.key(0), jr.key(1))
+    method = _built(
+        plugin, OracleMap(problem=problem, path=gaussian(path)), task, jr.key(0), jr.key(1)
+    )
     card, found = plugin.card, declaration(method)
     label = f"card: gradient of {card.gradient}, numbers of {card.targets}"
     if found == (card.gradient, card.targets):
@@ -105,9 +108,9 @@ def _card_check(plugin: Plugin, path: Path) -> list[Check]:
     return [Check(label, "G0", float("inf"), G0_BOUND, float("inf"))]
 
 
-def _scaled_checks(plugin: Plugin, path: Path, key: Key[Array, ""]) -> list[Check]:
+def _scaled_checks(plugin: Plugin, path: Interpolant, key: Key[Array, ""]) -> list[Check]:
     problem = problems()["gaussian"]
-    exact = OracleMap(problem=problem, path=path)
+    exact = OracleMap(problem=problem, path=gaussian(path))
     keys = jr.split(key, 7)
     task = Task(problem.shape, "points", 2 if plugin.guided else 0, STEPS)
     first, second = (_built(plugin, exact, task, keys[0], k) for k in keys[1:3])

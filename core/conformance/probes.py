@@ -5,8 +5,8 @@ from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
 from core.flow.flow_map import Abilities, FlowMap
+from core.flow.interpolant import Interpolant
 from core.flow.network import Network
-from core.flow.path import Path
 
 
 class Probe(FlowMap):
@@ -14,7 +14,7 @@ class Probe(FlowMap):
 
     exact: FlowMap
     psi: Float[Array, " count"]
-    path: Path
+    path: Interpolant
 
     def average_velocity(
         self,
@@ -58,7 +58,7 @@ class Bumped(FlowMap):
 
     exact: FlowMap
     psi: Float[Array, " count"]
-    path: Path
+    path: Interpolant
 
     def average_velocity(
         self,
@@ -105,7 +105,7 @@ class Flipped(FlowMap):
 
     exact: FlowMap
     flip: Float[Array, ""]
-    path: Path
+    path: Interpolant
 
     def average_velocity(
         self,

@@ -51,7 +51,8 @@ from core.conformance.probes import NUM_BUMPS, Flipped, NoNetwork, Probe, shifte
 from core.conformance.problems import classes
 from core.conformance.problems import problems as all_problems
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.flow.teacher import MapTeacher, frozen
 from core.methods.plugin import Method, Plugin, Task
 from core.objectives.objective import Batch, GroupTerm, JointTerm, RowKind
@@ -76,7 +77,7 @@ class _Orders(NamedTuple):
 
 def check_plugin(
     plugin: Plugin,
-    path: Path,
+    path: Interpolant,
     *,
     problems: Mapping[str, Problem] | None = None,
     rows: int = 4096,
@@ -107,12 +108,14 @@ def check_plugin(
     return checks
 
 
-def _exact(problem: Problem | ClassMixture, path: Path, plugin: Plugin) -> tuple[FlowMap, Task]:
+def _exact(
+    problem: Problem | ClassMixture, path: Interpolant, plugin: Plugin
+) -> tuple[FlowMap, Task]:
     """The exact map of a problem, guided as the plugin learns it, and the task."""
     if isinstance(problem, ClassMixture):
-        exact = GuidedOracle(distribution=problem, path=path, scale=plugin.guided or 1.0)
+        exact = GuidedOracle(distribution=problem, path=gaussian(path), scale=plugin.guided or 1.0)
         return exact, Task((1,), "points", problem.num_classes)
-    return OracleMap(problem=problem, path=path), Task(problem.shape, "points", 0)
+    return OracleMap(problem=problem, path=gaussian(path)), Task(problem.shape, "points", 0)
 
 
 def _check_method(
@@ -252,13 +255,13 @@ def _mean_size(
     weights = jnp.asarray(weights / weights.sum())
 
     def mean(row: Row) -> Array:
-        share, centres, stds = problem.posterior(model.path, row.x_s, row.s)
+        share, centres, stds = problem.posterior(gaussian(model.path), row.x_s, row.s)
         x_0 = centres[0][:, None] + stds[0][:, None] * jnp.asarray(points)[None, :]
         values = jax.vmap(lambda clean: residual(clean, row))(x_0.reshape(-1, 1))
         return jnp.sum((share[0][:, None] * weights[None, :]).reshape(-1, 1) * values, axis=0)
 
     def residual(clean: Array, row: Row) -> Array:
-        path = model.path
+        path = gaussian(model.path)
         z = (row.x_s - path.alpha(row.s) * clean) / path.sigma(row.s)
         v = path.conditional_velocity(clean, z, row.s)
         pair = eqx.tree_at(lambda r: (r.x_0, r.z, r.v), row, (clean, z, v))
@@ -269,13 +272,14 @@ def _mean_size(
 
 
 @eqx.filter_jit
-def _marginal_rows(problem: Problem | ClassMixture, path: Path, rows: Row) -> Row:
+def _marginal_rows(problem: Problem | ClassMixture, path: Interpolant, rows: Row) -> Row:
     return jax.vmap(lambda row: _marginal_row(problem, path, row))(rows)
 
 
-def _marginal_row(problem: Problem | ClassMixture, path: Path, row: Row) -> Row:
+def _marginal_row(problem: Problem | ClassMixture, path: Interpolant, row: Row) -> Row:
     """The row whose pair is the posterior mean, so that its velocity is the marginal one, of its
     class where there are classes."""
+    path = gaussian(path)
     if isinstance(problem, ClassMixture):
         assert row.cond is not None and row.cond.label is not None
         problem = problem.given(row.cond.label)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from core.conformance.probes import NoNetwork
 from core.flow.flow_map import AverageVelocityMap
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.teacher import MapTeacher
 from core.methods.plugin import Plugin, Task
 from core.objectives.objective import RowKind
@@ -46,7 +46,9 @@ class Weighting:
         return self.weights[-1] / self.weights[-2]
 
 
-def weighting(plugin: Plugin, path: Path, *, kind: str = "image", seed: int = 0) -> list[Weighting]:
+def weighting(
+    plugin: Plugin, path: Interpolant, *, kind: str = "image", seed: int = 0
+) -> list[Weighting]:
     """The weights of each kind of jump rows at the end of training; none for an objective without
     rows, whose jumps all start at noise."""
     teacher = MapTeacher(AverageVelocityMap(net=NoNetwork(), path=path))

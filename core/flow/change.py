@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
 from core.flow.flow_map import Abilities, FlowMap
-from core.flow.path import Path, Time
+from core.flow.path import Path, Time, gaussian
 
 AnyPath = TypeVar("AnyPath", bound=Path)
 AverageVelocity = Callable[
@@ -106,7 +106,7 @@ class MovedMap(FlowMap):
     path: Path
 
     def __check_init__(self):
-        covered = restrict(self.path, self.flow_map.path)
+        covered = restrict(self.path, gaussian(self.flow_map.path))
         slack = 1e-5 * (self.path.t_max - self.path.t_min)
         if covered.t_min > self.path.t_min + slack or covered.t_max < self.path.t_max - slack:
             raise ValueError(
@@ -122,14 +122,14 @@ class MovedMap(FlowMap):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
-        move = _Move.between(self.path, self.flow_map.path, s, t)
+        move = _Move.between(self.path, gaussian(self.flow_map.path), s, t)
         V = self.flow_map.average_velocity(x / move.kappa, move.s, move.t, cond)
         return move.apply(x, V)
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None
     ) -> Float[Array, "*shape"]:
-        move = _Move.between(self.path, self.flow_map.path, t, t)
+        move = _Move.between(self.path, gaussian(self.flow_map.path), t, t)
         return move.apply(x, self.flow_map.velocity(x / move.kappa, move.s, cond))
 
     def with_velocity(
@@ -139,20 +139,20 @@ class MovedMap(FlowMap):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        move = _Move.between(self.path, self.flow_map.path, s, t)
-        diagonal = _Move.between(self.path, self.flow_map.path, s, s)
+        move = _Move.between(self.path, gaussian(self.flow_map.path), s, t)
+        diagonal = _Move.between(self.path, gaussian(self.flow_map.path), s, s)
         V, v = self.flow_map.with_velocity(x / move.kappa, move.s, move.t, cond)
         return move.apply(x, V), diagonal.apply(x, v)
 
     def encode(
         self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
     ) -> Any:
-        move = _Move.between(self.path, self.flow_map.path, s, s)
+        move = _Move.between(self.path, gaussian(self.flow_map.path), s, s)
         return x, s, self.flow_map.encode(x / move.kappa, move.s, cond)
 
     def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
         x, s, inner = encoding
-        move = _Move.between(self.path, self.flow_map.path, s, t)
+        move = _Move.between(self.path, gaussian(self.flow_map.path), s, t)
         return move.apply(x, self.flow_map.decode(inner, move.t))
 
     @property

@@ -6,7 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.solve import AdaptiveSteps, FixedSteps, Solution, solve
 from core.overriding import overridable
 
@@ -15,10 +15,11 @@ class VelocityField(eqx.Module):
     """A velocity field `v(x, t)` on a path: all that samplers of the ODE and the SDE need.
 
     A subclass gives the field `path` and the method `velocity`, of one example. Flow maps are
-    velocity fields by their diagonal, teachers are frozen ones.
+    velocity fields by their diagonal, teachers are frozen ones. On a curved space the velocity is
+    tangent at `x`.
     """
 
-    path: eqx.AbstractVar[Path]
+    path: eqx.AbstractVar[Interpolant]
 
     @abc.abstractmethod
     def velocity(
@@ -54,4 +55,7 @@ class VelocityField(eqx.Module):
         stepping: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     ) -> Solution:
         """As `flow`, with the number of evaluations of the velocity."""
-        return solve(lambda y, u: self.velocity(y, u, cond), x, s, t, stepping=stepping)
+        space = self.path.space
+        return solve(
+            lambda y, u: self.velocity(y, u, cond), x, s, t, stepping=stepping, space=space
+        )

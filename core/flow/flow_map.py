@@ -5,6 +5,7 @@ source time and `t` the target time. Every map is written through its average ve
 
     F(x_s, s, t) = x_s + (t - s) V(x_s, s, t),        V(x, t, t) = v(x, t),
 
+or, in a space that is not flat, the geodesic `F = exp_x((t - s) V)` (`core.flow.space`);
 so the boundary `F(x, s, s) = x` holds by construction and nothing divides by `t - s`: where a
 parameterisation reads `F = A x + B N`, its average velocity is `(A - 1)/(t - s) x + B/(t - s) N`,
 and both quotients are exact combinations of the path's divided differences
@@ -24,6 +25,7 @@ from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
+from core.flow.interpolant import Interpolant
 from core.flow.network import Asked, Callee, as_network, suited
 from core.flow.network import Network as Network
 from core.flow.path import Path
@@ -127,7 +129,7 @@ class FlowMap(VelocityField):
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
         """`F(x_s, s, t)`: moves `x` from time `s` to time `t` in one evaluation."""
-        return x + (t - s) * self.average_velocity(x, s, t, cond)
+        return self.path.space.exp(x, (t - s) * self.average_velocity(x, s, t, cond))
 
 
 Interval = tuple[float, float]
@@ -137,6 +139,9 @@ Interval = tuple[float, float]
 class AverageVelocityMap(FlowMap):
     """The network is the average velocity: `V(x, s, t) = N(x, s, t)`.
 
+    In a space that is not flat the network sees features of the point, and its output is read as a
+    tangent vector there (`features`, `from_network`).
+
     A network that was trained for times of an `interval` is asked for no others: outside the
     average velocity is that of the nearest time inside. Source: MeanFlow (arXiv 2505.13447), eq. 4.
     The value of `V` depends on the path; to move a trained map to another path use
@@ -144,7 +149,7 @@ class AverageVelocityMap(FlowMap):
     """
 
     net: Callee
-    path: Path
+    path: Interpolant
     interval: Interval | None = eqx.field(static=True, default=None)
 
     def __post_init__(self):
@@ -157,7 +162,9 @@ class AverageVelocityMap(FlowMap):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
-        return self.net(x, self._unit(s), self._unit(t), cond)
+        space = self.path.space
+        out = self.net(space.features(x), self._unit(s), self._unit(t), cond)
+        return space.from_network(x, out)
 
     def encode(
         self, x: Float[Array, "*shape"], s: Float[Array, ""], cond: Condition | None = None
@@ -165,13 +172,14 @@ class AverageVelocityMap(FlowMap):
         net = as_network(self.net)
         if not net.decoupled:
             return super().encode(x, s, cond)
-        return net.encode(x, self._unit(s), cond)
+        return x, net.encode(self.path.space.features(x), self._unit(s), cond)
 
     def decode(self, encoding: Any, t: Float[Array, ""]) -> Float[Array, "*shape"]:
         net = as_network(self.net)
         if not net.decoupled:
             return super().decode(encoding, t)
-        return net.decode(encoding, self._unit(t))
+        x, inner = encoding
+        return self.path.space.from_network(x, net.decode(inner, self._unit(t)))
 
     def with_velocity(
         self,
@@ -180,7 +188,11 @@ class AverageVelocityMap(FlowMap):
         t: Float[Array, ""],
         cond: Condition | None = None,
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        return as_network(self.net).with_head(x, self._unit(s), self._unit(t), cond)
+        space = self.path.space
+        seen, times = space.features(x), (self._unit(s), self._unit(t))
+        outs = as_network(self.net).with_head(seen, *times, cond)
+        V, v = (space.from_network(x, out) for out in outs)
+        return V, v
 
     @property
     def abilities(self) -> Abilities:
@@ -303,7 +315,7 @@ class DataEndMap(FlowMap):
     """
 
     flow_map: FlowMap
-    path: Path
+    path: Interpolant
 
     @classmethod
     def of(cls, flow_map: FlowMap) -> "DataEndMap":

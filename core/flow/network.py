@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
+from core.flow.interpolant import Interpolant
 from core.flow.path import Path
 from core.overriding import overridable
 
@@ -23,7 +24,7 @@ class Asked:
     data of deviation `data_std`, where the form has one."""
 
     form: Literal["average", "rotation", "endpoint", "denoised"]
-    path: Path
+    path: Interpolant
     data_std: float = 1.0
 
 

@@ -1,4 +1,4 @@
-"""Gaussian probability paths `x_t = alpha(t) x_0 + sigma(t) z`: which end is data, and how fast.
+"""Gaussian probability paths in flat space: which end is data, and how fast.
 
 Here and everywhere in this project data sits at the small end of time and noise at the large end:
 `t = t_min` is data, `t = t_max` is noise. `z ~ N(0, noise_std^2 I)`; most papers have
@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from core.errors import UserError
+from core.flow.interpolant import Interpolant
+from core.flow.interpolant import Time as Time
 from core.flow.series import sinc, sinhc
+from core.flow.space import Euclidean, Space
 
-Time = Float[Array, ""] | float
 
-
-class Path(eqx.Module):
+class Path(Interpolant):
     """The interpolant `x_t = alpha(t) x_0 + sigma(t) z` between data and Gaussian noise.
 
     Times are scalars in `[t_min, t_max]` and belong to one example; states have any shape.
@@ -33,6 +35,11 @@ class Path(eqx.Module):
     t_min: eqx.AbstractVar[float]
     t_max: eqx.AbstractVar[float]
     noise_std: eqx.AbstractVar[float]
+
+    @property
+    def space(self) -> Space:
+        """Flat space."""
+        return Euclidean()
 
     @abc.abstractmethod
     def alpha(self, t: Time) -> Float[Array, ""]:
@@ -120,7 +127,11 @@ class Path(eqx.Module):
         It leaves out `alpha(t_max) x_0`: exact only where `alpha(t_max) = 0`, and the usual small
         error on the VP and EDM paths.
         """
-        return self.sigma(self.t_max) * self.noise(key, shape)
+        return self.start(self.noise(key, shape), self.t_max)
+
+    def start(self, z: Float[Array, "*shape"], t: Time) -> Float[Array, "*shape"]:
+        """`sigma(t) z`, without the `alpha(t) x_0`."""
+        return self.sigma(t) * z
 
 
 class LinearPath(Path):
@@ -323,6 +334,15 @@ PATHS: dict[str, Callable[[], Path]] = {
 def path_name(path: Path) -> str:
     """The name of a path's kind among `PATHS`; that of its class for others."""
     return next((name for name, kind in PATHS.items() if kind is type(path)), type(path).__name__)
+
+
+def gaussian(path: Interpolant) -> Path:
+    """The same interpolant, for what needs a Gaussian path. Raises `UserError` where it is not."""
+    if not isinstance(path, Path):
+        raise UserError(
+            f"this needs a Gaussian path in flat space, not the geodesics of {path.space.name}"
+        )
+    return path
 
 
 _QUARTER = jnp.pi / 2  # a quarter turn, in radians

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.path import Path, gaussian
 
 
 class States(eqx.Module):
@@ -67,4 +67,4 @@ def posterior_jump(
     The map must have been trained as one of a posterior (`--plugin mfm`); others ignore `x`.
     """
     start, end = (flow_map.path.time_of_unit(unit).astype(y.dtype) for unit in (1.0, 0.0))
-    return flow_map(y, start, end, conditioned_on(flow_map.path, x, t, cond))
+    return flow_map(y, start, end, conditioned_on(gaussian(flow_map.path), x, t, cond))

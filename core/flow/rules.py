@@ -8,6 +8,9 @@ where gradients stop. In terms of the average velocity `V`:
     compositional   V(x_s, s, t) = (1 - g) V(x_s, s, u) + g V(F(x_s, s, u), u, t),
                     u = g s + (1 - g) t
 
+In a space that is not flat each has the form of `core.flow.space`, which here is its flat one.
+Derivatives are tangent at `x_s`.
+
 As `t -> s` all three say `V(x, s, s) = v(x, s)`: flow matching. The compositional rule alone also
 holds for `F = x`, so it never stands without a diagonal or teacher term. Functions here return
 values and derivatives and stop no gradients: a method does, on the results.
@@ -120,11 +123,12 @@ def eulerian(
     `tangent` is the velocity at `(x_s, s)`: the marginal one for a teacher or the model's own,
     or the conditional one of a sampled pair.
     """
-    return derivative(
+    V, dV_ds = derivative(
         lambda x, time: flow_map.average_velocity(x, time, t, cond),
         (x_s, s),
         (tangent, jnp.ones_like(s)),
     )
+    return V, flow_map.path.space.tangent(x_s, dV_ds)
 
 
 def eulerian_with_head(
@@ -136,12 +140,13 @@ def eulerian_with_head(
     cond: Condition | None = None,
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "*shape"]]:
     """`(V, DV_ds, v_head)`: as `eulerian`, with the auxiliary velocity head of the same pass."""
-    return jax.jvp(
+    V, dV_ds, v_head = jax.jvp(
         lambda x, time: flow_map.with_velocity(x, time, t, cond),
         (x_s, s),
         (tangent, jnp.ones_like(s)),
         has_aux=True,
     )
+    return V, flow_map.path.space.tangent(x_s, dV_ds), v_head
 
 
 def eulerian_parts(
@@ -158,7 +163,8 @@ def eulerian_parts(
     """
     V, push = jax.linearize(lambda x, time: flow_map.average_velocity(x, time, t, cond), x_s, s)
     along_s = push(jnp.zeros_like(x_s), jnp.ones_like(s))
-    return V, along_s, push(velocity, jnp.zeros_like(s))
+    along_x = flow_map.path.space.tangent(x_s, push(velocity, jnp.zeros_like(s)))
+    return V, along_s, along_x
 
 
 def lagrangian(
@@ -199,5 +205,7 @@ def compositional(
     ends = (u, t) if euler is None else (jnp.where(euler, s, u), jnp.where(euler, u, t))
     encoding = flow_map.encode(x_s, s, cond) if encoding is None else encoding
     first = flow_map.decode(encoding, ends[0])
-    second = flow_map.average_velocity(x_s + (u - s) * first, u, ends[1], cond)
-    return (1 - fraction) * first + fraction * second
+    space = flow_map.path.space
+    middle = space.exp(x_s, (u - s) * first)
+    second = flow_map.average_velocity(middle, u, ends[1], cond)
+    return space.mean(x_s, t - s, fraction, first, second)

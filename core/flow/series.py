@@ -11,17 +11,17 @@ def sinc(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """
     far = jnp.abs(z) > 1.0
     z_far = jnp.where(far, z, 1.0)
-    return jnp.where(far, jnp.sin(z_far) / z_far, _odd_factorial_series(-(z**2)))
+    return jnp.where(far, jnp.sin(z_far) / z_far, odd_factorial_series(-(z**2)))
 
 
 def sinhc(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`sinh(z) / z`; 1 at 0. Its derivatives of every order are right at 0."""
     far = jnp.abs(z) > 1.0
     z_far = jnp.where(far, z, 1.0)
-    return jnp.where(far, jnp.sinh(z_far) / z_far, _odd_factorial_series(z**2))
+    return jnp.where(far, jnp.sinh(z_far) / z_far, odd_factorial_series(z**2))
 
 
-def _odd_factorial_series(w: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def odd_factorial_series(w: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`sum_k w^k / (2 k + 1)!`, exact to float64 for `|w| <= 1`."""
     w = jnp.clip(w, -4.0, 4.0)  # where a caller takes the other branch, keep this one finite
     total = jnp.ones_like(w)

@@ -12,7 +12,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from core.flow.path import Time
+from core.flow.interpolant import Time
+from core.flow.space import Euclidean, Space
 
 if TYPE_CHECKING:
     import diffrax
@@ -92,6 +93,7 @@ def solve(
     *,
     stepping: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     adjoint: "diffrax.AbstractAdjoint | None" = None,
+    space: Space = Euclidean(),
 ) -> Solution:
     """Moves `x` from time `s` to time `t` along `dx/dt = velocity(x, t)`; `t < s` and `t = s` too.
 
@@ -100,15 +102,17 @@ def solve(
 
     **Arguments:** `velocity(x, t)` of one example; `stepping`, how to step; `adjoint`, how to
     differentiate: the default, `diffrax.ForwardMode()`, allows `jax.jvp` and refuses reverse
-    mode, for which pass `diffrax.RecursiveCheckpointAdjoint()`, which refuses `jax.jvp`.
+    mode, for which pass `diffrax.RecursiveCheckpointAdjoint()`, which refuses `jax.jvp`;
+    `space` of the states: the solver steps in its coordinates, and every point at which the
+    velocity is evaluated, and the last, is projected onto it.
     """
     s, t = jnp.asarray(s, x.dtype), jnp.asarray(t, x.dtype)
 
     def rate(tau: Array, y: Array, args: None) -> Array:
         del args
-        return (t - s) * velocity(y, _between(s, t, tau))
+        return (t - s) * velocity(space.project(y), _between(s, t, tau))
 
-    return _integrate(rate, x, stepping, adjoint)
+    return _projected(space, _integrate(rate, x, stepping, adjoint))
 
 
 def solve_average_velocity(
@@ -119,18 +123,22 @@ def solve_average_velocity(
     *,
     stepping: FixedSteps | AdaptiveSteps = AdaptiveSteps(),
     adjoint: "diffrax.AbstractAdjoint | None" = None,
+    space: Space = Euclidean(),
 ) -> Solution:
     """`V(x_s, s, t)`, the mean velocity along the trajectory from `s` to `t`, in the field `x`.
 
     It integrates `dV/dtau = v(x_s + (t - s) V, s + tau (t - s))` from `V = 0`, which is the ODE
     divided by `t - s`: no quotient of small differences, and at `s = t` it is `v(x_s, s)` with
-    the right derivatives. Tolerances apply to `V`.
+    the right derivatives. Tolerances apply to `V`. In a space that is not flat `u = (t - s) V` is
+    the jump at `x_s` that ends at the state, and `v` is pulled back to `x_s` by `target_pull`; a
+    jump must not reach the cut locus on its way.
     """
     s, t = jnp.asarray(s, x.dtype), jnp.asarray(t, x.dtype)
 
     def rate(tau: Array, V: Array, args: None) -> Array:
         del args
-        return velocity(x + (t - s) * V, _between(s, t, tau))
+        u = (t - s) * V
+        return space.target_pull(x, u, velocity(space.exp(x, u), _between(s, t, tau)))
 
     return _integrate(rate, jnp.zeros_like(x), stepping, adjoint)
 
@@ -142,12 +150,13 @@ def solve_grid(
     *,
     solver: str = "heun",
     adjoint: "diffrax.AbstractAdjoint | None" = None,
+    space: Space = Euclidean(),
 ) -> Solution:
     """Moves `x` from `times[0]` to `times[-1]` with one step between each two neighbours.
 
     **Arguments:** `times`, strictly decreasing (towards data) or strictly increasing, at least
-    two; `solver`, a name in `SOLVERS`. A sampler's grid may differ from these steps: EDM's Heun
-    takes its last step to `sigma = 0` with Euler, this function does not.
+    two; `solver`, a name in `SOLVERS`; `space` as in `solve`. A sampler's grid may differ from
+    these steps: EDM's Heun takes its last step to `sigma = 0` with Euler, this function does not.
     """
     import diffrax
 
@@ -155,11 +164,16 @@ def solve_grid(
 
     def rate(u: Array, y: Array, args: None) -> Array:
         del args
-        return velocity(y, u)
+        return velocity(space.project(y), u)
 
     controller = diffrax.StepTo(ts=times)
     ends = times[0], times[-1]
-    return _run(rate, x, _solver(solver), controller, ends, None, times.shape[0], adjoint)
+    solution = _run(rate, x, _solver(solver), controller, ends, None, times.shape[0], adjoint)
+    return _projected(space, solution)
+
+
+def _projected(space: Space, solution: Solution) -> Solution:
+    return Solution(space.project(solution.x), solution.nfe)
 
 
 def _integrate(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 
 Tree = TypeVar("Tree")
 
@@ -26,7 +26,7 @@ class MapTeacher(Teacher):
     """The diagonal `V(x, t, t)` of a flow map: of a trained run, an oracle or an EMA."""
 
     flow_map: FlowMap
-    path: Path = eqx.field(init=False)
+    path: Interpolant = eqx.field(init=False)
 
     def __post_init__(self):
         self.path = self.flow_map.path
@@ -46,7 +46,7 @@ class Nearest(Teacher):
     """
 
     field: VelocityField
-    path: Path
+    path: Interpolant
 
     @property
     def evaluations(self) -> int:
@@ -77,7 +77,7 @@ class Guided(Teacher):
     null_label: int = eqx.field(static=True)
     interval: tuple[float, float] = (0.0, float("inf"))
     channels: int | None = eqx.field(static=True, default=None)
-    path: Path = eqx.field(init=False)
+    path: Interpolant = eqx.field(init=False)
 
     def __post_init__(self):
         self.path = self.field.path
@@ -113,7 +113,7 @@ class Autoguided(Teacher):
     strong: VelocityField
     weak: VelocityField
     scale: float | None
-    path: Path = eqx.field(init=False)
+    path: Interpolant = eqx.field(init=False)
 
     def __post_init__(self):
         self.path = self.strong.path
@@ -134,7 +134,7 @@ class Autoguided(Teacher):
 
 
 def asked_guidance(
-    path: Path, t: Float[Array, ""], cond: Condition | None
+    path: Interpolant, t: Float[Array, ""], cond: Condition | None
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
     """The guidance scale of a condition and whether time `t` lies in its interval."""
     if cond is None or cond.guidance is None:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Key
 
 from core.data.dataset import Dataset
 from core.flow.flow_map import FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import defaults
@@ -140,7 +140,7 @@ class Plugin(abc.ABC):
         return {"": cls.preset("points")}
 
     @overridable
-    def flow_map(self, net: Network, path: Path) -> FlowMap | None:
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap | None:
         """The map that `method` trains, around this network: what a run is opened with, without
         its data, its teacher or other runs. None: it is taken from `method`, which is then given a
         teacher that cannot be asked, and no data."""
@@ -149,7 +149,13 @@ class Plugin(abc.ABC):
 
     @abc.abstractmethod
     def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
     ) -> Method:
         """Builds the method around a fresh network.
 

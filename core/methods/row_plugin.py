@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from jaxtyping import Array, Key
 
 from core.errors import UserError, require
-from core.flow.flow_map import FORMS, FlowMap, Form, Network
-from core.flow.path import Path
+from core.flow.flow_map import FORMS, AverageVelocityMap, FlowMap, Form, Network
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.flow.teacher import Teacher
 from core.methods.plugin import Method, Plugin, Task
 from core.methods.presets import by_kind
@@ -97,7 +98,13 @@ class RowPlugin(Plugin):
 
     @overridable
     def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
     ) -> Method:
         return Method(
             flow_map=self.flow_map(net, path),
@@ -108,7 +115,7 @@ class RowPlugin(Plugin):
         )
 
     @overridable
-    def row_objective(self, path: Path, teacher: Teacher | None, task: Task) -> RowObjective:
+    def row_objective(self, path: Interpolant, teacher: Teacher | None, task: Task) -> RowObjective:
         """The objective of the kinds of rows, with the task's classes and steps.
 
         Raises `UserError` where a teacher is needed and there is none.
@@ -154,9 +161,11 @@ class RowPlugin(Plugin):
         return teacher is not None and (wanted or self.from_teacher)
 
     @overridable
-    def flow_map(self, net: Network, path: Path) -> FlowMap:
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
         """The map that is trained."""
-        return FORMS[self.form](net=net, path=path)
+        if self.form == "average":
+            return AverageVelocityMap(net=net, path=path)
+        return FORMS[self.form](net=net, path=gaussian(path))
 
     @overridable
     def kinds(self, teacher: Any, task: Task) -> tuple[RowKind, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
+from core.flow.path import gaussian
 from core.layouts.autoencoder_kl import SCALING, FoundAutoencoder
 from core.layouts.found import Found
 from core.layouts.table import left_out
@@ -136,7 +137,7 @@ class Converted:
         """What it gives; of an autoencoder and of a feature network what it is for."""
         flow_map = self.flow_map
         if flow_map is not None and isinstance(self.found, Found):
-            return form_of(self.found.prediction, flow_map.path)
+            return form_of(self.found.prediction, gaussian(flow_map.path))
         return "an autoencoder" if self.found is not None else "features of pictures"
 
 

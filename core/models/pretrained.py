@@ -8,7 +8,7 @@ from typing import Any
 from core.data.spec import DataSpec
 from core.flow.flow_map import FlowMap
 from core.flow.network import Callee, Network
-from core.flow.path import CosinePath, LinearPath, VPPath
+from core.flow.path import CosinePath, LinearPath, VPPath, gaussian
 from core.flow.path import Path as Ray
 from core.layouts.edm import edm_map
 from core.nets.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
@@ -46,7 +46,7 @@ class Pretrained:
     @property
     def path(self) -> Ray:
         """The path that the map is on, inside the times that the network was trained for."""
-        return self.flow_map.path
+        return gaussian(self.flow_map.path)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from core.flow.condition import Condition
 from core.flow.conversions import convert
 from core.flow.flow_map import AverageVelocityMap, DataEndMap, EndpointMap, FlowMap, Interval
 from core.flow.network import Asked, Callee, DenoisedNetwork, Network, as_network
-from core.flow.path import CosinePath, LinearPath, Path, TrigPath
+from core.flow.path import CosinePath, LinearPath, Path, TrigPath, gaussian
 from core.nets.native import Predicted
 
 TRIG = TrigPath()
@@ -59,7 +59,7 @@ def suited(net: Network, predicts: str, interval: Interval, asked: Asked) -> Net
     """
     if predicts == "plain":
         return net
-    return Suited(net, asked.path, predicts, interval, asked.form, asked.data_std)
+    return Suited(net, gaussian(asked.path), predicts, interval, asked.form, asked.data_std)
 
 
 class Suited(Network):

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.objectives.objective import Batch
 
 ITERATIONS = 2000
@@ -93,7 +93,7 @@ class SinkhornCoupling(Coupling):
         return jr.categorical(key, jnp.where(apart, -jnp.inf, log_plan))
 
 
-def coupled(coupling: Coupling, path: Path, batch: Batch, *, key: Key[Array, ""]) -> Batch:
+def coupled(coupling: Coupling, path: Interpolant, batch: Batch, *, key: Key[Array, ""]) -> Batch:
     """The batch with its ends `z`, or fresh noise where it has none, coupled with its examples.
 
     Examples and labels stay where they are."""

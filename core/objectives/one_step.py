@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
 from core.flow.condition import Condition
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.objectives.objective import Batch
 
 
@@ -29,7 +29,7 @@ class OneStep(eqx.Module):
     distribution of the data. `num_classes` is 0 where labels are to be left out.
     """
 
-    path: Path
+    path: Interpolant
     num_classes: int = eqx.field(static=True, default=0)
     middle: float = eqx.field(static=True, default=0.0)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.path import Path, gaussian
 from core.flow.teacher import frozen
 from core.nets.perception import Identity, Perception
 from core.objectives.carriers import Carrier, Declares
@@ -79,7 +79,7 @@ class Denoised(Comparing):
     def compared(self, model: FlowMap, target: FlowMap, row: Row) -> Compared:
         residual = self.term(model, target, row)
         assert not isinstance(residual, tuple)
-        return Compared(residual, row.x_0, velocity_scale(model.path, row.s))
+        return Compared(residual, row.x_0, velocity_scale(gaussian(model.path), row.s))
 
     @property
     def diagonal(self) -> bool:  # pyright: ignore

@@ -6,17 +6,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.times.unit import Times
 
 
 class Row(eqx.Module):
     """One training example at its path times `s`, `u` and `t`.
 
-    `x_s = alpha(s) x_0 + sigma(s) z` and `v` is its conditional velocity, the derivative of that
-    line in `s`; `u` is the neighbour of `s` towards `t` for rules with a finite step, else `t`;
-    `unit` has the same times in unit time; `key` is the row's own randomness, `progress` the
-    fraction of the training that is done, `factor` multiplies the map's loss of the row.
+    `x_s = alpha(s) x_0 + sigma(s) z`, on a geodesic path the point of the geodesic, and `v` is its
+    conditional velocity, the derivative of that curve in `s`; `u` is the neighbour of `s` towards
+    `t` for rules with a finite step, else `t`; `unit` has the same times in unit time; `key` is the
+    row's own randomness, `progress` the fraction of the training that is done, `factor` multiplies
+    the map's loss of the row.
 
     Where guidance is learned, `v` is the guided target. `own` is then the network's velocity at
     `(x_s, s)`, stopped, for terms that need it too. On rows whose term evaluates just that itself,
@@ -46,7 +47,7 @@ class Row(eqx.Module):
 
 
 def make_row(
-    path: Path,
+    path: Interpolant,
     x_0: Float[Array, "*shape"],
     z: Float[Array, "*shape"],
     s: Float[Array, ""],

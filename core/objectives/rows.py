@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.flow.posterior import States
 from core.nets.dropout import has_dropout, with_masks
 from core.objectives.guidance import Guide
@@ -53,7 +54,7 @@ class RowObjective(DivisibleObjective):
     mean squared residual, `<kind>/residual`.
     """
 
-    path: Path
+    path: Interpolant
     kinds: tuple[RowKind, ...]
     num_classes: int = eqx.field(static=True, default=0)
     label_drop: float = eqx.field(static=True, default=0.0)
@@ -198,7 +199,7 @@ class RowObjective(DivisibleObjective):
         cond = self._conditions(batch.label, s == t, key_drop)
         if self.states is not None:
             # A fifth child of the key, so that objectives without states keep their random numbers.
-            see, keys = partial(self.states, self.path), jr.split(jr.fold_in(key, 4), n)
+            see, keys = partial(self.states, gaussian(self.path)), jr.split(jr.fold_in(key, 4), n)
             cond = jax.vmap(see)(batch.x_0, cond, keys)
         build = jax.vmap(
             lambda u, *parts: make_row(self.path, *parts, u=u, progress=jnp.asarray(progress))

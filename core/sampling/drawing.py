@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.sampling.grids import Grid, uniform_grid
 from core.sampling.sampler import Sampler
 
@@ -35,7 +35,7 @@ class Drawing:
 
 def drawing_of(
     sampler: Sampler,
-    path: Path,
+    path: Interpolant,
     nfe: int = 1,
     *,
     grid: Grid = uniform_grid,

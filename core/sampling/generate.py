@@ -51,12 +51,12 @@ def generate(
     serves any number of samples; up to 16 of them, and one alone, have programs that are as much
     smaller.
 
-    The start is `sigma(times[0]) z`, with noise or a start for `z`; the first samples of a key are
-    the same for any number, to rounding. **Arguments:** `labels` one a sample, or the number of
-    unconditional samples; `first`, the number of the first sample of a part of a longer row of
-    samples, a multiple of `batch`: parts drawn one by one are equal to the row drawn at once, bit
-    for bit; `progress` is called with the number of samples after each batch. Raises `NotFinite`
-    where a sample is not finite.
+    The start is that of the path, `sigma(times[0]) z`, with noise or a start for `z`; the first
+    samples of a key are the same for any number, to rounding. **Arguments:** `labels` one a sample,
+    or the number of unconditional samples; `first`, the number of the first sample of a part of a
+    longer row of samples, a multiple of `batch`: parts drawn one by one are equal to the row drawn
+    at once, bit for bit; `progress` is called with the number of samples after each batch. Raises
+    `NotFinite` where a sample is not finite.
     """
     n = labels if isinstance(labels, int) else len(labels)
     if first is None:
@@ -111,7 +111,7 @@ def _generate_batch(field, sampler, times, shape, label, guidance, starts, *, ke
         cond = Condition(label, guidance) if known else None
         path = field.path
         z = path.noise(key_noise, shape) if start is None else start
-        x = path.sigma(times[0]) * z
+        x = path.start(z, times[0])
         return sampler(field, x, times, cond, key=key_sampler)
 
     return jax.vmap(one)(keys, label, starts)

@@ -13,27 +13,28 @@ import numpy as np
 from jaxtyping import Float
 
 from core.errors import UserError
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 
 Nodes = Float[np.ndarray, " nodes"]
-Grid = Callable[[Path, int], Nodes]
+Grid = Callable[[Interpolant, int], Nodes]
 
 NOISE_LEVELS = 0.002, 80.0
 """EDM's smallest and largest noise level `noise_std eta`."""
 
 
-def uniform_grid(path: Path, steps: int) -> Nodes:
+def uniform_grid(path: Interpolant, steps: int) -> Nodes:
     """Equally spaced in the path's own time."""
     return np.linspace(path.t_max, path.t_min, steps + 1)
 
 
-def cosine_grid(path: Path, steps: int) -> Nodes:
+def cosine_grid(path: Interpolant, steps: int) -> Nodes:
     """`t_min + (t_max - t_min) (1 - cos(pi/2 (1 - i / N)))`: denser towards the data."""
     share = 1 - np.cos(np.pi / 2 * np.linspace(1, 0, steps + 1))
     return _with_ends(path, path.t_min + (path.t_max - path.t_min) * share)
 
 
-def edm_grid(path: Path, steps: int, rho: float = 7.0) -> Nodes:
+def edm_grid(path: Interpolant, steps: int, rho: float = 7.0) -> Nodes:
     """Noise levels equally spaced in their power `1 / rho`, between EDM's 80 and 0.002.
 
     Levels that the path does not have are cut off, and the first and last node moved to its ends.
@@ -43,7 +44,7 @@ def edm_grid(path: Path, steps: int, rho: float = 7.0) -> Nodes:
     return _at_levels(path, np.linspace(high, low, steps + 1) ** rho)
 
 
-def log_snr_grid(path: Path, steps: int) -> Nodes:
+def log_snr_grid(path: Interpolant, steps: int) -> Nodes:
     """Equally spaced in `log(alpha / sigma)` between EDM's noise levels, like `edm_grid`.
 
     It is DPM-Solver's (arXiv 2206.00927), and the limit of `edm_grid` at large `rho`.
@@ -71,7 +72,7 @@ def shifted(grid: Grid, factor: float) -> Grid:
     if not 0 < factor < float("inf"):
         raise UserError(f"--shift must be positive, got {factor}")
 
-    def shift(path: Path, steps: int) -> Nodes:
+    def shift(path: Interpolant, steps: int) -> Nodes:
         unit = _times_of(path.unit_time, grid(path, steps))
         top, bottom = unit[0], unit[-1]
         share = (unit - bottom) / (top - bottom)
@@ -81,7 +82,7 @@ def shifted(grid: Grid, factor: float) -> Grid:
     return shift
 
 
-def at_units(path: Path, units: Sequence[float]) -> Nodes:
+def at_units(path: Interpolant, units: Sequence[float]) -> Nodes:
     """Chosen times, as unit times: 1 is noise, 0 is data, whatever the path.
 
     The first must be at least 0.9, since sampling starts from noise alone, the last must be 0.
@@ -97,15 +98,17 @@ def at_units(path: Path, units: Sequence[float]) -> Nodes:
     return _checked(_times_of(path.time_of_unit, given))
 
 
-def _levels(path: Path) -> tuple[float, float]:
+def _levels(path: Interpolant) -> tuple[float, float]:
     """EDM's smallest and largest noise level, or those of the path where it has not so many."""
+    path = gaussian(path)
     with jax.enable_x64(True):
         ends = jnp.asarray([path.t_min, path.t_max])
         low, high = (float(level) for level in path.noise_std * jax.vmap(path.eta)(ends))
     return max(low, NOISE_LEVELS[0]), high if 0 < high < NOISE_LEVELS[1] else NOISE_LEVELS[1]
 
 
-def _at_levels(path: Path, levels: Nodes) -> Nodes:
+def _at_levels(path: Interpolant, levels: Nodes) -> Nodes:
+    path = gaussian(path)
     return _with_ends(path, _times_of(path.time_of_eta, levels / path.noise_std))
 
 
@@ -114,7 +117,7 @@ def _times_of(function: Callable, values: Nodes) -> Nodes:
         return np.array(jax.vmap(function)(jnp.asarray(values, jnp.float64)))
 
 
-def _with_ends(path: Path, times: Nodes) -> Nodes:
+def _with_ends(path: Interpolant, times: Nodes) -> Nodes:
     """The same times, the first moved to `t_max` and the last to `t_min`."""
     times[0], times[-1] = path.t_max, path.t_min
     return _checked(times)

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Key
 from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import Path, gaussian
 from core.flow.solve import Solution
 from core.sampling.sampler import Need, Nodes, Sampler
 
@@ -31,9 +32,10 @@ class Pushforward(Sampler[FlowMap]):
         key: Key[Array, ""],
     ) -> Solution:
         del key
+        space = field.path.space
 
         def jump(state, pair):
-            return field(state, pair[0], pair[1], cond), None
+            return space.project(field(state, pair[0], pair[1], cond)), None
 
         x, _ = jax.lax.scan(jump, x, (times[:-1], times[1:]))
         return Solution(x, jnp.asarray(len(times) - 1))
@@ -68,7 +70,7 @@ class Restart(Sampler[FlowMap]):
 
         def jump(state, step):
             time, following, key_step = step
-            landed = field(state, time, end, cond)
+            landed = path.space.project(field(state, time, end, cond))
             return renoise(path, landed, end, following, key_step), None
 
         keys = jr.split(key, len(times) - 1)
@@ -107,7 +109,7 @@ class Gamma(Sampler[FlowMap]):
         *,
         key: Key[Array, ""],
     ) -> Solution:
-        path, end = field.path, times[-1]
+        path, end = gaussian(field.path), times[-1]
         cut = (1 - self.gamma**2) ** 0.5
 
         def jump(state, step):
@@ -125,7 +127,7 @@ class Gamma(Sampler[FlowMap]):
 
 
 def renoise(
-    path: Path,
+    path: Interpolant,
     x: Float[Array, "*shape"],
     u: Float[Array, ""],
     t: Float[Array, ""],
@@ -136,8 +138,11 @@ def renoise(
 
     `x_t = a x_u + sqrt(sigma_t^2 - a^2 sigma_u^2) z`, `a = alpha_t / alpha_u`: the marginal at
     `u` becomes the marginal at `t`. At `t = u` it is `x` itself; `alpha_u` must not be 0. A
-    `scale` other than 1 multiplies the noise, and the marginal is another.
+    `scale` other than 1 multiplies the noise, and the marginal is another. On the geodesics of a
+    space `u` must be the data end: the state goes towards fresh noise.
     """
+    if not isinstance(path, Path):
+        return path.interpolate(x, path.noise(key, x.shape), t)
     a = path.alpha(t) / path.alpha(u)
     variance = jnp.maximum(path.sigma(t) ** 2 - (a * path.sigma(u)) ** 2, 0.0)
     return a * x + scale * jnp.sqrt(variance) * path.noise(key, x.shape)

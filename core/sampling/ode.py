@@ -12,8 +12,8 @@ from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.conversions import convert
 from core.flow.field import VelocityField
-from core.flow.path import Time
-from core.flow.solve import AdaptiveSteps, Solution, solve, solve_grid
+from core.flow.path import Time, gaussian
+from core.flow.solve import AdaptiveSteps, Solution, solve_grid
 from core.sampling.sampler import Need, Nodes, Sampler
 
 _EVALUATIONS = {"euler": 1, "heun": 2}
@@ -41,7 +41,10 @@ class Ode(Sampler[VelocityField]):
         key: Key[Array, ""],
     ) -> Solution:
         del key
-        return solve_grid(lambda y, u: field.velocity(y, u, cond), x, times, solver=self.solver)
+        space = field.path.space
+        return solve_grid(
+            lambda y, u: field.velocity(y, u, cond), x, times, solver=self.solver, space=space
+        )
 
     def draws_noise(self, steps: int) -> bool:
         del steps
@@ -84,9 +87,7 @@ class AdaptiveOde(Sampler[VelocityField]):
     ) -> Solution:
         del key
         stepping = AdaptiveSteps(rtol=self.tolerance, atol=self.tolerance)
-        return solve(
-            lambda y, u: field.velocity(y, u, cond), x, times[0], times[-1], stepping=stepping
-        )
+        return field.solve(x, times[0], times[-1], cond, stepping=stepping)
 
     def draws_noise(self, steps: int) -> bool:
         del steps
@@ -128,7 +129,7 @@ class Ddim(Sampler[VelocityField]):
         *,
         key: Key[Array, ""],
     ) -> Solution:
-        path = field.path
+        path = gaussian(field.path)
 
         def move(state, step):
             s, t, key_step = step
@@ -171,7 +172,7 @@ class DpmPlusPlus(Sampler[VelocityField]):
         key: Key[Array, ""],
     ) -> Solution:
         del key
-        path = field.path
+        path = gaussian(field.path)
 
         def move(carry, step):
             state, before = carry
@@ -199,5 +200,6 @@ def predictions(
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """`(E[x_0 | x_t], E[z | x_t])` from one evaluation of the velocity; finite at both ends."""
     v = field.velocity(x, jnp.asarray(t), cond)
-    x_0 = convert(field.path, v, x, t, source="velocity", target="x_0")
-    return x_0, convert(field.path, v, x, t, source="velocity", target="noise")
+    path = gaussian(field.path)
+    x_0 = convert(path, v, x, t, source="velocity", target="x_0")
+    return x_0, convert(path, v, x, t, source="velocity", target="noise")

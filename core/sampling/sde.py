@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.flow.condition import Condition
 from core.flow.conversions import convert
 from core.flow.field import VelocityField
+from core.flow.path import gaussian
 from core.flow.solve import Solution
 from core.sampling.jumps import renoise
 from core.sampling.sampler import Need, Nodes, Sampler
@@ -80,7 +81,7 @@ class HeunChurn(Sampler[VelocityField]):
         key: Key[Array, ""],
     ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
         """The state at a noise level `1 + g` times that of `s`, and its time."""
-        path = field.path
+        path = gaussian(field.path)
         level = path.noise_std * path.eta(s)
         inside = (level >= self.churn_min) & (level <= self.churn_max) & jnp.isfinite(level)
         raised = path.time_of_eta((1 + g) * jnp.where(inside, path.eta(s), 1.0))
@@ -131,7 +132,7 @@ class EulerMaruyama(Sampler[VelocityField]):
         *,
         key: Key[Array, ""],
     ) -> Solution:
-        path = field.path
+        path = gaussian(field.path)
 
         def move(state, step):
             s, t, key_step = step

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Key
 from core.flow.condition import Condition
 from core.flow.conversions import convert
 from core.flow.field import VelocityField
-from core.flow.path import Path
+from core.flow.path import Path, gaussian
 from core.sampling import DpmPlusPlus
 from core.sampling.sampler import Nodes
 
@@ -75,6 +75,6 @@ def posterior_draw(
     path = field.path
     key_start, key_steps = jr.split(key)
     times: Nodes = jax.vmap(path.time_of_unit)(jnp.linspace(1.0, 0.0, steps + 1, dtype=x.dtype))
-    inner = PosteriorVelocity(field=field, path=path, x=x, t=t)
+    inner = PosteriorVelocity(field=field, path=gaussian(path), x=x, t=t)
     y = path.prior(key_start, x.shape)
     return DpmPlusPlus()(inner, y, times, cond, key=key_steps).x

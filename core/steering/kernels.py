@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from core.errors import pick, require
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.path import Path, gaussian
 from core.overriding import overridable
 from core.steering.look import Jump, Look, Tweedie
 from core.steering.steering import Evaluations
@@ -88,7 +88,7 @@ class Renoise(Kernel):
         u: Float[Array, ""],
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
-        return flow_map(x, t, self._stop(flow_map.path, u), cond)
+        return flow_map(x, t, self._stop(gaussian(flow_map.path), u), cond)
 
     def step(
         self,

@@ -4,7 +4,7 @@ import dataclasses
 
 from core.errors import require
 from core.flow.change import MovedMap, restrict
-from core.flow.path import LinearPath
+from core.flow.path import LinearPath, gaussian
 from core.steering.steering import Tilt
 
 
@@ -20,5 +20,5 @@ def on_linear(tilt: Tilt, method: str) -> Tilt:
     path = tilt.flow_map.path
     if path == LinearPath():
         return tilt
-    moved = MovedMap(flow_map=tilt.flow_map, path=restrict(LinearPath(), path))
+    moved = MovedMap(flow_map=tilt.flow_map, path=restrict(LinearPath(), gaussian(path)))
     return dataclasses.replace(tilt, flow_map=moved)

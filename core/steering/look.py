@@ -18,6 +18,7 @@ from core.errors import pick, require
 from core.flow.condition import Condition
 from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap
+from core.flow.path import gaussian
 from core.steering.glass import posterior_draw
 from core.steering.steering import Evaluations, Tilt
 from core.steering.weights import log_mean
@@ -76,7 +77,7 @@ class Tweedie(LookAhead):
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
         v = flow_map.velocity(x, t, cond)
-        return convert(flow_map.path, v, x, t, source="velocity", target="x_0")
+        return convert(gaussian(flow_map.path), v, x, t, source="velocity", target="x_0")
 
 
 class Jump(LookAhead):

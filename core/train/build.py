@@ -15,7 +15,8 @@ from core.adapters.places import DEFAULT
 from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
-from core.flow.path import PATHS, Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import PATHS
 from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher
 from core.methods.plugin import DataContext, Method, Progress, Task
 from core.methods.precision import check_precision
@@ -64,7 +65,7 @@ class Built:
 
     dataset: Dataset
     training: Dataset
-    path: Path
+    path: Interpolant
     task: Task
     method: Method
     start: str = ""
@@ -161,7 +162,9 @@ def build(
     return Built(dataset, training, path, task, method, begun, couple_of(config))
 
 
-def method_of(config: TrainConfig, path: Path, teacher: Teacher | None, task: Task) -> Method:
+def method_of(
+    config: TrainConfig, path: Interpolant, teacher: Teacher | None, task: Task
+) -> Method:
     """The method of a configuration around a fresh network."""
     key_net, key_method = jr.split(jr.fold_in(jr.key(config.seed), 0))
     net = config.net_flags.build(task.shape, task.num_classes, key=key_net)

@@ -30,8 +30,8 @@ from core.data.spec import RANKS, DataSpec
 from core.errors import UserError, pick
 from core.files import check_links
 from core.flow.flow_map import FlowMap
+from core.flow.interpolant import Interpolant
 from core.flow.path import PATHS
-from core.flow.path import Path as ProbabilityPath
 from core.methods.plugin import Method, Task
 from core.methods.registry import find_plugin
 from core.models import is_model, open_model
@@ -119,8 +119,8 @@ class Run:
     adapter: Adapter | None = None
 
     @property
-    def path(self) -> ProbabilityPath:
-        """The probability path of the map."""
+    def path(self) -> Interpolant:
+        """The path of the map."""
         return self.flow_map.path
 
     @property

@@ -15,7 +15,7 @@ from core.errors import UserError, require
 from core.flow.change import MovedMap, restrict
 from core.flow.field import VelocityField
 from core.flow.flow_map import FlowMap
-from core.flow.path import PATHS, Path, path_name
+from core.flow.path import PATHS, Path, gaussian, path_name
 from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher
 from core.methods.plugin import Progress
 from core.methods.registry import find_plugin
@@ -135,7 +135,7 @@ def on_path(path: Path, flow_map: FlowMap) -> Teacher:
     same = type(own) is type(path) and eqx.tree_equal(
         replace(path, t_min=own.t_min, t_max=own.t_max), own
     )
-    moved = flow_map if same else MovedMap(flow_map=flow_map, path=restrict(path, own))
+    moved = flow_map if same else MovedMap(flow_map=flow_map, path=restrict(path, gaussian(own)))
     teacher, slack = MapTeacher(moved), 1e-5 * (path.t_max - path.t_min)
     known = teacher.path
     narrow = known.t_min > path.t_min + slack or known.t_max < path.t_max - slack
@@ -160,7 +160,9 @@ def _move(name: str | None, path: str, field: VelocityField) -> str:
     flow_map = field.flow_map if isinstance(field, MapTeacher) else None
     parts = []
     if isinstance(flow_map, MovedMap):
-        parts.append(f"is moved from the {path_name(flow_map.flow_map.path)} path to {path}")
+        parts.append(
+            f"is moved from the {path_name(gaussian(flow_map.flow_map.path))} path to {path}"
+        )
     if isinstance(outer, Nearest):
         low, high = (float(field.path.unit_time(t)) for t in (field.path.t_min, field.path.t_max))
         parts.append(

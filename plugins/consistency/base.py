@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from core.errors import require
 from core.flow.flow_map import DataEndMap, FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.row_plugin import RowPlugin
@@ -29,7 +29,7 @@ class ConsistencyPlugin(RowPlugin):
     uniform: float = 0.0
 
     @overridable
-    def flow_map(self, net: Network, path: Path) -> FlowMap:
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
         flow_map = super().flow_map(net, path)
         return DataEndMap.of(flow_map) if self.to_data else flow_map
 

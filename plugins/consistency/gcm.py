@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 from core.errors import pick, require
 from core.flow.flow_map import FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.methods.card import Card
 from core.methods.registry import register
 from core.nets.warped import WarpedTimes
@@ -98,7 +98,7 @@ class GCMPlugin(ConsistencyPlugin):
             return VelocityMoments(neighbour=SameNoise(), kernel=kernel, size=self.group)
         return VelocityTangent() if self.derivative == "exact" else VelocityJump(SameNoise())
 
-    def flow_map(self, net: Network, path: Path) -> FlowMap:
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
         warped = WarpedTimes(net, self.conditioning) if self.conditioning else net
         return super().flow_map(warped, path)
 

@@ -13,7 +13,8 @@ from 1 to 0, and the network is asked for the nearest time inside.
 
 from core.errors import require
 from core.flow.flow_map import FORMS, FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.methods.card import Card
 from core.methods.presets import by_kind
 from core.methods.registry import register
@@ -65,8 +66,8 @@ class IMM(ConsistencyPlugin):
             0 <= self.low < self.high <= 1, "--plugin.low and --plugin.high: 0 <= low < high <= 1"
         )
 
-    def flow_map(self, net: Network, path: Path) -> FlowMap:
-        return FORMS[self.form](net=net, path=path, interval=(self.low, self.high))
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
+        return FORMS[self.form](net=net, path=gaussian(path), interval=(self.low, self.high))
 
     def jump(self, teacher: None) -> GroupTerm:
         return JumpMoments(neighbour=SameNoise(), kernel=Laplace(), size=self.group)

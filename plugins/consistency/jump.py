@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.flow.rules import full_products
 from core.flow.solve import FixedSteps
 from core.flow.teacher import Teacher
@@ -42,11 +43,11 @@ class Neighbour(eqx.Module):
         return ()
 
     @abc.abstractmethod
-    def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+    def __call__(self, path: Interpolant, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         """`x_u`, near `row.x_s`."""
 
     @overridable
-    def secant(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+    def secant(self, path: Interpolant, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         """`(x_s - x_u) / (s - u)`; the velocity of the pair at `u = s`."""
         gap = row.s - u
         quotient = (row.x_s - self(path, row, u)) / jnp.where(gap > 0, gap, 1.0)
@@ -60,10 +61,11 @@ class SameNoise(Neighbour):
     def order(self) -> int:
         return 2
 
-    def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+    def __call__(self, path: Interpolant, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         return path.interpolate(row.x_0, row.z, u)
 
-    def secant(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+    def secant(self, path: Interpolant, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+        path = gaussian(path)
         return path.alpha_slope(row.s, u) * row.x_0 + path.sigma_slope(row.s, u) * row.z
 
 
@@ -81,7 +83,7 @@ class TeacherStep(Neighbour):
     def numbers(self) -> tuple[str, ...]:
         return ("teacher",)
 
-    def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+    def __call__(self, path: Interpolant, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         del path
         x_u = self.teacher.flow(row.x_s, row.s, u, row.cond, stepping=FixedSteps(self.solver, 1))
         return stop(x_u)
@@ -96,7 +98,7 @@ class TrueJump(Neighbour):
     def order(self) -> int:
         return 99
 
-    def __call__(self, path: Path, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
+    def __call__(self, path: Interpolant, row: Row, u: Float[Array, ""]) -> Float[Array, "*shape"]:
         del path
         return stop(self.flow_map(row.x_s, row.s, u, row.cond))
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from core.errors import require
 from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap, Form
-from core.flow.path import Path
+from core.flow.path import Path, gaussian
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.registry import register
@@ -77,7 +77,7 @@ class StabilisedTangent(Term):
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
-        path, d = model.path, self.data_std
+        path, d = gaussian(model.path), self.data_std
         v, x_0, z = self._velocity(path, row)
         jump, tangent = jump_and_tangent(model, row, v, self.step)
         ray = path.alpha(row.s), path.sigma(row.s) * path.noise_std / d

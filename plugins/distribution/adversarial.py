@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.errors import require
 from core.flow.flow_map import Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
@@ -124,7 +124,13 @@ class Adversarial(DistributionPlugin):
         return None if plain else open_perception(self.features, task.shape)
 
     def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
     ) -> Method:
         del teacher
         perception, shape = self.perception(task), task.shape

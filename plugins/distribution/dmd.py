@@ -22,7 +22,8 @@ from core.errors import require
 from core.flow.conversions import convert
 from core.flow.field import VelocityField
 from core.flow.flow_map import FORMS, AverageVelocityMap, FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import Path, gaussian
 from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
@@ -143,7 +144,7 @@ class Matching(Objective):
         def clean(field: VelocityField) -> Array:
             found = velocities(field, x_tau, tau, starts.label)
             kinds = {"source": "velocity", "target": "x_0"}
-            return jax.vmap(lambda *row: convert(path, *row, **kinds))(found, x_tau, tau)
+            return jax.vmap(lambda *row: convert(gaussian(path), *row, **kinds))(found, x_tau, tau)
 
         real = clean(self.teacher)
         delta = clean(fixed["fake"]) - real
@@ -169,7 +170,7 @@ class Matching(Objective):
 
     def directions(self, *rows: Float[Array, "..."]) -> Float[Array, " n *shape"]:
         """`direction` of each sample; no gradient passes."""
-        path = self.generate.path
+        path = gaussian(self.generate.path)
         return stop(jax.vmap(lambda *row: direction(path, *row, normalise=self.normalise))(*rows))
 
 
@@ -183,7 +184,7 @@ def velocities(
     return jax.vmap(lambda x, t, label: field.velocity(x, t, condition(label)))(x, t, label)
 
 
-def fake_of(teacher: Teacher, net: Network, path: Path) -> FlowMap:
+def fake_of(teacher: Teacher, net: Network, path: Interpolant) -> FlowMap:
     """The second velocity field: the teacher's weights, without its guidance, where it is a run of
     the same network in whatever form; else that network as it is."""
     field: VelocityField = teacher
@@ -192,7 +193,7 @@ def fake_of(teacher: Teacher, net: Network, path: Path) -> FlowMap:
     net = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, net)
     if isinstance(field, MapTeacher):
         for form in FORMS.values():
-            found = warm_started(field.flow_map, form(net=net, path=path))
+            found = warm_started(field.flow_map, form(net=net, path=gaussian(path)))
             if found is not None:
                 return found
     return AverageVelocityMap(net=net, path=path)
@@ -239,7 +240,13 @@ class DMD(DistributionPlugin):
         require(not idle, "--plugin.features is what the anchor looks at: set --plugin.anchor")
 
     def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
     ) -> Method:
         del key
         teacher = needed(teacher, self.card.name)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.errors import require
 from core.flow.flow_map import Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Plugin, Task
@@ -173,7 +173,13 @@ class FDLoss(DistributionPlugin):
         require(self.classes >= 0, f"--plugin.classes must not be negative, got {self.classes}")
 
     def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
     ) -> Method:
         del teacher, key
         require(not self.classes or task.num_classes > 0, "--plugin.classes needs labels")

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from core.errors import require
 from core.flow.flow_map import FORMS, FlowMap, Form, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.flow.teacher import Teacher
 from core.methods.plugin import Plugin, Task
 from core.nets.perception import Identity, Perception
@@ -37,17 +38,19 @@ class DistributionPlugin(Plugin):
         require(0 <= self.middle <= 1, f"--plugin.middle must be in [0, 1], got {self.middle}")
         require(self.anchor >= 0, f"--plugin.anchor must not be negative, got {self.anchor}")
 
-    def generator(self, path: Path, task: Task) -> OneStep:
+    def generator(self, path: Interpolant, task: Task) -> OneStep:
         """How samples are made."""
         return OneStep(path, task.num_classes, self.middle)
 
-    def anchored(self, path: Path, task: Task, perception: Perception = Identity()) -> Anchor:
+    def anchored(
+        self, path: Interpolant, task: Task, perception: Perception = Identity()
+    ) -> Anchor:
         """The anchor of these samples."""
         return Anchor(self.anchor, self.generator(path, task), perception)
 
-    def flow_map(self, net: Network, path: Path) -> FlowMap:
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
         """The map that is trained."""
-        return FORMS[self.form](net=net, path=path)
+        return FORMS[self.form](net=net, path=gaussian(path))
 
     def waiting(self, task: Task) -> int:
         """The first step in which the map is trained."""

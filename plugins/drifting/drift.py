@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 
 from core.errors import require
 from core.flow.flow_map import AverageVelocityMap, FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Method, Plugin, Task
@@ -97,7 +97,13 @@ class Drift(Plugin):
         }
 
     def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
     ) -> Method:
         del teacher, key
         labelled = task.num_classes > 0
@@ -115,5 +121,5 @@ class Drift(Plugin):
         )
         return Method(self.flow_map(net, path), objective)
 
-    def flow_map(self, net: Network, path: Path) -> FlowMap:
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
         return AverageVelocityMap(net=net, path=path)

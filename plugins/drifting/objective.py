@@ -10,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
 from core.flow.condition import Condition
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.nets.perception import Identity, Perception
 from core.objectives.carriers import Carrier, Declares
 from core.objectives.guidance import power_law
@@ -65,7 +65,7 @@ class DriftObjective(Objective):
     sections 3 and A.6-A.7.
     """
 
-    path: Path
+    path: Interpolant
     shape: tuple[int, ...] = eqx.field(static=True)
     num_classes: int = eqx.field(static=True, default=0)
     kernel: FieldKernel = eqx.field(static=True, default=FieldKernel())

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 
 from core.flow import rules
 from core.flow.flow_map import AverageVelocityMap, FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
@@ -116,7 +116,13 @@ class FreeFlow(NoisePlugin):
         )
 
     def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
     ) -> Method:
         method = super().method(net, path, teacher, task, key=key)
         auxiliary = AverageVelocityMap(net=jax.tree.map(jnp.copy, net), path=path)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from core.flow import rules
 from core.flow.conversions import convert
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.path import Path, gaussian
 from core.flow.rules import full_products
 from core.flow.teacher import Teacher
 from core.methods.card import Card
@@ -59,7 +59,7 @@ class PhysicsInformed(Comparing):
         v = self.teacher.velocity(end, row.t, row.cond)
         slope = (V_next - V) / step
         residual = V + (row.t + step - row.s) * slope - jax.lax.stop_gradient(v)
-        return _denoised(model.path, residual, v, end, row.t)
+        return _denoised(gaussian(model.path), residual, v, end, row.t)
 
     def amplification(self, step: Step | None) -> float:
         return 0.5 / self.step
@@ -85,7 +85,7 @@ class PhysicsDerivative(Comparing):
         end = jax.lax.stop_gradient(row.x_s + gap * V)
         v = self.teacher.velocity(end, row.t, row.cond)
         residual = V + gap * dV_dt - jax.lax.stop_gradient(v)
-        return _denoised(model.path, residual, v, end, row.t)
+        return _denoised(gaussian(model.path), residual, v, end, row.t)
 
 
 def _denoised(

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from core.errors import UserError
 from core.flow import rules
 from core.flow.flow_map import FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.methods.card import Card
 from core.methods.presets import by_kind
 from core.methods.registry import register
@@ -80,7 +80,7 @@ class IMF(RowPlugin):
     def diagonal_term(self, teacher: None) -> Term:
         return HeadDiagonal(self.guidance.head) if self.head else FlowMatching()
 
-    def flow_map(self, net: Network, path: Path) -> FlowMap:
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
         flow_map = super().flow_map(net, path)
         if self.head and not flow_map.has_head:
             raise UserError(

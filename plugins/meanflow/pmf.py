@@ -11,7 +11,8 @@ from typing import Self
 
 from core.errors import require
 from core.flow.flow_map import EndpointMap, FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
@@ -61,8 +62,8 @@ class PMF(RowPlugin):
     def whole(cls) -> Self:
         return cls(diagonal=0.0)
 
-    def flow_map(self, net: Network, path: Path) -> FlowMap:
-        return EndpointMap(net=net, path=path)
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
+        return EndpointMap(net=net, path=gaussian(path))
 
     def jump(self, teacher: None) -> Term:
         return self.denoised(BoundaryJump())

@@ -15,6 +15,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from core.errors import require
+from core.flow.path import gaussian
 from core.steering.chain import last_of_chain
 from core.steering.look import Jump
 from core.steering.reward import Reward
@@ -55,7 +56,7 @@ class NoiseChain(Steering):
 
     def sample(self, tilt: Tilt, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """`F(z, 1, 0)`, with the noise at the path's scale."""
-        path = tilt.flow_map.path
+        path = gaussian(tilt.flow_map.path)
         start = path.time_of_unit(1.0)
         return Jump()(tilt.flow_map, path.sigma(start) * path.noise_std * z, start, tilt.cond)
 

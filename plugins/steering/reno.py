@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from core.errors import require
+from core.flow.path import gaussian
 from core.steering.look import Jump
 from core.steering.reward import Reward
 from core.steering.steering import (
@@ -71,7 +72,7 @@ class ReNO(Steering):
         """The sample of the iterate with the smallest loss."""
         import optax
 
-        path = tilt.flow_map.path
+        path = gaussian(tilt.flow_map.path)
         start = path.time_of_unit(1.0)
         scale = path.sigma(start) * path.noise_std
 

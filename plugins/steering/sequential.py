@@ -22,6 +22,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from core.errors import require
+from core.flow.path import gaussian
 from core.overriding import overridable
 from core.steering.kernels import Kernel, Renoise, make_kernel
 from core.steering.look import Look, make_look
@@ -162,7 +163,7 @@ class Sequential(Steering):
         """One step from `t` to `u`, and the increment of the log weight."""
         key_noise, key_shift, key_look = jr.split(key, 3)
         predicted = self.predicted(tilt, particle, t, u, last=False)
-        mu, tau = self.base.step(tilt.flow_map.path, particle.x, predicted, t, u)
+        mu, tau = self.base.step(gaussian(tilt.flow_map.path), particle.x, predicted, t, u)
         xi = jr.normal(key_noise, mu.shape)
         shift = self.shift(tilt, particle, mu, tau, u, key_shift)
         moved = self.scored(tilt, mu + tau * (shift + xi), u, key_look, particle)
@@ -190,7 +191,7 @@ class Sequential(Steering):
     ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
         """The sample, and the last increment of the log weight."""
         predicted = self.predicted(tilt, particle, t, u, last=True)
-        x_0 = self.base.finish(tilt.flow_map.path, particle.x, predicted, t, u)
+        x_0 = self.base.finish(gaussian(tilt.flow_map.path), particle.x, predicted, t, u)
         return x_0, tilt.log_tilt(x_0) - particle.phi
 
 

@@ -23,6 +23,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from core.errors import require
+from core.flow.path import gaussian
 from core.steering.look import Jump
 from core.steering.reward import Reward
 from core.steering.steering import (
@@ -59,7 +60,7 @@ class Adapted(Steering):
         """`n` samples, a share `fresh` of them from standard normal noise, and the log of the
         adapter's density over the standard normal one at the noise of each."""
         assert tilt.proposal is not None
-        path, (key_noise, key_which) = tilt.flow_map.path, jr.split(key)
+        path, (key_noise, key_which) = gaussian(tilt.flow_map.path), jr.split(key)
         start = path.time_of_unit(1.0)
         mean, log_std = tilt.proposal.distribution(tilt.reward, tilt.cond)
         own = jax.vmap(lambda k: jr.normal(k, tilt.shape))(jr.split(key_noise, n))

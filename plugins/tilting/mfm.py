@@ -16,7 +16,7 @@ import dataclasses
 from typing import Any
 
 from core.errors import require
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.posterior import States
 from core.flow.teacher import Teacher
 from core.methods.card import Card
@@ -61,6 +61,6 @@ class MFM(RowPlugin):
     def jump(self, teacher: None) -> Term:
         return OwnTangentJump()
 
-    def row_objective(self, path: Path, teacher: Teacher | None, task: Task) -> RowObjective:
+    def row_objective(self, path: Interpolant, teacher: Teacher | None, task: Task) -> RowObjective:
         objective = super().row_objective(path, teacher, task)
         return dataclasses.replace(objective, states=States(self.nothing, self.least))

@@ -30,7 +30,8 @@ from core.data.dataset import Dataset
 from core.data.spec import KINDS
 from core.errors import UserError, require
 from core.flow.flow_map import FlowMap, Network
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.flow.teacher import Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
@@ -118,7 +119,7 @@ class Variational(AdaptedObjective):
     ) -> tuple[Float[Array, "*shape"], Float[Array, ""], Float[Array, ""]]:
         """The noise of the pair of one example, the misfit of the adapter's, and its divergence."""
         key_seen, key_own, key_fresh, key_which = jr.split(key, 4)
-        path, cond, observed = self.rows.path, condition(label), frozen(self.observed)
+        path, cond, observed = gaussian(self.rows.path), condition(label), frozen(self.observed)
         y = observed.draw(x_0, key_seen)
         mean, log_std = adapter(observed.conditioning(y), cond)
         own = jr.normal(key_own, x_0.shape, x_0.dtype)
@@ -217,7 +218,13 @@ class VFM(RowPlugin):
         return observed
 
     def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
     ) -> Method:
         key_rows, key_adapter = jr.split(key)
         method = super().method(net, path, teacher, task, key=key_rows)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from core.errors import require
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher
 from core.methods.plugin import Task
 from core.methods.row_plugin import RowPlugin
@@ -98,7 +98,7 @@ class RewardWeighted(RowPlugin):
         assert isinstance(reward, Linear) and isinstance(problem, ClosedProblem)
         return problem.tilted(self.lambda_of(reward, Task(problem.shape)) * reward.a)
 
-    def row_objective(self, path: Path, teacher: Teacher | None, task: Task) -> RowObjective:
+    def row_objective(self, path: Interpolant, teacher: Teacher | None, task: Task) -> RowObjective:
         objective, reward = super().row_objective(path, teacher, task), self.made(task)
         weigh = RewardWeights(reward, jnp.asarray(self.lambda_of(reward, task)))
         return dataclasses.replace(objective, weigh=weigh)

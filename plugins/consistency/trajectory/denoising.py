@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
+from core.flow.path import gaussian
 from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
@@ -30,7 +31,7 @@ class Denoising(Term):
         return Declares((Carrier("v", self._declared_weighed),), ())
 
     def _declared_weighed(self, model: FlowMap, row: Row) -> Float[Array, "*shape"]:
-        path, d = model.path, self.data_std
+        path, d = gaussian(model.path), self.data_std
         alpha, sigma = path.alpha(row.s), path.sigma(row.s)
         endpoint = path.d_sigma(row.s) * row.x_s - sigma * model.velocity(row.x_s, row.s, row.cond)
         g, eta = endpoint / path.determinant(row.s), sigma / alpha
@@ -38,6 +39,6 @@ class Denoising(Term):
 
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         del target
-        path, d = model.path, self.data_std
+        path, d = gaussian(model.path), self.data_std
         scale = jnp.hypot(path.sigma(row.s), d * path.alpha(row.s)) / (d * path.determinant(row.s))
         return scale * (model.velocity(row.x_s, row.s, row.cond) - row.v)

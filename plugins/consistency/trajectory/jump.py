@@ -14,7 +14,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
-from core.flow.path import Path
+from core.flow.path import Path, gaussian
 from core.flow.teacher import frozen
 from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Players, Residuals, Term
@@ -58,7 +58,7 @@ class TrajectoryJump(Comparing):
         """`(x_est, x_tgt)`: a gradient flows through the inner jump of the first alone."""
         path = model.path
         end = jnp.full_like(row.s, path.t_min)
-        u = self._between(path, row)
+        u = self._between(gaussian(path), row)
         x_u = self.segment(target, row, u)
         near = frozen(model)(x_u, u, row.t, row.cond)
         wanted = target(near, row.t, end, row.cond)

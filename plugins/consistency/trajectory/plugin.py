@@ -16,8 +16,9 @@ from jaxtyping import Array, Key
 
 from core.errors import UserError, require
 from core.flow.flow_map import EndpointMap, FlowMap, Network
+from core.flow.interpolant import Interpolant
 from core.flow.network import DenoisedNetwork
-from core.flow.path import Path
+from core.flow.path import gaussian
 from core.flow.teacher import Teacher
 from core.methods.plugin import Method, Task
 from core.methods.presets import by_kind
@@ -88,7 +89,13 @@ class TrajectoryPlugin(RowPlugin):
         return Denoising(self.data_std) if self.edm_weight else FlowMatching()
 
     def method(
-        self, net: Network, path: Path, teacher: Teacher | None, task: Task, *, key: Key[Array, ""]
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
     ) -> Method:
         combined = bool(self.gan or self.adaptive or self.denoising != 1)
         require(
@@ -120,11 +127,12 @@ class TrajectoryPlugin(RowPlugin):
         perception = open_perception(self.features, task.shape)
         return perceived(super().kinds(teacher, task), perception, self.values)
 
-    def flow_map(self, net: Network, path: Path) -> FlowMap:
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
         if self.form != "endpoint":
             return super().flow_map(net, path)
         return EndpointMap(
-            net=DenoisedNetwork(net=net, path=path, data_std=self.data_std), path=path
+            net=DenoisedNetwork(net=net, path=gaussian(path), data_std=self.data_std),
+            path=gaussian(path),
         )
 
     def diagonal_distribution(self) -> TimeDistribution:
