@@ -32,7 +32,7 @@ from core.times.distributions import (
     TimeDistribution,
     Uniform,
 )
-from core.times.pairs import Diagonal, Mixture, OrderedPair, TimeSampler
+from core.times.pairs import BothWays, Diagonal, Mixture, OrderedPair, TimeSampler
 from core.times.steps import Step
 
 
@@ -43,6 +43,8 @@ class RowPlugin(Plugin):
     sampler: ClassVar[str] = "pushforward"
     guidable: ClassVar[bool] = True
     """Whether guidance can be learned: the pair's velocity is all that the method takes from it."""
+    both_ways: ClassVar[bool] = False
+    """Whether its jump rows may go towards noise too, as the oracle shows."""
 
     diagonal: float = 0.0
     """Share of rows with s = t (plain flow matching)."""
@@ -60,6 +62,8 @@ class RowPlugin(Plugin):
     """Constant c of the adaptive weight."""
     reduce: Reduce = "sum"
     """Whether |R|^2 is the sum or the mean over dimensions."""
+    both: float = 0.0
+    """Share of the jump rows that go towards noise, s < t, for a map that runs both ways."""
     learned_weight: bool = False
     """Learn a weight of each pair of times, so that all count alike (EDM2, sCM)."""
     form: Form = "average"
@@ -73,7 +77,8 @@ class RowPlugin(Plugin):
 
     def __post_init__(self):
         shares = {"diagonal": self.diagonal, "full": self.full, "uniform": self.uniform}
-        for name, share in (*shares.items(), ("label-drop", self.label_drop)):
+        shares |= {"label-drop": self.label_drop, "both": self.both}
+        for name, share in shares.items():
             require(0 <= share <= 1, f"--plugin.{name} must be in [0, 1], got {share}")
         for name in ("time_std", "power", "constant"):
             value = getattr(self, name)
@@ -123,6 +128,8 @@ class RowPlugin(Plugin):
         teacher = needed(teacher, self.card.name) if self.needs_teacher else None
         drop = self.label_drop or (0.1 if self.guidance.on else 0.0)
         kinds, guide = self.kinds(teacher, task), self.guide(task)
+        if self.both:
+            kinds = tuple(self.exchanged(kind) for kind in kinds)
         return RowObjective(path, kinds, task.num_classes, drop, task.steps, guide)
 
     @property
@@ -188,6 +195,16 @@ class RowPlugin(Plugin):
                 self.step_function(),
             ),
         )
+
+    def exchanged(self, kind: RowKind) -> RowKind:
+        """The kind with jumps in both directions; diagonal rows as they are. Raises `UserError`."""
+        require(
+            self.both_ways and kind.step is None,
+            f"{self.card.name} trains jumps towards the data alone: leave out --plugin.both",
+        )
+        if isinstance(kind.times, Diagonal):
+            return kind
+        return dataclasses.replace(kind, times=BothWays(kind.times, self.both))
 
     @overridable
     def weight(self) -> Weight:

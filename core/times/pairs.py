@@ -9,6 +9,7 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Int, Key
 
@@ -130,6 +131,21 @@ class EitherOrder(TimeSampler):
         widest = self.start ** (1 - jnp.asarray(progress, s.dtype))
         t = s + (t - s) * widest
         swap = jnp.arange(n) % 2 == 0
+        return jnp.where(swap, t, s), jnp.where(swap, s, t)
+
+
+class BothWays(TimeSampler):
+    """The pairs of `pair`, of which a `share`, evenly spread, is exchanged: jumps to noise."""
+
+    pair: TimeSampler
+    share: float = eqx.field(static=True)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        s, t = self.pair(key, n, progress)
+        place = np.arange(n + 1)
+        swap = np.diff(np.floor(place * self.share + 0.5)) > 0
         return jnp.where(swap, t, s), jnp.where(swap, s, t)
 
 

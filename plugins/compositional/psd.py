@@ -70,6 +70,7 @@ class PSD(RowPlugin):
         whole_cost=8,
         seed_cost=8,
     )
+    both_ways = True
     couples = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)

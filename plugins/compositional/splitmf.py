@@ -27,6 +27,7 @@ class SplitMF(RowPlugin):
         whole_cost=9,
         seed_cost=9,
     )
+    both_ways = True
     needs_teacher = True
 
     diagonal: float = 0.5

@@ -52,6 +52,7 @@ class EMD(RowPlugin):
         gradient="everything",
         targets="teacher",
     )
+    both_ways = True
     needs_teacher = True
 
     uniform: float = by_kind(1.0, small_image=0.3)

@@ -65,6 +65,7 @@ class ESD(RowPlugin):
         seed_cost=10,
         gradient="dF/ds",
     )
+    both_ways = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     uniform: float = by_kind(1.0, small_image=0.3)

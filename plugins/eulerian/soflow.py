@@ -104,6 +104,7 @@ class SoFlow(RowPlugin):
         whole_cost=7,
         seed_cost=7,
     )
+    both_ways = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     time_mean: float = -0.2

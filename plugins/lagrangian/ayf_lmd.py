@@ -55,6 +55,7 @@ class AYFLMD(RowPlugin):
         seed_cost=6,
         targets="teacher, current",
     )
+    both_ways = True
     needs_teacher = True
 
     time_mean: float = -0.8

@@ -60,6 +60,7 @@ class LMD(RowPlugin):
         gradient="everything",
         targets="teacher",
     )
+    both_ways = True
     needs_teacher = True
 
     uniform: float = by_kind(1.0, small_image=0.3)

@@ -51,6 +51,7 @@ class LSD(RowPlugin):
         seed_cost=10,
         gradient="dF/dt",
     )
+    both_ways = True
     couples = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)

@@ -34,6 +34,7 @@ class TVM(RowPlugin):
         gradient="dF/dt",
         targets="current, EMA",
     )
+    both_ways = True
 
     diagonal: float = 0.5
     reduce: Reduce = "mean"

@@ -108,6 +108,7 @@ class AlphaFlow(RowPlugin):
         cost=3.5,
         whole_cost=4,
     )
+    both_ways = True
 
     diagonal: float = 0.5
     power: float = by_kind(1.0, points=0.0, small_image=0.0)

@@ -33,6 +33,7 @@ class DMF(RowPlugin):
         cost=3.5,
         whole_cost=4,
     )
+    both_ways = True
 
     diagonal: float = 0.5
     time_mean: float = 0.0

@@ -54,6 +54,7 @@ class IMF(RowPlugin):
         whole_cost=5,
         seed_cost=5,
     )
+    both_ways = True
     couples = True
 
     diagonal: float = 0.5

@@ -60,6 +60,7 @@ class MF(RowPlugin):
         whole_cost=4,
         seed_cost=4,
     )
+    both_ways = True
     couples = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)

@@ -39,6 +39,7 @@ class PMF(RowPlugin):
         whole_cost=5,
         parameterisation="g",
     )
+    both_ways = True
 
     diagonal: float = 0.5
     power: float = by_kind(1.0, points=0.0, small_image=0.0)

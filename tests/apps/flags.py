@@ -15,6 +15,7 @@ from apps._tilt.config import TiltConfig
 from apps.check import CheckConfig
 from apps.convert import ConvertConfig
 from apps.cost import CostConfig
+from apps.edit import EditConfig
 from apps.eval import EvalConfig
 from apps.export import ExportConfig
 from apps.latents import LatentsConfig
@@ -33,7 +34,7 @@ COMMANDS: dict[str, Any] = {
     "train": TrainConfig, "features": FeaturesConfig, "sample": SampleConfig, "eval": EvalConfig,
     "export": ExportConfig, "compare": CompareConfig, "tilt": TiltConfig, "check": CheckConfig,
     "cost": CostConfig, "plugins": PluginsConfig, "latents": LatentsConfig, "stats": StatsConfig,
-    "convert": ConvertConfig,
+    "convert": ConvertConfig, "edit": EditConfig,
 }  # fmt: skip
 GROUPS = {
     "plugin": plugins, "data": lambda: DATA, "source": lambda: DATA, "net": lambda: NETS,

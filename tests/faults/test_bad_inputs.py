@@ -31,6 +31,7 @@ TRAIN = {
     "--net.width": COUNT, "--net.depth": COUNT, "--net.frequencies": COUNT,
     "--net.max-frequency": [*NUMBERS, "0"], "--net.encoder-depth": ["-1", "nan", "x"],
     "--plugin.diagonal": [*NUMBERS, "2"], "--plugin.full": [*NUMBERS, "2"],
+    "--plugin.both": [*NUMBERS, "2"],
     "--plugin.uniform": [*NUMBERS, "2"], "--plugin.time-std": NUMBERS,
     "--plugin.time-mean": [n for n in NUMBERS if n != "-1"], "--plugin.power": NUMBERS,
     "--plugin.constant": NUMBERS, "--mesh.data": WHOLE, "--mesh.fsdp": COUNT,
@@ -71,10 +72,16 @@ COMPARE = {
     "--reference": NAME[1:], "--nfe": COUNT, "--n": [*WHOLE, "3"], "--teacher-steps": WHOLE,
     "--data": NAME[1:], "--variants": ["nothing", ".", "\x00"],
 }  # fmt: skip
+EDIT = {
+    "--n": COUNT, "--first": [*WHOLE, "900"], "--steps": COUNT, "--seed": WHOLE, "--edit": NAME,
+    "--noise": ["0", "1.5", "nan", "x"], "--sampler": NAME[1:], "--data": NAME[1:],
+    "--run": [*NAME[1:], "a" * 5000, "/dev/null"],
+}  # fmt: skip
 PARSED = {"train": (TRAIN, parse, POINTS), "features": (FEATURES, parse_features, [])}
 COMMANDS = {
     "sample": (SAMPLE, []), "eval": (EVAL, []), "export": (EXPORT, []), "stats": (STATS, []),
     "tilt": (TILT, ["--reward", "linear"]), "compare": (COMPARE, ["--dry-run"]),
+    "edit": (EDIT, []),
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from core.conformance import E0_BOUND, ORDER_BOUND, P0_BOUND, STEPS, check_plugin, problems
+from core.errors import UserError
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath
 from core.flow.teacher import MapTeacher, frozen
@@ -243,3 +244,26 @@ def test_the_cost_on_a_card_is_at_most_its_count_where_every_row_pays_for_every_
 
 def exact():
     return AverageVelocityMap(TinyNet((2,), key=jr.key(9)), LinearPath())
+
+
+BOTH_WAYS = [
+    name
+    for name in NAMES
+    if issubclass(find_plugin(name), RowPlugin) and find_plugin(name).both_ways
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_jumps_towards_noise_have_the_exact_map_as_their_fixed_point(name, x64):
+    plugin = dataclasses.replace(find_plugin(name).preset("points"), both=1.0)
+    mixture = {"mixture": problems()["mixture"]}
+    checks = check_plugin(plugin, LinearPath(), problems=mixture, rows=2048)
+    assert checks and all(check.passed for check in checks), checks
+
+
+@pytest.mark.parametrize("name", ["pd", "ict", "shortcut"])
+def test_methods_that_go_one_way_refuse_the_other(name):
+    plugin = dataclasses.replace(find_plugin(name).preset("points"), both=0.5)
+    with pytest.raises(UserError, match="--plugin.both"):
+        plugin.row_objective(LinearPath(), MapTeacher(exact()), Task((2,), "points", 0))

@@ -170,3 +170,16 @@ def test_a_mixed_distribution_has_the_mixed_density():
     normal = np.exp(-((logits + 0.4) ** 2) / 2) / np.sqrt(2 * np.pi) / (nodes * (1 - nodes))
     np.testing.assert_allclose(densities(distribution, nodes), 0.3 + 0.7 * normal, rtol=1e-5)
     assert len(once(lambda key: distribution.sample(key, 11))(jr.key(0))) == 11
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_a_share_of_pairs_goes_both_ways(share):
+    pair = times.OrderedPair(distributions.Uniform(), distributions.Uniform())
+    s, t = (np.asarray(part) for part in drawn(times.BothWays(pair, share), jr.key(0), 40))
+    before = [np.asarray(part) for part in drawn(pair, jr.key(0), 40)]
+    assert (s < t).sum() == 40 * share
+    assert np.array_equal(np.maximum(s, t), before[0]) and np.array_equal(
+        np.minimum(s, t), before[1]
+    )
+    halves = (s < t).reshape(4, 10).sum(axis=1)  # each part of the batch has its share
+    assert halves.max() - halves.min() <= 1
