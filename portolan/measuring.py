@@ -15,6 +15,7 @@ from core.report.words import how_made
 from core.sampling import Sampler, drawing_of, usable
 from core.train.folder import code, one_writer
 from portolan.asked import Asked
+from portolan.curved import check_space, rows_in_space
 from portolan.drawing import check, choose, guided_map, starts_of
 from portolan.model import Model
 from portolan.progress import Meter
@@ -33,7 +34,7 @@ from portolan.yardsticks import (
 COLUMNS = (
     "data", "features", "sampler", "guidance", "steps", "nfe", "n", "frechet", "kid",
     "inception_score", "accuracy", "precision", "recall", "density", "coverage", "w2", "sliced_w2",
-    "energy", "kl", "map_error", *TEXT_COLUMNS,
+    "energy", "mmd", "mmd2", "kl", "nll", "map_error", *TEXT_COLUMNS,
 )  # fmt: skip
 MOST_IN_MEMORY = 2**28
 """Bytes of a row's samples as network values, beyond which they lie on disk."""
@@ -75,17 +76,20 @@ def measure(
     if model.spec.kind == "tokens":
         return Answer(*measured_text(model, asked, progress=progress), ("text",))
     spec, dataset = model.spec, data_of(model, asked.stats, say)
+    held = model.held_out() if spec.space and dataset is not None else None
+    reference = dataset if held is None else held
+    check_space(spec, asked.stats, asked.features)
     shown = replace(spec, shape=spec.picture_shape)  # latents are measured as pictures
     extractors = extractors_of(shown, asked.features, say)
-    n = asked.n or number_of_samples(shown, dataset, extractors)
+    n = asked.n or number_of_samples(shown, reference, extractors)
     store = asked.store if asked.keep or _large(spec.shape, n) else None
     sticks, beside = sticks_of(
-        shown, dataset, extractors, asked.stats, n=n, allow_few=asked.allow_few,
+        shown, reference, extractors, asked.stats, n=n, allow_few=asked.allow_few,
         progress=progress,
     )  # fmt: skip
     for line in filter(None, (stick.too_few(n) for stick in sticks)):
         say(line)
-    labels, shares = labels_of(spec, dataset, n)
+    labels, shares = labels_of(spec, reference, n)
     judge = judge_of(asked.classifier, shown)
     starts = starts_of(model, n, asked.seed, asked.start)
     coupled = model.abilities.noise == "coupled"
@@ -100,7 +104,10 @@ def measure(
         with Meter("sampling and measuring", total, shown=progress) as meter:
             found = measured(asked.field, plan, meter.more)
     names = tuple(one.name for one in extractors)
-    return Answer(found, floors(plan, beside), tuple(how_made(plan, found)), names)
+    real = floors(plan, beside)
+    if reference is not None and spec.space:
+        real = rows_in_space(asked.field, plan, reference, None if held is None else dataset)
+    return Answer(found, real, tuple(how_made(plan, found)), names)
 
 
 def about(model: Model) -> dict[str, Any]:

@@ -126,6 +126,11 @@ class Model(abc.ABC):
         """The spacing of times where none is asked for."""
         return uniform_grid
 
+    @overridable
+    def held_out(self) -> Dataset | None:
+        """The part of the data that was kept from training, to measure by; None where none was."""
+        return None
+
     def data_beside(self) -> Dataset | None:
         """The data that a picture shows beside samples that are points; None where there are none.
 

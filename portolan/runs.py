@@ -136,6 +136,13 @@ class Run(Stored):
     def dataset(self) -> Dataset:
         return self._data if self.given is None else check_data(self, self.given)
 
+    def held_out(self) -> Dataset | None:
+        flags = self.config.data_flags
+        if self.given is not None or not hasattr(flags, "held_out"):
+            return None
+        kept = flags.held_out()
+        return None if kept is None else kept.load()
+
     @cached_property
     def _data(self) -> Dataset:
         found, other = self.opened.data(), self.opened.changed()

@@ -36,6 +36,9 @@ WITH_NETWORK = 3000
 """Samples, and examples of the data, of which features by a network are taken where no number is
 given: halves of them are more than the 1,280 of `NETWORK`, so that covariances have full rank."""
 
+IN_SPACE = 10
+"""Samples on a manifold where no number is given, in units of the reference."""
+
 Say = Callable[[str], None]
 
 
@@ -71,6 +74,8 @@ def number_of_samples(
     spec: DataSpec, dataset: Dataset | None, extractors: Sequence[FeatureExtractor]
 ) -> int:
     """The samples of a row where no number is given."""
+    if spec.space and dataset is not None:
+        return min(IN_SPACE * len(dataset), samples_that_fit(spec))
     most = WITH_NETWORK if any(map(is_network, extractors)) else MOST_SAMPLES
     return (
         min(samples_that_fit(spec), most) if dataset is None else samples_to_measure(dataset, most)

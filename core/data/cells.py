@@ -12,6 +12,8 @@ from core.data.dataset import Dataset
 from core.data.npy import header_of, read_arrays
 from core.errors import UserError, require
 
+HELD_OUT = 8192
+"""Points to measure by, at most."""
 _WHAT = "an .npz or .npy file of the probabilities of cells"
 
 
@@ -47,7 +49,7 @@ class CellsData:
 
     def held_out(self) -> "CellsData":
         """Other points of the same density, to measure by."""
-        return replace(self, seed=self.seed + 1)
+        return replace(self, seed=self.seed + 1, n=min(self.n, HELD_OUT))
 
     def load(self) -> Dataset:
         """Draws the points. Raises `UserError` for what is no table of probabilities."""

@@ -1,6 +1,7 @@
 """Points on a sphere, on a torus and in the rotation group, drawn once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +17,9 @@ CELLS = 24
 """Cells along an edge in which the density of the board is given."""
 ROLL_STD = 0.2
 """Standard deviation of the noise of the Swiss roll, whose height is 10."""
+
+HELD_OUT = 4096
+"""Points to measure by, at most."""
 
 
 def blob_centres() -> Float[np.ndarray, "4 3"]:
@@ -55,6 +59,10 @@ class SphereBlobsData:
     labelled: bool = False
     """Give each point the number of its blob (0 to 3) as its label."""
 
+    def held_out(self) -> Self:
+        """Other points, to measure by."""
+        return replace(self, seed=self.seed + 1, n=min(self.n, HELD_OUT))
+
     def load(self) -> Dataset:
         """Draws the points. Raises `UserError` for `n < 1` or a negative seed."""
         rng = _generator(self.n, self.seed)
@@ -82,6 +90,10 @@ class TorusCheckerboardData:
     """Number of points, drawn once."""
     seed: int = 0
     """Seed of the points."""
+
+    def held_out(self) -> Self:
+        """Other points, to measure by."""
+        return replace(self, seed=self.seed + 1, n=min(self.n, HELD_OUT))
 
     def load(self) -> Dataset:
         """Draws the points. Raises `UserError` for `n < 1` or a negative seed."""
@@ -115,6 +127,10 @@ class SwissRollData:
     """Number of rotations, drawn once."""
     seed: int = 0
     """Seed of the rotations."""
+
+    def held_out(self) -> Self:
+        """Other rotations, to measure by."""
+        return replace(self, seed=self.seed + 1, n=min(self.n, HELD_OUT))
 
     def load(self) -> Dataset:
         """Draws the rotations. Raises `UserError` for `n < 1` or a negative seed."""

@@ -17,3 +17,6 @@ from core.likelihood.log_det import LogDet as LogDet
 from core.likelihood.log_det import SeriesLogDet as SeriesLogDet
 from core.likelihood.ode import ode_log_prob as ode_log_prob
 from core.likelihood.ode import prior_log_prob as prior_log_prob
+from core.likelihood.space import log_volume as log_volume
+from core.likelihood.space import negative_log_likelihood as negative_log_likelihood
+from core.likelihood.space import space_log_prob as space_log_prob

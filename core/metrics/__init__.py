@@ -19,6 +19,11 @@ from core.metrics.frechet import Statistics as Statistics
 from core.metrics.frechet import frechet as frechet
 from core.metrics.frechet import frechet_distance as frechet_distance
 from core.metrics.frechet import statistics as statistics
+from core.metrics.geodesic import cells_floor as cells_floor
+from core.metrics.geodesic import cells_kl as cells_kl
+from core.metrics.geodesic import compare_in_space as compare_in_space
+from core.metrics.geodesic import geodesic_mmd as geodesic_mmd
+from core.metrics.geodesic import geodesic_mmd2 as geodesic_mmd2
 from core.metrics.inception_score import InceptionScore as InceptionScore
 from core.metrics.inception_score import inception_score as inception_score
 from core.metrics.kernel import KernelDistance as KernelDistance

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from core.data.dataset import Dataset
 from core.data.record import fingerprint
@@ -21,12 +21,14 @@ from core.metrics.features import (
     extract,
     get_features,
 )
+from core.metrics.geodesic import compare_in_space
 from core.metrics.moments import streamed
 from core.metrics.naming import distance_title, is_network, origin_of
 from core.metrics.reference import ReferenceFile, pictures_of
 from core.report.drawn import Drawn
 from core.sampling.shards import ROUNDING, from_bytes
 from core.shards import Shards, found_shards
+from core.spaces import space_of
 
 Progress = Callable[[int], None] | None
 Row = dict[str, Any]
@@ -41,7 +43,8 @@ class Yardstick:
 
     **Fields:** `extractor`; `reference`; `name`, `sha256` and `fingerprint` of what it was made of,
     empty where they are not known; `kind` of the examples; `allow_few`, whether a Frechet distance
-    is taken where there are no more examples than features.
+    is taken where there are no more examples than features; `space` of points that are compared by
+    geodesic distances, and `cells`, their density where it is known.
     """
 
     extractor: FeatureExtractor
@@ -51,6 +54,8 @@ class Yardstick:
     sha256: str = ""
     fingerprint: str = ""
     allow_few: bool = True
+    space: str = ""
+    cells: Float[np.ndarray, "..."] | None = None
 
     def measure(
         self, drawn: Drawn, *, seed: int = 0, quick: bool = False, progress: Progress = None
@@ -74,6 +79,9 @@ class Yardstick:
     def _compared(
         self, x: FeatureSet, y: FeatureSet, seed: int, quick: bool
     ) -> tuple[Row, dict[str, Measured]]:
+        if self.space:
+            found = compare_in_space(x, y, space_of(self.space), self.cells)
+            return flat(x, y, found), found
         found = compare(x, y, kind=self.kind, seed=seed, quick=quick, allow_few=self.allow_few)
         return flat(x, y, found), found
 
@@ -142,7 +150,7 @@ def of_data(
     reference = _in_features(extractor, read, len(index), labels, progress)
     return Yardstick(
         extractor, reference, dataset.kind, dataset.name, fingerprint=fingerprint(dataset),
-        allow_few=allow_few,
+        allow_few=allow_few, space=dataset.space, cells=dataset.cells,
     )  # fmt: skip
 
 
