@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from core.data.dataset import Dataset
+from core.data.spaces import words
 from core.data.spec import DataSpec
 from core.errors import require
 from core.flow.condition import Condition
@@ -141,6 +142,11 @@ def check(model: Model, by: str, steps: int) -> None:
     spec = model.spec
     require(by in WAYS, f"unknown likelihood {by!r}; choose among {', '.join(WAYS)}")
     require(steps >= 1, f"steps must be at least 1, got {steps}")
+    require(
+        not spec.space,
+        f"{model.name} makes points on {words(spec.space)}, whose negative log-likelihood (nll) "
+        "apps.eval gives without --likelihood",
+    )
     require(not spec.codec, f"{model.name} makes latents, and pictures have no density from them")
     require(
         model.abilities.noise != "none",

@@ -4,7 +4,7 @@ from jaxtyping import Array, Float
 
 from core.errors import UserError
 from core.flow.condition import Condition
-from core.flow.path import Path
+from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher
 
 
@@ -14,7 +14,7 @@ class AbsentTeacher(Teacher):
     It has a path and no velocity: asking for that raises `UserError`.
     """
 
-    path: Path
+    path: Interpolant
 
     def velocity(
         self, x: Float[Array, "*shape"], t: Float[Array, ""], cond: Condition | None = None

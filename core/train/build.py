@@ -16,7 +16,6 @@ from core.data.dataset import Dataset
 from core.errors import UserError
 from core.flow.flow_map import FlowMap
 from core.flow.interpolant import Interpolant
-from core.flow.path import PATHS
 from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher
 from core.methods.plugin import DataContext, Method, Progress, Task
 from core.methods.precision import check_precision
@@ -29,6 +28,7 @@ from core.train import toml
 from core.train.config import TrainConfig
 from core.train.ends import couple_of, load_ends
 from core.train.gather import Couple
+from core.train.spaces import network_of, path_of
 from core.train.state import TargetParameters
 
 
@@ -139,7 +139,7 @@ def build(
     """
     dataset = load_ends(config, data)
     task = Task(dataset.shape, dataset.kind, dataset.num_classes, config.steps, dataset)
-    path = PATHS[config.path]()
+    path = path_of(config, dataset.space)
     method, begun = method_of(config, path, teacher, task), ""
     if train:
         check_precision(
@@ -167,7 +167,7 @@ def method_of(
 ) -> Method:
     """The method of a configuration around a fresh network."""
     key_net, key_method = jr.split(jr.fold_in(jr.key(config.seed), 0))
-    net = config.net_flags.build(task.shape, task.num_classes, key=key_net)
+    net = network_of(config.net_flags, path, task.shape, task.num_classes, key=key_net)
     method = config.plugin_flags.method(net, path, teacher, task, key=key_method)
     parts = (method.objective, *vars(method.objective).values())
     if has_dropout(method.flow_map) and not any(isinstance(part, RowObjective) for part in parts):

@@ -8,6 +8,7 @@ from typing import Any
 
 from core.data import DATA
 from core.data.dataset import Dataset
+from core.data.spaces import words
 from core.errors import UserError, pick, require
 from core.flow.path import PATHS
 from core.methods.registry import find_plugin, plugins
@@ -40,6 +41,11 @@ def load_ends(config: TrainConfig, data: Dataset | None = None) -> Dataset:
     if config.source == NOISE or data.starts is not None:
         return data
     starts, paired = load_starts(config), config.coupling == "rows"
+    require(
+        starts.space == data.space,
+        f"both ends must lie in one space: those of --source {config.source} lie in "
+        f"{words(starts.space)}, those of --data {config.data} in {words(data.space)}",
+    )
     if (starts.kind, starts.shape) != (data.kind, data.shape):
         raise UserError(
             f"both ends need examples of one shape: those of --source {config.source} have "

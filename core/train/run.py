@@ -31,7 +31,6 @@ from core.errors import UserError, pick
 from core.files import check_links
 from core.flow.flow_map import FlowMap
 from core.flow.interpolant import Interpolant
-from core.flow.path import PATHS
 from core.methods.plugin import Method, Task
 from core.methods.registry import find_plugin
 from core.models import is_model, open_model
@@ -45,6 +44,7 @@ from core.train.ends import load_starts
 from core.train.folder import migrated
 from core.train.on_base import opened_on_base
 from core.train.recipe import recipe
+from core.train.spaces import network_of, path_of
 
 OWN = (
     *("run.json", "config.toml", "data.toml", "source.toml", "metrics.jsonl", "summary.json"),
@@ -303,10 +303,11 @@ def _map_like(config: TrainConfig, spec: DataSpec) -> tuple[FlowMap, str]:
     Nothing is computed for a plugin that gives its map: the weights are shapes, unless there are
     arrays that are not trained and so are in no checkpoint.
     """
-    flags, path = config.plugin_flags, PATHS[config.path]()
+    flags, path = config.plugin_flags, path_of(config, spec.space)
 
     def make() -> Any:
-        net = config.net_flags.build(spec.shape, spec.num_classes, key=jr.key(config.seed))
+        key = jr.key(config.seed)
+        net = network_of(config.net_flags, path, spec.shape, spec.num_classes, key=key)
         return flags.flow_map(net, path)
 
     like = eqx.filter_eval_shape(make)
@@ -319,7 +320,7 @@ def _map_like(config: TrainConfig, spec: DataSpec) -> tuple[FlowMap, str]:
 
 def _method(config: TrainConfig, spec: DataSpec) -> Method:
     """The method without data and teacher."""
-    path = PATHS[config.path]()
+    path = path_of(config, spec.space)
     teacher = AbsentTeacher(path) if config.plugin_flags.needs_teacher else None
     task = Task(spec.shape, spec.kind, spec.num_classes, config.steps)
     return method_of(config, path, teacher, task)

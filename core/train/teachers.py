@@ -25,6 +25,7 @@ from core.train.build import Built, build
 from core.train.config import TeachingConfig, TrainConfig
 from core.train.own_teacher import MARK, open_own
 from core.train.source import Source, open_source
+from core.train.spaces import path_of
 from core.train.teacher_check import check_own
 from core.train.tracking import check_tracking
 
@@ -75,7 +76,7 @@ class _Opened:
 
 def _opened(name: str, config: TrainConfig, spec: DataSpec) -> _Opened:
     """The teacher that a flag names: of a folder, or the user's own. Raises `UserError`."""
-    path = PATHS[config.path]()
+    path = path_of(config, spec.space)
     if name.startswith(MARK):
         own, classes = open_own(name, path, spec.num_classes), spec.num_classes
         check_own(own, name, spec.shape, config.plugin_flags.teacher_derivatives, config.plugin)
