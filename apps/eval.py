@@ -118,7 +118,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     result = {"run": config.run, "step": run.step, "sampling": dataclasses.asdict(config.sampling)}
     result |= _figures(answer)
     for name in answer.features:
-        print_table(f"{run.place}: {name} features", COLUMNS, answer.shown(name))
+        by = "geodesic distances" if run.spec.space else f"{name} features"
+        print_table(f"{run.place}: {by}", COLUMNS, answer.shown(name))
     for line in answer.lines:
         console.print(line)
     out = Path(config.out or Path(config.run) / "eval.json")

@@ -32,7 +32,8 @@ from portolan.tables import console, print_table
 from portolan.training import Training, run_to_end
 
 COLUMNS = (
-    *("data", "sampler", "nfe", "n", "frechet", "accuracy", "w2", "sliced_w2", "map_error"),
+    *("data", "sampler", "nfe", "n", "frechet", "accuracy", "w2", "sliced_w2", "mmd", "mmd2", "kl"),
+    "map_error",
     *TEXT_COLUMNS,
 )
 
@@ -119,7 +120,7 @@ def closing_table(trainer: Training) -> dict[str, Any]:
     shown = [{"data": "samples", **row} for row in rows]
     shown.append({"data": floor_name(built.dataset), **reference})
     print_table(
-        f"{config.plugin} on {config.data}: {n} samples, {features} features", COLUMNS, shown
+        f"{config.plugin} on {config.data}: {n} samples, {measure_words(built)}", COLUMNS, shown
     )
     return {"step": trainer.step, "reference": reference, "rows": rows}
 
@@ -127,6 +128,12 @@ def closing_table(trainer: Training) -> dict[str, Any]:
 def closing_size(built: Built) -> int:
     """Samples a row of the closing table: as many as the data, 2,048 at most, and 512 texts."""
     return samples_to_measure(built.dataset, 512 if built.dataset.kind == "tokens" else 2048)
+
+
+def measure_words(built: Built) -> str:
+    """By what samples of the closing table are compared, in words."""
+    space = built.dataset.space
+    return "geodesic distances" if space else f"{closing_features(built)} features"
 
 
 def closing_features(built: Built) -> str:

@@ -142,7 +142,8 @@ def evaluate(
     ]
     asked = Asked(field, {name: drawings}, n or 0, _names(features), _names(stats), seed=seed)
     answer = measure(model, asked, progress=False)
-    title = f"{model.title}: {' and '.join(answer.features)} features"
+    by = "geodesic distances" if model.spec.space else f"{' and '.join(answer.features)} features"
+    title = f"{model.title}: {by}"
     one = answer.features[0] if len(answer.features) == 1 else None
     return Table(title, COLUMNS, tuple(answer.shown(one)))
 

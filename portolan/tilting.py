@@ -14,6 +14,7 @@ from jaxtyping import Float
 import plugins.steering as _methods  # registers the methods of this project
 from core import trust
 from core.data.labels import class_number
+from core.data.spaces import words
 from core.errors import require
 from core.flow.condition import Condition
 from core.flow.path import gaussian
@@ -79,6 +80,16 @@ def tilt(
     return Tilted(steered, setting.prior, value, table, model.spec, model.data_beside())
 
 
+def check_flat(model: Model) -> None:
+    """Raises `UserError` where samples lie in no flat space: the prior of steering is Gaussian."""
+    space = model.spec.space
+    require(
+        not space,
+        f"steering starts from Gaussian noise, and samples of {model.name} are points on "
+        f"{words(space)}; weight samples of apps.sample by the reward instead",
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
     """The tilted distribution, with samples of the prior.
@@ -130,6 +141,7 @@ def set_up(
 ) -> Setting:
     """The tilted distribution; `strength` is in standard deviations of the reward over the
     prior."""
+    check_flat(model)
     require(
         model.abilities.noise != "none",
         f"steering starts from Gaussian noise, and {model.name} was trained with data in its "

@@ -1,6 +1,7 @@
 """The script that is written beside an exported sampler. It must import nothing of this project."""
 
 from core.export.function import SamplerFunction
+from core.export.noise import noise_of
 
 _HEAD = '''"""Draws samples: `python example.py --n 16 --seed 0`.
 
@@ -41,7 +42,7 @@ def example(function: SamplerFunction, guidance: float = 1.0) -> str:
     """The script for this sampler: its own inputs and no others."""
     shape = ", ".join(str(size) for size in function.shape)
     lines = {
-        "noise": f"rng.standard_normal((n, {shape}), np.float32)",
+        "noise": noise_of(function.field.path).code.format(shape=f"n, {shape}"),
         "labels": f"np.arange(n, dtype=np.int32) % {function.num_classes}",
         "guidance": f"np.full(n, {guidance}, np.float32)",
         "keys": "rng.integers(0, 2**32, (n, 2), np.uint32)",

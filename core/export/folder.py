@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax import export
-from jaxtyping import Array
+from jaxtyping import Array, Float, Key
 from safetensors.numpy import load_file, save
 
 from core.errors import UserError
@@ -23,6 +23,7 @@ from core.export.function import KEYS, SamplerFunction
 from core.export.program import to_bytes
 from core.files import write_bytes, write_json, write_text
 from core.flow.field import VelocityField
+from core.flow.path import Path as GaussianPath
 from core.sampling import Drawing, generate
 
 PROGRAM, WEIGHTS, ABOUT, EXAMPLE = "sampler.bin", "weights.safetensors", "export.json", "example.py"
@@ -108,8 +109,16 @@ def largest_difference(
     drawn = generate(own, drawing, shape, labels, key=key, batch=n).x
     wanted = np.asarray(jax.jit(jax.vmap(lambda x: function.finished(x, function.codec)))(drawn))
     key_noise, key_sampler = jax.vmap(jr.split, out_axes=1)(jr.split(jr.fold_in(key, 0), n))
+    path = own.path
+
+    def draw(key: Key[Array, ""]) -> Float[Array, "*shape"]:
+        """The noise of `generate`, as the program takes it."""
+        if isinstance(path, GaussianPath):
+            return jr.normal(key, shape, jnp.float32)
+        return path.noise(key, shape)
+
     inputs: dict[str, Any] = {
-        "noise": jax.vmap(lambda key: jr.normal(key, shape, jnp.float32))(key_noise),
+        "noise": jax.vmap(draw)(key_noise),
         "labels": np.asarray(labels, np.int32),
         "guidance": np.full(n, guidance or 1.0, np.float32),
         "keys": jr.key_data(key_sampler),

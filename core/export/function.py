@@ -12,9 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 from core.data.scale import Scale
+from core.export.noise import noise_of
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
 from core.flow.flow_map import AverageVelocityMap
+from core.flow.path import Path
 from core.sampling import Sampler
 
 KEYS = "threefry2x32"
@@ -57,7 +59,7 @@ class SamplerFunction:
     @property
     def inputs(self) -> dict[str, Input]:
         """The inputs of a draw by name; each has an axis of samples in front."""
-        found = {"noise": Input(self.shape, "float32", "independent standard normal numbers")}
+        found = {"noise": Input(self.shape, "float32", noise_of(self.field.path).meaning)}
         if self.num_classes:
             last = self.num_classes - 1
             what = f"class of each sample, 0 to {last}; {self.num_classes} for no class"
@@ -72,7 +74,8 @@ class SamplerFunction:
     def evaluations(self) -> int:
         """Network evaluations a sample, as the sampler counts them on a map that stands still."""
         path, start = self.field.path, jnp.zeros(self.shape, jnp.float32)
-        still = AverageVelocityMap(net=lambda x, s, t, cond: jnp.zeros_like(x), path=path)
+        answer = path.space.output_shape(self.shape)
+        still = AverageVelocityMap(net=lambda x, s, t, cond: jnp.zeros(answer), path=path)
         times = jnp.asarray(self.times, jnp.float32)
         taken = self.sampler(still, start, times, None, key=jr.key(0)).nfe
         return int(taken) * self.field.evaluations
@@ -115,7 +118,7 @@ class SamplerFunction:
             known = label is not None or guidance is not None
             cond = Condition(label, guidance) if known else None
             key = jr.key(0, impl=KEYS) if bits is None else jr.wrap_key_data(bits, impl=KEYS)
-            x = path.sigma(times[0]) * path.noise_std * z
+            x = path.start(path.noise_std * z if isinstance(path, Path) else z, times[0])
             return self.finished(self.sampler(field, x, times, cond, key=key).x, codec)
 
         interval = self.interval or (0.0, 1.0)
