@@ -1,4 +1,4 @@
-"""What an exported sampler starts from: normal numbers in flat space, points of the noise elsewhere."""
+"""What an exported sampler starts from: normal numbers in flat space, else points of the noise."""
 
 from typing import NamedTuple
 

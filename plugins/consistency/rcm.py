@@ -3,12 +3,14 @@
     L = E ((1 - s) / s)^2 |f - sg[f - df/ds]|^2,    f(x_s, s) = exp_x_s(-s V(x_s, s, 0)),
     df/ds = D_x f [v] + d_s f,    |df/ds| at most 10
 
-The total derivative runs along the curve of the pair through `exp` itself, so the curvature is in
-it: the paper's sum of covariant derivatives, in one Jacobian-vector product. Without it ("simplified"
-in its code) the fixed point is another one. In flat space it is `cct` with this weight. It learns no
-velocity, and jumps to no other time. Departures: the conditional velocity takes the place of the
-teacher's, which is the same in the mean as the derivative is linear in it; the weight keeps its
-value below `s = 0.005`, the least time of the source; targets of the cap are few at the default.
+The total derivative runs along the curve of the pair through `exp` itself, so that curvature is in
+it: the sum of covariant derivatives of the paper, by one Jacobian-vector product. Its "simplified"
+form leaves the curvature out, and has another fixed point. In flat space this is `cct` with its own
+weight. It learns no velocity, and jumps to no other time.
+
+This is the paper's consistency training: the velocity of the pair stands for the teacher's, and is
+the same in the mean, since the derivative is linear in it; where the derivative is shortened it is
+not. The weight keeps its value below `s = 0.005`, the least time of the source.
 """
 
 from dataclasses import dataclass
