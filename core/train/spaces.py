@@ -28,7 +28,7 @@ def path_of(config: TrainConfig, space: str) -> Interpolant:
         f"--coupling {config.coupling} takes distances in flat space: leave it out on "
         f"{words(space)}",
     )
-    return GeodesicPath(space_of(space))
+    return GeodesicPath(manifold=space_of(space))
 
 
 def network_of(

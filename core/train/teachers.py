@@ -78,14 +78,14 @@ def _opened(name: str, config: TrainConfig, spec: DataSpec) -> _Opened:
     """The teacher that a flag names: of a folder, or the user's own. Raises `UserError`."""
     path = path_of(config, spec.space)
     if name.startswith(MARK):
-        own, classes = open_own(name, path, spec.num_classes), spec.num_classes
+        own, classes = open_own(name, gaussian(path), spec.num_classes), spec.num_classes
         check_own(own, name, spec.shape, config.plugin_flags.teacher_derivatives, config.plugin)
         return _Opened(own, classes)
     half = config.teaching.dtype == "bfloat16"
     source = open_source(name, dtype="bfloat16" if half else None)
     _check_fits(source, config, spec)
     flow_map = in_half(source.flow_map) if half else source.flow_map
-    teacher = MapTeacher(flow_map) if source.path else on_path(path, flow_map)
+    teacher = MapTeacher(flow_map) if source.path else on_path(gaussian(path), flow_map)
     return _Opened(teacher, source.spec.num_classes, source.takes_guidance, source.without_null)
 
 
