@@ -14,6 +14,7 @@ from core.sampling import (
     shifted,
 )
 from portolan.adapting import adapted_map, parsed
+from portolan.certificate import CERTIFIED, certified_grid
 from portolan.stored import Stored
 
 _COMMON = ("grid", "shift", "guidance", "interval", "guidance_channels", "adapter")
@@ -25,8 +26,8 @@ class Sampling:
     """The times of a sampler and the settings that only some samplers have."""
 
     grid: str | None = None
-    """Spacing of the times: uniform (in the path's time), edm, log-snr or cosine; default: uniform,
-    and edm for networks converted from EDM's."""
+    """Spacing of the times: uniform (in the path's time), edm, log-snr, cosine, or certified (of
+    apps.inspect --certify); default: uniform, and edm for networks converted from EDM's."""
     shift: float = 1.0
     """Multiply the grid's noise-to-signal ratios by this: above 1, more steps near the noise."""
     gamma: float | None = None
@@ -103,7 +104,8 @@ class Sampling:
         require(not few, "--guidance-channels must be at least 1")
         return [(w, low, high) for w in self.guidance]
 
-    def times(self, own: Grid) -> Grid:
-        """The grid, by default the model's `own`. Raises `UserError` for one that there is not."""
-        grid = own if self.grid is None else pick(GRIDS, self.grid, "grid")
+    def times(self, run: Stored) -> Grid:
+        """The grid, by default the model's own. Raises `UserError` for one that there is not."""
+        known = GRIDS | {CERTIFIED: certified_grid(run.folder)}
+        grid = run.grid if self.grid is None else pick(known, self.grid, "grid")
         return grid if self.shift == 1 else shifted(grid, self.shift)

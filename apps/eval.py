@@ -10,12 +10,13 @@ import tyro
 from apps._data import NoData, load, parse
 from apps._main import launch
 from apps._sampling import Sampling
-from core.errors import UserError
+from core.errors import UserError, require
 from core.files import inside, write_json
 from core.report.drawn import remove_stored
 from core.report.versions import versions
 from core.sampling import SAMPLERS, Sampler, drawing_of, usable
 from portolan import likelihood
+from portolan.certificate import CERTIFIED
 from portolan.drawing import check, guided_map
 from portolan.measuring import COLUMNS, Answer, Asked, measure
 from portolan.runs import open as open_run
@@ -60,6 +61,8 @@ class EvalConfig:
     nfe: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--evals"])] = (1, 2, 4, 8)
     """Numbers of network evaluations a sample; a sampler leaves out those that it cannot use, and
     adaptive has one row with the number that it took."""
+    times: tuple[Literal["certified"], ...] = ()
+    """certified: stop at the times that apps.inspect --certify found, as --grid certified does."""
     sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()
     n: int = 0
     """Samples a row; 0 takes as many as the data, 10,000 at most, and 3,000 where features are
@@ -107,6 +110,10 @@ class EvalConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Measures, prints the table and writes the JSON file."""
     config = parse(EvalConfig, argv)
+    if config.times:
+        require(config.sampling.grid is None, "--times certified is a grid: leave out --grid")
+        sampling = dataclasses.replace(config.sampling, grid=CERTIFIED)
+        config = dataclasses.replace(config, sampling=sampling)
     if config.n < 0 or config.seed < 0 or not config.nfe or min(config.nfe) < 1:
         raise UserError("--n and --seed must not be negative, and each --nfe must be at least 1")
     config.sampling.samplers(config.sampler or tuple(SAMPLERS))
@@ -146,7 +153,7 @@ def likelihoods(config: EvalConfig) -> dict[str, Any] | None:
 
 def asked(run: Stored, config: EvalConfig) -> Asked:
     """What the flags ask for. Raises `UserError`."""
-    grid, scales = config.sampling.times(run.grid), config.sampling.scales()
+    grid, scales = config.sampling.times(run), config.sampling.scales()
     plan, field = rows_to_measure(run, config), run.flow_map
     if config.sampling.guidance:
         samplers = [sampler for sampler, _ in plan.values()]

@@ -159,7 +159,7 @@ def _times(
         nfe = 1 if config.nfe is None else config.nfe
         require(nfe >= 1, f"--nfe must be at least 1, got {nfe}")
         usable(name, sampler, [nfe], most)
-        return sampling.times(run.grid)(path, sampler.steps(nfe))
+        return sampling.times(run)(path, sampler.steps(nfe))
     if config.nfe is not None or sampling.grid is not None or sampling.shift != 1:
         raise UserError("--times names every time itself; leave out --nfe, --grid and --shift")
     if most is not None and len(config.times) - 1 > most:

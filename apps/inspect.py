@@ -18,8 +18,12 @@ from core.train.checkpoint import Checkpoints
 from core.train.cli import parse_flags
 from core.train.folder import read_marker
 from core.train.run import OWN, open_run
+from portolan.certificate import EXAMPLES, NODES, certify, write
+from portolan.runs import open as open_model_or_run
 from portolan.tables import console, print_table
 
+MEASURED = ("measured", "median", "whole jump", "worst", "s", "t")
+TIMES = ("jumps", "certified", "error", "equal steps")
 COLUMNS = ("step", "arrays", "bytes", "state")
 
 
@@ -29,13 +33,28 @@ class InspectConfig:
 
     Of a model folder it says which network it holds, and whether its weights are whole.
     With --verify every array of every checkpoint is read and compared with its checksum. Exit
-    status 1 where one is damaged. Nothing is written.
+    status 1 where one is damaged. Nothing is written but by --certify.
+
+    With --certify the map is held against its own three rules and its own ODE at all pairs of
+    times: certificate.json and certificate.png in the run, a table, the best times for 2 to 8
+    jumps (apps.sample --times certified), and how far one-jump samples are from the ODE's.
     """
 
     run: str = "runs/imf-digits"
     """Run folder, or model folder of apps.convert."""
     verify: bool = False
     """Read everything and compare it with its checksums."""
+    certify: bool = False
+    """Measure where the map is wrong."""
+    n: int = EXAMPLES
+    """Examples that --certify takes."""
+    nodes: int = NODES
+    """Times between noise and data, both included, at which --certify measures."""
+    seed: int = 0
+    """Seed of the examples and noise of --certify."""
+    trust: bool = False
+    """Run the code that files name which are opened, such as python:module:function in a run's
+    config.toml; without it --certify refuses such a run, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
@@ -44,6 +63,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     """Lists, and verifies where asked."""
     config = parse_flags(InspectConfig, argv)
     folder = Path(config.run)
+    require(config.n >= 2 and config.nodes >= 3, "--n must be at least 2, --nodes at least 3")
+    require(config.seed >= 0, "--seed must not be negative")
+    if config.certify:
+        return _certify(config)
     if is_model(folder):
         found = _model(folder)
         return {"run": str(folder), "model": found} if config.json else None
@@ -66,6 +89,32 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             print_json(result)
         sys.exit(1)
     return result if config.json else None
+
+
+def _certify(config: InspectConfig) -> dict[str, Any] | None:
+    """Measures, prints the table, and writes the certificate."""
+    run = open_model_or_run(config.run)
+    found = certify(run, n=config.n, nodes=config.nodes, seed=config.seed)
+    print_table(f"{run.place}: root mean squares of jumps", MEASURED, found.summary())
+    rows = [
+        {
+            "jumps": k, "certified": _words(found.times[k]), "error": error, "equal steps": even,
+        }
+        for k, (error, even) in found.errors.items()
+    ]  # fmt: skip
+    print_table("times to stop at, and the measured error at the data end", TIMES, rows)
+    console.print(
+        f"one jump against the ODE from the same noise: {found.distance:.4g} on average over whole "
+        f"examples, which bounds the Wasserstein-2 distance of the two distributions; Gronwall's "
+        f"bound from residuals and slopes at {found.examples} examples: {found.bound:.4g}"
+    )
+    place, picture = write(found, run.folder)
+    console.print(f"wrote {place} and {picture}")
+    return {"run": config.run, **found.to_json()} if config.json else None
+
+
+def _words(units: tuple[float, ...]) -> str:
+    return " ".join(f"{unit:.4g}" for unit in units)
 
 
 def _model(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -11,12 +11,13 @@ import tyro
 from apps._main import launch
 from apps._sampling import Sampling
 from core.data.labels import class_number, labels_in_shares
-from core.errors import UserError
+from core.errors import UserError, require
 from core.files import write_arrays
 from core.report.gallery import MOST_COLUMNS, MOST_ROWS, draw_blocks, in_columns
 from core.report.strings import one_line, shown_in
 from core.sampling import Drawing, Sampler
 from core.train.cli import parse_flags
+from portolan.certificate import CERTIFIED
 from portolan.drawing import draw, starts_of, times_of
 from portolan.progress import Meter
 from portolan.runs import open as open_run
@@ -48,8 +49,9 @@ class SampleConfig:
     steps: int | None = None
     """Steps of the sampler, default 1. Each takes one evaluation; of heun 2, of churn 2 but for the
     last; adaptive takes as many as it needs."""
-    times: tuple[float, ...] = ()
-    """Times to stop at, from 1 (noise) to 0 (data), in place of --steps and --grid: 1 0.6 0."""
+    times: tuple[float | Literal["certified"], ...] = ()
+    """Times to stop at, from 1 (noise) to 0 (data), in place of --steps and --grid: 1 0.6 0; or
+    certified: those that apps.inspect --certify found for so many --steps."""
     sampling: tyro.conf.OmitArgPrefixes[Sampling] = Sampling()
     nfe: Annotated[int | None, tyro.conf.arg(aliases=["--evals"])] = None
     """Network evaluations a sample, in place of --steps."""
@@ -75,15 +77,16 @@ class SampleConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Draws, and writes picture and values."""
     config = parse_flags(SampleConfig, argv)
+    config = with_certified(config)
     check_numbers(config)
     run = open_run(config.run, vae=config.vae)
-    grid = config.sampling.times(run.grid)
+    grid = config.sampling.times(run)
     run = config.sampling.adapted(run)
     name = config.sampler or run.sampler
     sampler = config.sampling.samplers([name])[name]
     steps = number_of_steps(config, sampler)
     labels, scales = choose_labels(run, config), config.sampling.scales()
-    times = times_of(run, name, sampler, steps, grid, config.times)
+    times = times_of(run, name, sampler, steps, grid, tuple(map(float, config.times)))
     starts = starts_of(run, config.n, config.seed, config.start)
     with Meter("sampling", config.n * len(scales)) as meter:
         drawn = [
@@ -116,6 +119,18 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         result |= {"guidance": config.sampling.guidance, "interval": config.sampling.interval}
     result |= {"n": config.n, "picture": str(paths[0]), "values": str(paths[1])}
     return result if config.json else None
+
+
+def with_certified(config: SampleConfig) -> SampleConfig:
+    """`--times certified` as what it is, a grid. Raises `UserError` beside other times."""
+    if CERTIFIED not in config.times:
+        return config
+    require(
+        config.times == (CERTIFIED,) and config.sampling.grid is None,
+        "--times certified stands alone: leave out other --times and --grid",
+    )
+    sampling = dataclasses.replace(config.sampling, grid=CERTIFIED)
+    return dataclasses.replace(config, times=(), sampling=sampling)
 
 
 def check_numbers(config: SampleConfig) -> None:

@@ -48,9 +48,10 @@ from core.train.spaces import network_of, path_of
 
 OWN = (
     *("run.json", "config.toml", "data.toml", "source.toml", "metrics.jsonl", "summary.json"),
-    *("eval.json", "eval_guidance.png", "cell.json", "job.json", "data.npz", "source.npz"),
-    *(packed.FILE, CODEC, "checkpoints", "samples", "eval", "tilt", "export", "wandb/id.txt"),
-    *("adapter", "packed"),
+    *("eval.json", "eval_guidance.png", "likelihood.json", "certificate.json", "certificate.png"),
+    *("cell.json", "job.json", "data.npz", "source.npz"),
+    *(packed.FILE, CODEC, "checkpoints", "samples", "eval", "edit", "tilt", "export"),
+    *("adapter", "packed", "wandb/id.txt"),
 )
 """What commands read and write in a run folder. Links among these lead nowhere outside."""
 DATA_FILE, SOURCE = "data.toml", "source.toml"

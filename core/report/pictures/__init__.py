@@ -10,6 +10,7 @@ from core.report.pictures.compare import cost_plot as cost_plot
 from core.report.pictures.compare import quality_plot as quality_plot
 from core.report.pictures.curves import curve_plot as curve_plot
 from core.report.pictures.guidance import guidance_curves as guidance_curves
+from core.report.pictures.heat import heat_maps as heat_maps
 from core.report.pictures.image_grid import image_grid as image_grid
 from core.report.pictures.points import density_plot as density_plot
 from core.report.pictures.points import points_plot as points_plot
