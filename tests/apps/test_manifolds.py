@@ -78,7 +78,7 @@ def test_what_is_flat_only_is_refused_in_one_line(tmp_path, capsys):
     assert run("train", *flags)[0] == 0
     for command, more, line in (
         ("sample", ["--sampler", "dpmpp-2m"], "sphere"),
-        ("tilt", ["--reward", "norm"], "Gaussian noise"),
+        ("tilt", ["--reward", "linear:1,0,0"], "Gaussian noise"),
         ("eval", ["--likelihood", "ode"], "nll"),
         ("eval", ["--features", "pooled"], "geodesic distances"),
     ):
