@@ -49,7 +49,7 @@ class CostConfig:
     plugins: tuple[str, ...] = ("imf",)
     """Methods to measure."""
     all: bool = False
-    """Measure every registered method."""
+    """Measure every registered method but those of tokens."""
     size: int = 16
     """Height and width of the images; with --patch 2, 16 makes 64 tokens."""
     patch: int = 2
@@ -77,7 +77,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = parse_flags(CostConfig, argv)
     if min(config.batch, config.size, config.repeats, config.depth) < 1:
         raise UserError("--batch, --size, --repeats and --depth must be at least 1")
-    names = list(plugins()) if config.all else list(config.plugins)
+    images = [name for name in plugins() if not find_plugin(name).tokens]
+    names = images if config.all else list(config.plugins)
     chosen = {name: find_plugin(name) for name in names}
     bench, rows = bench_of(config), []
     with Meter("measuring", len(chosen)) as meter:

@@ -176,8 +176,9 @@ def chosen(names: tuple[str, ...]) -> list[str]:
 
 
 def from_scratch(plugin: type[Plugin]) -> bool:
-    """Whether a method trains fresh networks from data alone."""
-    return plugin.card.kind == "method" and not plugin.needs_teacher and not plugin.tunes
+    """Whether a method trains fresh networks from images alone."""
+    of_images = plugin.card.kind == "method" and not plugin.tokens
+    return of_images and not plugin.needs_teacher and not plugin.tunes
 
 
 def setting_of(config: StepConfig, net: Net) -> Setting:

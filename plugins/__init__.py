@@ -1,5 +1,6 @@
 """Method families. Importing this package registers every plugin in it."""
 
+from plugins import categorical as categorical
 from plugins import compositional as compositional
 from plugins import consistency as consistency
 from plugins import distribution as distribution

@@ -61,8 +61,9 @@ def markdown(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]])
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
-    """The same table as Markdown."""
-    shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
+    """The same table as Markdown; without rows the heading alone."""
+    used = [name for name in columns if any(row.get(name) is not None for row in rows)]
+    shown = used if rows else list(columns)
     lines = [shown, ["---"] * len(shown)]
     lines += [[cell(row.get(name)).replace("|", "\\|") for name in shown] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

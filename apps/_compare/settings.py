@@ -30,7 +30,7 @@ class CompareConfig:
     """
 
     plugins: tuple[str, ...] = ("imf", "mf")
-    """Methods; "all" takes every registered one."""
+    """Methods; "all" takes every registered one but those of tokens."""
     variants: str | None = None
     """TOML file of named variants to compare in place of --plugins: a table for each, in the form
     of a run's config.toml; configs/compare has some."""
@@ -88,7 +88,8 @@ class CompareConfig:
         method."""
         if self.variants is not None:
             return _variants(Path(self.variants))
-        asked = list(plugins()) if "all" in self.plugins else list(self.plugins)
+        usual = [name for name in plugins() if not find_plugin(name).tokens]
+        asked = usual if "all" in self.plugins else list(self.plugins)
         if not asked:
             raise UserError("--plugins needs at least one method; `apps.plugins` lists them")
         return [Entry(find_plugin(name).card.name) for name in dict.fromkeys(asked)]

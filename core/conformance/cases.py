@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from core.conformance.probes import NUM_BUMPS, Bumped
+from core.conformance.probes import NUM_BUMPS, bumped
 from core.flow.flow_map import FlowMap
 from core.nets.discriminator import Discriminator
 from core.objectives.objective import Batch, GroupTerm, JointTerm, Objective, Players, RowKind
@@ -37,7 +37,7 @@ class Cast(eqx.Module):
         return made
 
     def _map(self, psi: Array) -> FlowMap:
-        return Bumped(exact=self.exact, psi=psi, path=self.exact.path)
+        return bumped(self.exact, psi)
 
     def _moved(self, player: Any, psi: Array, key: Array) -> Any:
         moving: Any = eqx.is_inexact_array

@@ -27,19 +27,21 @@ from jaxtyping import Array, Float, Key
 
 from core.conformance.cases import STEPS, BatchCase, Case, Cast, Psi, RowsCase
 from core.conformance.checks import Check, need_wide_floats
-from core.conformance.probes import NUM_BUMPS, Bumped, NoNetwork
+from core.conformance.probes import NUM_BUMPS, NoNetwork, bumped
 from core.conformance.problems import problems
 from core.conformance.stops import masks, without_stops
+from core.conformance.tokens import TokenBumped, chain
 from core.flow.flow_map import FlowMap
 from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.flow.teacher import MapTeacher
 from core.methods.plugin import Method, Plugin, Task
 from core.objectives.carriers import VELOCITY, Declares
+from core.objectives.categorical import DIAGONAL_LOGITS
 from core.objectives.objective import Batch, GroupTerm, JointTerm, Players
 from core.objectives.row import Row
 from core.objectives.rows import RowObjective
-from core.oracle import OracleMap
+from core.oracle import OracleMap, Problem
 from core.times.pairs import Diagonal
 
 G0_BOUND = 1e-6
@@ -49,6 +51,8 @@ across a kink of a network (a leaky ReLU of a discriminator), and errors of roun
 MOMENTS = (5, 50, 100)
 """Steps of the training, of `STEPS`, at which rows are drawn: curricula differ between them."""
 ROWS = 4
+DIAGONALS = ((VELOCITY.symbol,), (DIAGONAL_LOGITS.symbol,))
+"""The symbols of rows of the diagonal, which stand beside others."""
 SCALES = (1.0, 0.6)
 """Standard deviations of the data over that of the noise."""
 
@@ -64,7 +68,7 @@ def gradient_checks(
     """
     need_wide_floats()
     checks = _card_check(plugin, path)
-    for scale in scales:
+    for scale in scales[:1] if plugin.tokens else scales:  # one-hot rows have one scale
         flags = {"data_std": scale} if hasattr(plugin, "data_std") else {}
         scaled: Any = dataclasses.replace(plugin, **flags)
         stretched: Any = dataclasses.replace(path, noise_std=path.noise_std / scale)  # pyright: ignore
@@ -79,7 +83,7 @@ def declaration(method: Method) -> tuple[str, str]:
     objective, declared = method.objective, [method.objective.declares]
     if isinstance(objective, RowObjective):
         terms = [kind.term for kind in objective.kinds if kind.share > 0]
-        jumps = [term for term in terms if term.declares.symbols != (VELOCITY.symbol,)]
+        jumps = [term for term in terms if term.declares.symbols not in DIAGONALS]
         declared = [term.declares for term in jumps or terms]
         if objective.guide is not None and objective.guide.targets:
             declared.append(Declares((), ("target",)))
@@ -95,11 +99,8 @@ def _card_check(plugin: Plugin, path: Interpolant) -> list[Check]:
     described = hasattr(plugin, "card")
     if not described or plugin != next(iter(type(plugin).variants().values())):
         return []
-    problem = problems()["gaussian"]
-    task = Task(problem.shape, "points", 2 if plugin.guided else 0, STEPS)
-    method = _built(
-        plugin, OracleMap(problem=problem, path=gaussian(path)), task, jr.key(0), jr.key(1)
-    )
+    _, exact, task = _setting(plugin, path)
+    method = _built(plugin, exact, task, jr.key(0), jr.key(1))
     card, found = plugin.card, declaration(method)
     label = f"card: gradient of {card.gradient}, numbers of {card.targets}"
     if found == (card.gradient, card.targets):
@@ -108,11 +109,20 @@ def _card_check(plugin: Plugin, path: Interpolant) -> list[Check]:
     return [Check(label, "G0", float("inf"), G0_BOUND, float("inf"))]
 
 
-def _scaled_checks(plugin: Plugin, path: Interpolant, key: Key[Array, ""]) -> list[Check]:
+def _setting(plugin: Plugin, path: Interpolant) -> tuple[Problem, FlowMap, Task]:
+    """The data of the checks, a smooth map for them, and the task."""
+    if plugin.tokens:
+        problem = chain()
+        smooth = TokenBumped(psi=jnp.zeros(NUM_BUMPS), path=path)
+        return problem, smooth, Task(problem.shape, "tokens", 0, STEPS)
     problem = problems()["gaussian"]
-    exact = OracleMap(problem=problem, path=gaussian(path))
-    keys = jr.split(key, 7)
     task = Task(problem.shape, "points", 2 if plugin.guided else 0, STEPS)
+    return problem, OracleMap(problem=problem, path=gaussian(path)), task
+
+
+def _scaled_checks(plugin: Plugin, path: Interpolant, key: Key[Array, ""]) -> list[Check]:
+    problem, exact, task = _setting(plugin, path)
+    keys = jr.split(key, 7)
     first, second = (_built(plugin, exact, task, keys[0], k) for k in keys[1:3])
     cast = Cast(exact, first.players, keys[3])
     psi, target = cast.parameters(keys[4]), cast.parameters(keys[5])
@@ -144,7 +154,7 @@ def _named(term: JointTerm) -> bool:
 
 def _built(plugin: Plugin, exact: FlowMap, task: Task, key: Array, key_teacher: Array) -> Method:
     bumps = 0.4 * jr.normal(key_teacher, (NUM_BUMPS,))
-    teacher = MapTeacher(Bumped(exact=exact, psi=bumps, path=exact.path))
+    teacher = MapTeacher(bumped(exact, bumps))
     return plugin.method(NoNetwork(), exact.path, teacher, task, key=key)
 
 

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.conformance.tokens import TokenBumped, TokenFlipped, TokenProbe
+from core.flow.categorical import TokenMap
 from core.flow.condition import Condition
 from core.flow.flow_map import Abilities, FlowMap
 from core.flow.interpolant import Interpolant
@@ -116,6 +118,27 @@ class Flipped(FlowMap):
     ) -> Float[Array, "*shape"]:
         v, V = self.exact.velocity(x, s, cond), self.exact.average_velocity(x, s, t, cond)
         return V + self.flip * jnp.where(s == t, -2 * v, 2 * (v - V))
+
+
+def probed(exact: FlowMap, psi: Float[Array, " count"]) -> FlowMap:
+    """The map with smooth perturbations, of the logits where it is one of tokens."""
+    if isinstance(exact, TokenMap):
+        return TokenProbe(exact=exact, psi=psi, path=exact.path)
+    return Probe(exact=exact, psi=psi, path=exact.path)
+
+
+def bumped(exact: FlowMap, psi: Float[Array, " count"]) -> FlowMap:
+    """A map that is not exact, of tokens where the given one is."""
+    if isinstance(exact, TokenMap):
+        return TokenBumped(psi=psi, path=exact.path)
+    return Bumped(exact=exact, psi=psi, path=exact.path)
+
+
+def flipped(exact: FlowMap, flip: Float[Array, ""]) -> FlowMap:
+    """The map that a sign error learns where `flip` is 1."""
+    if isinstance(exact, TokenMap):
+        return TokenFlipped(exact=exact, flip=flip, path=exact.path)
+    return Flipped(exact=exact, flip=flip, path=exact.path)
 
 
 class NoNetwork(Network):

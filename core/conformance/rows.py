@@ -28,6 +28,10 @@ velocity are those of the posterior.
 Where a method learns guidance, the data have two classes and the exact map is that of the guided
 velocity, integrated by Diffrax; the pair's velocity goes through the method's guidance first.
 
+Tokens are strings of a Markov chain, whose flow map is integrated by Diffrax too; perturbations
+move its logits, and few rows are drawn, away from the ends. A term that is known to be biased
+says so: its residual and update at the exact map are printed, and refused nobody.
+
 Further players are exact too: a second velocity field that is trained on the student's samples is
 the marginal velocity when the student is exact. A discriminator is then constant. That the student
 has no gradient under a constant discriminator says nothing, but that the discriminator has none on
@@ -35,6 +39,7 @@ samples of an exact student does: on those of a wrong one it has. In an objectiv
 of rows E0 is therefore checked for every such player.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -45,11 +50,13 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from core.conformance import tokens
 from core.conformance.batches import batch_checks, batch_scores
 from core.conformance.checks import E0_BOUND, Check, largest_score, need_wide_floats
-from core.conformance.probes import NUM_BUMPS, Flipped, NoNetwork, Probe, shifted
+from core.conformance.probes import NUM_BUMPS, NoNetwork, Probe, flipped, probed, shifted
 from core.conformance.problems import classes
 from core.conformance.problems import problems as all_problems
+from core.flow.categorical import TokenMap
 from core.flow.flow_map import FlowMap
 from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
@@ -61,6 +68,7 @@ from core.objectives.rows import RowObjective
 from core.objectives.weights import Weight
 from core.oracle import ClassMixture, GuidedOracle, OracleMap, Problem, ProductMixture
 from core.oracle.map import posterior
+from core.oracle.markov import MarkovText
 
 P0_BOUND = 1e-9
 ORDER_BOUND = 0.25
@@ -96,6 +104,8 @@ def check_plugin(
     need_wide_floats()
     checks: list[Check] = []
     given = {"classes": classes()} if plugin.guided else problems or all_problems()
+    if plugin.tokens:
+        given, rows = {"chain": tokens.chain()}, min(rows, tokens.ROWS)
     for name, problem in given.items():
         key = jr.fold_in(jr.key(seed), len(checks))
         learned = problem if isinstance(problem, ClassMixture) else plugin.learns(problem)
@@ -115,6 +125,8 @@ def _exact(
     if isinstance(problem, ClassMixture):
         exact = GuidedOracle(distribution=problem, path=gaussian(path), scale=plugin.guided or 1.0)
         return exact, Task((1,), "points", problem.num_classes)
+    if isinstance(problem, MarkovText):
+        return tokens.exact_map(problem, path), Task(problem.shape, "tokens", 0)
     return OracleMap(problem=problem, path=gaussian(path)), Task(problem.shape, "points", 0)
 
 
@@ -128,7 +140,7 @@ def _check_method(
     key: Key[Array, ""],
 ) -> list[Check]:
     objective = method.objective
-    models = [Flipped(exact=exact, flip=jnp.asarray(flip), path=exact.path) for flip in (0.0, 1.0)]
+    models = [flipped(exact, jnp.asarray(flip)) for flip in (0.0, 1.0)]
     # Every further player is a velocity field that should equal the map's, so the map takes its
     # place.
     players = list(method.players)
@@ -143,6 +155,8 @@ def _check_method(
         # At the end of training, where curricula have their smallest steps and all stages have
         # begun.
         last = jnp.asarray(objective.steps)
+        if isinstance(exact, TokenMap):
+            kind = dataclasses.replace(kind, times=tokens.Within(kind.times))
         made = objective.rows(kind, batch, jr.fold_in(key, index + 1), last)
         term = kind.term
         if isinstance(term, GroupTerm):
@@ -167,8 +181,10 @@ def _check_method(
             )
             for model in models
         )
-        checks.append(Check(f"{name}: {kind.name} residual", "P0", p0, P0_BOUND, p0_flipped))
-        checks.append(Check(f"{name}: {kind.name} update", "E0", e0, E0_BOUND, e0_flipped))
+        found = {"residual": (p0, P0_BOUND, p0_flipped), "update": (e0, E0_BOUND, e0_flipped)}
+        for check, kind_of in (("residual", "P0"), ("update", "E0")):
+            label = f"{name}: {kind.name} {check}"
+            checks.append(Check(label, kind_of, *found[check], term.biased))
     return checks
 
 
@@ -182,7 +198,7 @@ def _check_order(
     name: str,
     term: JointTerm,
     problem: Problem | ClassMixture,
-    models: list[Flipped],
+    models: list[FlowMap],
     players: list[str],
     made: Row,
     steps: tuple[float, ...],
@@ -203,7 +219,7 @@ def _check_order(
 
 
 def _check_group(
-    name: str, kind: RowKind, term: GroupTerm, models: list[Flipped], exact: FlowMap, made: Row
+    name: str, kind: RowKind, term: GroupTerm, models: list[FlowMap], exact: FlowMap, made: Row
 ) -> list[Check]:
     """The loss of groups whose neighbours lie on true trajectories, and its gradient: both 0."""
     assert isinstance(kind.weight, Weight)
@@ -311,7 +327,7 @@ def _sizes_and_gradients(
     one."""
 
     def loss(psi: Array, row: Row) -> tuple[Array, Array]:
-        probe = Probe(exact=model, psi=psi, path=model.path)
+        probe = probed(model, psi)
         players = {"model": probe, **others}
         parts = term.residuals(players, {k: frozen(p) for k, p in players.items()}, row)["model"]
         squares = sum((jnp.sum(part**2) for part in parts), start=jnp.zeros(()))

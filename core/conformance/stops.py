@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 CALLS = ("jit", "pjit")
+SHIFTS = ("broadcast_in_dim", "max", "select_n", "reshape")
+"""Between the largest entry and the stop in a softmax."""
 
 
 def without_stops(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], int]:
@@ -16,7 +18,9 @@ def without_stops(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any]
     `mask[i]` is 1.
 
     Stops are found in the traced program, whatever names the code has for them; those inside of
-    loops and of functions with a derivative of their own stay.
+    loops and of functions with a derivative of their own stay, and those of the largest entry by
+    which a softmax is shifted, which mean nothing: the derivative of a largest entry that is
+    computed twice, with other rounding, is none.
     """
     closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
     tree = jax.tree.structure(shape)
@@ -30,7 +34,22 @@ def without_stops(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any]
 
 def _count(jaxpr: Any) -> int:
     inner = sum(_count(closed.jaxpr) for eqn in jaxpr.eqns for closed in _inside(eqn))
-    return inner + sum(eqn.primitive.name == "stop_gradient" for eqn in jaxpr.eqns)
+    return inner + sum(_is_stop(eqn, jaxpr) for eqn in jaxpr.eqns)
+
+
+def _is_stop(eqn: Any, jaxpr: Any) -> bool:
+    """Whether it stops something else than the shift of a softmax."""
+    if eqn.primitive.name != "stop_gradient":
+        return False
+    made = {var: each for each in jaxpr.eqns for var in each.outvars}
+    edge = [*eqn.invars]
+    while edge:
+        atom = edge.pop()
+        source = None if hasattr(atom, "val") else made.get(atom)
+        if source is not None and source.primitive.name == "reduce_max":
+            return False
+        edge += source.invars if source is not None and source.primitive.name in SHIFTS else []
+    return True
 
 
 def _inside(eqn: Any) -> Sequence[Any]:
@@ -51,7 +70,7 @@ def _evaluate(
 
     for eqn in jaxpr.eqns:
         given = [read(atom) for atom in eqn.invars]
-        if eqn.primitive.name == "stop_gradient":
+        if _is_stop(eqn, jaxpr):
             # Not a product: what is infinite beyond a stop stays there.
             found = [jnp.where(mask[first] > 0, given[0], jax.lax.stop_gradient(given[0]))]
             first += 1

@@ -53,6 +53,7 @@ def weighting(
     rows, whose jumps all start at noise."""
     teacher = MapTeacher(AverageVelocityMap(net=NoNetwork(), path=path))
     task, key = Task((8, 8, 1), kind, 10), jr.key(seed)
+    task = Task((8, 8), "tokens") if plugin.tokens else task
     objective = plugin.method(NoNetwork(), path, teacher, task, key=key).objective
     if not isinstance(objective, RowObjective):
         return []

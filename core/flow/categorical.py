@@ -13,6 +13,7 @@ Categorical Flow Maps (arXiv 2602.12233), Discrete Flow Maps (arXiv 2604.09784).
 import abc
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -74,12 +75,14 @@ class CategoricalMap(TokenMap):
     """The network's output is the logits: `zeta(x, s, t) = N(x, s, t)`.
 
     `clock(time, symbols)` is the time that the network is told, `core.times.Warp` for one; without
-    it, unit time. Raises `UserError` on another path than the linear one.
+    it, unit time. `scaled`: the network receives `x / sqrt(((1 - s)^2 + K s^2) / K)` for `K`
+    symbols, which has mean square 1. Raises `UserError` on another path than the linear one.
     """
 
     net: Callee
     path: Path
     clock: Clock | None = None
+    scaled: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         if not isinstance(self.path, LinearPath):
@@ -93,6 +96,8 @@ class CategoricalMap(TokenMap):
         cond: Condition | None = None,
     ) -> Float[Array, "length symbols"]:
         symbols = x.shape[-1]
+        if self.scaled:
+            x = x / jnp.sqrt((1 - s) ** 2 / symbols + (s * self.path.noise_std) ** 2)
         output = self.net(x, self._told(s, symbols), self._told(t, symbols), cond)
         return output.astype(jnp.promote_types(output.dtype, jnp.float32))
 

@@ -61,7 +61,8 @@ class RowPlugin(Plugin):
     constant: float = 0.01
     """Constant c of the adaptive weight."""
     reduce: Reduce = "sum"
-    """Whether |R|^2 is the sum or the mean over dimensions."""
+    """Whether |R|^2 is the sum or the mean over dimensions; positions: of a text the mean over its
+    positions, the sum over symbols."""
     both: float = 0.0
     """Share of the jump rows that go towards noise, s < t, for a map that runs both ways."""
     learned_weight: bool = False

@@ -124,6 +124,8 @@ class JointTerm(eqx.Module):
 
     diagonal: ClassVar[bool] = False
     """Whether it evaluates the velocity at `(x_s, s)` and regresses `row.target` of that."""
+    biased: ClassVar[bool] = False
+    """Whether the exact map is known to be no fixed point: its bias is printed, not refused."""
 
     @abc.abstractmethod
     def residuals(self, players: Players, target: Players, row: Row) -> dict[str, Residuals]:
@@ -133,6 +135,13 @@ class JointTerm(eqx.Module):
         `players` the trained networks by name; `target` the same with the parameters that targets
         use (no gradient reaches them); `row` one example.
         """
+
+    @overridable
+    def observed(
+        self, players: Players, target: Players, row: Row
+    ) -> tuple[dict[str, Residuals], Metrics]:
+        """`residuals`, and scalars of the row for the log, from the same evaluations."""
+        return self.residuals(players, target, row), {}
 
     @property
     @overridable

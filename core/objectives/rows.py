@@ -51,7 +51,7 @@ class RowObjective(DivisibleObjective):
     conditioning `(x_t, t)` of posterior maps.
 
     Every array of the loss is float32 at least. Metrics: the loss, and per kind the unweighted
-    mean squared residual, `<kind>/residual`.
+    mean squared residual, `<kind>/residual`, and what else its term observes.
     """
 
     path: Interpolant
@@ -107,10 +107,10 @@ class RowObjective(DivisibleObjective):
             if kind.name not in drawn:
                 continue
             rows = self.guided(kind, target["model"], drawn[kind.name])
-            losses, raw = kind_losses(kind, players, target, rows)
+            losses, seen = kind_losses(kind, players, target, rows)
             for name, value in losses.items():
                 totals[name] = totals.get(name, jnp.zeros(())) + value * (len(rows.s) / total)
-            metrics[f"{kind.name}/residual"] = raw
+            metrics |= {f"{kind.name}/{name}": value for name, value in seen.items()}
         return totals, {"loss": totals["model"], **metrics}
 
     def declared(
@@ -265,15 +265,19 @@ LOG_WEIGHT = "log_weight"
 
 def kind_losses(
     kind: RowKind, players: Players, target: Players, rows: Row
-) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
-    """The mean loss of one kind of rows for each player that it trains, and the flow map's
-    unweighted squared residual (mean over rows and dimensions)."""
+) -> tuple[dict[str, Float[Array, ""]], Metrics]:
+    """The mean loss of one kind of rows for each player that it trains, and what is logged: the
+    flow map's unweighted squared residual, "residual" (mean over rows and dimensions), and what
+    the term observes."""
     term = kind.term
     if not isinstance(term, GroupTerm):
-        losses, raw = jax.vmap(
+        losses, seen = jax.vmap(
             lambda row: row_losses(kind, _masked(players, row.key), target, row)
         )(rows)
-        return {name: jnp.mean(values) for name, values in losses.items()}, jnp.mean(raw)
+        means = [
+            {name: jnp.mean(values) for name, values in each.items()} for each in (losses, seen)
+        ]
+        return means[0], means[1]
     model, stopped, size = players["model"], target["model"], term.size
     if len(rows.s) % size:
         raise UserError(
@@ -286,7 +290,7 @@ def kind_losses(
     losses, raw = jax.vmap(
         lambda group: term.loss(_masked(model, group.key[0]), stopped, group, weight)
     )(groups)
-    return {"model": jnp.mean(losses)}, jnp.mean(raw)
+    return {"model": jnp.mean(losses)}, {"residual": jnp.mean(raw)}
 
 
 MASK = 0x6D61736B
@@ -300,22 +304,22 @@ def _masked(players: Any, key: Key[Array, ""]) -> Any:
 
 def row_losses(
     kind: RowKind, players: Players, target: Players, row: Row
-) -> tuple[dict[str, Float[Array, ""]], Float[Array, ""]]:
-    """The weighted loss of one row for each player that it trains, and the flow map's unweighted
-    squared residual (mean over dimensions).
+) -> tuple[dict[str, Float[Array, ""]], Metrics]:
+    """The weighted loss of one row for each player that it trains, and what is logged: the flow
+    map's unweighted squared residual (mean over dimensions), and what the term observes.
 
     With a player `log_weight`, `w(s, t)`, the model's loss `L` becomes `sg[e^w] L`, and that player
     has the loss `e^w sg[L] - w`, least at `e^w = 1 / E[L]`.
     """
     assert isinstance(kind.term, JointTerm)
-    parts = kind.term.residuals(players, target, row)
+    parts, seen = kind.term.observed(players, target, row)
     losses = {name: _weighted(kind.weight, group, row) for name, group in parts.items()}
     losses["model"] = losses["model"] * row.factor
     if LOG_WEIGHT in players:
         level, loss = players[LOG_WEIGHT](row.unit), losses["model"]
         losses[LOG_WEIGHT] = jnp.exp(level) * jax.lax.stop_gradient(loss) - level
         losses["model"] = jax.lax.stop_gradient(jnp.exp(level)) * loss
-    return losses, square(parts["model"][0], "mean")
+    return losses, {"residual": square(parts["model"][0], "mean"), **seen}
 
 
 def declared_loss(

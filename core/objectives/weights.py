@@ -1,10 +1,10 @@
 """Loss weights: how the residual of one row becomes its loss.
 
 `R` is the residual of one row (any shape). A distance reads the residual alone; `Timed` puts a
-weight in time (`core.times.weights`) before any of them. Whether `|R|^2` is the
-sum or the mean over the dimensions matters for every weight that has a constant, so it is a named
-field (`reduce`) of each. A weight that depends on the sampled residual moves the minimiser away
-from the conditional mean, so oracle checks use `Squared`.
+weight in time (`core.times.weights`) before any of them. Whether `|R|^2` is the sum or the mean
+over the dimensions, or of a text the mean over positions of the sum over symbols, matters for every
+weight that has a constant, so it is a named field (`reduce`) of each. A weight that depends on the
+sampled residual moves the minimiser away from the conditional mean, so oracle checks use `Squared`.
 """
 
 import abc
@@ -19,7 +19,7 @@ from core.overriding import overridable
 from core.times.unit import Times
 from core.times.weights import TimeWeight
 
-Reduce = Literal["sum", "mean"]
+Reduce = Literal["sum", "mean", "positions"]
 
 
 class Weight(eqx.Module):
@@ -164,6 +164,9 @@ class Scaled(Weight):
 
 
 def square(residual: Float[Array, "*shape"], reduce: Reduce = "sum") -> Float[Array, ""]:
-    """`|R|^2`, summed or averaged over the dimensions, in float32 at least."""
+    """`|R|^2`, summed or averaged over the dimensions, in float32 at least; "positions": the sum
+    over the last axis, averaged over the others."""
     wide = residual.astype(jnp.promote_types(residual.dtype, jnp.float32))
+    if reduce == "positions":
+        return jnp.mean(jnp.sum(wide**2, axis=-1))
     return jnp.sum(wide**2) if reduce == "sum" else jnp.mean(wide**2)

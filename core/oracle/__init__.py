@@ -7,6 +7,8 @@ from core.oracle.classes import GuidedOracle as GuidedOracle
 from core.oracle.gaussian import GaussianProblem as GaussianProblem
 from core.oracle.gaussian import SinglePoint as SinglePoint
 from core.oracle.map import OracleMap as OracleMap
+from core.oracle.markov import MarkovText as MarkovText
+from core.oracle.markov_map import MarkovMap as MarkovMap
 from core.oracle.mixture import GaussianMixture as GaussianMixture
 from core.oracle.mixture import eight_gaussians as eight_gaussians
 from core.oracle.mixture import finite_data as finite_data

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from core.errors import UserError
 from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
+from core.times.warp import Warp
 
 Nodes = Float[np.ndarray, " nodes"]
 Grid = Callable[[Interpolant, int], Nodes]
@@ -80,6 +81,18 @@ def shifted(grid: Grid, factor: float) -> Grid:
         return _with_ends(path, _times_of(path.time_of_unit, moved))
 
     return shift
+
+
+def warped_grid(symbols: int, warp: Warp = Warp()) -> Grid:
+    """The grid of tokens: equally spaced in the warped time of `symbols` symbols."""
+
+    def grid(path: Interpolant, steps: int) -> Nodes:
+        def times(warped: Float[Array, ""]) -> Float[Array, ""]:
+            return path.time_of_unit(warp.time(warped, symbols))
+
+        return _with_ends(path, _times_of(times, np.linspace(1.0, 0.0, steps + 1)))
+
+    return grid
 
 
 def at_units(path: Interpolant, units: Sequence[float]) -> Nodes:

@@ -23,10 +23,12 @@ class TimeWeight(eqx.Module):
 
 
 class Even(TimeWeight):
-    """1 at all times."""
+    """The same at all times."""
+
+    level: float = eqx.field(static=True, default=1.0)
 
     def __call__(self, times: Times) -> Float[Array, ""]:
-        return jnp.ones_like(times.s)
+        return jnp.full_like(times.s, self.level)
 
 
 class Ramp(TimeWeight):

@@ -137,11 +137,11 @@ class Combined(Objective):
         denoise, consist = self.plain.kinds
         term, weight = self._jump_term, consist.weight
         assert isinstance(weight, Weight)
-        denoising, raw = jax.vmap(lambda row: row_losses(denoise, players, target, row))(diagonal)
+        denoising, seen = jax.vmap(lambda row: row_losses(denoise, players, target, row))(diagonal)
         estimate, wanted = jax.vmap(lambda r: term.ends(players["model"], target["model"], r))(jump)
         residual = estimate - wanted
         metrics = {
-            "diagonal/residual": jnp.mean(raw),
+            "diagonal/residual": jnp.mean(seen["residual"]),
             "jump/residual": jnp.mean(jax.vmap(lambda r: square(r, "mean"))(residual)),
         }
         if self.features:

@@ -1,0 +1,138 @@
+"""The methods of tokens: fixed points, biases, refusals, gradients."""
+
+import dataclasses
+import importlib
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from core.conformance import E0_BOUND, P0_BOUND, check_plugin
+from core.conformance.probes import NoNetwork
+from core.errors import UserError
+from core.flow.categorical import CategoricalMap
+from core.flow.path import LinearPath
+from core.flow.teacher import frozen
+from core.methods.plugin import Task
+from core.methods.registry import find_plugin, plugins
+from core.objectives.categorical import TokenTerm, against, landed
+from core.objectives.objective import Batch
+from plugins.categorical.base import CategoricalPlugin
+from plugins.categorical.cat_mf import MeanFlowEndpoint
+from plugins.categorical.dfm_psd import first_share
+from tests.compiling import device, once
+from tests.objectives.terms import TinyNet
+from tests.reach import reached
+
+importlib.import_module("plugins")
+NAMES = sorted(name for name, cls in plugins().items() if cls.tokens)
+BIASED = {"cfm-ecld"}
+TASK = Task((3, 4), "tokens", 0, 10)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_the_exact_map_is_a_fixed_point_and_a_wrong_one_is_not(name, x64):
+    checks = check_plugin(find_plugin(name)(), LinearPath())
+    assert [check.kind for check in checks] == ["P0", "E0"] * 2
+    for check in checks:
+        bound = {"P0": P0_BOUND, "E0": E0_BOUND}[check.kind]
+        assert check.bound == bound < check.control and check.passed
+        if name in BIASED and "jump" in check.name:
+            assert check.biased and check.value > bound
+        else:
+            assert not check.biased and check.value <= bound
+
+
+class Damaged(TokenTerm):
+    """The compositional rule with a factor before its share: 1 is right."""
+
+    factor: float = 1.0
+
+    def pull(self, model, row):
+        still, u = frozen(model), (row.s + row.t) / 2
+        first = still.endpoint(row.x_s, row.s, u)
+        second = still.endpoint(landed(row, first, u), u, row.t)
+        share = self.factor * first_share(row.s, u, row.t)
+        return against(model.logits(row.x_s, row.s, row.t), share * first + (1 - share) * second)
+
+
+@dataclasses.dataclass(frozen=True)
+class WrongShare(CategoricalPlugin):
+    factor: float = 1.0
+
+    def jump(self):
+        return Damaged(self.factor)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("factor, passed", [(1.0, True), (0.9, False)])
+def test_a_wrong_share_of_the_first_jump_is_seen(factor, passed, x64):
+    *_, residual, update = check_plugin(WrongShare(factor=factor), LinearPath())
+    assert residual.passed == update.passed == passed
+
+
+class AnyToken(eqx.Module):
+    """A network of one position whose logits are a matrix times what it gets."""
+
+    weight: jax.Array
+
+    def __call__(self, x, s, t, cond=None):
+        return jnp.tanh(x @ self.weight * (1 + s)) + t * x
+
+
+@pytest.mark.long
+def test_meanflow_pulls_by_the_derivative_along_the_pair(normal, x64):
+    """By central differences of the softmax: `w (psi - e + D_s psi s (s - t) / t)`."""
+    model = CategoricalMap(AnyToken(jnp.asarray(normal(4, 4))), LinearPath())
+    objective = find_plugin("cat-mf")().method(NoNetwork(), LinearPath(), None, TASK, key=jr.key(0))
+    kind = objective.objective.kinds[1]
+
+    def run(x_0, z):
+        batch = Batch(x_0[None], None, z[None])
+        rows = objective.objective.rows(kind, batch, jr.key(1), jnp.asarray(0))
+        row = jax.tree.map(lambda leaf: leaf[0], rows)
+
+        def psi(h):
+            return model.endpoint(row.x_s + h * row.v, row.s + h, row.t)
+
+        slope = (psi(1e-5) - psi(-1e-5)) / 2e-5
+        found = MeanFlowEndpoint()(model, model, row)
+        weight = row.t / (row.t + row.s * (row.s - row.t))
+        reach = row.s * (row.s - row.t) / row.t
+        return found, weight * (psi(0.0) - row.x_0 + reach * slope), (row.x_s - x_0) / row.s - row.v
+
+    found, expected, nothing = once(run)(np.eye(4)[[1, 0, 3]], normal(3, 4))
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(nothing, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_data_that_are_no_tokens_are_refused_in_one_line(name):
+    task = Task((8, 8, 1), "image", 10)
+    with pytest.raises(UserError, match="is for tokens, such as --data text"):
+        find_plugin(name)().method(NoNetwork(), LinearPath(), None, task, key=jr.key(0))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_can_reach_the_map_and_nothing_else(name):
+    """At all times of a step, from noise to data; what is logged is there."""
+    net = TinyNet((3, 4), key=jr.key(0))
+    method = find_plugin(name)(diagonal=0.5).method(net, LinearPath(), None, TASK, key=jr.key(1))
+    batch = Batch(device(np.eye(4, dtype=np.float32)[np.arange(24).reshape(8, 3) % 4]))
+    trained, static = eqx.partition({"model": method.flow_map}, eqx.is_inexact_array)
+
+    def losses(trained, target):
+        stopped = frozen(eqx.combine(target, static))
+        players, step = eqx.combine(trained, static), jnp.asarray(4)
+        found, _, seen = method.objective(players, stopped, None, batch, jr.key(2), step)
+        assert {"diagonal/residual", "diagonal/cross_entropy", "jump/residual"} <= set(seen)
+        return found
+
+    found = reached(losses, trained, trained)
+    leaves = {f"[0]['model'].net.{name}" for name in ("first", "second")}
+    assert found == {"model": leaves}
