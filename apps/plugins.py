@@ -13,7 +13,7 @@ from portolan.tables import markdown_table, print_table
 
 COLUMNS = (
     "name", "kind", "family", "rule", "supervision", "parameterisation", "gradient", "targets",
-    "cost", "source",
+    "spaces", "cost", "source",
 )  # fmt: skip
 KINDS = {"points": "points", "small images": "small-image", "images": "image"}
 """The columns of a table of defaults, and what the recipes call these kinds of data."""
@@ -24,7 +24,8 @@ class PluginsConfig:
     """Lists the registered methods: rule, supervision, parameterisation, cost and source.
 
     gradient: what of the map carries the gradient of the loss; all else in it is a number. targets:
-    whose parameters these numbers depend on. The cost is that of one training example in forward
+    whose parameters these numbers depend on. spaces: whether it runs on spheres, tori and rotations
+    too, or in flat space alone. The cost is that of one training example in forward
     passes, with the method's own row split.
     """
 
@@ -42,9 +43,15 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         rows = [row for plugin in chosen(config.presets) for row in presets(plugin)]
         print(markdown_table(("method", "flag", *KINDS), rows), end="")
         return {"presets": rows} if config.json else None
-    rows = [{key: getattr(plugin.card, key) for key in COLUMNS} for plugin in plugins().values()]
+    rows = [row(plugin) for plugin in plugins().values()]
     print_table("methods (apps.train --plugin NAME)", COLUMNS, rows)
     return {"plugins": rows} if config.json else None
+
+
+def row(plugin: type[Plugin]) -> dict[str, Any]:
+    """The card of a method, and the spaces in which it runs."""
+    spaces = {"spaces": "all" if plugin.spaces else "flat"}
+    return {key: spaces.get(key) or getattr(plugin.card, key) for key in COLUMNS}
 
 
 def chosen(name: str) -> Sequence[type[Plugin]]:

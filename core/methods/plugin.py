@@ -72,8 +72,9 @@ class Plugin(abc.ABC):
     map, so that recipes are short and slow. `most_nfe`: the evaluations beyond
     which sampling means nothing, 1 for a map that starts at noise only. `couples`: it asks no more
     of its pairs `(x_0, z)` than the two distributions, so that they may depend on each other and
-    `z` need not be Gaussian (--source, --coupling). `tokens`: it trains the logits of tokens, and
-    no other data. The default of a flag that
+    `z` need not be Gaussian (--source, --coupling). `spaces`: its residuals use what every space
+    has, so that it runs on spheres, tori and rotations too. `tokens`: it trains the logits of
+    tokens, and no other data. The default of a flag that
     depends on the kind of data is given by `by_kind`.
     """
 
@@ -84,6 +85,7 @@ class Plugin(abc.ABC):
     tunes: ClassVar[bool] = False
     most_nfe: ClassVar[int | None] = None
     couples: ClassVar[bool] = False
+    spaces: ClassVar[bool] = False
     tokens: ClassVar[bool] = False
 
     @classmethod

@@ -91,7 +91,7 @@ VELOCITY = Carrier("v", _velocity)
 HEAD = Carrier("v_head", _head)
 """The velocity head at `(x_s, s, t)`."""
 END_RATE = Carrier("dF/dt", _end_rate)
-"""`dF/dt` at `(x_s, s, t)`."""
+"""`dF/dt` at `(x_s, s, t)`; in a space that is not flat `d/dt (t - s) V`, tangent at `x_s`."""
 START_RATE = Carrier("dF/ds", _start_rate)
 """`dF/ds` at `(x_s, s, t)`, with `x_s` fixed."""
 EVERYTHING = Carrier("everything")

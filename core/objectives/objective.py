@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
-from core.objectives.carriers import EVERYTHING, VALUE, VELOCITY, Declares
+from core.objectives.carriers import EVERYTHING, JUMP, VALUE, VELOCITY, Declares
 from core.objectives.row import Row
 from core.objectives.weights import Squared, Weight
 from core.overriding import overridable
@@ -159,6 +159,9 @@ class JointTerm(eqx.Module):
         """
         carriers, model, still = self.declares.carriers, live["model"], fixed["model"]
         if all(carrier.read is None for carrier in carriers):
+            return self.residuals(live, target, row)["model"]
+        if JUMP in carriers and not model.path.space.flat:
+            # Points of a curved space have no difference: the numbers must all be the target's.
             return self.residuals(live, target, row)["model"]
         here = self.residuals(fixed, target, row)["model"]
         return tuple(

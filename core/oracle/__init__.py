@@ -12,7 +12,13 @@ from core.oracle.markov_map import MarkovMap as MarkovMap
 from core.oracle.mixture import GaussianMixture as GaussianMixture
 from core.oracle.mixture import eight_gaussians as eight_gaussians
 from core.oracle.mixture import finite_data as finite_data
+from core.oracle.on_space import SpaceMixture as SpaceMixture
+from core.oracle.on_space import SpaceProblem as SpaceProblem
 from core.oracle.problem import ClosedProblem as ClosedProblem
 from core.oracle.problem import Problem as Problem
 from core.oracle.product import ProductMixture as ProductMixture
 from core.oracle.product import mixture_1d as mixture_1d
+from core.oracle.space_map import SpaceMap as SpaceMap
+from core.oracle.wrapped import WrappedNormal as WrappedNormal
+from core.oracle.zonal import Fisher as Fisher
+from core.oracle.zonal import RotationGaussian as RotationGaussian

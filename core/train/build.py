@@ -19,6 +19,7 @@ from core.flow.interpolant import Interpolant
 from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher
 from core.methods.plugin import DataContext, Method, Progress, Task
 from core.methods.precision import check_precision
+from core.methods.spaces import check_space
 from core.methods.warm_start import COMPUTATION, later_names, unlike, warm_started
 from core.nets.dropout import has_dropout
 from core.nets.suited import core_of
@@ -167,6 +168,7 @@ def method_of(
 ) -> Method:
     """The method of a configuration around a fresh network."""
     key_net, key_method = jr.split(jr.fold_in(jr.key(config.seed), 0))
+    check_space(config.plugin_flags, path.space)
     net = network_of(config.net_flags, path, task.shape, task.num_classes, key=key_net)
     method = config.plugin_flags.method(net, path, teacher, task, key=key_method)
     parts = (method.objective, *vars(method.objective).values())

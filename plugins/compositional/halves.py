@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from core.errors import require
 from core.flow import rules
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
@@ -58,8 +59,15 @@ class TwoHalves(Term):
             return jnp.where(euler, V_null + self.scale * (V - V_null), V)
 
         first = half(row.x_s, row.s, u)
-        middle = self._clipped(row.x_s + (u - row.s) * first)
-        return self._clipped((first + half(middle, u, row.t)) / 2)
+        space = target.path.space
+        require(
+            space.flat or not self.clip,
+            f"--plugin.clip bounds coordinates, which says nothing on {space.name}; leave it at 0",
+        )
+        middle = self._clipped(space.exp(row.x_s, (u - row.s) * first))
+        share = jnp.full_like(row.s, 0.5)
+        second = half(middle, u, row.t)
+        return self._clipped(space.mean(row.x_s, row.t - row.s, share, first, second))
 
     def _clipped(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.clip(x, -self.clip, self.clip) if self.clip else x

@@ -4,7 +4,8 @@
     L = E |V(x_s, s, t) - sg[(1 - g) V(x_s, s, u) + g V(F(x_s, s, u), u, t)]|^2
         + E |V(x_s, s, s) - v|^2
 
-`g` is uniform (PSD-U) or 1/2 (PSD-M). The targets use the current parameters, or an EMA.
+`g` is uniform (PSD-U) or 1/2 (PSD-M). The targets use the current parameters, or an EMA. In a space
+that is not flat the mean of the two velocities is the `join` of the two jumps over `t - s`.
 """
 
 from typing import Any, Self
@@ -72,6 +73,7 @@ class PSD(RowPlugin):
     )
     both_ways = True
     couples = True
+    spaces = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     uniform: float = by_kind(1.0, small_image=0.3)

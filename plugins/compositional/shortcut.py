@@ -36,6 +36,7 @@ class Shortcut(RowPlugin):
         seed_cost=8,
         targets="EMA",
     )
+    spaces = True
 
     diagonal: float = by_kind(0.875, points=0.5, small_image=0.5)
     full: float = 0.0

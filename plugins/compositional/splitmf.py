@@ -29,6 +29,7 @@ class SplitMF(RowPlugin):
     )
     both_ways = True
     needs_teacher = True
+    spaces = True
 
     diagonal: float = 0.5
     """Share of rows with s = t, which regress the teacher."""

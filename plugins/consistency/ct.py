@@ -4,7 +4,8 @@
 
 `(s, u)` are neighbours of a grid that is refined during training. The velocity is the sampled
 pair's, so the fixed point has a bias that vanishes with the step. The targets use the current
-parameters: with an EMA the limit of fine grids is wrong.
+parameters: with an EMA the limit of fine grids is wrong. In a space that is not flat the square is
+that of the geodesic distance.
 """
 
 from core.methods.card import Card
@@ -32,6 +33,7 @@ class CT(GridPlugin):
         parameterisation="F",
         gradient="F",
     )
+    spaces = True
 
     features: str = "identity"
     """Features in which both ends are compared, as LPIPS does: efficientnet-lite0, inception=FILE,

@@ -38,6 +38,7 @@ class ECT(ConsistencyPlugin):
         parameterisation="F",
         gradient="F",
     )
+    spaces = True
 
     base: float = 2.0
     """Factor by which each stage divides the gap; 256 with one stage: the paper's one-hour

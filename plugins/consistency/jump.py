@@ -110,7 +110,8 @@ ORDERS = {"euler": 1, "heun": 2, "midpoint": 2}
 class ConsistencyJump(Comparing):
     """`F(x_s, s, t) - sg[F_target(x_u, u, t)]`; `u` is the row's, or `step` below `s`.
 
-    Source: Consistency Models (arXiv 2303.01469), eqs. 7 and 10, with any target time.
+    In a space that is not flat it is `log` of the first at the second, whose length is the geodesic
+    distance. Source: Consistency Models (arXiv 2303.01469), eqs. 7 and 10, with any target time.
     """
 
     neighbour: Neighbour
@@ -126,7 +127,8 @@ class ConsistencyJump(Comparing):
         with full_products():
             near = target(x_u, u, row.t, row.cond)
             here = model(row.x_s, row.s, row.t, row.cond)
-        return Compared(here - stop(near), near, jnp.ones_like(row.s))
+        residual = model.path.space.log(stop(near), here)
+        return Compared(residual, near, jnp.ones_like(row.s))
 
     def amplification(self, step: Step | None) -> float:
         return across(step, self.step)

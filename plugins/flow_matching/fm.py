@@ -41,6 +41,7 @@ class FM(VelocityPlugin):
         targets="none",
     )
     couples = True
+    spaces = True
 
     def jump(self, teacher: None) -> Term:
         return FlowMatching()

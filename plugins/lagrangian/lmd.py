@@ -3,7 +3,8 @@
     L = E |dF/dt(x_s, s, t) - v_teacher(F(x_s, s, t), t)|^2,      dF/dt = V + (t - s) dV/dt
 
 No gradient is stopped: it flows through the derivative and, unless `--plugin.stop-input`, through
-the teacher's dependence on its input.
+the teacher's dependence on its input. In a space that is not flat both terms are tangent at `x_s`,
+as in lsd.
 """
 
 from typing import Literal
@@ -39,9 +40,10 @@ class LagrangianDistillation(Term):
         del target
         gap = row.t - row.s
         V, dV_dt = rules.lagrangian(model, row.x_s, row.s, row.t, row.cond)
-        end = row.x_s + gap * V
-        end = jax.lax.stop_gradient(end) if self.stop_input else end
-        return V + gap * dV_dt - self.teacher.velocity(end, row.t, row.cond)
+        space, u = model.path.space, gap * V
+        u = jax.lax.stop_gradient(u) if self.stop_input else u
+        end = self.teacher.velocity(space.exp(row.x_s, u), row.t, row.cond)
+        return V + gap * dV_dt - space.target_pull(row.x_s, u, end)
 
 
 @register
@@ -62,6 +64,7 @@ class LMD(RowPlugin):
     )
     both_ways = True
     needs_teacher = True
+    spaces = True
 
     uniform: float = by_kind(1.0, small_image=0.3)
     stop_input: bool = False

@@ -2,7 +2,8 @@
 
     L = E |V(x_s, s, s) - v|^2 + E |dF/dt(x_s, s, t) - sg[V(F(x_s, s, t), t, t)]|^2
 
-The gradient flows through the derivative `dF/dt`, not into the target.
+The gradient flows through the derivative `dF/dt`, not into the target. In a space that is not flat
+both are tangent at `x_s`: `d/dt (t - s) V`, and the velocity at `F` by `target_pull`.
 """
 
 from typing import Any
@@ -32,8 +33,9 @@ class LagrangianJump(Term):
     def __call__(self, model: FlowMap, target: FlowMap, row: Row) -> Float[Array, "*shape"]:
         gap = row.t - row.s
         V, dV_dt = rules.lagrangian(model, row.x_s, row.s, row.t, row.cond)
-        end = target.velocity(row.x_s + gap * V, row.t, row.cond)
-        return V + gap * dV_dt - jax.lax.stop_gradient(end)
+        space, u = model.path.space, gap * V
+        end = target.velocity(space.exp(row.x_s, u), row.t, row.cond)
+        return V + gap * dV_dt - jax.lax.stop_gradient(space.target_pull(row.x_s, u, end))
 
 
 @register
@@ -53,6 +55,7 @@ class LSD(RowPlugin):
     )
     both_ways = True
     couples = True
+    spaces = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     uniform: float = by_kind(1.0, small_image=0.3)

@@ -28,7 +28,9 @@ class HeadJump(Term):
         del target
         tau = stop(model.with_velocity(row.x_s, row.s, row.s, row.cond)[1])
         V, dV_ds, v_head = rules.eulerian_with_head(model, row.x_s, row.s, row.t, tau, row.cond)
-        return V - (row.t - row.s) * stop(dV_ds) - row.v, v_head - row.v
+        gap = row.t - row.s
+        v = model.path.space.corrected(row.x_s, gap * V, tau, row.v)
+        return V - gap * stop(dV_ds) - v, v_head - row.v
 
 
 class HeadDiagonal(Term):

@@ -5,7 +5,8 @@
 with a network velocity `tau` in the tangent, so that `W` is a function of `x_s` alone. The
 boundary version takes `tau = sg[V(x_s, s, s)]`, the head version an auxiliary velocity head that
 is trained beside it by flow matching. The sign before `(t - s)` is minus: at the true map
-`W = v_marginal` exactly.
+`W = v_marginal` exactly. In a space that is not flat, with `u = (t - s) V`, curvature adds
+`- sg[source_pull(x_s, u, tau) - tau]` to `W`.
 """
 
 import dataclasses
@@ -38,7 +39,8 @@ class BoundaryJump(Term):
         del target
         tau = stop(model.velocity(row.x_s, row.s, row.cond)) if row.own is None else row.own
         V, dV_ds = rules.eulerian(model, row.x_s, row.s, row.t, tau, row.cond)
-        return V - (row.t - row.s) * stop(dV_ds) - row.v
+        gap = row.t - row.s
+        return V - gap * stop(dV_ds) - model.path.space.corrected(row.x_s, gap * V, tau, row.v)
 
 
 @register
@@ -56,6 +58,7 @@ class IMF(RowPlugin):
     )
     both_ways = True
     couples = True
+    spaces = True
 
     diagonal: float = 0.5
     power: float = by_kind(1.0, points=0.0, small_image=0.0)

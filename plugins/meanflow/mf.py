@@ -3,7 +3,8 @@
     L = E w |V(x_s, s, t) - sg[v + (t - s) (dV/ds + grad V . v)]|^2
 
 One `jvp` with tangent `(v, 1, 0)`, stopped. At the true map the residual is `grad F (v_marginal
-- v)`: zero in the mean, not per example.
+- v)`: zero in the mean, not per example. In a space that is not flat the first `v` is
+`source_pull(x_s, (t - s) V, v)`.
 """
 
 import dataclasses
@@ -37,7 +38,9 @@ class MeanFlowJump(Term):
         del target
         derivative = rules.derivative(self.step, row.s - model.path.t_min)
         V, dV_ds = rules.eulerian(model, row.x_s, row.s, row.t, row.v, row.cond, derivative)
-        return V - jax.lax.stop_gradient(row.v + (row.t - row.s) * dV_ds)
+        gap = row.t - row.s
+        v = model.path.space.source_pull(row.x_s, gap * V, row.v)
+        return V - jax.lax.stop_gradient(v + gap * dV_ds)
 
     def amplification(self, step: Step | None) -> float:
         return 1.0 if self.step is None else 0.25 / self.step
@@ -62,6 +65,7 @@ class MF(RowPlugin):
     )
     both_ways = True
     couples = True
+    spaces = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     power: float = by_kind(1.0, points=0.0, small_image=0.0)
