@@ -58,7 +58,7 @@ class SpaceProblem(eqx.Module):
     @property
     def path(self) -> GeodesicPath:
         """The path on which all this is exact."""
-        return GeodesicPath(self.space)
+        return GeodesicPath(manifold=self.space)
 
 
 class SpaceMixture(SpaceProblem):

@@ -9,7 +9,7 @@ continuity equation gives the flux,
     p_t v = grad sum_l (2 l + 1) a_l b_l'(t) / lambda_l Z_l(cos theta),
 
 which points along the geodesics through the centre. So the flow map keeps the mass of caps: the
-angle goes from `theta` to `C_t^{-1}(C_s(theta))`, with `C_t` the distribution function of the angle.
+angle goes from `theta` to the one with `C_t = C_s(theta)`, `C` its distribution functions.
 
 Sources: the addition theorem of spherical harmonics and of characters (Mardia and Jupp,
 Directional Statistics, chapters 9 and 13); isotropic Gaussians: Nikolayev and Savyolov (1997).
@@ -169,7 +169,7 @@ class Fisher(Zonal):
         a = jnp.arange(self.spectrum.shape[-1]) * t
         # The mean of cos(a phi) over the sphere, cos(pi a / 2)^2 / (1 - a^2), finite at a = 1.
         mean = jnp.pi / 2 * sinc(jnp.pi / 2 * (1 - a)) * jnp.cos(jnp.pi / 2 * a) / (1 + a)
-        return self.cosines @ mean
+        return jnp.asarray(self.cosines) @ mean
 
     def caps(self, theta: Float[Array, ""]) -> Float[Array, " modes"]:
         m = jnp.arange(self.cosines.shape[1])
@@ -235,7 +235,7 @@ class RotationGaussian(Zonal):
         a = jnp.arange(2 * terms - 1) * t / 2
         # The mean of cos(a omega) over angles of rotation, finite at a = 0 and a = 1.
         mean = sinc(jnp.pi * a) - a / (1 + a) * sinc(jnp.pi * (a - 1))
-        return self.cosines @ mean / (2 * np.arange(terms) + 1)
+        return jnp.asarray(self.cosines) @ mean / (2 * jnp.arange(terms) + 1)
 
     def caps(self, theta: Float[Array, ""]) -> Float[Array, " modes"]:
         m = jnp.arange(self.cosines.shape[1])
