@@ -117,8 +117,8 @@ def compare_in_space(
     """Compares the samples `x` with the reference `y`, both points of a space.
 
     **Returns:** `mmd`, `geodesic_mmd` of the first rows of both, as many as the smaller set has;
-    `mmd2`, `geodesic_mmd2` of all rows, 13,000 and 5,000 at most; `kl`, `cells_kl` of all samples, where the
-    density is known.
+    `mmd2`, `geodesic_mmd2` of all rows, 13,000 and 5,000 at most; `kl`, `cells_kl` of all samples,
+    where the density is known.
     """
     assert x.rows is not None and y.rows is not None
     first, second = x.rows[:], y.rows[:]
