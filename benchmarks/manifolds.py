@@ -33,7 +33,7 @@ SETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Data of each set, with its file below --files."""
 NFES = (1, 4, 16)
-SAMPLES = 200_000
+SAMPLES = 400_000
 """Samples of a set whose density is known on cells."""
 POINTS = 5000
 """Samples in a picture."""
