@@ -86,6 +86,7 @@ class RCM(ConsistencyPlugin):
         parameterisation="F",
         gradient="F",
     )
+    spaces = True
 
     time_std: float = 0.0
     most: float = 10.0
