@@ -187,6 +187,8 @@ def describe(
     """The entries of `export.json` on the run and the sampler."""
     data = run.spec
     values = "images; bytes are round(127.5 (x + 1))" if data.kind == "image" else data.kind
+    if data.kind == "tokens":
+        values = "shares of symbols; the text has the likeliest of each place"
     if data.scale and not data.codec:
         values = f"{data.kind}, in the units of the data"
     about: dict[str, Any] = {"samples": values, "sampler": name, "steps": function.steps}
@@ -195,6 +197,8 @@ def describe(
     if scale is not None:
         about |= {"guidance": scale, "interval": config.sampling.interval}
     about |= {"class_names": list(data.class_names)}
+    if data.kind == "tokens":
+        about |= {"vocabulary": list(data.vocabulary), "end": data.end, "utf8": data.utf8}
     own = run.attention
     about |= {"attention": None if own is None else {"run": own, "here": plain.attention}}
     about |= {"versions": versions(), "step": run.step, **run.about()}

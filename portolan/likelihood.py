@@ -83,6 +83,10 @@ def table(
     noise and back, `folds` the share of examples with a negative determinant, `no_number` that of
     examples whose series did not converge, which the means leave out. Raises `UserError`.
     """
+    require(
+        model.spec.kind != "tokens",
+        "text has no density: apps.eval gives its bits a symbol without --likelihood",
+    )
     for way in ways:
         for count in steps:
             check(model, way, count)
