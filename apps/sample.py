@@ -111,7 +111,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         paths = write_from(run, starts, found[0], labels, out, title)
     if run.spec.kind == "tokens":
         for text in run.spec.texts(found[0][:PRINTED]):
-            console.print(one_line(text))
+            print(one_line(text))
     console.print(f"{title} a sample; wrote {paths[0]} and {paths[1]}")
     result = {"run": config.run, "sampler": name, "steps": steps, "nfe": nfe}
     result |= {"times": times.tolist(), "settings": config.sampling.given}
