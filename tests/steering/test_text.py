@@ -1,17 +1,27 @@
 """Steering of text: functions of strings, a beginning, and weights against all strings of a
 chain."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.data.chain import drawn_chain
 from core.data.text import tokens
 from core.data.vocabulary import Symbols
 from core.errors import UserError
+from core.flow.categorical import TokenMap
+from core.flow.path import LinearPath
+from core.flow.solve import FixedSteps
+from core.oracle import MarkovMap, MarkovText
 from core.steering.own import check_reward
 from core.steering.registry import RewardContext, make_reward
-from core.steering.spoken import OfText
+from core.steering.spoken import OfText, beginning
+from core.steering.steering import Tilt, steer
+from plugins.steering.bon import SNIS
+from plugins.steering.smc import SMC
 from tests.compiling import once
 
 NAMES = ("\n", "a", "b", "c")
@@ -68,3 +78,74 @@ def test_a_beginning_that_is_none_of_the_run_is_refused(name, message):
 def test_a_beginning_is_for_text():
     with pytest.raises(UserError, match="is for text"):
         make_reward(("prefix:a",), (), RewardContext((4, 4, 1)))
+
+
+SYMBOLS, LENGTH, STRENGTH = 4, 3, 1.5
+CHAIN = drawn_chain(SYMBOLS, seed=3)
+EVERY = np.array(list(itertools.product(range(SYMBOLS), repeat=LENGTH)))
+PLAIN = tokens("chain", Symbols(EVERY, tuple("abcd"))).spec
+
+
+def liking(text):
+    return text.count("a") - 0.5 * (text[0] == "b")
+
+
+class Quantiles(TokenMap):
+    """From noise straight to a string of the chain: each symbol by the quantile of its noise."""
+
+    path: LinearPath = LinearPath()
+
+    def logits(self, x, s, t, cond=None):
+        rows = [jnp.asarray(CHAIN.initial)[None], jnp.asarray(CHAIN.transition)]
+        found, before = [], 0
+        for place in range(LENGTH):
+            u = jax.scipy.stats.norm.cdf(x[place, 0])
+            before = jnp.sum(jnp.cumsum(rows[min(place, 1)][before])[:-1] < u)
+            found.append(jax.nn.one_hot(before, SYMBOLS))
+        return 100 * jnp.stack(found)
+
+
+def by_enumeration():
+    """The tilted shares of all strings, and log Z."""
+    share = 2 ** (-LENGTH * CHAIN.nll(EVERY))
+    tilted = share * np.exp(
+        STRENGTH * np.array([liking("".join("abcd"[k] for k in row)) for row in EVERY])
+    )
+    return tilted / tilted.sum(), np.log(tilted.sum())
+
+
+def check_weights(flow_map, method, n, islands):
+    reward = OfText(liking, PLAIN)
+    tilt = Tilt(flow_map, reward, jnp.asarray(STRENGTH), (LENGTH, SYMBOLS), symbols=SYMBOLS)
+    found = steer(method, tilt, n=n, islands=islands, key=jax.random.key(0), together=islands)
+    exact, log_z = by_enumeration()
+    which = np.asarray(found.x).argmax(-1) @ [16, 4, 1]
+    parts = zip(which.reshape(islands, n), found.weights.reshape(islands, n) * islands)
+    shares = np.array([np.bincount(k, weights=w, minlength=64) for k, w in parts])
+    assert abs(found.log_z - log_z) < 4 * found.log_z_error + 0.01
+    error = shares.std(0) / np.sqrt(islands) + 2e-3
+    assert (np.abs(shares.mean(0) - exact) < 4.5 * error).all()
+    plain = 2 ** (-LENGTH * CHAIN.nll(EVERY))
+    assert (np.abs(shares.mean(0) - plain) > 4.5 * error).any()  # it would see no tilt at all
+
+
+@pytest.mark.slow
+@pytest.mark.programs(60)
+def test_weighted_strings_are_those_of_the_tilted_chain():
+    check_weights(Quantiles(), SNIS(), 256, 16)
+
+
+@pytest.mark.long
+@pytest.mark.programs(200)
+def test_a_chain_of_jumps_with_rewards_of_strings_is_exact_for_the_exact_map():
+    chain = MarkovText(
+        jnp.asarray(CHAIN.initial, "f4"), jnp.asarray(CHAIN.transition, "f4"), LENGTH
+    )
+    flow_map = MarkovMap(chain, stepping=FixedSteps("heun", 16))
+    check_weights(flow_map, SMC(steps=4), 128, 24)
+    whole = beginning(PLAIN, "ba", 0.2)
+    tilt = Tilt(flow_map, whole, jnp.asarray(1.0), (LENGTH, SYMBOLS), symbols=SYMBOLS)
+    plain = SMC(steps=4, twist=False)  # the exact map has no reverse mode
+    found = steer(plain, tilt, n=128, islands=16, key=jax.random.key(1), together=16)
+    share = CHAIN.initial[1] * CHAIN.transition[1, 0]  # wrong symbols cost 25 nats each
+    assert abs(found.log_z - np.log(share)) < 4 * found.log_z_error + 0.01
