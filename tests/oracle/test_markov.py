@@ -74,7 +74,7 @@ def test_samples_and_posterior_samples_follow_their_probabilities(normal):
 @pytest.mark.long
 def test_the_four_identities_of_the_exact_map(normal, x64):
     """On the simplex; compositional, Lagrangian, Eulerian; the diagonal is the denoiser."""
-    exact = MarkovMap(chain())
+    exact = MarkovMap(problem=chain())
     s, u, t, one = (jnp.asarray(v) for v in (0.9, 0.5, 0.2, 1.0))
 
     def run(x):
@@ -101,7 +101,7 @@ def test_the_four_identities_of_the_exact_map(normal, x64):
 @pytest.mark.long
 def test_one_exact_jump_from_noise_ends_at_strings_with_their_probabilities(normal):
     text, n = chain(), 4000
-    exact = MarkovMap(text)
+    exact = MarkovMap(problem=text)
     jump = jax.vmap(lambda x: exact.endpoint(x, jnp.asarray(1.0), jnp.asarray(0.0)))
     psi = once(jump)(normal(n, LENGTH, SYMBOLS).astype(np.float32))
     assert np.mean(psi.max(-1) > 0.99) > 0.98
