@@ -67,6 +67,8 @@ def test_figures_have_a_row_of_held_out_text(folder, capsys):
     assert status == 0 and result is not None
     assert [row["nfe"] for row in result["rows"]] == [1, 2]
     assert result["reference"]["valid"] == 1
+    bits = next(number for number in result["numbers"] if number["metric"] == "bits")
+    assert 0 < bits["error"] < bits["value"] < 40
     status, _, _ = run("eval", "--run", folder, "--features", "pixels")
     assert status == 2 and "leave out --features" in capsys.readouterr().err
 
