@@ -130,9 +130,19 @@ def check_weights(flow_map, method, n, islands):
 
 
 @pytest.mark.slow
-@pytest.mark.programs(60)
 def test_weighted_strings_are_those_of_the_tilted_chain():
-    check_weights(Quantiles(), SNIS(), 256, 16)
+    tilt = Tilt(Quantiles(), OfText(liking, PLAIN), jnp.asarray(STRENGTH), (LENGTH, SYMBOLS))
+    island = once(lambda key: SNIS().island(tilt, 4096, key))(jax.random.key(0))
+    exact, log_z = by_enumeration()
+    which, w = np.asarray(island.x).argmax(-1) @ [16, 4, 1], np.exp(np.asarray(island.log_w))
+    assert abs(float(island.log_z) - log_z) < 4 * w.std() / w.mean() / np.sqrt(len(w))
+    w /= w.sum()
+    found = np.bincount(which, weights=w, minlength=64)
+    of_string = (which == np.arange(64)[:, None]) - exact[:, None]
+    error = np.sqrt((w**2 * of_string**2).sum(axis=1)) + 1e-3
+    assert (np.abs(found - exact) < 4.5 * error).all()
+    plain = 2 ** (-LENGTH * CHAIN.nll(EVERY))
+    assert (np.abs(found - plain) > 4.5 * error).any()  # without the tilt it fails
 
 
 @pytest.mark.long
