@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
@@ -154,7 +154,7 @@ class Model(abc.ABC):
         guidance: float | None = None,
         times: Sequence[float] = (),
         start: Float[np.ndarray, " n *shape"] | None = None,
-    ) -> Float[np.ndarray, " n *shape"]:
+    ) -> Shaped[np.ndarray, " n *shape"]:
         """Draws `n` samples, `(n, *shape)`.
 
         The first samples of a seed are the same for any `n`, to rounding. **Arguments:** `label`, a

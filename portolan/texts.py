@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import jax.random as jr
-from core.metrics.categorical import likelihood_bound
 
 from core.data.dataset import Dataset
 from core.errors import require
+from core.metrics.categorical import likelihood_bound
 from core.metrics.text import up_to_end
 from core.report.evaluation import floor_name
 from core.report.rows import Floors, Measurement

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
@@ -31,7 +31,7 @@ class Tilted:
     beside: Dataset | None = None
 
     @property
-    def x(self) -> Float[np.ndarray, " n *shape"]:
+    def x(self) -> Shaped[np.ndarray, " n *shape"]:
         """All particles, in the units of the data; they count by `weights`."""
         return self.spec.restore(self.steered.x)
 
@@ -50,7 +50,7 @@ class Tilted:
         """Its standard error; NaN where there are too few islands to say."""
         return self.steered.log_z_error
 
-    def draw(self, n: int = 16, *, seed: int = 0) -> Float[np.ndarray, " n *shape"]:
+    def draw(self, n: int = 16, *, seed: int = 0) -> Shaped[np.ndarray, " n *shape"]:
         """Samples that count alike, by resampling: some may be equal."""
         return self.spec.restore(self.steered.draw(n, seed))
 
