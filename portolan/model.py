@@ -52,7 +52,8 @@ class Model(abc.ABC):
     """A flow map and the description of its samples.
 
     Samples of images are in [-1, 1]; those of data that were scaled (`--data.values`) are in the
-    units of the data. Rewards see network values.
+    units of the data; those of text are codes, `(n, length)`, and `spec.vocabulary` says of what.
+    Rewards see network values.
     """
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from core.data.chain import Chain, chain_of, drawn_chain
 from core.data.checks import at_least, existing_file
 from core.data.dataset import Dataset
-from core.data.text import part_of, symbols_of, tokens
+from core.data.text import part_of, stamp, symbols_of, tokens
 from core.data.vocabulary import Symbols, read_text
 from core.errors import require
 
@@ -41,15 +41,18 @@ class BigramData:
     def load(self) -> Dataset:
         """Draws the examples, once in a process. Raises `UserError` for numbers that are too small,
         and for a file that does not open."""
-        return _loaded(self)
+        return _loaded(self, stamp(self.path))
 
     def chain(self) -> Chain:
         """The chain itself. Raises `UserError` as `load`."""
-        return _chain(self.path, self.symbols, self.seed)[0]
+        return _chain(self.path, self.symbols, self.seed, stamp(self.path))[0]
 
 
 @functools.lru_cache(maxsize=4)
-def _chain(path: str, symbols: int, seed: int) -> tuple[Chain, tuple[str, ...]]:
+def _chain(
+    path: str, symbols: int, seed: int, when: tuple[int, int]
+) -> tuple[Chain, tuple[str, ...]]:
+    del when
     if not path:
         at_least(symbols, 2, "--data.symbols")
         most = len(LETTERS)
@@ -61,11 +64,11 @@ def _chain(path: str, symbols: int, seed: int) -> tuple[Chain, tuple[str, ...]]:
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(flags: BigramData) -> Dataset:
+def _loaded(flags: BigramData, when: tuple[int, int]) -> Dataset:
     at_least(flags.length, 1, "--data.length")
     at_least(flags.n, 1, "--data.n")
     at_least(flags.seed, 0, "--data.seed")
-    chain, names = _chain(flags.path, flags.symbols, flags.seed)
+    chain, names = _chain(flags.path, flags.symbols, flags.seed, when)
     count = max(math.ceil(flags.n / _HELD_OUT), 1)
     rows, other = (
         Symbols(chain.draw(n, flags.length, 2 * flags.seed + k), names)

@@ -54,12 +54,23 @@ class TextData:
     """The part that is held out for metrics: test, the last 5 %, or valid, the 5 % before."""
 
     def load(self) -> Dataset:
-        """Reads the file, once in a process. Raises `UserError` for one that does not fit."""
-        return _loaded(self)
+        """Reads the file, once in a process while it stays as it is. Raises `UserError` for one
+        that does not fit."""
+        return _loaded(self, stamp(self.path))
+
+
+def stamp(path: str) -> tuple[int, int]:
+    """The time and size of a file, by which a changed one is noticed; zeros where there is none."""
+    try:
+        found = Path(path).expanduser().stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(flags: TextData) -> Dataset:
+def _loaded(flags: TextData, when: tuple[int, int]) -> Dataset:
+    del when
     at_least(flags.length, 1, "--data.length")
     at_least(flags.stride, 0, "--data.stride")
     one_of(flags.held, ("test", "valid"), "--data.held")

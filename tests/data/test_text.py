@@ -49,6 +49,14 @@ def test_a_packed_file_is_the_same_text(file, tmp_path):
     )
 
 
+def test_a_file_that_changed_is_read_again(file):
+    before = TextData(file).load()
+    assert TextData(file).load() is before
+    with open(file, "a") as stream:
+        stream.write("and more of it\n" * 9)
+    assert len(TextData(file).load()) > len(before)
+
+
 def test_lines_are_filled_with_the_end_and_parts_are_disjoint(tmp_path):
     names = ["".join(letters) for letters in itertools.product("abc", repeat=3)] + ["toolong", ""]
     path = tmp_path / "names.txt"

@@ -26,6 +26,7 @@ from core.data.arrays import ArraysData
 from core.data.cifar import Cifar10Data
 from core.data.idx import IdxData
 from core.data.picture import read_image
+from core.data.text import TextData
 from core.errors import UserError
 from core.export import folder as exported
 from core.flow.flow_map import AverageVelocityMap
@@ -39,6 +40,7 @@ from core.train.sums import sums_of
 from tests.tensors.torch_files import Row, Writer, ordered
 
 X = np.random.default_rng(0).integers(0, 255, (12, 8, 8), dtype=np.uint8)
+TEXT = "ein W\u00f6rterbuch, Zeile um Zeile\n".encode() * 9
 LABELS = (np.arange(12) % 3).astype(np.uint8)
 
 
@@ -56,6 +58,12 @@ def npy(array):
 def npz(compress):
     stream = BytesIO()
     (np.savez_compressed if compress else np.savez)(stream, x=X, y=LABELS.astype(int))
+    return stream.getvalue()
+
+
+def codes():
+    stream = BytesIO()
+    np.savez(stream, codes=X[:, 0] % 4, vocabulary=np.array(list("abcd")), end="a")
     return stream.getvalue()
 
 
@@ -186,6 +194,12 @@ READERS = {
     "cifar": ("data_batch_1.bin", cifar, lambda f: Cifar10Data(str(f)).load()),
     "npz": ("a.npz", lambda: npz(False), lambda f: ArraysData(str(f / "a.npz")).load()),
     "npz packed": ("a.npz", lambda: npz(True), lambda f: ArraysData(str(f / "a.npz")).load()),
+    "text": (
+        "a.txt.gz",
+        lambda: gzip.compress(TEXT),
+        lambda f: TextData(str(f / "a.txt.gz")).load(),
+    ),
+    "codes": ("a.npz", codes, lambda f: TextData(str(f / "a.npz")).load()),
     "npy": ("a.npy", lambda: npy(X), lambda f: ArraysData(str(f / "a.npy")).load()),
     "png": ("a.png", lambda: picture("PNG"), pictured),
     "jpeg": ("a.png", lambda: picture("JPEG"), pictured),
