@@ -20,7 +20,7 @@ from core.report.rows import Floors, Plan
 from core.report.versions import versions
 from core.report.yardstick import of_data
 
-MOST_BY_ODE = 2000
+MOST_BY_ODE = 500
 """Points whose likelihood is taken, at most."""
 
 
