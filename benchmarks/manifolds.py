@@ -1,6 +1,7 @@
 """Few-step maps on spheres, tori and in SO(3), on the sets of the papers: `python -m
 benchmarks.manifolds --files DIR`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ SETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Data of each set, with its file below --files."""
-NFES = (1, 4, 16)
 SAMPLES = 400_000
 """Samples of a set whose density is known on cells."""
 POINTS = 5000
@@ -60,6 +60,8 @@ class ManifoldsConfig:
     """Examples in one step."""
     width: int = 128
     """Width of the network, which has four hidden layers."""
+    nfe: tuple[int, ...] = (1, 4, 16)
+    """Numbers of jumps."""
     out: str = "runs/manifolds"
     """Folder of the runs."""
     table: str | None = None
@@ -77,7 +79,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     rows = []
     for name in config.sets:
         run = trained(config, name)
-        rows.append({"set": name, **measured(run)})
+        rows.append({"set": name, **measured(run, config.nfe)})
         if config.pictures:
             draw(run, Path(config.pictures) / f"manifolds-{name}.png")
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -108,10 +110,10 @@ def trained(config: ManifoldsConfig, name: str) -> Run:
     )
 
 
-def measured(run: Run) -> dict[str, float | int | None]:
+def measured(run: Run, nfes: Sequence[int]) -> dict[str, float | int | None]:
     """The figures of one run, on the part of the data that was held out."""
     known = isinstance(run.config.data_flags, CellsData)
-    rows = run.evaluate(NFES, n=SAMPLES if known else None).rows
+    rows = run.evaluate(nfes, n=SAMPLES if known else None).rows
     real, noise, ode = (
         next((row for row in rows if row["data"] == name), {})
         for name in ("real against real", "noise", "reference by the ODE")
@@ -119,14 +121,14 @@ def measured(run: Run) -> dict[str, float | int | None]:
     held = run.held_out()
     found: dict[str, Any] = {"test": 0 if held is None else len(held)}
     for key in ("mmd", "mmd2", "kl") if known else ("mmd", "mmd2"):
-        found |= {f"{key}_{nfe}": row[key] for nfe, row in zip(NFES, rows)}
+        found |= {f"{key}_{nfe}": row[key] for nfe, row in zip(nfes, rows)}
         found |= {f"{key}_real": real[key], f"{key}_noise": noise[key]}
     return {**found, "nll": ode.get("nll"), "nll_std": ode.get("nll_std")}
 
 
 def draw(run: Run, path: Path) -> None:
     """Writes the data beside samples."""
-    nfes = NFES[:2]
+    nfes = (1, 4)
     blocks = [run.sample(POINTS, steps=nfe) for nfe in nfes]
     names = [f"{nfe} {'jump' if nfe == 1 else 'jumps'}" for nfe in nfes]
     draw_blocks(run.spec, blocks, path, "", names, run.dataset())
