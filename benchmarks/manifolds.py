@@ -79,11 +79,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     rows = []
     for name in config.sets:
         run = trained(config, name)
-        rows.append({"set": name, **measured(run, config.nfe)})
+        rows.append({"set": name, "steps": run.config.steps, **measured(run, config.nfe)})
         if config.pictures:
             draw(run, Path(config.pictures) / f"manifolds-{name}.png")
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    title = f"Held-out data: {config.plugin}, {config.steps} steps of {config.batch}"
+    title = f"Held-out data: {config.plugin}, steps of {config.batch}"
     print_table(title, columns, rows)
     shared = {key: getattr(config, key) for key in ("plugin", "steps", "batch", "width")}
     result = {**shared, "rows": rows, "versions": versions()}
