@@ -43,6 +43,7 @@ from core.times.steps import with_mean_gap as with_mean_gap
 from core.times.unit import Times as Times
 from core.times.warp import Warp as Warp
 from core.times.warp import Warped as Warped
+from core.times.warp import WarpedPair as WarpedPair
 from core.times.weights import EdmWeight as EdmWeight
 from core.times.weights import Even as Even
 from core.times.weights import GammaWeight as GammaWeight

@@ -10,6 +10,7 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Key
 
 from core.times.distributions import TimeDistribution, Uniform
+from core.times.pairs import TimeSampler
 
 NODES, TABLE = 100, 10_001
 
@@ -53,6 +54,34 @@ class Warped(TimeDistribution):
         ones = jnp.ones_like(time)
         w, rate = jax.jvp(lambda t: self.warp(t, self.symbols), (time,), (ones,))
         return self.distribution.density(w) * rate
+
+
+class WarpedPair(TimeSampler):
+    """The pairs of `pair`, drawn in the warped time of `symbols` symbols."""
+
+    pair: TimeSampler
+    symbols: int = eqx.field(static=True)
+    warp: Warp = Warp()
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        s, t = self.pair(key, n, progress)
+        return self.warp.time(s, self.symbols), self.warp.time(t, self.symbols)
+
+
+def between(
+    s: Float[Array, ""],
+    t: Float[Array, ""],
+    share: Float[Array, ""],
+    warp: Warp | None,
+    symbols: int,
+) -> Float[Array, ""]:
+    """The time `share` of the way from `t` to `s`, in the warped time where there is one."""
+    if warp is None:
+        return share * s + (1 - share) * t
+    told = share * warp(s, symbols) + (1 - share) * warp(t, symbols)
+    return jnp.clip(warp.time(told, symbols), t, s)
 
 
 def _unreadable(time: Float[Array, "*n"], symbols: int) -> Float[Array, "*n"]:

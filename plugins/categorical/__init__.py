@@ -6,3 +6,4 @@ from plugins.categorical.cfm_ecld import CfmECLD as CfmECLD
 from plugins.categorical.dfm_esd import DfmESD as DfmESD
 from plugins.categorical.dfm_lsd import DfmLSD as DfmLSD
 from plugins.categorical.dfm_psd import DfmPSD as DfmPSD
+from plugins.categorical.fmlm import FMLM as FMLM

@@ -20,7 +20,7 @@ from core.objectives.rows import LOG_WEIGHT, RowObjective
 from core.objectives.weights import Adaptive, Squared, Timed, Weight
 from core.overriding import overridable
 from core.times.distributions import TimeDistribution, Uniform
-from core.times.pairs import Diagonal, OrderedPair, TimeSampler
+from core.times.pairs import Diagonal, OrderedPair
 from core.times.warp import Warp, Warped
 from core.times.weights import Even
 
@@ -65,6 +65,10 @@ class CategoricalPlugin(Plugin):
 
     @overridable
     def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
+        return self.token_map(net, path)
+
+    def token_map(self, net: Network, path: Interpolant) -> CategoricalMap:
+        """The map whose logits are the network's output, in the plugin's time."""
         return CategoricalMap(net=net, path=gaussian(path), clock=self.warp, scaled=True)
 
     @overridable
@@ -89,17 +93,18 @@ class CategoricalPlugin(Plugin):
             task.kind == "tokens" and len(task.shape) == 2,
             f"{self.card.name} is for tokens, such as --data text; these data are {task.kind}",
         )
-        times, cross = self.distribution(task.shape[-1]), Timed(HALF, Squared("positions"))
-        kinds = (
-            RowKind("diagonal", self.diagonal, Diagonal(times), CrossEntropy(), cross),
-            RowKind("jump", 1 - self.diagonal, self.jump_times(times), self.jump(), self.weight()),
-        )
+        kinds = self.kinds(task.shape[-1])
         return RowObjective(path, kinds, task.num_classes, self.label_drop, task.steps)
 
     @overridable
-    def jump_times(self, times: TimeDistribution) -> TimeSampler:
-        """The pairs of times of jump rows, by the distribution of one time."""
-        return OrderedPair(times, times)
+    def kinds(self, symbols: int) -> tuple[RowKind, ...]:
+        """The kinds of rows: diagonal and jump, with the shares of the flags."""
+        times, cross = self.distribution(symbols), Timed(HALF, Squared("positions"))
+        pairs, share = OrderedPair(times, times), 1 - self.diagonal
+        return (
+            RowKind("diagonal", self.diagonal, Diagonal(times), CrossEntropy(), cross),
+            RowKind("jump", share, pairs, self.jump(), self.weight()),
+        )
 
     @overridable
     def weight(self) -> Weight:

@@ -20,7 +20,7 @@ from core.methods.registry import register
 from core.objectives.categorical import TokenTerm, Zeta, against, landed
 from core.objectives.objective import Metrics, Term
 from core.objectives.row import Row
-from core.times.warp import Warp
+from core.times.warp import Warp, between
 from plugins.categorical.base import CategoricalPlugin
 
 
@@ -34,22 +34,14 @@ class SplitEndpoint(TokenTerm):
     warp: Warp | None = None
 
     def pull(self, model: TokenMap, row: Row) -> tuple[Zeta, Zeta, Metrics]:
-        still, u = frozen(model), self._middle(row)
+        uniform = jr.uniform(row.key, (), row.s.dtype)
+        g = jnp.full_like(row.s, 0.5) if self.midpoint else uniform
+        still, u = frozen(model), between(row.s, row.t, g, self.warp, row.x_s.shape[-1])
         first = still.endpoint(row.x_s, row.s, u, row.cond)
         second = still.endpoint(landed(row, first, u), u, row.t, row.cond)
         share = first_share(row.s, u, row.t)
         zeta = model.logits(row.x_s, row.s, row.t, row.cond)
         return against(zeta, share * first + (1 - share) * second)
-
-    def _middle(self, row: Row) -> Float[Array, ""]:
-        """The time `u`."""
-        uniform = jr.uniform(row.key, (), row.s.dtype)
-        g = jnp.full_like(row.s, 0.5) if self.midpoint else uniform
-        if self.warp is None:
-            return g * row.s + (1 - g) * row.t
-        symbols = row.x_s.shape[-1]
-        told = g * self.warp(row.s, symbols) + (1 - g) * self.warp(row.t, symbols)
-        return jnp.clip(self.warp.time(told, symbols), row.t, row.s)
 
 
 def first_share(s: Float[Array, ""], u: Float[Array, ""], t: Float[Array, ""]) -> Float[Array, ""]:

@@ -256,7 +256,7 @@ def test_a_run_goes_on_with_the_same_source_alone(module, tmp_path):
 @pytest.mark.long
 def test_methods_say_whether_they_differentiate_their_teacher(rng):
     """Asked by a velocity whose derivative notes which tangents reach it."""
-    taught = [one for one in plugins().values() if one.needs_teacher]
+    taught = [one for one in plugins().values() if one.needs_teacher and not one.tokens]
     assert len(taught) > 10
     for plugin in taught:
         for flags in (*plugin.variants().values(), *_stopped(plugin)):
