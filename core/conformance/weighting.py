@@ -16,8 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from core.conformance.probes import NoNetwork
+from core.flow.categorical import CategoricalMap
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.flow.teacher import MapTeacher
 from core.methods.plugin import Plugin, Task
 from core.objectives.objective import RowKind
@@ -51,10 +53,12 @@ def weighting(
 ) -> list[Weighting]:
     """The weights of each kind of jump rows at the end of training; none for an objective without
     rows, whose jumps all start at noise."""
-    teacher = MapTeacher(AverageVelocityMap(net=NoNetwork(), path=path))
-    task, key = Task((8, 8, 1), kind, 10), jr.key(seed)
-    task = Task((8, 8), "tokens") if plugin.tokens else task
-    objective = plugin.method(NoNetwork(), path, teacher, task, key=key).objective
+    task, net, key = Task((8, 8, 1), kind, 10), NoNetwork(), jr.key(seed)
+    teacher = MapTeacher(AverageVelocityMap(net=net, path=path))
+    if plugin.tokens:
+        task = Task((8, 8), "tokens")
+        teacher = MapTeacher(CategoricalMap(net=net, path=gaussian(path)))
+    objective = plugin.method(net, path, teacher, task, key=key).objective
     if not isinstance(objective, RowObjective):
         return []
     found = []

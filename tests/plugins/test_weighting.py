@@ -20,7 +20,8 @@ from plugins.consistency.imm import IMM
 from plugins.meanflow.pmf import PMF
 from tests.compiling import once
 
-METHODS = {name: cls for name, cls in plugins().items() if cls.card.kind == "method"}
+OF_IMAGES = {name: cls for name, cls in plugins().items() if not cls.tokens}
+METHODS = {name: cls for name, cls in OF_IMAGES.items() if cls.card.kind == "method"}
 
 
 def sigma_of_nodes(n):
