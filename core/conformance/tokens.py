@@ -19,7 +19,7 @@ from core.times.pairs import TimeSampler
 
 ROWS = 128
 """Rows of a check at most: each is solved for many times."""
-STEPPING = FixedSteps("dopri8", 24)
+STEPPING = FixedSteps("dopri8", 32)
 
 
 def chain() -> MarkovText:
