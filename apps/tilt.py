@@ -16,6 +16,7 @@ from apps._tilt.rewards import judged, open_judge, print_classes, print_rewards
 from apps._tilt.self_test import self_test
 from apps._tilt.setup import islands_of, setting_of
 from apps._tilt.specs import file_name, methods_of, print_methods
+from apps._tilt.target import weigh_target
 from core.errors import UserError, require
 from core.files import write_arrays
 from core.report.gallery import MOST_COLUMNS, draw_blocks
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.methods:
         result = print_methods()
         return result if config.json else None
+    if config.target is not None:
+        return weigh_target(config)
     return tilted(config)
 
 

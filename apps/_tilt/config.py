@@ -30,6 +30,10 @@ class TiltConfig:
     "smc:kernel=em,steps=50"; --methods lists both."""
     reward: tuple[str, ...] = ("brightness",)
     """Rewards, which are added up: NAME or NAME:ARGUMENT, as --rewards lists them."""
+    target: str | None = None
+    """Weigh samples for an unnormalised density exp(-E) instead: double-well, mueller,
+    eight-gaussians, or python:MODULE:FUNCTION, the energy of one example in the units of the data.
+    Prints log Z, the effective share, and the share of folds; --steps jumps, default 4."""
     classifier: str | None = None
     """Run of apps.features --task classifier, for the reward class:K."""
     judge: str | None = None

@@ -27,6 +27,8 @@ from core.data.toy import EightGaussiansData as EightGaussiansData
 from core.data.toy import SpiralData as SpiralData
 from core.data.toy import TwoMoonsData as TwoMoonsData
 from core.data.toy import eight_centres as eight_centres
+from core.data.wells import DoubleWellData as DoubleWellData
+from core.data.wells import MuellerData as MuellerData
 from core.registry import Registry as Registry
 
 DATA: Registry[type] = Registry(
@@ -36,6 +38,8 @@ DATA: Registry[type] = Registry(
         "eight-gaussians": EightGaussiansData,
         "two-moons": TwoMoonsData,
         "spiral": SpiralData,
+        "double-well": DoubleWellData,
+        "mueller": MuellerData,
         "sphere-blobs": SphereBlobsData,
         "torus-checkerboard": TorusCheckerboardData,
         "so3-swiss-roll": SwissRollData,

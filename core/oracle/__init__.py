@@ -4,6 +4,10 @@ from core.oracle.boxes import BoxMixture as BoxMixture
 from core.oracle.boxes import checkerboard as checkerboard
 from core.oracle.classes import ClassMixture as ClassMixture
 from core.oracle.classes import GuidedOracle as GuidedOracle
+from core.oracle.energies import ENERGIES as ENERGIES
+from core.oracle.energies import DoubleWell as DoubleWell
+from core.oracle.energies import Energy as Energy
+from core.oracle.energies import Mueller as Mueller
 from core.oracle.gaussian import GaussianProblem as GaussianProblem
 from core.oracle.gaussian import SinglePoint as SinglePoint
 from core.oracle.map import OracleMap as OracleMap

@@ -221,9 +221,9 @@ class TrainConfig(LoopConfig):
     plugin: Annotated[str, tyro.conf.arg(name="plugin", metavar="NAME")] = "imf"
     """Training method; `python -m apps.plugins` lists them. That of text is cat-mf by default."""
     data: Annotated[str, tyro.conf.arg(name="data", metavar="NAME")] = "digits"
-    """Data set: checkerboard, eight-gaussians, two-moons, spiral, sphere-blobs, torus-checkerboard,
-    so3-swiss-roll, cells, digits, idx, cifar10, arrays, images, latents, text, bigram, or
-    python:MODULE:FUNCTION."""
+    """Data set: checkerboard, eight-gaussians, two-moons, spiral, double-well, mueller,
+    sphere-blobs, torus-checkerboard, so3-swiss-roll, cells, digits, idx, cifar10, arrays, images,
+    latents, text, bigram, or python:MODULE:FUNCTION."""
     net: Annotated[str, tyro.conf.arg(name="net", metavar="NAME")] = "dit"
     """Network: mlp (points), dit (images, series), unet (images). The default depends on the
     data."""

@@ -17,8 +17,8 @@ from core.train.ends import source_flags
 from core.train.memory import least_bytes
 
 POINTS = (
-    *("checkerboard", "eight-gaussians", "two-moons", "spiral", "sphere-blobs"),
-    *("torus-checkerboard", "so3-swiss-roll", "cells"),
+    *("checkerboard", "eight-gaussians", "two-moons", "spiral", "double-well"),
+    *("mueller", "sphere-blobs", "torus-checkerboard", "so3-swiss-roll", "cells"),
 )
 TEXTS = ("text", "bigram")
 

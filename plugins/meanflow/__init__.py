@@ -2,6 +2,7 @@
 
 from plugins.meanflow.alphaflow import AlphaFlow as AlphaFlow
 from plugins.meanflow.dmf import DMF as DMF
+from plugins.meanflow.falcon import Falcon as Falcon
 from plugins.meanflow.imf import IMF as IMF
 from plugins.meanflow.mf import MF as MF
 from plugins.meanflow.pmf import PMF as PMF
