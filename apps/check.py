@@ -10,10 +10,12 @@ import tyro
 
 from apps import _precision, _weighting
 from apps._main import launch, print_json
-from core.conformance import Check, check_plugin, gradient_checks
+from core.conformance import SPACE_PROBLEMS, Check, check_plugin, gradient_checks
+from core.errors import pick
 from core.flow.path import PATHS
 from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin, plugins
+from core.methods.spaces import check_space
 from core.report.versions import caption, versions
 from core.train.cli import parse_flags
 from portolan.tables import console, markdown, print_table, save
@@ -35,10 +37,11 @@ class CheckConfig:
 
     P0: residuals with the marginal velocity, the largest over all rows, in float64. E0: the
     expected update with sampled pairs, in standard errors. O(h^k), for rules with a finite step:
-    by how much the measured power of the step falls short of k. Each has a negative control, a map
-    with a flipped sign, which must exceed the bound. G0: at maps that are not exact, the relative
-    error of the loss's gradient against the one that the method declares; its controls are wrong
-    stops and targets. A known bias is printed, as "biased". Exit status 1 if a check fails.
+    by how much the measured power of the step falls short of k. In a space that is not flat also
+    EQ: how far an isometry does not move a residual with its rows. Each has a negative control, a
+    map with a flipped sign, which must exceed the bound. G0: at maps that are not exact, the
+    relative error of the loss's gradient against the one that the method declares; its controls are
+    wrong stops and targets. A known bias is printed, as "biased". Exit status 1 if a check fails.
     """
 
     plugin: Annotated[str, tyro.conf.arg(name="plugin", metavar="NAME")] = "imf"
@@ -47,6 +50,9 @@ class CheckConfig:
     """Check every registered method, in each of its variants."""
     path: Literal["linear", "trig", "cosine", "vp", "edm"] = "linear"
     """Probability path."""
+    space: str = ""
+    """Check in this space: sphere, torus, so3, or that of another package. Without it flat space
+    and, with --all, every space for the methods that run there."""
     dtype: bool = False
     """Print instead how exactly residuals are computed in float32, with rounded products (TF32) and
     in bfloat16; --rows 64 are enough."""
@@ -113,9 +119,9 @@ def _weighed(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, st
 def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:
     """The table of the oracle checks, what it says, and the same as JSON."""
     report, rows = [], []
-    for label, plugin in _chosen(config, _with_flags(argv)).items():
+    for label, plugin, space in _cases(config, argv):
         with jax.enable_x64(True):
-            path = PATHS[config.path]()
+            path = SPACE_PROBLEMS[space]().path if space else PATHS[config.path]()
             checks = check_plugin(plugin, path, rows=config.rows, seed=config.seed)
             checks += gradient_checks(plugin, path, seed=config.seed) if config.gradients else []
         passed = all(check.passed for check in checks)
@@ -147,12 +153,33 @@ def _chosen(config: CheckConfig, with_flags: bool) -> dict[str, Plugin]:
     }
 
 
+def _cases(config: CheckConfig, argv: list[str]) -> list[tuple[str, Plugin, str]]:
+    """Label, plugin and space ("" for flat space) of everything that is checked.
+
+    Learned guidance is checked in flat space alone, where its exact map is known.
+    """
+    chosen = _chosen(config, _with_flags(argv))
+    if config.space:
+        found = pick(SPACE_PROBLEMS, config.space, "space")().space
+        if not config.all:
+            check_space(find_plugin(config.plugin), found)
+        spaces = [config.space]
+    else:
+        spaces = ["", *(SPACE_PROBLEMS if config.all else [])]
+    return [
+        (f"{label} on {space}" if space else label, plugin, space)
+        for space in spaces
+        for label, plugin in chosen.items()
+        if not space or (plugin.spaces and not plugin.guided)
+    ]
+
+
 def _row(label: str, check: Check) -> dict[str, Any]:
     return {
         "plugin": label,
         "check": check.name,
         "kind": check.kind,
-        "value": f"{check.value:.1e}" if check.kind in ("P0", "G0") else f"{check.value:.2f}",
+        "value": f"{check.value:.1e}" if check.kind in ("P0", "G0", "EQ") else f"{check.value:.2f}",
         "bound": f"{check.bound:g}",
         "control": f"{check.control:.2g}",
         "passed": "biased" if check.biased else check.passed,

@@ -14,8 +14,10 @@ from core.conformance.probes import Flipped as Flipped
 from core.conformance.probes import NoNetwork as NoNetwork
 from core.conformance.probes import Probe as Probe
 from core.conformance.probes import shifted as shifted
+from core.conformance.problems import SPACE_PROBLEMS as SPACE_PROBLEMS
 from core.conformance.problems import classes as classes
 from core.conformance.problems import problems as problems
+from core.conformance.problems import space_problem as space_problem
 from core.conformance.rows import ORDER_BOUND as ORDER_BOUND
 from core.conformance.rows import P0_BOUND as P0_BOUND
 from core.conformance.rows import STEPS as STEPS

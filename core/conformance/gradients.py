@@ -28,7 +28,8 @@ from jaxtyping import Array, Float, Key
 from core.conformance.cases import STEPS, BatchCase, Case, Cast, Psi, RowsCase
 from core.conformance.checks import Check, need_wide_floats
 from core.conformance.probes import NUM_BUMPS, NoNetwork, bumped
-from core.conformance.problems import problems
+from core.conformance.problems import problems, space_problem
+from core.conformance.spaces import Smooth
 from core.conformance.stops import masks, without_stops
 from core.conformance.tokens import TokenBumped, chain
 from core.flow.flow_map import FlowMap
@@ -36,12 +37,12 @@ from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.flow.teacher import MapTeacher
 from core.methods.plugin import Method, Plugin, Task
-from core.objectives.carriers import VELOCITY, Declares
+from core.objectives.carriers import JUMP, VELOCITY, Declares
 from core.objectives.categorical import DIAGONAL_LOGITS
 from core.objectives.objective import Batch, GroupTerm, JointTerm, Players
 from core.objectives.row import Row
 from core.objectives.rows import RowObjective
-from core.oracle import OracleMap, Problem
+from core.oracle import OracleMap, Problem, SpaceProblem
 from core.times.pairs import Diagonal
 
 G0_BOUND = 1e-6
@@ -68,6 +69,8 @@ def gradient_checks(
     """
     need_wide_floats()
     checks = _card_check(plugin, path)
+    if not path.space.flat:
+        return checks + _scaled_checks(plugin, path, jr.key(seed))
     for scale in scales[:1] if plugin.tokens else scales:  # one-hot rows have one scale
         flags = {"data_std": scale} if hasattr(plugin, "data_std") else {}
         scaled: Any = dataclasses.replace(plugin, **flags)
@@ -109,12 +112,15 @@ def _card_check(plugin: Plugin, path: Interpolant) -> list[Check]:
     return [Check(label, "G0", float("inf"), G0_BOUND, float("inf"))]
 
 
-def _setting(plugin: Plugin, path: Interpolant) -> tuple[Problem, FlowMap, Task]:
+def _setting(plugin: Plugin, path: Interpolant) -> tuple[Problem | SpaceProblem, FlowMap, Task]:
     """The data of the checks, a smooth map for them, and the task."""
     if plugin.tokens:
         problem = chain()
         smooth = TokenBumped(psi=jnp.zeros(NUM_BUMPS), path=path)
         return problem, smooth, Task(problem.shape, "tokens", 0, STEPS)
+    if not path.space.flat:
+        _, on_space = space_problem(path.space)
+        return on_space, Smooth(on_space, path), Task(on_space.shape, "points", 0, STEPS)
     problem = problems()["gaussian"]
     task = Task(problem.shape, "points", 2 if plugin.guided else 0, STEPS)
     return problem, OracleMap(problem=problem, path=gaussian(path)), task
@@ -141,15 +147,16 @@ def _scaled_checks(plugin: Plugin, path: Interpolant, key: Key[Array, ""]) -> li
                 for made in (first, second)
             )
             found = _examine_rows(here, there, cast, psi, target)
-            read = isinstance(kind.term, JointTerm) and _named(kind.term)
+            read = isinstance(kind.term, JointTerm) and _named(kind.term, path)
             slots = ["current", "target", "teacher", *cast.others] if read else []
             checks.append(_check(kind.name, kind.term.declares, slots, found))
     return checks
 
 
-def _named(term: JointTerm) -> bool:
+def _named(term: JointTerm, path: Interpolant) -> bool:
     """Whether the term's declared form is the one that its carriers make."""
-    return type(term).declared is JointTerm.declared
+    points = JUMP in term.declares.carriers and not path.space.flat
+    return type(term).declared is JointTerm.declared and not points
 
 
 def _built(plugin: Plugin, exact: FlowMap, task: Task, key: Array, key_teacher: Array) -> Method:

@@ -43,7 +43,8 @@ class Probe(FlowMap):
 
     def _bump(self, x: Array, s: Array, t: Array) -> Array:
         shapes = (jnp.ones_like(x), x, jnp.sin(2 * x), s * x, t * x, jnp.cos(x) * (s - t))
-        return sum((c * b for c, b in zip(self.psi, shapes, strict=True)), start=jnp.zeros_like(x))
+        total = sum((c * b for c, b in zip(self.psi, shapes, strict=True)), jnp.zeros_like(x))
+        return self.path.space.tangent(x, total)
 
 
 NUM_BUMPS = 6
@@ -95,7 +96,8 @@ class Bumped(FlowMap):
             size += cond.label / 4
         if cond is not None and cond.guidance is not None:
             size += jnp.sum(cond.guidance) / 20
-        return size * sum((c * b for c, b in zip(psi, shapes, strict=True)), jnp.zeros_like(x))
+        total = size * sum((c * b for c, b in zip(psi, shapes, strict=True)), jnp.zeros_like(x))
+        return self.path.space.tangent(x, total)
 
 
 class Flipped(FlowMap):

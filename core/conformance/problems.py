@@ -1,8 +1,22 @@
 """Data with known distributions, on which plugins are checked."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
-from core.oracle import ClassMixture, GaussianProblem, Problem, ProductMixture
+from core.flow.space import Space
+from core.oracle import (
+    ClassMixture,
+    Fisher,
+    GaussianProblem,
+    Problem,
+    ProductMixture,
+    RotationGaussian,
+    SpaceMixture,
+    SpaceProblem,
+    WrappedNormal,
+)
+from core.registry import Registry
 
 
 def problems() -> dict[str, Problem]:
@@ -26,3 +40,37 @@ def classes() -> ClassMixture:
         stds=jnp.array([[0.4, 0.7, 0.5]]),
     )
     return ClassMixture(mixture, jnp.array([0, 1, 1]), 2)
+
+
+def sphere_problem() -> SpaceProblem:
+    """Two modes of unlike width and weight on `S^2`, not opposite each other."""
+    centres = jnp.array([[0.6, 0.0, 0.8], [0.0, -0.96, 0.28]])
+    return SpaceMixture(jnp.array([0.3, 0.7]), Fisher(centres, [4.0, 2.0]))
+
+
+def torus_problem() -> SpaceProblem:
+    """Two modes of unlike width and weight on two angles."""
+    means, stds = jnp.array([[0.5, -1.0], [2.5, 1.2]]), jnp.array([[0.8, 1.0], [1.2, 0.9]])
+    return SpaceMixture(jnp.array([0.3, 0.7]), WrappedNormal(means, stds))
+
+
+def rotation_problem() -> SpaceProblem:
+    """Two modes of unlike width and weight on the rotations."""
+    centres = jnp.array([[0.8, 0.6, 0.0, 0.0], [0.0, 0.6, 0.0, -0.8]])
+    return SpaceMixture(jnp.array([0.3, 0.7]), RotationGaussian(centres, [0.7, 1.0]))
+
+
+SPACE_PROBLEMS: Registry[Callable[[], SpaceProblem]] = Registry(
+    "space with an exact problem",
+    {"sphere": sphere_problem, "torus": torus_problem, "so3": rotation_problem},
+)
+"""A distribution with a known velocity for spaces by name, mostly of `core.spaces.SPACES`."""
+
+
+def space_problem(space: Space) -> tuple[str, SpaceProblem]:
+    """The name and the problem of a space. Raises `ValueError` where none is registered."""
+    for name, make in SPACE_PROBLEMS.items():
+        problem = make()
+        if type(problem.space) is type(space):
+            return name, problem
+    raise ValueError(f"no problem is registered for {space.name}: SPACE_PROBLEMS.add(name, make)")

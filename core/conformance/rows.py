@@ -50,11 +50,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from core.conformance import tokens
+from core.conformance import spaces, tokens
 from core.conformance.batches import batch_checks, batch_scores
 from core.conformance.checks import E0_BOUND, Check, largest_score, need_wide_floats
 from core.conformance.probes import NUM_BUMPS, NoNetwork, Probe, flipped, probed, shifted
-from core.conformance.problems import classes
+from core.conformance.problems import classes, space_problem
 from core.conformance.problems import problems as all_problems
 from core.flow.categorical import TokenMap
 from core.flow.flow_map import FlowMap
@@ -66,10 +66,20 @@ from core.objectives.objective import Batch, GroupTerm, JointTerm, RowKind
 from core.objectives.row import Row
 from core.objectives.rows import RowObjective
 from core.objectives.weights import Weight
-from core.oracle import ClassMixture, GuidedOracle, OracleMap, Problem, ProductMixture
+from core.oracle import (
+    ClassMixture,
+    GuidedOracle,
+    OracleMap,
+    Problem,
+    ProductMixture,
+    SpaceMap,
+    SpaceProblem,
+)
 from core.oracle.map import posterior
 from core.oracle.markov import MarkovText
 
+Case = Problem | ClassMixture | SpaceProblem
+"""A distribution on which a method is checked."""
 P0_BOUND = 1e-9
 ORDER_BOUND = 0.25
 ORDER_ROWS = 256
@@ -97,7 +107,8 @@ def check_plugin(
     with 64-bit floats enabled.
 
     **Arguments:** `plugin` with its flags; `path`; the `problems` that are checked, by default all
-    of `core.conformance.problems` (a guided plugin is checked on classes always); `rows` per check;
+    of `core.conformance.problems`; a guided plugin is checked on classes always, and on a path in
+    a space that is not flat that of the space; `rows` per check;
     `order_rows`, of which the order of a finite step and groups are measured; the `steps` for that,
     each half of the one before; `seed`. Raises `ValueError` where floats are 32-bit.
     """
@@ -106,9 +117,13 @@ def check_plugin(
     given = {"classes": classes()} if plugin.guided else problems or all_problems()
     if plugin.tokens:
         given, rows = {"chain": tokens.chain()}, min(rows, tokens.ROWS)
+    if not path.space.flat:
+        given, rows = dict([space_problem(path.space)]), min(rows, spaces.ROWS)
+        order_rows = min(order_rows, spaces.ORDER_ROWS)
     for name, problem in given.items():
         key = jr.fold_in(jr.key(seed), len(checks))
-        learned = problem if isinstance(problem, ClassMixture) else plugin.learns(problem)
+        kept = isinstance(problem, ClassMixture | SpaceProblem)
+        learned = problem if kept else plugin.learns(problem)
         exact, task = _exact(learned, path, plugin)
         method = plugin.method(NoNetwork(), path, MapTeacher(exact), task, key=key)
         drawn = jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows))
@@ -118,13 +133,13 @@ def check_plugin(
     return checks
 
 
-def _exact(
-    problem: Problem | ClassMixture, path: Interpolant, plugin: Plugin
-) -> tuple[FlowMap, Task]:
+def _exact(problem: Case, path: Interpolant, plugin: Plugin) -> tuple[FlowMap, Task]:
     """The exact map of a problem, guided as the plugin learns it, and the task."""
     if isinstance(problem, ClassMixture):
         exact = GuidedOracle(distribution=problem, path=gaussian(path), scale=plugin.guided or 1.0)
         return exact, Task((1,), "points", problem.num_classes)
+    if isinstance(problem, SpaceProblem):
+        return SpaceMap(problem, path), Task(problem.shape, "points", 0)
     if isinstance(problem, MarkovText):
         return tokens.exact_map(problem, path), Task(problem.shape, "tokens", 0)
     return OracleMap(problem=problem, path=gaussian(path)), Task(problem.shape, "points", 0)
@@ -133,7 +148,7 @@ def _exact(
 def _check_method(
     name: str,
     method: Method,
-    problem: Problem | ClassMixture,
+    problem: Case,
     exact: FlowMap,
     batch: Batch,
     orders: _Orders,
@@ -159,6 +174,8 @@ def _check_method(
             kind = dataclasses.replace(kind, times=tokens.Within(kind.times))
         made = objective.rows(kind, batch, jr.fold_in(key, index + 1), last)
         term = kind.term
+        if isinstance(problem, SpaceProblem) and isinstance(term, JointTerm):
+            checks += _on_space(f"{name}: {kind.name}", term, problem, exact, made, key)
         if isinstance(term, GroupTerm):
             checks += _check_group(name, kind, term, models, exact, _first(made, orders.rows))
             term = term.single()
@@ -188,6 +205,20 @@ def _check_method(
     return checks
 
 
+def _on_space(
+    label: str,
+    term: JointTerm,
+    problem: SpaceProblem,
+    exact: FlowMap,
+    made: Row,
+    key: Key[Array, ""],
+) -> list[Check]:
+    """The checks that are of spaces alone, where the exact map is one there."""
+    assert isinstance(exact, SpaceMap)
+    few = _marginal_rows(problem, exact.path, _first(made, spaces.FEW))
+    return spaces.extra_checks(label, term, exact, few, jr.fold_in(key, 5))
+
+
 @eqx.filter_jit
 def _guided(objective: RowObjective, kind: RowKind, model: FlowMap, rows: Row) -> Row:
     """The rows as the objective guides them, by one program for all models."""
@@ -197,14 +228,15 @@ def _guided(objective: RowObjective, kind: RowKind, model: FlowMap, rows: Row) -
 def _check_order(
     name: str,
     term: JointTerm,
-    problem: Problem | ClassMixture,
+    problem: Case,
     models: list[FlowMap],
     players: list[str],
     made: Row,
     steps: tuple[float, ...],
 ) -> list[Check]:
     """By how much the measured power of the step falls short, on problems with a quadrature."""
-    if not (isinstance(problem, ProductMixture) and problem.shape == (1,)):
+    on_line = isinstance(problem, ProductMixture) and problem.shape == (1,)
+    if not (on_line or isinstance(problem, SpaceProblem)):
         return []
     order = term.order
     assert order is not None
@@ -264,9 +296,15 @@ def _power(sizes: list[float]) -> float:
 
 @eqx.filter_jit
 def _mean_size(
-    term: JointTerm, problem: ProductMixture, model: FlowMap, others: dict[str, FlowMap], rows: Row
+    term: JointTerm,
+    problem: ProductMixture | SpaceProblem,
+    model: FlowMap,
+    others: dict[str, FlowMap],
+    rows: Row,
 ) -> Float[Array, ""]:
     """The median over rows of `|E[R | x_s]|`."""
+    if isinstance(problem, SpaceProblem):
+        return spaces.mean_size(term, problem, model, others, rows)
     points, weights = np.polynomial.hermite_e.hermegauss(NODES)
     weights = jnp.asarray(weights / weights.sum())
 
@@ -288,13 +326,15 @@ def _mean_size(
 
 
 @eqx.filter_jit
-def _marginal_rows(problem: Problem | ClassMixture, path: Interpolant, rows: Row) -> Row:
+def _marginal_rows(problem: Case, path: Interpolant, rows: Row) -> Row:
     return jax.vmap(lambda row: _marginal_row(problem, path, row))(rows)
 
 
-def _marginal_row(problem: Problem | ClassMixture, path: Interpolant, row: Row) -> Row:
+def _marginal_row(problem: Case, path: Interpolant, row: Row) -> Row:
     """The row whose pair is the posterior mean, so that its velocity is the marginal one, of its
     class where there are classes."""
+    if isinstance(problem, SpaceProblem):
+        return spaces.marginal_row(problem, row)
     path = gaussian(path)
     if isinstance(problem, ClassMixture):
         assert row.cond is not None and row.cond.label is not None

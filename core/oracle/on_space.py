@@ -6,10 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from core.flow.interpolant import GeodesicPath, Time
 from core.flow.space import Space
+from core.oracle.isometry import Isometry
 from core.overriding import overridable
 
 
@@ -50,6 +51,33 @@ class SpaceProblem(eqx.Module):
         """`v(x, t)`, the marginal velocity."""
         density, flux = self.density_and_flux(x, t)
         return flux / density
+
+    @overridable
+    def pair_velocities(
+        self, x: Float[Array, "*shape"]
+    ) -> tuple[Float[Array, " n *shape"], Float[Array, " n"]]:
+        """Nodes and weights for the mean over `v = -log_x(z)` of uniform `z`: the velocities at `x`
+        of pairs of the uniform distribution. For the order of a finite step alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no quadrature over pairs")
+
+    def posterior_velocities(
+        self, x: Float[Array, "*shape"], t: Time
+    ) -> tuple[Float[Array, " n *shape"], Float[Array, " n"]]:
+        """Nodes and weights, of sum 1, for means over the conditional velocity given `x_t = x`.
+
+        The pair is `x_0 = exp_x(-t v)`, `z = exp_x((1 - t) v)`: uniform pairs, weighted by the
+        density of `x_0`.
+        """
+        velocities, weights = self.pair_velocities(x)
+        x_0 = jax.vmap(lambda v: self.space.exp(x, -t * v))(velocities)
+        weights = weights * jax.vmap(lambda y: self.density_and_flux(y, 0.0)[0])(x_0)
+        return velocities, weights / jnp.sum(weights)
+
+    @overridable
+    def moved(self, key: Key[Array, ""]) -> "tuple[SpaceProblem, Isometry] | None":
+        """The distribution moved by a random isometry, and that; None where none is known."""
+        del key
+        return None
 
     def log_prob(self, x: Float[Array, "*shape"], t: Time) -> Float[Array, ""]:
         """`log p_t(x)`, the log density of the marginal with respect to the volume."""
@@ -94,3 +122,12 @@ class SpaceMixture(SpaceProblem):
     ) -> tuple[Float[Array, ""], Float[Array, "*shape"]]:
         densities, fluxes = jax.vmap(lambda one: one.density_and_flux(x, t))(self.components)
         return self.weights @ densities, jnp.tensordot(self.weights, fluxes, 1)
+
+    def pair_velocities(
+        self, x: Float[Array, "*shape"]
+    ) -> tuple[Float[Array, " n *shape"], Float[Array, " n"]]:
+        return jax.tree.map(lambda leaf: leaf[0], self.components).pair_velocities(x)
+
+    def moved(self, key: Key[Array, ""]) -> "tuple[SpaceProblem, Isometry] | None":
+        found = self.components.moved(key)
+        return None if found is None else (SpaceMixture(self.weights, found[0]), found[1])

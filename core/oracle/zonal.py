@@ -25,15 +25,18 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from core.flow.interpolant import Time
-from core.flow.rotations import SO3, multiply, nearer
+from core.flow.rotations import SO3, matrix, multiply, nearer
 from core.flow.series import sinc
 from core.flow.space import Space
 from core.flow.sphere import Sphere, dot, length
+from core.oracle.isometry import Isometry
 from core.oracle.on_space import SpaceProblem
 
+NODES = 16
+"""Nodes of a quadrature over lengths, and over the angles of a circle."""
 SMALLEST = 1e-17
 """Coefficients of the data below this are left out."""
 
@@ -117,6 +120,27 @@ class Zonal(SpaceProblem):
         theta = jnp.arctan2(sine, dot(x, centre))
         return theta[..., 0], across / jnp.where(sine > 0, sine, 1.0)
 
+    def moved(self, key: Key[Array, ""]) -> tuple[SpaceProblem, Isometry]:
+        n = self.shape[-1]
+        isometry = Isometry(self.space, self._turn(key), jnp.zeros(n, self.centre.dtype))
+        centres = self.centre @ isometry.matrix.T
+        return eqx.tree_at(lambda problem: problem.centre, self, centres), isometry
+
+    def pair_velocities(
+        self, x: Float[Array, "*shape"]
+    ) -> tuple[Float[Array, " n *shape"], Float[Array, " n"]]:
+        lengths, weights = np.polynomial.legendre.leggauss(NODES)
+        lengths = self.farthest * (lengths + 1) / 2
+        sides, shares = directions(self.shape[-1] - 1)
+        weights = weights * np.sin(lengths) ** (self.shape[-1] - 2)
+        velocities = (lengths[:, None, None] * sides[None]).reshape(-1, self.shape[-1] - 1)
+        weights = (weights[:, None] * shares[None]).reshape(-1)
+        return jnp.asarray(velocities) @ _frame(x), jnp.asarray(weights / weights.sum())
+
+    @abc.abstractmethod
+    def _turn(self, key: Key[Array, ""]) -> Float[Array, "n n"]:
+        """The matrix of a random isometry."""
+
     @abc.abstractmethod
     def _near(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The centre, in the sign nearest to `x` where both are one point."""
@@ -184,6 +208,9 @@ class Fisher(Zonal):
         sine = jnp.sqrt(jnp.maximum(1 - cosine**2, 0.0))
         return self.space.project(cosine * self.centre + sine * side / length(side))
 
+    def _turn(self, key: Key[Array, ""]) -> Float[Array, "3 3"]:
+        return matrix(SO3().uniform(key, (4,)).astype(self.centre.dtype))
+
     def _near(self, x: Float[Array, " 3"]) -> Float[Array, " 3"]:
         del x
         return self.centre
@@ -243,7 +270,8 @@ class RotationGaussian(Zonal):
         return theta / jnp.pi * (2 * here - above - below)
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, " 4"]:
-        key_angle, key_axis = jr.split(key)
+        """One draw, in either sign: no sign is then likelier at a point, whatever its rotation."""
+        key_angle, key_axis, key_sign = jr.split(key, 3)
         dtype = self.centre.dtype
         u = jr.uniform(key_angle, (), dtype)
 
@@ -257,10 +285,39 @@ class RotationGaussian(Zonal):
         theta = sum(jax.lax.fori_loop(0, 40, halve, ends)) / 2
         axis = jr.normal(key_axis, (3,), dtype)
         turn = jnp.sin(theta) * axis / length(axis)
-        return multiply(self.centre, jnp.concatenate([jnp.cos(theta)[None], turn]))
+        sign = jr.rademacher(key_sign, (), dtype)
+        return sign * multiply(self.centre, jnp.concatenate([jnp.cos(theta)[None], turn]))
+
+    def _turn(self, key: Key[Array, ""]) -> Float[Array, "4 4"]:
+        """Of the product with a rotation from the left."""
+        q = SO3().uniform(key, (4,)).astype(self.centre.dtype)
+        return jax.vmap(lambda unit: multiply(q, unit), out_axes=1)(jnp.eye(4, dtype=q.dtype))
 
     def _near(self, x: Float[Array, " 4"]) -> Float[Array, " 4"]:
         return nearer(x, self.centre)
+
+
+def directions(dim: int) -> tuple[Float[np.ndarray, "n dim"], Float[np.ndarray, " n"]]:
+    """Nodes and weights on the unit circle or sphere in two or three dimensions."""
+    angles = 2 * np.pi * np.arange(NODES) / NODES
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    if dim == 2:
+        return circle, np.full(NODES, 1 / NODES)
+    heights, weights = np.polynomial.legendre.leggauss(NODES // 2)
+    radii = np.sqrt(1 - heights**2)
+    flat = radii[:, None, None] * circle[None]
+    tops = np.broadcast_to(heights[:, None, None], (*flat.shape[:2], 1))
+    points = np.concatenate([flat, tops], axis=-1).reshape(-1, 3)
+    return points, np.repeat(weights / 2 / NODES, NODES)
+
+
+def _frame(x: Float[Array, " n"]) -> Float[Array, "m n"]:
+    """Orthonormal tangent vectors at a unit vector: a reflection that makes it of the last one."""
+    last = jnp.eye(len(x), dtype=x.dtype)[-1]
+    mirror = last - x
+    rows = jnp.eye(len(x), dtype=x.dtype)[:-1]
+    along = 2 / jnp.sum(mirror**2) * (rows @ mirror)
+    return rows - along[:, None] * mirror[None]
 
 
 def _kept(a: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
