@@ -155,8 +155,8 @@ def _check_method(
     key: Key[Array, ""],
 ) -> list[Check]:
     objective = method.objective
-    # On spaces velocities are small beside those of pairs, so that in the mean few rows show a flip:
-    # there the control of E0 is ten times the flip.
+    # On spaces velocities are small beside those of pairs, and few rows show a flip in the mean:
+    # the control of E0 is ten times the flip there.
     flips = (0.0, 1.0, 10.0) if isinstance(exact, SpaceMap) else (0.0, 1.0)
     models = [flipped(exact, jnp.asarray(flip)) for flip in flips]
     # Every further player is a velocity field that should equal the map's, so the map takes its
