@@ -120,7 +120,11 @@ def _setting(plugin: Plugin, path: Interpolant) -> tuple[Problem | SpaceProblem,
         return problem, smooth, Task(problem.shape, "tokens", 0, STEPS)
     if not path.space.flat:
         _, on_space = space_problem(path.space)
-        return on_space, Smooth(on_space, path), Task(on_space.shape, "points", 0, STEPS)
+        return (
+            on_space,
+            Smooth(problem=on_space, path=path),
+            Task(on_space.shape, "points", 0, STEPS),
+        )
     problem = problems()["gaussian"]
     task = Task(problem.shape, "points", 2 if plugin.guided else 0, STEPS)
     return problem, OracleMap(problem=problem, path=gaussian(path)), task

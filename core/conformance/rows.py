@@ -108,9 +108,9 @@ def check_plugin(
 
     **Arguments:** `plugin` with its flags; `path`; the `problems` that are checked, by default all
     of `core.conformance.problems`; a guided plugin is checked on classes always, and on a path in
-    a space that is not flat that of the space; `rows` per check;
-    `order_rows`, of which the order of a finite step and groups are measured; the `steps` for that,
-    each half of the one before; `seed`. Raises `ValueError` where floats are 32-bit.
+    a space that is not flat the problem is that of the space; `rows` per check; `order_rows`, of
+    which the order of a finite step and groups are measured; the `steps` for that, each half of the
+    one before; `seed`. Raises `ValueError` where floats are 32-bit.
     """
     need_wide_floats()
     checks: list[Check] = []
@@ -139,7 +139,7 @@ def _exact(problem: Case, path: Interpolant, plugin: Plugin) -> tuple[FlowMap, T
         exact = GuidedOracle(distribution=problem, path=gaussian(path), scale=plugin.guided or 1.0)
         return exact, Task((1,), "points", problem.num_classes)
     if isinstance(problem, SpaceProblem):
-        return SpaceMap(problem, path), Task(problem.shape, "points", 0)
+        return SpaceMap(problem=problem, path=path), Task(problem.shape, "points", 0)
     if isinstance(problem, MarkovText):
         return tokens.exact_map(problem, path), Task(problem.shape, "tokens", 0)
     return OracleMap(problem=problem, path=gaussian(path)), Task(problem.shape, "points", 0)
@@ -239,8 +239,9 @@ def _check_order(
     steps: tuple[float, ...],
 ) -> list[Check]:
     """By how much the measured power of the step falls short, on problems with a quadrature."""
-    on_line = isinstance(problem, ProductMixture) and problem.shape == (1,)
-    if not (on_line or isinstance(problem, SpaceProblem)):
+    if not isinstance(problem, ProductMixture | SpaceProblem):
+        return []
+    if isinstance(problem, ProductMixture) and problem.shape != (1,):
         return []
     order = term.order
     assert order is not None

@@ -165,7 +165,7 @@ def _extra(
 ) -> tuple[Array, Array, Array, Array]:
     """The largest residual; without curvature; and by how much it is not moved by an isometry, on
     rows with another velocity, with the moved map and with the map as it was."""
-    bare = OnPath(exact, GeodesicPath(manifold=Uncurved(exact.path.space)))
+    bare = OnPath(flow_map=exact, path=GeodesicPath(manifold=Uncurved(space=exact.path.space)))
     dropped = jnp.max(jnp.abs(jax.vmap(lambda row: _residual(term, bare, row))(rows)))
     other = eqx.tree_at(lambda r: r.v, rows, 1.5 * rows.v)
     there, problem = other, exact.problem
@@ -178,14 +178,14 @@ def _extra(
     stacked = jax.tree.map(lambda *r: jnp.stack(r), rows, other, there, there)
 
     def residuals(problem: SpaceProblem, rows: Row) -> Array:
-        model = SpaceMap(problem, exact.path, exact.steps)
+        model = SpaceMap(problem=problem, path=exact.path, steps=exact.steps)
         return jax.vmap(lambda row: _residual(term, model, row))(rows)
 
     here, turned, right, wrong = jax.vmap(residuals)(problems, stacked)
     if moved is not None:
         turned = jax.vmap(moved[1].vector)(turned)
-    apart = (jnp.max(jnp.abs(found - turned)) for found in (right, wrong))
-    return jnp.max(jnp.abs(here)), dropped, *apart
+    apart, control = (jnp.max(jnp.abs(found - turned)) for found in (right, wrong))
+    return jnp.max(jnp.abs(here)), dropped, apart, control
 
 
 def _residual(term: JointTerm, model: FlowMap, row: Row) -> Array:

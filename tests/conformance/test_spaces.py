@@ -49,7 +49,7 @@ def rates(exact, key):
 @pytest.mark.slow
 def test_a_bare_velocity_and_a_flat_identity_are_wrong_on_curved_spaces(name, x64):
     problem = SPACE_PROBLEMS[name]()
-    exact = SpaceMap(problem, problem.path)
+    exact = SpaceMap(problem=problem, path=problem.path)
     pushed, bare, bent, flat = once(rates)(exact, jr.key(0))
     np.testing.assert_allclose(pushed, 0, atol=1e-8)
     np.testing.assert_allclose(bent, 0, atol=1e-8)

@@ -48,7 +48,10 @@ def test_the_velocity_is_the_mean_of_those_of_pairs(name, x64):
 @pytest.mark.long
 def test_the_flow_keeps_the_mass_of_caps(cls, n, width, x64):
     problem = around(cls, n, width)
-    exact, precise = SpaceMap(problem, problem.path), AdaptiveSteps("dopri8", 1e-12, 1e-12)
+    exact, precise = (
+        SpaceMap(problem=problem, path=problem.path),
+        AdaptiveSteps("dopri8", 1e-12, 1e-12),
+    )
 
     def ends(key):
         x, times = problem.space.uniform(key, problem.shape), ((1.0, 0.0), (0.9, 0.2), (0.2, 0.8))
