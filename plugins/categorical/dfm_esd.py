@@ -6,7 +6,8 @@
 
 One Jacobian-vector product. The bracket is `t psi_ss / psi` at the exact map; elsewhere it may be
 negative, and is clamped at 1e-6: the share of clamped entries is logged. At `t = 0` both sides say
-nothing. The Lagrangian rule has no sound form of this kind: see `dfm-lsd`.
+nothing. The paper's adaptive weight (--plugin.power 0.5), for maps whose diagonal is trained, is
+off by default. The Lagrangian rule has no sound form of this kind: see `dfm-lsd`.
 """
 
 import jax
@@ -55,8 +56,6 @@ class DfmESD(CategoricalPlugin):
         parameterisation="softmax",
         gradient="zeta",
     )
-
-    power: float = 0.5
 
     def jump(self) -> Term:
         return EulerianEndpoint()
