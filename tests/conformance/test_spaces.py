@@ -50,10 +50,14 @@ def rates(exact, key):
 def test_a_bare_velocity_and_a_flat_identity_are_wrong_on_curved_spaces(name, x64):
     problem = SPACE_PROBLEMS[name]()
     exact = SpaceMap(problem=problem, path=problem.path)
-    pushed, bare, bent, flat = once(rates)(exact, jr.key(0))
+
+    def at_points(exact, keys):
+        return jax.vmap(lambda key: rates(exact, key))(keys)
+
+    pushed, bare, bent, flat = once(at_points)(exact, jr.split(jr.key(0), 8))
     np.testing.assert_allclose(pushed, 0, atol=1e-8)
     np.testing.assert_allclose(bent, 0, atol=1e-8)
-    assert np.abs(bare).max() > 0.05 and np.abs(flat).max() > 0.01
+    assert np.abs(bare).max() > 0.05 and np.abs(flat).max() > 1e-3
 
 
 def test_methods_for_flat_space_are_refused_in_one_line():

@@ -33,7 +33,7 @@ def geometry(space: Space, x, u, g, w, t):
     """What must agree, as pairs: the closed forms of derivatives with automatic ones, and the
     velocity of a pair with the slope of its curve and the way back to its example."""
     x = space.project(x)
-    u, g = 0.7 * space.tangent(x, u), space.tangent(x, g)
+    u, g = 0.3 * space.tangent(x, u), space.tangent(x, g)
     y = space.exp(x, u)
     w = space.tangent(y, w)
     pulled = space.target_pull(x, u, w)
