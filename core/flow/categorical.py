@@ -28,7 +28,7 @@ MIN_SOURCE = 1e-3
 """Floor of `s` in the quotient `1 / s` of the velocity, and there alone."""
 
 Clock = Callable[[Float[Array, ""], int], Float[Array, ""]]
-"""The time that a network is told, of a unit time and the number of symbols."""
+"""The time that a network receives, of a unit time and the number of symbols."""
 
 
 class TokenMap(FlowMap):
@@ -74,7 +74,7 @@ def towards(
 class CategoricalMap(TokenMap):
     """The network's output is the logits: `zeta(x, s, t) = N(x, s, t)`.
 
-    `clock(time, symbols)` is the time that the network is told, `core.times.Warp` for one; without
+    `clock(time, symbols)` is the time that the network receives, `core.times.Warp` for one; without
     it, unit time. `scaled`: the network receives `x / sqrt(((1 - s)^2 + K s^2) / K)` for `K`
     symbols, which has mean square 1. Raises `UserError` on another path than the linear one.
     """
@@ -98,10 +98,10 @@ class CategoricalMap(TokenMap):
         symbols = x.shape[-1]
         if self.scaled:
             x = x / jnp.sqrt((1 - s) ** 2 / symbols + (s * self.path.noise_std) ** 2)
-        output = self.net(x, self._told(s, symbols), self._told(t, symbols), cond)
+        output = self.net(x, self._clocked(s, symbols), self._clocked(t, symbols), cond)
         return output.astype(jnp.promote_types(output.dtype, jnp.float32))
 
-    def _told(self, time: Float[Array, ""], symbols: int) -> Float[Array, ""]:
+    def _clocked(self, time: Float[Array, ""], symbols: int) -> Float[Array, ""]:
         unit = self.path.unit_time(time)
         return unit if self.clock is None else self.clock(unit, symbols)
 

@@ -80,8 +80,8 @@ def between(
     """The time `share` of the way from `t` to `s`, in the warped time where there is one."""
     if warp is None:
         return share * s + (1 - share) * t
-    told = share * warp(s, symbols) + (1 - share) * warp(t, symbols)
-    return jnp.clip(warp.time(told, symbols), t, s)
+    clocked = share * warp(s, symbols) + (1 - share) * warp(t, symbols)
+    return jnp.clip(warp.time(clocked, symbols), t, s)
 
 
 def _unreadable(time: Float[Array, "*n"], symbols: int) -> Float[Array, "*n"]:

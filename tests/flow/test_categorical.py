@@ -34,16 +34,16 @@ def test_the_map_is_a_line_to_its_endpoint_and_that_of_an_endpoint_map(normal, x
     assert np.isfinite(v).all()
 
 
-def test_logits_are_wide_and_the_network_is_told_the_time_of_the_clock(normal):
-    told = []
+def test_logits_are_wide_and_the_network_receives_the_time_of_the_clock(normal):
+    received = []
 
     def narrow(x, s, t, cond=None):
-        told.append((s, t))
+        received.append((s, t))
         return x.astype(jnp.bfloat16)
 
     flow_map = CategoricalMap(narrow, LinearPath(), clock=lambda time, symbols: time / symbols)
     x = normal(3, 4)
-    zeta = once(lambda x: (flow_map.logits(x, jnp.float32(0.8), jnp.float32(0.4)), *told[0]))(x)
+    zeta = once(lambda x: (flow_map.logits(x, jnp.float32(0.8), jnp.float32(0.4)), *received[0]))(x)
     assert zeta[0].dtype == np.float32
     np.testing.assert_allclose(zeta[1:], (0.2, 0.1), rtol=1e-6)
 
