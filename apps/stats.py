@@ -19,7 +19,7 @@ from core.metrics.moments import Moments, no_moments
 from core.metrics.naming import origin_of, size_of, title_of
 from core.metrics.reference import write_reference
 from core.train.cli import parse_flags, select
-from core.train.features import open_features
+from core.train.named_features import open_features
 from portolan.progress import Meter
 from portolan.tables import console
 from portolan.yardsticks import extractors_of

@@ -15,7 +15,7 @@ from core.metrics import frechet
 from core.metrics.kernel import kid
 from core.report.versions import versions
 from core.train.cli import parse_flags
-from core.train.features import open_features
+from core.train.named_features import open_features
 from portolan.tables import markdown, print_table, save
 
 Pictures = UInt8[np.ndarray, "n height width channels"]

@@ -12,7 +12,7 @@ from core.data.picture import read_image
 from core.errors import UserError
 from core.report.versions import versions
 from core.train.cli import parse_flags
-from core.train.features import open_features
+from core.train.named_features import open_features
 from portolan.tables import markdown, print_table, save
 
 SIDE = 224

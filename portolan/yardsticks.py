@@ -26,7 +26,8 @@ from core.report.evaluation import (
 )
 from core.report.rows import Judge
 from core.report.yardstick import Yardstick, of_data, of_file
-from core.train.features import open_classifier, open_features
+from core.train.features import open_classifier
+from core.train.named_features import open_features
 from portolan.model import Model
 from portolan.progress import Meter
 

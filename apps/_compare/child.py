@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from apps._closing import closing_features
 from apps._compare.files import EXAMPLES
 from apps._compare.plan import Job
 from apps._dry_run import step_flops
 from apps._main import launch
-from apps.train import closing_features
 from core.data.dataset import Dataset
 from core.data.record import recorded
 from core.files import write_arrays, write_json

@@ -10,9 +10,9 @@ from apps._compare.settings import CompareConfig, Entry
 from core.errors import UserError
 from core.files import write_json
 from core.models import is_model
+from core.oracle import KNOWN_DISTRIBUTIONS
 from core.report.compare import steps_for
 from core.report.compare.cell import cells_in, read_cell
-from core.report.evaluation import KNOWN_DISTRIBUTIONS
 from core.train import toml
 from core.train.cli import parse
 from core.train.config import TrainConfig

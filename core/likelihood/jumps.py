@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
+from core.flow.path import gaussian
 from core.likelihood.log_det import ExactLogDet, LogDet
 from core.likelihood.ode import prior_log_prob
 
@@ -43,7 +44,7 @@ def log_prob(
     compare `round_trip` first.
     """
     ends, total, folds = _chain(flow_map, x, times, cond, key, log_det)
-    return Traced(ends, prior_log_prob(flow_map.path, ends) + total, folds)
+    return Traced(ends, prior_log_prob(gaussian(flow_map.path), ends) + total, folds)
 
 
 def sample_log_prob(
@@ -61,7 +62,7 @@ def sample_log_prob(
     It is the density as far as the map is one-to-one.
     """
     ends, total, folds = _chain(flow_map, z, times, cond, key, log_det)
-    return Traced(ends, prior_log_prob(flow_map.path, z) - total, folds)
+    return Traced(ends, prior_log_prob(gaussian(flow_map.path), z) - total, folds)
 
 
 def round_trip(

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
-from core.flow.path import Path
+from core.flow.path import Path, gaussian
 from core.flow.solve import AdaptiveSteps, FixedSteps, solve
 from core.likelihood.divergence import Divergence, ExactDivergence
 
@@ -33,7 +33,7 @@ def ode_log_prob(
     of `stepping` holds for both; `key` is for a divergence that is estimated. Source: Neural ODEs
     (arXiv 1806.07366), eq. 8; Song et al. (arXiv 2011.13456), eq. 39.
     """
-    path, probe = field.path, divergence.probe(x, key)
+    path, probe = gaussian(field.path), divergence.probe(x, key)
 
     def rate(state: Array, t: Array) -> Array:
         place = state[:-1].reshape(x.shape)

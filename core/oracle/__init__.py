@@ -10,6 +10,7 @@ from core.oracle.energies import Energy as Energy
 from core.oracle.energies import Mueller as Mueller
 from core.oracle.gaussian import GaussianProblem as GaussianProblem
 from core.oracle.gaussian import SinglePoint as SinglePoint
+from core.oracle.known import KNOWN_DISTRIBUTIONS as KNOWN_DISTRIBUTIONS
 from core.oracle.map import OracleMap as OracleMap
 from core.oracle.markov import MarkovText as MarkovText
 from core.oracle.markov_map import MarkovMap as MarkovMap

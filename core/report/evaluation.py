@@ -18,16 +18,13 @@ from core.flow.field import VelocityField
 from core.flow.path import Path
 from core.metrics.evaluate import FEWEST
 from core.metrics.features import FeatureExtractor
-from core.oracle import OracleMap, checkerboard, eight_gaussians
+from core.oracle import KNOWN_DISTRIBUTIONS, OracleMap
 from core.report.drawn import Drawn, drawn, in_pictures
 from core.report.texts import text_rows, yardstick_of
 from core.report.yardstick import Yardstick, of_data
 from core.sampling import SAMPLERS, Drawing, check_sampler, drawing_of, generate
 
 TableRow = dict[str, Any]
-
-KNOWN_DISTRIBUTIONS = {"checkerboard": checkerboard, "eight-gaussians": eight_gaussians}
-"""Data sets whose distribution has a closed form, so that the exact flow map is known."""
 
 MOST_SAMPLES = 10_000
 """Samples of a row at most, where no number is given."""

@@ -9,8 +9,6 @@ from core.train.config import MeshConfig as MeshConfig
 from core.train.config import OptimConfig as OptimConfig
 from core.train.config import TeachingConfig as TeachingConfig
 from core.train.config import TrainConfig as TrainConfig
-from core.train.features import FeaturesConfig as FeaturesConfig
-from core.train.features import open_features as open_features
 from core.train.recipe import recipe as recipe
 from core.train.run import Run as Run
 from core.train.run import open_run as open_run

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import equinox as eqx
 import jax.random as jr
@@ -20,13 +20,11 @@ from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
 from core.files import check_links, write_bytes
-from core.metrics.features import FEATURES, FeatureExtractor, Perceived
-from core.metrics.networks import network_features
 from core.models import is_model, open_autoencoder
 from core.models.codec import codec_bytes
 from core.nets.encoder import Autoencoder, Classifier, Encoder, EncoderConfig
 from core.nets.perception import Identity, Perception
-from core.nets.perceptions import NETWORKS, Known, is_network, open_network
+from core.nets.perceptions import Known, is_network, open_network
 from core.nets.vae import VAE, make_vae, vae_bytes
 from core.objectives.autoencoding import Autoencoding
 from core.objectives.objective import Objective, Players
@@ -271,7 +269,7 @@ def open_perception(name: str, shape: tuple[int, ...]) -> Perception:
     if name == "identity":
         return Identity()
     if is_network(name):
-        return _network(name, shape).network
+        return network_of(name, shape).network
     encoder = open_encoder(name)
     if encoder.shape != shape:
         raise UserError(
@@ -281,21 +279,7 @@ def open_perception(name: str, shape: tuple[int, ...]) -> Perception:
     return encoder
 
 
-def open_features(name: str, shape: tuple[int, ...]) -> FeatureExtractor:
-    """The features that a metric names: one of `core.metrics.FEATURES`, a trained network, or a run
-    folder.
-
-    Raises `UserError` as `open_perception`, and for a name that is neither.
-    """
-    if is_network(name):
-        return network_features(_network(name, shape))
-    if name in FEATURES or not Path(name).exists():
-        known = {**FEATURES, **dict.fromkeys(NETWORKS)}
-        return cast(FeatureExtractor, pick(known, name, "feature set or folder of features"))
-    return Perceived(name, open_perception(name, shape))
-
-
-def _network(name: str, shape: tuple[int, ...]) -> Known:
+def network_of(name: str, shape: tuple[int, ...]) -> Known:
     """A trained network, for pictures. Raises `UserError` for other data."""
     if len(shape) != 3 or shape[2] not in (1, 3):
         raise UserError(

@@ -19,8 +19,7 @@ from core.flow.path import PATHS, Path, gaussian, path_name
 from core.flow.teacher import Autoguided, Guided, MapTeacher, Nearest, Teacher
 from core.methods.plugin import Progress
 from core.methods.registry import find_plugin
-from core.oracle import OracleMap
-from core.report.evaluation import KNOWN_DISTRIBUTIONS
+from core.oracle import KNOWN_DISTRIBUTIONS, OracleMap
 from core.train.build import Built, build
 from core.train.config import TeachingConfig, TrainConfig
 from core.train.own_teacher import MARK, open_own

@@ -87,6 +87,8 @@ def test_registry_holds_these_names():
         "eight-gaussians",
         "two-moons",
         "spiral",
+        "double-well",
+        "mueller",
         "sphere-blobs",
         "torus-checkerboard",
         "so3-swiss-roll",

@@ -11,7 +11,8 @@ from core.metrics import FeatureExtractor, FeatureOrigin, extract
 from core.metrics.networks import BATCH, NetworkFeatures, in_batches, levels, network_features
 from core.nets.perceptions import NETWORKS, Known, Pretrained
 from core.nets.perceptions.pretrained import Layers
-from core.train.features import open_features, open_perception
+from core.train.features import open_perception
+from core.train.named_features import open_features
 
 
 class Means(Pretrained):

@@ -20,10 +20,10 @@ from core.train.claim import claim
 from core.train.cli import parse
 from core.train.features import (
     build_features,
-    open_features,
     open_perception,
     parse_features,
 )
+from core.train.named_features import open_features
 from core.train.trainer import Trainer
 from tests.compiling import once
 
