@@ -42,7 +42,7 @@ APPROXIMATE = {
 }  # fmt: skip
 
 
-ROWS = {"fdloss": 8192, "imf guided": 1024}
+ROWS = {"fdloss": 8192, "falcon": 8192, "imf guided": 1024}
 """More rows where the control needs them: half of them fill the population. Fewer where each
 row is solved for many times."""
 
