@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-KEPT, SLOW, LONG = 0.5, 0.5, 0.8
+KEPT, SLOW, LONG = 0.5, 0.5, 0.7
 FILE = Path(__file__).with_name("costs.json")
 ALL = pytest.StashKey[set]()
 

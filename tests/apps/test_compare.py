@@ -141,7 +141,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(argv, message, tmp_path, monke
     [
         ("", "holds no variant"),
         ("[a]\nsteps = 3", "names no method"),
-        ('[a.plugin]\nname = "gcm"', "did you mean 'gcm-"),
+        ('[a.plugin]\nname = "gcm-w"', "did you mean 'gcm-"),
         ('["a/b".plugin]\nname = "ct"', "must do for a folder"),
         ('[a.plugin]\nname = "ct"\nlast = 0', "first <= last"),
         ('[a.plugin]\nname = "gcm-vu"\nshape = "cubic"', "did you mean 'cubic-decrease'"),
