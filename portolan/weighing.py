@@ -59,12 +59,12 @@ def clip(log_w: Float[np.ndarray, " n"]) -> float:
     return float(np.log(np.mean(np.exp(held - held.max()))) + held.max())
 
 
-def target(name: str) -> tuple[Any, float | None]:
+def target(name: str, shape: tuple[int, ...]) -> tuple[Any, float | None]:
     """An energy by its name, or `python:module:function` of one example in the units of the data,
-    with its `log Z` where that is known. Raises `UserError`."""
+    for examples of this shape, with its `log Z` where that is known. Raises `UserError`."""
     if name.startswith("python:"):
         return load_function(name.removeprefix("python:")), None
-    energy: Energy = ENERGIES.find(name)
+    energy: Energy = ENERGIES.find(name).sized(shape)
     return energy, energy.log_z
 
 
@@ -76,7 +76,6 @@ def weigh(model: Model, energy: Any, *, n: int, steps: int, seed: int) -> Weighi
         model.spec.num_classes == 0 or model.abilities.all_classes,
         f"{model.name} has classes, and a target has none; train without labels",
     )
-    require(isinstance_of(model, energy), _misfit(model, energy))
     path = gaussian(model.flow_map.path)
     times = jnp.asarray(model.grid(path, steps), jnp.float32)
     label = jnp.asarray(model.spec.num_classes) if model.spec.num_classes else None
@@ -95,20 +94,6 @@ def weigh(model: Model, energy: Any, *, n: int, steps: int, seed: int) -> Weighi
     with jax.enable_x64(True):
         found = weighted(jnp.asarray(energies), jnp.asarray(density))
     return Weighing(x, energies, density, float(np.mean(folds > 0)), jax.device_get(found))
-
-
-def isinstance_of(model: Model, energy: Any) -> bool:
-    """Whether an energy takes the model's samples, as far as it says."""
-    if not isinstance(energy, Energy):
-        return True
-    shape = model.spec.shape
-    return energy.shape == shape or len(shape) == 1 and type(energy).__name__ == "DoubleWell"
-
-
-def _misfit(model: Model, energy: Any) -> str:
-    shape = getattr(energy, "shape", None)
-    return f"--target is an energy of examples of shape {shape}, and {model.name} makes such of " \
-           f"{model.spec.shape}"  # fmt: skip
 
 
 def energies_of(energy: Any, x: Float[np.ndarray, " n *shape"]) -> Float[np.ndarray, " n"]:

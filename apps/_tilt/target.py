@@ -25,10 +25,7 @@ def weigh_target(config: TiltConfig) -> dict[str, Any] | None:
         "--n and --islands must be at least 1, --seed at least 0",
     )
     run = open_run(config.run)
-    energy, known = target(config.target)
-    if hasattr(energy, "size") and len(run.spec.shape) == 1:
-        energy = type(energy)(run.spec.shape[0])
-        known = energy.log_z
+    energy, known = target(config.target, run.spec.shape)
     steps, n = config.steps or STEPS, config.n * config.islands
     found = weigh(run, energy, n=n, steps=steps, seed=config.seed)
     row = found.row(steps, known)

@@ -14,6 +14,17 @@ AT_ONCE = 64
 """Columns of a Jacobian that are taken at once, so that its memory is bounded."""
 
 
+def along_axes(
+    x: Float[Array, "*shape"], f: Callable[[Float[Array, "*shape"], Array], Array]
+) -> Array:
+    """`f(direction, i)` for the unit vector along each number `i` of `x`, some at a time."""
+
+    def one(i: Array) -> Array:
+        return f(jnp.zeros(x.size, x.dtype).at[i].set(1.0).reshape(x.shape), i)
+
+    return jax.lax.map(one, jnp.arange(x.size), batch_size=min(AT_ONCE, x.size))
+
+
 class Divergence(eqx.Module):
     """How `div v(x) = sum_i dv_i / dx_i` is taken."""
 
@@ -43,11 +54,7 @@ class ExactDivergence(Divergence):
         del probe
         value, push = jax.linearize(field, x)
 
-        def entry(i: Array) -> Array:
-            direction = jnp.zeros(x.size, x.dtype).at[i].set(1.0)
-            return push(direction.reshape(x.shape)).reshape(-1)[i]
-
-        entries = jax.lax.map(entry, jnp.arange(x.size), batch_size=min(AT_ONCE, x.size))
+        entries = along_axes(x, lambda direction, i: push(direction).ravel()[i])
         return value, jnp.sum(entries)
 
 

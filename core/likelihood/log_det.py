@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
-from core.likelihood.divergence import AT_ONCE
+from core.likelihood.divergence import along_axes
 
 TAIL = 1e-3
 """The last term of a series that has converged, at most, in nats for each number of an example."""
@@ -61,12 +61,9 @@ class ExactLogDet(LogDet):
         del key
         y, push = jax.linearize(lambda place: flow_map(place, s, t, cond), x)
 
-        def column(i: Array) -> Array:
-            direction = jnp.zeros(x.size, x.dtype).at[i].set(1.0)
-            return push(direction.reshape(x.shape)).reshape(-1)
-
-        columns = jax.lax.map(column, jnp.arange(x.size), batch_size=min(AT_ONCE, x.size))
-        sign, log_det = jnp.linalg.slogdet(columns)
+        sign, log_det = jnp.linalg.slogdet(
+            along_axes(x, lambda direction, _: push(direction).ravel())
+        )
         return Jump(y, log_det, sign)
 
 

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from core.errors import require
 from core.oracle.mixture import eight_gaussians
+from core.overriding import overridable
 from core.registry import Registry
 
 
@@ -24,6 +26,16 @@ class Energy(eqx.Module):
     @abc.abstractmethod
     def log_z(self) -> float:
         """`log Z`, the logarithm of the integral of `exp(-E)`."""
+
+    @overridable
+    def sized(self, shape: tuple[int, ...]) -> "Energy":
+        """The energy of examples of this shape. Raises `UserError` where there is none."""
+        require(
+            self.shape == shape,
+            f"--target is an energy of examples of shape {self.shape}, and the model makes such of "
+            f"{shape}",
+        )
+        return self
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
@@ -46,6 +58,9 @@ class DoubleWell(Energy):
         nodes = np.linspace(-5, 5, 20_001)
         first = np.log(np.trapezoid(np.exp(4 * nodes**2 - nodes**4), nodes))
         return float(first + (self.size - 1) * 0.5 * np.log(2 * np.pi))
+
+    def sized(self, shape: tuple[int, ...]) -> "Energy":
+        return DoubleWell(shape[0]) if len(shape) == 1 else super().sized(shape)
 
     def __call__(self, x: Float[Array, " size"]) -> Float[Array, ""]:
         return x[0] ** 4 - 4 * x[0] ** 2 + 0.5 * jnp.sum(x[1:] ** 2)

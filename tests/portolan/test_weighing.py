@@ -47,7 +47,7 @@ def test_clipping_brings_the_largest_weights_down():
 )
 def test_what_cannot_be_weighed_says_so(settings, name, word):
     with pytest.raises(UserError, match=word):
-        weigh(model(**settings), target(name)[0], n=4, steps=1, seed=0)
+        weigh(model(**settings), target(name, (2,))[0], n=4, steps=1, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,10 @@ def test_what_cannot_be_weighed_says_so(settings, name, word):
 def test_an_energy_is_one_finite_number(wrong, word):
     with pytest.raises(UserError, match=word):
         weigh(model(), wrong, n=4, steps=1, seed=0)
+
+
+def test_a_target_is_of_the_shape_of_the_samples():
+    energy, known = target("double-well", (3,))
+    assert energy.shape == (3,) and known == pytest.approx(6.1308788, abs=1e-6)
+    with pytest.raises(UserError, match="shape"):
+        target("mueller", (3,))
