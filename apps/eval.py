@@ -82,10 +82,11 @@ class EvalConfig:
     allow_few: bool = False
     """Take Frechet distances in a network's features of no more samples than there are features
     too; they are far too high to be compared."""
-    likelihood: tuple[Literal["ode", "hutchinson", "exact", "series"], ...] = ()
+    likelihood: tuple[Literal["ode", "hutchinson", "exact", "series", "head"], ...] = ()
     """Measure log-likelihoods of data instead: ode, the probability-flow ODE with its exact
     divergence (hutchinson: with one probe); exact, the determinants of --nfe jumps towards noise
-    (series: estimated). With --data beside the run's own data."""
+    (series: estimated; head: by the divergence head of f2d2). With --data beside the run's own
+    data."""
     keep_samples: bool = False
     """Keep samples in <run>/eval, in pieces that a stopped command goes on from. More than 10,000,
     or than 256 MB of them, always lie there. Pictures become bytes."""

@@ -21,7 +21,9 @@ from core.flow.solve import AdaptiveSteps
 from core.likelihood import (
     ExactDivergence,
     ExactLogDet,
+    HeadLogDet,
     Hutchinson,
+    LogDet,
     SeriesLogDet,
     Traced,
     bits_per_dimension,
@@ -35,9 +37,10 @@ from portolan.progress import Meter
 
 ODES = {"ode": ExactDivergence, "hutchinson": Hutchinson}
 DETERMINANTS = {"exact": ExactLogDet, "series": SeriesLogDet}
-WAYS = (*ODES, *DETERMINANTS)
+HEAD = "head"
+WAYS = (*ODES, *DETERMINANTS, HEAD)
 """By the probability-flow ODE, with the exact divergence or one probe; by jumps towards noise, with
-the exact determinant or a series."""
+the exact determinant, a series, or a trained divergence head."""
 EXACT = 1024
 """Numbers of an example up to which Jacobians are taken whole."""
 EXAMPLES = 256
@@ -156,9 +159,14 @@ def check(model: Model, by: str, steps: int) -> None:
         model.abilities.noise != "none",
         f"{model.name} starts from data, whose density is not known; it has no likelihood",
     )
+    require(
+        by != HEAD or model.divergence is not None,
+        f"{model.name} has no divergence head: train one with apps.train --plugin f2d2, or take "
+        "--likelihood exact",
+    )
     size = int(np.prod(spec.shape))
     require(
-        size <= EXACT or by in ("hutchinson", "series"),
+        size <= EXACT or by in ("hutchinson", "series", HEAD),
         f"{by} takes as many derivatives as an example has numbers, {size:,}, and serves "
         f"{EXACT:,}; take hutchinson or series",
     )
@@ -188,8 +196,8 @@ def traced(
         )
         label = np.full(n, classes, np.int32)
     times = jnp.asarray(model.grid(field.path, steps)[::-1].copy(), jnp.float32)
-    one = _by_ode(by) if by in ODES else _by_jumps(by)
-    run = functools.partial(_batch, field, times, one)
+    one = _by_ode(by) if by in ODES else _by_jumps
+    run = functools.partial(_batch, field, times, one, log_det_of(model, by))
     parts = []
     with Meter(f"likelihood, {by}", n) as meter:
         for start in range(0, n, CHUNK):
@@ -201,27 +209,44 @@ def traced(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-One = Callable[[FlowMap, Array, Array, Condition | None, Key[Array, ""]], dict[str, Array]]
+def log_det_of(model: Model, by: str) -> LogDet | None:
+    """How determinants are taken; None by the ODE."""
+    if by == HEAD and model.divergence is not None:
+        return HeadLogDet(model.divergence)
+    return DETERMINANTS[by]() if by in DETERMINANTS else None
+
+
+One = Callable[[FlowMap, Array, Any, Array, Condition | None, Key[Array, ""]], dict[str, Array]]
 
 
 @functools.cache
 def _by_ode(by: str) -> One:
-    def one(field: FlowMap, times: Array, x: Array, cond: Condition | None, key: Key[Array, ""]):
-        del times
+    def one(
+        field: FlowMap,
+        times: Array,
+        log_det: None,
+        x: Array,
+        cond: Condition | None,
+        key: Key[Array, ""],
+    ) -> dict[str, Array]:
+        del times, log_det
         found, _ = ode_log_prob(field, x, cond, key=key, divergence=ODES[by](), stepping=STEPPING)
         return {"log_prob": found}
 
     return one
 
 
-@functools.cache
-def _by_jumps(by: str) -> One:
-    def one(field: FlowMap, times: Array, x: Array, cond: Condition | None, key: Key[Array, ""]):
-        found: Traced = log_prob(field, x, times, cond, key=key, log_det=DETERMINANTS[by]())
-        trip = round_trip(field, x, times, cond)
-        return {"log_prob": found.log_prob, "round_trip": trip, "folds": jnp.sign(found.folds)}
-
-    return one
+def _by_jumps(
+    field: FlowMap,
+    times: Array,
+    log_det: LogDet,
+    x: Array,
+    cond: Condition | None,
+    key: Key[Array, ""],
+) -> dict[str, Array]:
+    found: Traced = log_prob(field, x, times, cond, key=key, log_det=log_det)
+    trip = round_trip(field, x, times, cond)
+    return {"log_prob": found.log_prob, "round_trip": trip, "folds": jnp.sign(found.folds)}
 
 
 @eqx.filter_jit
@@ -229,12 +254,13 @@ def _batch(
     field: FlowMap,
     times: Float[Array, " nodes"],
     one: One,
+    log_det: LogDet | None,
     x: Float[Array, " m *shape"],
     label: Int[Array, " m"] | None,
     key: Key[Array, ""],
 ) -> dict[str, Float[Array, " m"]]:
     def example(x: Array, label: Array | None, key: Key[Array, ""]) -> dict[str, Array]:
         cond = None if label is None else Condition(label)
-        return one(field, times, x, cond, key)
+        return one(field, times, log_det, x, cond, key)
 
     return jax.vmap(example)(x, label, jr.split(key, len(x)))

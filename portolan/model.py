@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.errors import UserError
+from core.flow.divergence import DivergenceHead
 from core.flow.flow_map import FlowMap
 from core.overriding import overridable
 from core.sampling import Grid, Sampler, uniform_grid
@@ -93,6 +94,12 @@ class Model(abc.ABC):
     @abc.abstractmethod
     def proposal(self) -> Proposal | None:
         """The noise that the map was trained with for observations, or None."""
+
+    @property
+    @overridable
+    def divergence(self) -> DivergenceHead | None:
+        """The trained head for log-determinants of jumps, or None."""
+        return None
 
     @overridable
     def source_spec(self) -> DataSpec | None:
@@ -232,7 +239,8 @@ class Model(abc.ABC):
 
         **Arguments:** `by`: `ode`, the probability-flow ODE with the exact divergence, or
         `hutchinson`, with one random probe an example; `exact`, the determinant of `steps` jumps
-        towards noise, or `series`, the same estimated. Jumps towards noise mean something where
+        towards noise, or `series`, the same estimated, or `head`, of a trained divergence head
+        (`f2d2`). Jumps towards noise mean something where
         the map was trained for them: `python -m apps.eval --likelihood exact` prints the error of
         the way there and back. `label`, the class of each example; without it all classes
         together, where the model was trained so. Raises `UserError` where it has no likelihood.

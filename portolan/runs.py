@@ -19,6 +19,7 @@ from core.data.npy import read_arrays
 from core.data.spec import DataSpec
 from core.errors import UserError, pick, require
 from core.files import UNFINISHED, check_links, write_arrays
+from core.flow.divergence import DIVERGENCE, DivergenceHead
 from core.flow.flow_map import FlowMap
 from core.methods.registry import find_plugin
 from core.models import is_model, open_model
@@ -157,6 +158,12 @@ class Run(Stored):
         if not isinstance(objective, AdaptedObjective):
             return None
         return Proposal(self.opened.players["adapter"], objective.observed)
+
+    @cached_property
+    def divergence(self) -> DivergenceHead | None:
+        if self._changed or DIVERGENCE not in self.opened.names:
+            return None
+        return self.opened.players[DIVERGENCE]
 
     def with_map(self, flow_map: FlowMap) -> "Run":
         opened = replace(self.opened, flow_map=flow_map, adapter=None)

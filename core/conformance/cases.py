@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from core.conformance.probes import NUM_BUMPS, bumped
+from core.conformance.probes import NUM_BUMPS, MapNetwork, bumped
+from core.flow.divergence import DivergenceHead
 from core.flow.flow_map import FlowMap
 from core.nets.discriminator import Discriminator
 from core.objectives.objective import Batch, GroupTerm, JointTerm, Objective, Players, RowKind
@@ -30,10 +31,14 @@ class Cast(eqx.Module):
     key: Key[Array, ""]
 
     def __call__(self, psi: Psi) -> Players:
-        made = {"model": self._map(psi["model"])}
+        made: Players = {"model": self._map(psi["model"])}
         for i, (name, player) in enumerate(self.others.items()):
             moved = self._moved(player, psi[name], jr.fold_in(self.key, i))
-            made[name] = self._map(psi[name]) if isinstance(player, FlowMap) else moved
+            if isinstance(player, FlowMap):
+                moved = self._map(psi[name])
+            if isinstance(player, DivergenceHead):
+                moved = DivergenceHead(MapNetwork(self._map(psi[name])), player.path)
+            made[name] = moved
         return made
 
     def _map(self, psi: Array) -> FlowMap:

@@ -143,6 +143,21 @@ def flipped(exact: FlowMap, flip: Float[Array, ""]) -> FlowMap:
     return Flipped(exact=exact, flip=flip, path=exact.path)
 
 
+class MapNetwork(Network):
+    """A network whose output is the average velocity of a map."""
+
+    flow_map: FlowMap
+
+    def __call__(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, "*shape"]:
+        return self.flow_map.average_velocity(x, s, t, cond)
+
+
 class NoNetwork(Network):
     """Stands where a plugin wants a network; the oracle takes the place of the map built on it."""
 

@@ -1,10 +1,11 @@
 """Densities of flow maps: log-likelihood by the ODE and by jumps, importance weights."""
 
+from core.flow.divergence import Divergence as Divergence
+from core.flow.divergence import ExactDivergence as ExactDivergence
+from core.flow.divergence import Hutchinson as Hutchinson
 from core.likelihood.bits import bits_per_dimension as bits_per_dimension
 from core.likelihood.bits import dequantised as dequantised
-from core.likelihood.divergence import Divergence as Divergence
-from core.likelihood.divergence import ExactDivergence as ExactDivergence
-from core.likelihood.divergence import Hutchinson as Hutchinson
+from core.likelihood.head import HeadLogDet as HeadLogDet
 from core.likelihood.importance import Weighted as Weighted
 from core.likelihood.importance import expectation as expectation
 from core.likelihood.importance import weighted as weighted

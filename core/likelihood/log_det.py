@@ -9,8 +9,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
+from core.flow.divergence import along_axes
 from core.flow.flow_map import FlowMap
-from core.likelihood.divergence import along_axes
 
 TAIL = 1e-3
 """The last term of a series that has converged, at most, in nats for each number of an example."""

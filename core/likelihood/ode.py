@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from core.flow.condition import Condition
+from core.flow.divergence import Divergence, ExactDivergence
 from core.flow.field import VelocityField
 from core.flow.path import Path, gaussian
 from core.flow.solve import AdaptiveSteps, FixedSteps, solve
-from core.likelihood.divergence import Divergence, ExactDivergence
 
 
 def prior_log_prob(path: Path, z: Float[Array, "*shape"]) -> Float[Array, ""]:

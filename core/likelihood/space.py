@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from core.flow.condition import Condition
+from core.flow.divergence import ExactDivergence
 from core.flow.field import VelocityField
 from core.flow.rotations import SO3
 from core.flow.solve import AdaptiveSteps, FixedSteps, solve
 from core.flow.space import Space
 from core.flow.sphere import Sphere
 from core.flow.torus import Torus
-from core.likelihood.divergence import ExactDivergence
 
 _AT_ONCE = 512
 

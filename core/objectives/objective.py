@@ -169,6 +169,15 @@ class JointTerm(eqx.Module):
             for carrier, R in zip(carriers, here, strict=True)
         )
 
+    @overridable
+    def declared_of(
+        self, name: str, live: Players, fixed: Players, target: Players, row: Row
+    ) -> Residuals | None:
+        """The residuals of another player than the map as `declared` has the map's; None where
+        they are as `residuals` gives them, without a stop on parameters of that player."""
+        del name, live, fixed, target, row
+        return None
+
     @property
     @overridable
     def order(self) -> int | None:

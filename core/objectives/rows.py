@@ -131,7 +131,8 @@ class RowObjective(DivisibleObjective):
     ) -> dict[str, Float[Array, ""]]:
         """The losses of `of_rows` as the terms, weights and guidance declare them, without a stop.
 
-        Those of other players than the map are taken as they are: nothing of them is stopped."""
+        Those of other players than the map are taken as they are where the term does not say what
+        of them is stopped."""
         count = sum(len(rows.s) for rows in drawn.values())
         totals = {"model": jnp.zeros(())}
         for kind in self.kinds:
@@ -141,9 +142,9 @@ class RowObjective(DivisibleObjective):
             share = len(rows.s) / count
             totals["model"] += share * declared_loss(kind, live, fixed, target, rows)
             for name in [name for name in live if name != "model"]:
-                losses = kind_losses(kind, fixed | {name: live[name]}, target, rows)[0]
-                if name in losses:
-                    totals[name] = totals.get(name, jnp.zeros(())) + share * losses[name]
+                loss = declared_loss_of(name, kind, live, fixed, target, rows)
+                if loss is not None:
+                    totals[name] = totals.get(name, jnp.zeros(())) + share * loss
         return totals
 
     def declared_guidance(self, kind: RowKind, model: FlowMap, target: FlowMap, rows: Row) -> Row:
@@ -333,6 +334,23 @@ def declared_loss(
         models = live["model"], fixed["model"], target["model"]
         return jnp.mean(jax.vmap(lambda group: term.declared(*models, group, weight))(groups))
     return jnp.mean(jax.vmap(lambda row: _declared_row(kind, live, fixed, target, row))(rows))
+
+
+def declared_loss_of(
+    name: str, kind: RowKind, live: Players, fixed: Players, target: Players, rows: Row
+) -> Float[Array, ""] | None:
+    """The mean loss of another player in these rows as it is declared; None where it has none."""
+    others, term = fixed | {name: live[name]}, kind.term
+
+    def one(row: Row) -> Array | None:
+        assert isinstance(term, JointTerm)
+        parts = term.declared_of(name, others, fixed, target, row)
+        return None if parts is None else _weighted(kind.weight, parts, row)
+
+    found = jax.vmap(one)(rows) if isinstance(term, JointTerm) else None
+    if found is None:
+        return kind_losses(kind, others, target, rows)[0].get(name)
+    return jnp.mean(found)
 
 
 def _declared_row(

@@ -2,6 +2,7 @@
 
 from plugins.lagrangian.ayf_lmd import AYFLMD as AYFLMD
 from plugins.lagrangian.boot import BOOT as BOOT
+from plugins.lagrangian.f2d2 import F2D2 as F2D2
 from plugins.lagrangian.freeflow import FreeFlow as FreeFlow
 from plugins.lagrangian.lmd import LMD as LMD
 from plugins.lagrangian.lsd import LSD as LSD

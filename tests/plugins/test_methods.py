@@ -48,7 +48,7 @@ row is solved for many times."""
 
 SAME_RESIDUALS = {"dmf", "ict", "ect", "gcm-cu", "gcm-cu exact", "gcm-cu moments", "ctm endpoint"}
 SAME_RESIDUALS |= {"ctm combined", "ctm-scratch", "ctm-scratch endpoint", "alphaflow", "gcm-vu"}
-SAME_RESIDUALS |= {"mf guided", "alphaflow exact"}
+SAME_RESIDUALS |= {"mf guided", "alphaflow exact", "f2d2"}
 """Variants whose terms are those of another one that is checked here; `apps.check` takes all."""
 
 CHECKED = sorted(set(VARIANTS) - SAME_RESIDUALS)

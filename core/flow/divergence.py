@@ -1,4 +1,5 @@
-"""The divergence of a velocity field at a point: exact, or estimated with one probe."""
+"""The divergence of a velocity field: at a point, exact or estimated with one probe, and along a
+jump, learned."""
 
 import abc
 from collections.abc import Callable
@@ -8,6 +9,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
+
+from core.flow.condition import Condition
+from core.flow.interpolant import Interpolant
+from core.flow.network import Network
 
 Field = Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]
 AT_ONCE = 64
@@ -75,3 +80,32 @@ class Hutchinson(Divergence):
         assert probe is not None
         value, slope = jax.jvp(field, (x,), (probe,))
         return value, jnp.sum(probe * slope)
+
+
+DIVERGENCE = "divergence"
+"""Name of the player that is a divergence head."""
+
+
+class DivergenceHead(eqx.Module):
+    """The mean divergence of the velocity along a jump, divided by the numbers of an example.
+
+        D(x_s, s, t) = 1 / (t - s) * integral from s to t of div v(x_u, u) du / size,
+        log |det dF(x_s, s, t)/dx| = size (t - s) D(x_s, s, t),      D(x, t, t) = div v(x, t) / size
+
+    It is the mean of a network's outputs, and `size` its unit: gradients of the plain divergence
+    grow as the square of that. Source: F2D2 (arXiv 2512.02636), section 3.
+    """
+
+    net: Network
+    path: Interpolant
+
+    def __call__(
+        self,
+        x: Float[Array, "*shape"],
+        s: Float[Array, ""],
+        t: Float[Array, ""],
+        cond: Condition | None = None,
+    ) -> Float[Array, ""]:
+        """`D(x_s, s, t)` of one example; the times are those of the path, in either order."""
+        times = self.path.unit_time(s), self.path.unit_time(t)
+        return jnp.mean(self.net(x, *times, cond))
