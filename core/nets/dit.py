@@ -31,7 +31,7 @@ from core.nets.patches import (
 )
 from core.nets.transformer import Block, Readout
 
-Positions = Literal["learned", "sincos"]
+Positions = Literal["learned", "sincos", "rotary"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class DiTConfig(EmbeddingConfig):
     mlp_ratio: float = 4.0
     """Hidden width of the MLP in a block over the width of a token."""
     positions: Positions = "learned"
-    """Position embeddings: learned, or fixed sines and cosines."""
+    """Position embeddings: learned, or fixed sines and cosines; rotary, of series and text: queries
+    and keys are turned, so that a head sees distances."""
     qk_norm: bool = True
     """Normalise queries and keys, which keeps derivatives of the attention bounded."""
     head_depth: int = 0
@@ -81,6 +82,11 @@ class DiTConfig(EmbeddingConfig):
         self.check_sizes(encoder_depth=0, head_depth=0, context=0)
         self.check_dropout(self.dropout)
 
+    @property
+    def rotary(self) -> bool:
+        """Whether queries and keys are turned by their places."""
+        return self.positions == "rotary"
+
     def build(self, shape: tuple[int, ...], num_classes: int, *, key: Key[Array, ""]) -> "DiT":
         """The network for images of `shape` (H, W, C) or series of `shape` (L, C). Raises
         `UserError` where that fails."""
@@ -93,6 +99,11 @@ class DiTConfig(EmbeddingConfig):
         if self.positions == "sincos" and self.width % parts:
             raise UserError(
                 f"sincos positions need --net.width divisible by {parts}, not {self.width}"
+            )
+        if self.rotary and (len(shape) != 2 or self.width // self.heads % 2):
+            raise UserError(
+                "--net.positions rotary is for series and text, and turns pairs of channels: "
+                "--net.width over --net.heads must be even"
             )
         self.check_encoder(self.encoder_depth, self.depth)
         if self.context and self.encoder_depth:
@@ -270,6 +281,8 @@ class DiT(Network):
     ) -> Float[Array, "tokens embed"]:
         side, dtype = self.config.patch, self.config.dtype
         patches = cut(x.astype(e.dtype), side)
+        if self.config.rotary:
+            return cast(self.patches, dtype)(patches)
         positions = self.positions
         if positions is None:
             table = sincos_positions(grid_of(x.shape, side), self.config.width)

@@ -10,7 +10,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
@@ -24,6 +23,7 @@ from core.nets.initial import Normal, initialise, stack
 from core.nets.layers import Dense, Dtype, Remat, cast, rms_norm, run_layers
 from core.nets.official_dit import check_heads, check_image
 from core.nets.patches import cut, joined, patch_size
+from core.nets.rotary import turned
 
 COUNTS = {"labels": 8, "scale": 4, "start": 2, "end": 2, "step": 4}
 """Tokens before the patches, in this order: label, guidance (1 - 1/w, a, b), and s - t."""
@@ -259,20 +259,6 @@ class IMFDiT(Network):
         h = self._run(blocks, h)[sum(COUNTS.values()) :]
         pixels = cast(readout, self.config.dtype)(h).astype(like.dtype)
         return joined(pixels, like.shape, self.config.patch)
-
-
-def turned(x: Float[Array, "tokens heads dim"]) -> Float[Array, "tokens heads dim"]:
-    """Channels `(2i, 2i + 1)` of the token at place `p` turned by the angle `p 10000^(-2i / dim)`.
-
-    Source: RoPE (arXiv 2104.09864), eq. 34, in the order of its pairs.
-    """
-    tokens, _, dim = x.shape
-    angles = np.arange(tokens)[:, None, None] * 1e4 ** (-np.arange(0, dim, 2) / dim)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    cos, sin = jnp.asarray(np.cos(angles), wide), jnp.asarray(np.sin(angles), wide)
-    first, second = x[..., ::2].astype(wide), x[..., 1::2].astype(wide)
-    pairs = jnp.stack([first * cos - second * sin, first * sin + second * cos], axis=-1)
-    return pairs.reshape(x.shape).astype(x.dtype)
 
 
 def _block(config: IMFDiTConfig, normal: Normal) -> RotaryBlock:

@@ -11,6 +11,7 @@ from core.nets.attention import Implementation, attention
 from core.nets.dropout import thinned
 from core.nets.initial import Normal
 from core.nets.layers import Constant, Dense, layer_norm, rms_norm
+from core.nets.rotary import turned
 
 
 @runtime_checkable
@@ -31,6 +32,8 @@ class BlockFlags(Protocol):
     def attention(self) -> Implementation: ...
     @property
     def dropout(self) -> float: ...
+    @property
+    def rotary(self) -> bool: ...
 
 
 class Block(eqx.Module):
@@ -53,6 +56,7 @@ class Block(eqx.Module):
     heads: int = eqx.field(static=True)
     implementation: Implementation = eqx.field(static=True)
     drop_rate: float = eqx.field(static=True)
+    rotary: bool = eqx.field(static=True)
 
     def __init__(self, config: BlockFlags, *, normal: Normal):
         width, hidden = config.width, round(config.mlp_ratio * config.width)
@@ -65,7 +69,7 @@ class Block(eqx.Module):
         self.q_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
         self.k_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
         self.heads, self.implementation = config.heads, config.attention
-        self.drop_rate = config.dropout
+        self.drop_rate, self.rotary = config.dropout, config.rotary
 
     def __call__(
         self,
@@ -85,6 +89,8 @@ class Block(eqx.Module):
         )
         if self.q_scale is not None and self.k_scale is not None:
             q, k = rms_norm(q, self.q_scale), rms_norm(k, self.k_scale)
+        if self.rotary:
+            q, k = turned(q), turned(k)
         return self.merge(attention(q, k, v, self.implementation).reshape(h.shape))
 
 
