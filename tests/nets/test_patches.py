@@ -9,6 +9,7 @@ import pytest
 from core.errors import UserError
 from core.nets import DiTConfig, MLPConfig, UNetConfig
 from core.nets.patches import cut, grid_of, joined, patch_size, sincos_positions
+from core.nets.rotary import turned
 from tests.compiling import once
 from tests.nets.randomised import randomised
 
@@ -31,6 +32,16 @@ def test_places_along_a_line_differ_and_have_one_norm():
     np.testing.assert_allclose((table**2).sum(1), 8)
 
 
+def test_turned_products_depend_on_the_distance_alone(rng):
+    """The same query and key in every place: products along diagonals are equal, others not."""
+    q, k = (np.broadcast_to(rng.standard_normal(8), (6, 1, 8)).astype(np.float32) for _ in "qk")
+    turn = once(turned)
+    products = np.asarray(turn(q))[:, 0] @ np.asarray(turn(k))[:, 0].T
+    np.testing.assert_allclose(products[1:, 1:], products[:-1, :-1], rtol=1e-4, atol=1e-4)
+    assert len(np.unique(np.round(products[0], 2))) == 6
+    np.testing.assert_allclose(np.diag(products), (q * k).sum(axis=(1, 2)), rtol=1e-4, atol=1e-4)
+
+
 SLOW = pytest.mark.slow
 
 
@@ -39,6 +50,7 @@ SLOW = pytest.mark.slow
     [
         {},
         pytest.param({"positions": "sincos"}, marks=SLOW),
+        pytest.param({"positions": "rotary"}, marks=SLOW),
         pytest.param({"encoder_depth": 1}, marks=SLOW),
     ],
 )
@@ -63,6 +75,8 @@ def test_the_transformer_takes_series(normal, flags):
         (DiTConfig(), (12,), r"images \(H, W, C\) and series \(L, C\), but the data have shape"),
         (DiTConfig(width=18, heads=2, positions="sincos"), (4, 4, 1), "divisible by 4, not 18"),
         (DiTConfig(width=15, heads=3, positions="sincos"), (4, 1), "divisible by 2, not 15"),
+        (DiTConfig(positions="rotary"), (4, 4, 1), "rotary is for series and text"),
+        (DiTConfig(width=9, heads=3, positions="rotary"), (4, 1), "over --net.heads must be even"),
         (MLPConfig(), (12, 5), "use --net dit$"),
         (UNetConfig(), (12, 5), "use --net dit$"),
     ],
