@@ -35,6 +35,8 @@ class Loop:
     picture: Callable[[Path], None]
     before: int | None = None
     """The steps that the run had before --extend, or None."""
+    watch: Callable[[Dispatch], None] | None = None
+    """Called after each dispatch, when its pictures and checkpoint are written."""
 
     def run(self, lines: list[str]) -> tuple[float, float]:
         """Trains to the end; `lines` describe the run. Returns the seconds and samples a second of
@@ -109,6 +111,8 @@ class Loop:
             journal.picture(dispatch.step, path)
         if dispatch.crosses(config.save_every) or dispatch.step == config.steps:
             self.trainer.save(self.checkpoints)
+        if self.watch is not None:
+            self.watch(dispatch)
 
     def _draw(self, path: Path) -> None:
         """Writes a picture; samples that are not finite early on do not end a training."""

@@ -1,6 +1,7 @@
 """Training, shared by `train` and `apps.train`."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from core.train.config import TrainConfig
 from core.train.memory import check_memory
 from core.train.run import DATA_FILE, SOURCE
 from core.train.sharding import describe_mesh
-from core.train.trainer import Trainer
+from core.train.trainer import Dispatch, Trainer
 from portolan.loop import Loop
 
 Training = Trainer[TrainConfig, Built]
@@ -77,10 +78,13 @@ def train(
     folder: Path,
     app: str | None,
     before: int | None = None,
+    watch: Callable[[Dispatch], None] | None = None,
 ) -> tuple[float, float]:
-    """Trains to the end, where `before` is that of `Loop`. Returns the seconds and samples a second
-    of this call."""
-    loop = Loop(app, trainer, checkpoints, folder, lambda path: picture(trainer, path), before)
+    """Trains to the end, where `before` and `watch` are those of `Loop`. Returns the seconds and
+    samples a second of this call."""
+    loop = Loop(
+        app, trainer, checkpoints, folder, lambda path: picture(trainer, path), before, watch
+    )
     return loop.run(describe(trainer.config, trainer.built))
 
 

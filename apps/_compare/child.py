@@ -11,6 +11,8 @@ import signal
 import statistics
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +43,27 @@ from core.train.config import TrainConfig
 from core.train.folder import one_writer
 from core.train.run import read_config
 from core.train.teachers import build_run
-from core.train.trainer import Trainer
+from core.train.trainer import Dispatch, Trainer
 from portolan.progress import Meter
-from portolan.training import train
+from portolan.training import Training, train
+
+Watch = Callable[[Training, Dispatch], None]
+
+
+def unwatched(trainer: Training, done: Dispatch) -> None:
+    """Nothing."""
 
 
 def main(argv: list[str]) -> None:
     """Does the job of a `job.json`."""
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     job = Job(**json.loads(Path(argv[0]).read_text("utf-8")))
-    (_count if job.what == "cost" else _run)(job)
+    if job.what == "trial":
+        from apps._tune.trial import run_trial
+
+        run_trial(job)
+    else:
+        (_count if job.what == "cost" else _run)(job)
 
 
 def _leave_with(parent: int) -> None:
@@ -70,10 +83,12 @@ def _count(job: Job) -> None:
 def _run(job: Job) -> None:
     config = parse(job.flags)
     with one_writer(config.folder):
-        _trained(job, config)
+        trained(job, config)
 
 
-def _trained(job: Job, config: TrainConfig) -> None:
+def trained(job: Job, config: TrainConfig, watch: Watch = unwatched) -> None:
+    """Trains a run, measures it, and writes its pictures and `cell.json`; `watch` is called after
+    each dispatch."""
     built = build_run(config)
     check_measurable(built.dataset)
     name = built.method.sampler
@@ -82,7 +97,7 @@ def _trained(job: Job, config: TrainConfig) -> None:
     trainer = Trainer(config, built)
     folder = claim(config, recorded(built.dataset), base=built.base())
     checkpoints = Checkpoints(folder, config.keep)
-    train(trainer, checkpoints, folder, "train")
+    train(trainer, checkpoints, folder, "train", watch=partial(watch, trainer))
     checkpoints.close()
     flow_map, step = trainer.flow_map(), trainer.step
     del trainer

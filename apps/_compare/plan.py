@@ -2,7 +2,7 @@
 
 import functools
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from core.train.config import TrainConfig
 from core.train.own_teacher import MARK
 from core.train.run import read_config
 
-What = Literal["run", "cost"]
+What = Literal["run", "cost", "trial"]
 
 _LOG_LINES = 40
 _OWN = ("plugin", "seed", "steps", "teacher")
@@ -29,9 +29,10 @@ _OWN = ("plugin", "seed", "steps", "teacher")
 class Job:
     """The work of one child process, as its `job.json` has it.
 
-    `what`: train and measure a run, or count the operations of one step. `label` names the method
-    or variant; `flags` are those of `apps.train`; `config` is the configuration that they
-    give; `shared` is the part that all runs of a comparison share.
+    `what`: train and measure a run, count the operations of one step, or a trial of `apps.tune`.
+    `label` names the method or variant; `flags` are those of `apps.train`; `config` is the
+    configuration that they give; `shared` is the part that all runs of a comparison share. `trial`
+    has what a trial has beside.
     """
 
     what: What
@@ -44,6 +45,7 @@ class Job:
     nfe: list[int]
     n: int
     steps: int
+    trial: dict[str, Any] = field(default_factory=dict)
 
     def write(self) -> Path:
         """Writes `job.json`. Raises `UserError` where it cannot."""
@@ -119,6 +121,11 @@ class Plan:
             if count is not None
         ]
 
+    def trial(self, entry: Entry, seed: int, steps: int, about: dict[str, Any]) -> Job:
+        """One trial of `apps.tune`, in a folder of its label."""
+        job = self._job("trial", entry.label, self.out / entry.label, entry, seed, steps)
+        return replace(job, trial=about)
+
     def _steps_of(self, name: str, missing: int | None) -> int | None:
         if self._settings.budget == "samples":
             return self._steps
@@ -130,7 +137,7 @@ class Plan:
 
     def _job(
         self,
-        what: Literal["run", "cost"],
+        what: What,
         name: str,
         folder: Path,
         entry: Entry,

@@ -1,11 +1,11 @@
 """Child processes, a few at a time; each has a log, its share of the cores, and a tidy end."""
 
+import abc
 import os
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,26 +15,79 @@ from portolan.signals import StopRequest
 _PAUSE = 0.2
 
 
+class Child(abc.ABC):
+    """A job that runs: in a process of this machine, or on another one."""
+
+    job: Job
+
+    @abc.abstractmethod
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+
+    @abc.abstractmethod
+    def complaint(self) -> str | None:
+        """Of a child that has ended: None where all went well, else what it said."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Asks it to save itself and leave."""
+
+
+class Engine(abc.ABC):
+    """Where jobs run."""
+
+    @abc.abstractmethod
+    def start(self, job: Job, slot: int, width: int) -> Child:
+        """Starts a job, the one number `slot` of `width` that run side by side."""
+
+
 @dataclass(frozen=True)
-class Child:
-    """A running child process, and where its part of the log begins."""
+class LocalChild(Child):
+    """A child process, and where its part of the log begins."""
 
     job: Job
     process: subprocess.Popen[bytes]
     log: Path
     begins: int
 
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
     def complaint(self) -> str | None:
-        """None for a child that ended well, else the last line of its error output."""
         status = self.process.returncode
-        if status == 0:
-            return None
-        with self.log.open("rb") as file:
-            file.seek(self.begins)
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
-        said = [line for line in lines if line.startswith("error: ")] or [x for x in lines if x]
-        killed = f"killed by signal {-status}" if status < 0 else ""
-        return killed or (said[-1].removeprefix("error: ") if said else f"exit status {status}")
+        return None if status == 0 else complaint(self.log, self.begins, status)
+
+    def stop(self) -> None:
+        self.process.terminate()
+
+
+class Local(Engine):
+    """Child processes of this one."""
+
+    def start(self, job: Job, slot: int, width: int) -> Child:
+        path = job.write()
+        log = path.with_name("log.txt")
+        begins = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as file, _Cores(slot, width):
+            process = subprocess.Popen(
+                _command(path),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on once
+            )
+            return LocalChild(job, process, log, begins)
+
+
+def complaint(log: Path, begins: int, status: int) -> str:
+    """Why a child failed: the signal that ended it, else the last line of its error output."""
+    if status < 0:
+        return f"killed by signal {-status}"
+    with log.open("rb") as file:
+        file.seek(begins)
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    said = [line for line in lines if line.startswith("error: ")] or [x for x in lines if x]
+    return said[-1].removeprefix("error: ") if said else f"exit status {status}"
 
 
 def run_jobs(
@@ -42,52 +95,45 @@ def run_jobs(
     width: int,
     stop: StopRequest,
     ended: Callable[[Job, str | None], None],
-    tick: Callable[[list[Job]], None],
+    tick: Callable[[list[Job]], Collection[Job] | None],
+    engine: Engine | None = None,
 ) -> None:
-    """Runs jobs in their order, `width` at a time.
+    """Runs jobs in their order, `width` at a time; each is asked for when there is room for it.
 
     `ended` is called with each job and its error, or None; `tick` again and again with the
-    jobs that run. After a stop request the children save and leave, and `ended` is not called for
-    them.
+    jobs that run, and returns those that are to be stopped. After a stop request the children save
+    and leave, and `ended` is not called for them.
     """
-    waiting, running, stopped = deque(jobs), dict[int, Child](), False
+    engine = engine or Local()
+    waiting, running, stopped, asked = iter(jobs), dict[int, Child](), False, True
     try:
-        while running or (waiting and stop.number is None):
+        while True:
             for slot in range(width):
-                if slot not in running and waiting and stop.number is None:
-                    running[slot] = _start(waiting.popleft(), slot, width)
+                if slot not in running and asked and stop.number is None:
+                    job = next(waiting, None)
+                    asked = job is not None
+                    if job is not None:
+                        running[slot] = engine.start(job, slot, width)
+            if not running:
+                break
             if stop.number is not None and not stopped:
-                _terminate(running.values())
+                _stop(running.values())
                 stopped = True
             time.sleep(_PAUSE)
-            tick([child.job for child in running.values()])
+            left = tick([child.job for child in running.values()]) or ()
+            _stop(child for child in running.values() if child.job in left)
             for slot, child in list(running.items()):
-                if child.process.poll() is not None:
+                if child.ended():
                     del running[slot]
-                    if stop.number is None or child.process.returncode == 0:
+                    if stop.number is None or child.complaint() is None:
                         ended(child.job, child.complaint())
     finally:
-        _terminate(running.values())
+        _stop(running.values())
 
 
-def _terminate(children: Iterable[Child]) -> None:
+def _stop(children: Iterable[Child]) -> None:
     for child in children:
-        child.process.terminate()
-
-
-def _start(job: Job, slot: int, width: int) -> Child:
-    path = job.write()
-    log = path.with_name("log.txt")
-    begins = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as file, _Cores(slot, width):
-        process = subprocess.Popen(
-            _command(path),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on once
-        )
-        return Child(job, process, log, begins)
+        child.stop()
 
 
 def _command(path: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The flags of `apps.compare`."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -137,12 +138,19 @@ def _variants(path: Path) -> list[Entry]:
 
 def read_settings(argv: list[str]) -> tuple[CompareConfig, list[str]]:
     """The flags before a bare `--`, and those after it. Raises `UserError`."""
+    own, extra = divided(argv, TAKEN, "apps.compare")
+    return parse_flags(CompareConfig, own), extra
+
+
+def divided(argv: list[str], taken: Sequence[str], app: str) -> tuple[list[str], list[str]]:
+    """The words before a bare `--`, and those after it, flags of `apps.train`. Raises `UserError`
+    for those that the command `app` sets itself."""
     own, extra = argv, []
     if "--" in argv:
         own, extra = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     trust.typed(extra)
     for word in extra:
         name = word.split("=")[0].removeprefix("--")
-        if word.startswith("--") and name.replace("_", "-") in TAKEN:
-            raise UserError(f"--{name} after `--` is set by apps.compare itself; leave it out")
-    return parse_flags(CompareConfig, own), extra
+        if word.startswith("--") and name.replace("_", "-") in taken:
+            raise UserError(f"--{name} after `--` is set by {app} itself; leave it out")
+    return own, extra

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apps._compare.plan import Job, Plan
-from apps._compare.pool import run_jobs
+from apps._compare.pool import Engine, run_jobs
 from apps._compare.settings import CompareConfig
 from core.report.compare import metrics_of
 from core.report.compare.cell import read_cell
@@ -25,7 +25,7 @@ def train_all(settings: CompareConfig, plan: Plan) -> list[str]:
     Ctrl-C and SIGTERM let the runs save themselves, and end the program.
     """
     with StopRequest() as stop:
-        work = _Work(settings, stop)
+        work = Work(settings.jobs, stop)
         teacher = plan.teacher()
         if teacher is not None and not work.do("teacher", [teacher]):
             work.failed += plan.drop_taught()
@@ -35,9 +35,13 @@ def train_all(settings: CompareConfig, plan: Plan) -> list[str]:
     return work.failed
 
 
-class _Work:
-    def __init__(self, settings: CompareConfig, stop: StopRequest):
-        self._width, self._stop, self.failed = settings.jobs, stop, list[str]()
+class Work:
+    """Jobs done side by side, `width` of them, with progress; `failed` has the names of those that
+    failed."""
+
+    def __init__(self, width: int, stop: StopRequest, engine: Engine | None = None):
+        self._width, self._stop, self._engine = width, stop, engine
+        self.failed: list[str] = []
 
     def do(self, what: str, jobs: Sequence[Job]) -> bool:
         """Does the jobs that are not finished; returns whether all went well."""
@@ -56,7 +60,7 @@ class _Work:
                     self.failed.append(job.name)
                 console.print(_line(job, complaint), soft_wrap=True, markup=False)
 
-            run_jobs(todo, self._width, self._stop, ended, watch.tick)
+            run_jobs(todo, self._width, self._stop, ended, watch.tick, self._engine)
         if self._stop.number is not None:
             console.print("stopped; finished runs are kept, and the same command goes on")
             sys.exit(self._stop.exit_status)

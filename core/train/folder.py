@@ -25,6 +25,10 @@ FORMAT = 1
 LOCK = ".lock"
 
 
+class BeingWritten(UserError):
+    """Another process writes the folder."""
+
+
 @dataclass(frozen=True)
 class Marker:
     """The content of `run.json`: the format, the version and sources of Portolan that began the
@@ -203,7 +207,7 @@ def _open_locked(path: Path) -> int | None:
         except (BlockingIOError, PermissionError):
             holder = os.read(number, 200).decode("utf-8", "replace").strip() or "another process"
             os.close(number)
-            raise UserError(
+            raise BeingWritten(
                 f"{path.parent} is being written by {holder}; wait for it or stop it, or name "
                 "another folder"
             ) from None

@@ -12,12 +12,14 @@ import tyro
 
 from apps._compare.settings import CompareConfig
 from apps._tilt.config import TiltConfig
+from apps._tune.settings import TuneConfig
 from apps.check import CheckConfig
 from apps.convert import ConvertConfig
 from apps.cost import CostConfig
 from apps.edit import EditConfig
 from apps.eval import EvalConfig
 from apps.export import ExportConfig
+from apps.inspect import InspectConfig
 from apps.latents import LatentsConfig
 from apps.plugins import PluginsConfig
 from apps.sample import SampleConfig
@@ -34,7 +36,8 @@ COMMANDS: dict[str, Any] = {
     "train": TrainConfig, "features": FeaturesConfig, "sample": SampleConfig, "eval": EvalConfig,
     "export": ExportConfig, "compare": CompareConfig, "tilt": TiltConfig, "check": CheckConfig,
     "cost": CostConfig, "plugins": PluginsConfig, "latents": LatentsConfig, "stats": StatsConfig,
-    "convert": ConvertConfig, "edit": EditConfig,
+    "convert": ConvertConfig, "edit": EditConfig, "tune": TuneConfig,
+    "inspect": InspectConfig,
 }  # fmt: skip
 GROUPS = {
     "plugin": plugins, "data": lambda: DATA, "source": lambda: DATA, "net": lambda: NETS,

@@ -18,6 +18,7 @@ SAMPLING = ("sample", "eval", "export")
 PLACES = {
     "apps/_tilt/": ("tilt",),
     "apps/_compare/": ("compare",),
+    "apps/_tune/": ("tune",),
     "apps/_sampling.py": SAMPLING,
     "apps/_dry_run.py": ("train",),
     "apps/_exporting.py": ("export",),
@@ -109,7 +110,9 @@ def test_the_collection_sees_what_it_should():
     assert len(found) > 150
 
 
-@pytest.mark.parametrize("command", ["sample", "eval", "export", "compare", "tilt", "convert"])
+@pytest.mark.parametrize(
+    "command", ["sample", "eval", "export", "compare", "tilt", "convert", "tune"]
+)
 def test_the_flags_of_a_command_are_those_of_its_help(command):
     listed = {flag.lstrip("-") for flag in flags_of(COMMANDS[command])}
     known = {flag for flag in flags_of_command(command) if not flag.startswith("data.")}

@@ -8,12 +8,13 @@ from typing import Any
 from core.errors import UserError
 from core.report.compare.cell import Cell
 
-_METRICS = {
+METRICS = {
     "points": ("w2", "kl", "map_error"),
     "series": ("frechet", "accuracy"),
     "image": ("frechet", "accuracy"),
     "tokens": ("bigram_tv", "nll", "unigram"),
 }
+"""The metrics of a comparison by kind of data; of the first, which orders the table, less is better."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Summary:
 
 def metrics_of(cells: Sequence[Cell]) -> list[str]:
     """The metrics that the cells have, the one that orders the table first."""
-    wanted = _METRICS[cells[0].kind]
+    wanted = METRICS[cells[0].kind]
     return [name for name in wanted if any(name in row for cell in cells for row in cell.rows)]
 
 
