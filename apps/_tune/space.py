@@ -17,7 +17,8 @@ DIGITS = {"ema": 6}
 
 @dataclass(frozen=True)
 class Dimension:
-    """One flag: a range from `low` to `high`, both included, evenly in the logarithm where `log`, or `choices`.
+    """One flag: a range from `low` to `high`, both included, even in the logarithm where `log`, or
+    `choices`.
 
     `usual` is the recipe's value. `when` names another flag and the values of it with which this
     one matters; with others it keeps the recipe's value.

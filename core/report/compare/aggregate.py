@@ -14,7 +14,8 @@ METRICS = {
     "image": ("frechet", "accuracy"),
     "tokens": ("bigram_tv", "nll", "unigram"),
 }
-"""The metrics of a comparison by kind of data; of the first, which orders the table, less is better."""
+"""The metrics of a comparison by kind of data; of the first, by which the table is ordered, less is
+better."""
 
 
 @dataclass(frozen=True)
