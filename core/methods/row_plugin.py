@@ -32,6 +32,7 @@ from core.times.distributions import (
     TimeDistribution,
     Uniform,
 )
+from core.times.measured import measured
 from core.times.pairs import BothWays, Diagonal, Mixture, OrderedPair, TimeSampler
 from core.times.steps import Step
 
@@ -65,6 +66,9 @@ class RowPlugin(Plugin):
     positions, the sum over symbols."""
     both: float = 0.0
     """Share of the jump rows that go towards noise, s < t, for a map that runs both ways."""
+    measured: str = ""
+    """Certificate of a trained run (certificate.json, by apps.inspect --certify): half of the jump
+    rows get times where that map was measured to be wrong."""
     learned_weight: bool = False
     """Learn a weight of each pair of times, so that all count alike (EDM2, sCM)."""
     form: Form = "average"
@@ -235,7 +239,14 @@ class RowPlugin(Plugin):
         """Whole jumps, uniform pairs and the method's own, in the shares of the flags."""
         whole, uniform = OrderedPair(Point(1.0), Point(0.0)), OrderedPair(Uniform(), Uniform())
         parts = (whole, uniform, self.jump_times())
-        return Mixture(parts, (self.full, self.uniform, 1 - self.full - self.uniform))
+        usual = Mixture(parts, (self.full, self.uniform, 1 - self.full - self.uniform))
+        if not self.measured:
+            return usual
+        require(
+            self.both_ways,
+            f"{self.card.name} has pairs of times of its own: leave out --plugin.measured",
+        )
+        return Mixture((measured(self.measured), usual), (0.5, 0.5))
 
 
 def needed(teacher: Teacher | None, name: str) -> Teacher:

@@ -1,14 +1,18 @@
 """Time samplers: the range, the order of s and t, and the densities they claim."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
+from core.errors import UserError
 from core.flow.path import PATHS
 from core.times import distributions
 from core.times import pairs as times
+from core.times.measured import measured
 from tests.compiling import once
 
 DISTRIBUTIONS = {
@@ -183,3 +187,23 @@ def test_a_share_of_pairs_goes_both_ways(share):
     )
     halves = (s < t).reshape(4, 10).sum(axis=1)  # each part of the batch has its share
     assert halves.max() - halves.min() <= 1
+
+
+def test_measured_pairs_have_the_shares_of_the_table(getkey, tmp_path):
+    """By a certificate of three nodes; the entry on the diagonal counts for nothing."""
+    table = [[9.0, 1.0, 3.0], [None, None, 4.0], [None, None, None]]
+    file = tmp_path / "certificate.json"
+    file.write_text(json.dumps({"units": [1.0, 0.5, 0.0], "tables": {"end": table}}))
+    s, t = drawn(measured(str(file)), getkey(), 800)
+    assert (0 <= t).all() and (t <= s).all() and (s <= 1).all()
+    cells = list(zip(np.round(2 * s) / 2, np.round(2 * t) / 2))
+    counts = {pair: cells.count(pair) for pair in ((1.0, 0.5), (1.0, 0.0), (0.5, 0.0))}
+    wanted = {(1.0, 0.5): 100, (1.0, 0.0): 300, (0.5, 0.0): 400}
+    assert all(abs(counts[pair] - number) <= 1 for pair, number in wanted.items())
+
+
+@pytest.mark.parametrize("text", ["{}", "[1", '{"units": [1, 0], "tables": {"end": [[null, 0]]}}'])
+def test_a_file_that_is_no_certificate_is_refused_in_one_line(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match="--certify"):
+        measured(str(tmp_path / "x.json"))
