@@ -3,11 +3,13 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
+import tyro
 
+from apps._data import NoData, load, parse
 from apps._main import launch, print_json
 from core.errors import UserError, require
 from core.files import check_links
@@ -15,13 +17,14 @@ from core.flow.path import path_name
 from core.models import is_model, open_model
 from core.train import packed
 from core.train.checkpoint import Checkpoints
-from core.train.cli import parse_flags
 from core.train.folder import read_marker
 from core.train.run import OWN, open_run
 from portolan.certificate import EXAMPLES, NODES, certify, write
 from portolan.runs import open as open_model_or_run
+from portolan.stored import check_data
 from portolan.tables import console, print_table
 
+MEMORY = ("t", "map_training", "set_training", "map_other", "set_other")
 MEASURED = ("measured", "median", "whole jump", "worst", "s", "t")
 TIMES = ("jumps", "certified", "error", "equal steps")
 COLUMNS = ("step", "arrays", "bytes", "state")
@@ -37,7 +40,9 @@ class InspectConfig:
 
     With --certify the map is held against its own three rules and its own ODE at all pairs of
     times: certificate.json and certificate.png in the run, a table, the best times for 2 to 8
-    jumps (apps.sample --times certified), and how far one-jump samples are from the ODE's.
+    jumps (apps.sample --times certified), and how far one-jump samples are from the ODE's; and the
+    diagonal is held against the exact one of the training set, which shows what the map has learned
+    by heart: with --data also on examples that it has not seen.
     """
 
     run: str = "runs/imf-digits"
@@ -57,11 +62,13 @@ class InspectConfig:
     config.toml; without it --certify refuses such a run, and the code is named."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
+    data_flags: Annotated[Any, tyro.conf.arg(name="data")] = NoData()
+    """Examples of --certify that the run was not trained on."""
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Lists, and verifies where asked."""
-    config = parse_flags(InspectConfig, argv)
+    config = parse(InspectConfig, argv)
     folder = Path(config.run)
     require(config.n >= 2 and config.nodes >= 3, "--n must be at least 2, --nodes at least 3")
     require(config.seed >= 0, "--seed must not be negative")
@@ -93,8 +100,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 def _certify(config: InspectConfig) -> dict[str, Any] | None:
     """Measures, prints the table, and writes the certificate."""
-    run = open_model_or_run(config.run)
-    found = certify(run, n=config.n, nodes=config.nodes, seed=config.seed)
+    run, other = open_model_or_run(config.run), load(config.data_flags)
+    other = None if other is None else check_data(run, other)
+    found = certify(run, n=config.n, nodes=config.nodes, seed=config.seed, other=other)
     print_table(f"{run.place}: root mean squares of jumps", MEASURED, found.summary())
     rows = [
         {
@@ -108,6 +116,9 @@ def _certify(config: InspectConfig) -> dict[str, Any] | None:
         f"examples, which bounds the Wasserstein-2 distance of the two distributions; Gronwall's "
         f"bound from residuals and slopes at {found.examples} examples: {found.bound:.4g}"
     )
+    if found.memory:
+        title = "error of the denoised mean: of the map, and of the training set's own exact map"
+        print_table(title, MEMORY, [row for row in found.memory if row["t"] > 0])
     place, picture = write(found, run.folder)
     console.print(f"wrote {place} and {picture}")
     return {"run": config.run, **found.to_json()} if config.json else None

@@ -10,9 +10,19 @@ from typing import Any
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Key
 
-from core.certificate import KINDS, Tables, best_times, gronwall, measure, stretch
+from core.certificate import (
+    KINDS,
+    Examples,
+    Tables,
+    best_times,
+    gronwall,
+    measure,
+    memory,
+    stretch,
+)
+from core.data.dataset import Dataset
 from core.errors import UserError, require
 from core.files import write_json
 from core.flow.path import gaussian
@@ -27,6 +37,8 @@ CERTIFIED = "certified"
 JUMPS = tuple(range(2, 9))
 """Numbers of jumps for which the best times are found."""
 NODES = 17
+MOST_NUMBERS = 2**28
+"""Numbers of a training set up to which a map is held against the set's own."""
 EXAMPLES = 64
 WORDS = {
     "eulerian": "Eulerian rule", "lagrangian": "Lagrangian rule",
@@ -43,7 +55,8 @@ class Certificate:
     `core.certificate.measure`; `times`, the best unit times by the number of jumps; `errors`, for
     each number of jumps the sum of the measured costs at the data end of these times and of equally
     spaced nodes (where the nodes allow); `distance`, the root mean square distance of one-jump
-    samples to the ODE's from the same noise, over whole examples; `bound`, Gronwall's.
+    samples to the ODE's from the same noise, over whole examples; `bound`, Gronwall's; `memory`,
+    rows of `core.certificate.memory` by time, of training examples and of others.
     """
 
     units: tuple[float, ...]
@@ -53,6 +66,7 @@ class Certificate:
     distance: float
     bound: float
     examples: int
+    memory: tuple[dict[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; tables as lists with null where there is nothing."""
@@ -81,17 +95,21 @@ class Certificate:
         return rows
 
 
-def certify(model: Model, *, n: int = EXAMPLES, nodes: int = NODES, seed: int = 0) -> Certificate:
-    """Measures a map against its own rules and its own ODE. Raises `UserError`."""
+def certify(
+    model: Model,
+    *,
+    n: int = EXAMPLES,
+    nodes: int = NODES,
+    seed: int = 0,
+    other: Dataset | None = None,
+) -> Certificate:
+    """Measures a map against its own rules, its own ODE and the exact map of its training set;
+    `other` has examples that it was not trained on. Raises `UserError`."""
     check(model, n, nodes)
     path, dataset = gaussian(model.flow_map.path), model.dataset()
-    chosen = np.random.default_rng(seed).permutation(len(dataset))[:n]
-    x_0 = dataset.decode(dataset.take(chosen))
-    label = None
-    if model.spec.num_classes and not isinstance(labels_like(dataset, 1), int):
-        label = jnp.asarray(dataset.labels)[chosen]
     key_noise, key_stretch = jr.split(jr.key(seed))
-    z = path.noise(key_noise, x_0.shape)
+    drawn = _drawn(model, dataset, n, seed, key_noise)
+    x_0, z, label = drawn.x_0, drawn.z, drawn.label
     units = np.linspace(1, 0, nodes)
     times = np.array([float(path.time_of_unit(float(u))) for u in units])
     with Meter("jumps", nodes - 1) as meter:
@@ -120,7 +138,49 @@ def certify(model: Model, *, n: int = EXAMPLES, nodes: int = NODES, seed: int = 
         errors={k: (_cost(tables["end"], way), _even(tables["end"], k)) for k, way in ways.items()},
         distance=float(tables["ode"][0, -1]) * size,
         bound=bound,
-        examples=len(chosen),
+        examples=len(x_0),
+        memory=_memory(model, dataset, drawn, other, times, seed),
+    )
+
+
+def _drawn(model: Model, dataset: Dataset, n: int, seed: int, key: Key[Array, ""]) -> Examples:
+    """Random examples with noise, and labels where the model has classes."""
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:n]
+    x_0, label = dataset.decode(dataset.take(chosen)), None
+    if model.spec.num_classes and not isinstance(labels_like(dataset, 1), int):
+        label = jnp.asarray(dataset.labels)[chosen]
+    return Examples(x_0, gaussian(model.flow_map.path).noise(key, x_0.shape), label)
+
+
+def _memory(
+    model: Model,
+    dataset: Dataset,
+    own: Examples,
+    other: Dataset | None,
+    times: Float[np.ndarray, " nodes"],
+    seed: int,
+) -> tuple[dict[str, float], ...]:
+    """The map beside the training set's own, of its examples and of others; nothing for text and
+    latents, of sets that are too large, or that have no labels where the map has."""
+    size = len(dataset) * int(np.prod(model.spec.shape))
+    fresh = own.label is None and model.spec.num_classes > 0
+    if dataset.kind == "tokens" or model.spec.codec or size > MOST_NUMBERS or fresh:
+        return ()
+    training = dataset.decode(dataset.take(np.arange(len(dataset))))
+    labels = None if own.label is None else jnp.asarray(dataset.labels)
+    sets = {"training": own}
+    other = model.held_out() if other is None else other
+    if other is not None:
+        sets["other"] = _drawn(model, other, len(own.x_0), seed, jr.key(seed + 1))
+    with Meter("training set", len(sets) * len(times)) as meter:
+        found = {
+            name: memory(model.flow_map, training, labels, one, times, progress=meter.more)
+            for name, one in sets.items()
+        }
+    return tuple(
+        {"t": float(times[i])}
+        | {f"{kind}_{name}": float(row[kind][i]) for name, row in found.items() for kind in row}
+        for i in range(len(times))
     )
 
 

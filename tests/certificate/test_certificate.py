@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from core.certificate import KINDS, best_times, gronwall, measure, stretch
+from core.certificate import (
+    KINDS,
+    Examples,
+    best_times,
+    gronwall,
+    measure,
+    memory,
+    set_denoiser,
+    stretch,
+)
 from core.flow.flow_map import FlowMap
 from core.flow.path import LinearPath, Path
 from core.oracle import GaussianProblem, OracleMap
@@ -78,3 +87,31 @@ def test_the_bound_of_a_constant_residual_and_slope():
     times = np.linspace(1, 0, 201)
     found = gronwall(times, np.full(201, 0.3), np.full(201, 2.0))
     assert np.isclose(found, 0.3 * (np.exp(2) - 1) / 2, rtol=1e-4)
+
+
+def test_the_set_has_its_own_denoiser_and_another_map_another_error(rng):
+    """By the formula in NumPy; near the data the set's own error is 0, the broad map's is not."""
+    training, t = rng.standard_normal((5, 2)).astype(np.float32), 0.5
+    labels = np.array([0, 1, 0, 1, 0], np.int32)
+    examples = Examples(*(jnp.asarray(rng.standard_normal((3, 2)), jnp.float32) for _ in "xz"))
+    found = memory(EXACT, jnp.asarray(training), None, examples, np.array([t, 0.01]))
+    x = (1 - t) * np.asarray(examples.x_0) + t * np.asarray(examples.z)
+    level = -((x[:, None] - (1 - t) * training) ** 2).sum(-1) / (2 * t**2)
+    weights = np.exp(level) / np.exp(level).sum(1, keepdims=True)
+    wanted = np.sqrt(np.mean((weights @ training - np.asarray(examples.x_0)) ** 2))
+    assert found["set"][0] == pytest.approx(wanted, rel=1e-4)
+    shrunk = (1 - t) * STDS**2 / ((1 - t) ** 2 * STDS**2 + t**2)  # of the broad Gaussian
+    off = np.sqrt(np.mean((shrunk * x - np.asarray(examples.x_0)) ** 2))
+    assert found["map"][0] == pytest.approx(off, rel=1e-4)
+    own = Examples(jnp.asarray(training), examples.z[:1].repeat(5, axis=0), jnp.asarray(labels))
+    near = memory(EXACT, jnp.asarray(training), jnp.asarray(labels), own, np.array([0.01]))
+    assert near["set"][0] < 1e-6 < 1e-4 < near["map"][0]
+    assert near["gap"][0] == pytest.approx(near["map"][0])
+
+
+def test_the_set_of_one_class_is_that_class_alone():
+    training, among = np.eye(2, dtype=np.float32), np.array([0.0, -np.inf], np.float32)
+    found = once(set_denoiser)(
+        LinearPath(), training, np.ones(2, np.float32), np.float32(0.5), among
+    )
+    assert np.array_equal(found, [1.0, 0.0])
