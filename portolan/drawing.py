@@ -48,9 +48,10 @@ def draw(
     channels: int | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    batch: int = 256,
 ) -> Samples:
     """Samples with these labels, from where the drawing starts, or from the model's own source;
-    guidance is of the first `channels` where they are given.
+    guidance is of the first `channels` where they are given; `batch` as in `generate`.
 
     Raises `UserError` where the model cannot be guided as asked, and where its source is not at
     hand.
@@ -59,7 +60,9 @@ def draw(
     field = guided_map(model, [drawing.sampler], channels) if guided else model.flow_map
     if drawing.starts is None:
         drawing = dataclasses.replace(drawing, starts=starts_of(model, number(labels), seed))
-    return generate(field, drawing, model.spec.shape, labels, key=jr.key(seed), progress=progress)
+    return generate(
+        field, drawing, model.spec.shape, labels, key=jr.key(seed), progress=progress, batch=batch
+    )
 
 
 def starts_of(

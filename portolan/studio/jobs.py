@@ -1,0 +1,30 @@
+"""The jobs by name: what a page can ask."""
+
+from collections.abc import Callable
+
+from portolan.studio import carrying, sampling
+from portolan.studio.about import describe
+from portolan.studio.fields import Fields
+from portolan.studio.session import Opened, Session
+from portolan.studio.views import Shown
+
+JOBS: dict[str, Callable[[Opened, Fields], Shown]] = {
+    "about": lambda run, fields: describe(run),
+    "sample": sampling.sample,
+    "walk": sampling.walk,
+    "plane": carrying.plane,
+    "exact": carrying.exact,
+    "trajectory": carrying.trajectory,
+    "table": carrying.table,
+}
+"""Those of one run that compute: they stand in the row of the worker."""
+
+
+def listed(session: Session, fields: Fields) -> Shown:
+    """The runs."""
+    del fields
+    return Shown(said={"runs": [{"run": run.number, "name": run.name} for run in session.runs]})
+
+
+AT_ONCE: dict[str, Callable[[Session, Fields], Shown]] = {"runs": listed}
+"""Those that only read: they are answered at once."""
