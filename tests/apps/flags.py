@@ -24,6 +24,7 @@ from apps.latents import LatentsConfig
 from apps.plugins import PluginsConfig
 from apps.sample import SampleConfig
 from apps.stats import StatsConfig
+from apps.studio import StudioConfig
 from core.data import DATA
 from core.methods.registry import plugins
 from core.nets import NETS
@@ -36,7 +37,7 @@ COMMANDS: dict[str, Any] = {
     "train": TrainConfig, "features": FeaturesConfig, "sample": SampleConfig, "eval": EvalConfig,
     "export": ExportConfig, "compare": CompareConfig, "tilt": TiltConfig, "check": CheckConfig,
     "cost": CostConfig, "plugins": PluginsConfig, "latents": LatentsConfig, "stats": StatsConfig,
-    "convert": ConvertConfig, "edit": EditConfig, "tune": TuneConfig,
+    "convert": ConvertConfig, "edit": EditConfig, "tune": TuneConfig, "studio": StudioConfig,
     "inspect": InspectConfig,
 }  # fmt: skip
 GROUPS = {

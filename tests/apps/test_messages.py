@@ -19,6 +19,7 @@ PLACES = {
     "apps/_tilt/": ("tilt",),
     "apps/_compare/": ("compare",),
     "apps/_tune/": ("tune",),
+    "portolan/studio/": ("studio",),
     "apps/_sampling.py": SAMPLING,
     "apps/_dry_run.py": ("train",),
     "apps/_exporting.py": ("export",),

@@ -15,7 +15,7 @@ from tests.train.runs import make_run
 SMALL = ["--steps", "2", "--batch", "8", "--net.width", "8", "--net.depth", "2"]
 KINDS = {
     "digits": ["--data", "digits", "--net", "dit", "--net.heads", "1"],
-    "plane": ["--data", "checkerboard", "--data.n", "256", "--net", "mlp"],
+    "plane": ["--data", "two-moons", "--data.n", "256", "--net", "mlp"],
 }
 
 
