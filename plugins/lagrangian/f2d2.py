@@ -11,7 +11,7 @@ that they hold in the mean over `r`. The head is a network of its own, and the m
 without it.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import ClassVar, Literal
 
 import equinox as eqx
@@ -27,12 +27,20 @@ from core.flow.path import gaussian
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
+from core.methods.presets import by_kind
 from core.methods.registry import find_plugin, register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import Declares
-from core.objectives.objective import JointTerm, Metrics, Players, Residuals, RowKind
+from core.objectives.objective import (
+    GroupTerm,
+    JointTerm,
+    Metrics,
+    Players,
+    Residuals,
+    RowKind,
+    Term,
+)
 from core.objectives.row import Row
-from plugins.lagrangian.lsd import LSD
 
 stop = jax.lax.stop_gradient
 PROBE = 0xD1F
@@ -101,7 +109,7 @@ class WithDivergence(JointTerm):
 
 
 @register
-class F2D2(LSD):
+class F2D2(RowPlugin):
     """F2D2 (arXiv 2512.02636): a self-distilled map with a head for its log-determinant."""
 
     card = Card(
@@ -113,10 +121,11 @@ class F2D2(LSD):
         whole_cost=21,
         gradient="dF/dt",
     )
-    couples: ClassVar[bool] = False
-    spaces: ClassVar[bool] = False
     guidable: ClassVar[bool] = False
+    both_ways: ClassVar[bool] = True
 
+    diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
+    uniform: float = by_kind(1.0, small_image=0.3)
     both: float = 0.5
     base: Literal["lsd", "psd", "esd", "mf"] = "lsd"
     """The method that trains the map; the flags that they share are taken from here."""
@@ -137,15 +146,18 @@ class F2D2(LSD):
         return replace(made, players={**made.players, DIVERGENCE: head})
 
     def kinds(self, teacher: None, task: Task) -> tuple[RowKind, ...]:
-        kinds = super().kinds(teacher, task) if self.base == "lsd" else self.based.kinds(None, task)
+        kinds = self.based.kinds(None, task)
         return tuple(replace(kind, term=self._beside(kind)) for kind in kinds)
+
+    def jump(self, teacher: None) -> Term | GroupTerm:
+        return self.based.jump(None)
 
     @property
     def based(self) -> RowPlugin:
         """The method of the map, with the flags that all have."""
         plugin = find_plugin(self.base)
         assert issubclass(plugin, RowPlugin)
-        shared = {name: getattr(self, name) for name in RowPlugin.__dataclass_fields__}
+        shared = {one.name: getattr(self, one.name) for one in fields(RowPlugin)}
         return replace(plugin.preset("points"), **shared)
 
     def _beside(self, kind: RowKind) -> WithDivergence:
