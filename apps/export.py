@@ -11,6 +11,7 @@ from jax import export
 
 from apps._exporting import write_packed, write_parts
 from apps._main import launch, print_json
+from apps._onnx import write_onnx
 from apps._sampling import Sampling
 from core.adapters.writing import Keys
 from core.errors import UserError, require
@@ -22,6 +23,7 @@ from core.export import (
     make_program,
     write,
 )
+from core.export.onnx_file import check_installed
 from core.report.versions import versions
 from core.sampling import Sampler, at_units, usable
 from core.train.cli import parse_flags
@@ -39,6 +41,7 @@ BOUND = {"float32": 1e-3, "bfloat16": 0.05}
 class ExportConfig:
     """Writes a run's sampler into a folder that runs without this project.
 
+    --format onnx writes sampler.onnx, one graph for browsers, phones, C++ and others. By default
     sampler.bin is the program, for several platforms and any number of samples; JAX alone runs it.
     weights.safetensors has the averaged weights by name, for other frameworks too. export.json says
     its inputs and outputs. example.py draws samples: python runs/imf-digits/export/example.py.
@@ -46,6 +49,9 @@ class ExportConfig:
 
     run: str = "runs/imf-digits"
     """Run folder, or model folder of apps.convert."""
+    format: Literal["jax", "onnx"] = "jax"
+    """jax: a program of JAX and its weights; onnx: one graph with the weights in it, needs
+    pip install "portolan[onnx]"."""
     vae: str | None = None
     """Model folder of the autoencoder whose latents a converted network makes; the program then
     makes pictures."""
@@ -60,7 +66,7 @@ class ExportConfig:
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
     """Platforms of the program: cpu, cuda, rocm, tpu. None of them need be here."""
     out: str | None = None
-    """Folder to write; default: <run>/export."""
+    """Folder to write; default: <run>/export, or <run>/onnx."""
     packed: Literal["float32", "float16", "bfloat16"] | None = None
     """Write a run folder with these weights alone, in this precision, in place of a program
     (default: <run>/packed). An adapter is merged into them."""
@@ -70,7 +76,7 @@ class ExportConfig:
     keys: Keys = "own"
     """Whose names of layers the file of --adapter-only has: own, peft, diffusers or kohya."""
     check: bool = True
-    """Read the folder again and compare its samples with the run's own from the same noise."""
+    """Read what is written again and compare its samples with the run's own from the same noise."""
     trust: bool = False
     """Run the code that files name which are opened, such as python:module:function in a run's
     config.toml; without it such a run is refused, and the code is named."""
@@ -82,6 +88,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     """Exports, checks and lists the files."""
     config = parse_flags(ExportConfig, argv)
     check_platforms(config.platforms)
+    _check_format(config)
     scales = config.sampling.scales()
     require(len(scales) == 1, "the scale is an input of the program: give one --guidance at most")
     run = open_run(config.run, vae=config.vae)
@@ -99,6 +106,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     plain = _with_plain_attention(run, config)
     function, name = function_of(plain, config)
     scale = scales[0][0] if scales[0] else 1.0 if run.abilities.guidance else None
+    if config.format == "onnx":
+        interval, out = config.sampling.interval, config.out
+        made = write_onnx(function, plain, name, scale, interval, out=out, check=config.check)
+        return _printed(made, config)
     program, weights = make_program(function, config.platforms)
     folder = Path(config.out or Path(config.run) / "export")
     about = describe(run, plain, config, function, name, scale)
@@ -121,6 +132,20 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             print_json(result)
         sys.exit(1)
     return result if config.json else None
+
+
+def _check_format(config: ExportConfig) -> None:
+    """Raises `UserError` for flags of another format than the one asked for."""
+    if config.format == "jax":
+        return
+    check_installed()
+    given = {
+        "--platforms": config.platforms != ExportConfig.platforms,
+        "--packed": config.packed is not None,
+        "--adapter-only": config.adapter_only,
+    }
+    for flag, there in given.items():
+        require(not there, f"{flag} goes with --format jax; leave it out of {config.format}")
 
 
 def _printed(result: dict[str, Any], config: ExportConfig) -> dict[str, Any] | None:
