@@ -197,7 +197,8 @@ def guided_map(
     )
     require(
         model.abilities.null,
-        "this network was never trained without labels: leave out --guidance",
+        f"{model.name} was never trained without labels: leave out --guidance, or train one with "
+        "--plugin.label-drop 0.1",
     )
     return Guided(model.flow_map, None, model.spec.num_classes, channels=channels)
 

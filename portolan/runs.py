@@ -123,6 +123,7 @@ class Run(Stored):
         return Abilities(
             most_nfe=find_plugin(self.config.plugin).most_nfe,
             all_classes=knows_all(flags),
+            null=not self.spec.num_classes or knows_all(flags),
             guidance=takes_guidance(self.config),
             observes=getattr(flags, "reward", "another problem"),
             noise=noise_of(self.config),

@@ -23,6 +23,7 @@ from core.flow.path import LinearPath
 from core.nets.unet import UNetConfig
 from core.sampling import SAMPLERS, Drawing, generate, uniform_grid
 from core.train.run import open_run
+from portolan import runs
 from tests.apps.conftest import POINTS, ROOT
 from tests.apps.inside import run
 from tests.nets.randomised import randomised
@@ -267,7 +268,7 @@ def test_a_program_for_other_machines_is_not_checked(points, tmp_path, capsys):
     assert status == 0 and "equal" not in result and "not checked" in capsys.readouterr().err
 
 
-def test_guidance_that_was_not_learned_and_every_exportable_sampler(points, tmp_path):
+def test_guidance_that_was_not_learned_and_every_exportable_sampler(points, tmp_path, monkeypatch):
     for sampler, nfe in (
         ("gamma", 2),
         ("ddim", 2),
@@ -278,12 +279,15 @@ def test_guidance_that_was_not_learned_and_every_exportable_sampler(points, tmp_
         flags = ["--sampler", sampler, "--nfe", nfe, "--out", tmp_path / sampler, "--json"]
         _, _, result = run("export", "--run", points.run, *flags)
         assert result["difference"] < 1e-5 and result["evaluations"] == nfe
-    folder = made(tmp_path / "run", *DIGITS)
+    folder = made(tmp_path / "run", *DIGITS, "--plugin.label-drop", "0.5")
     flags = ["--sampler", "dpmpp-2m", "--nfe", 2, "--guidance", 3, "--interval", 0.4, 0.6, "--json"]
     _, _, result = run("export", "--run", folder, *flags)
     assert result["inputs"] == ["noise", "labels", "guidance"] and result["evaluations"] == 4
     assert result["difference"] < 1e-5
     assert "np.full(n, 3.0" in (folder / "export" / "example.py").read_text()
+    monkeypatch.setattr(runs, "knows_all", lambda flags: False)  # as without --plugin.label-drop
+    with pytest.raises(UserError, match="never trained without labels.*--plugin.label-drop 0.1"):
+        runs.open(folder).sample(2, sampler="heun", guidance=2.0)
 
 
 @pytest.mark.ci
