@@ -19,8 +19,8 @@ from core.objectives.objective import RowKind, Term
 from core.objectives.rows import LOG_WEIGHT, RowObjective
 from core.objectives.weights import Adaptive, Squared, Timed, Weight
 from core.overriding import overridable
-from core.times.distributions import TimeDistribution, Uniform
-from core.times.pairs import Diagonal, OrderedPair
+from core.times.distributions import Point, TimeDistribution, Uniform
+from core.times.pairs import Diagonal, Mixture, OrderedPair
 from core.times.warp import Warp, Warped
 from core.times.weights import Even
 
@@ -36,6 +36,8 @@ class CategoricalPlugin(Plugin):
 
     diagonal: float = 0.75
     """Share of rows with s = t (cross-entropy of the clean symbols)."""
+    full: float = 0.0
+    """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling."""
     warped: bool = True
     """Draw times evenly in the warped time, in which symbols are lost at an even rate, and tell the
     network that time; otherwise in plain time."""
@@ -51,7 +53,7 @@ class CategoricalPlugin(Plugin):
     """Probability with which a label is replaced by the null class."""
 
     def __post_init__(self):
-        for name in ("diagonal", "mix", "label_drop"):
+        for name in ("diagonal", "full", "mix", "label_drop"):
             share, flag = getattr(self, name), f"--plugin.{name.replace('_', '-')}"
             require(0 <= share <= 1, f"{flag} must be in [0, 1], got {share}")
         for name in ("power", "constant"):
@@ -101,6 +103,9 @@ class CategoricalPlugin(Plugin):
         """The kinds of rows: diagonal and jump, with the shares of the flags."""
         times, cross = self.distribution(symbols), Timed(HALF, Squared("positions"))
         pairs, share = OrderedPair(times, times), 1 - self.diagonal
+        if self.full:
+            whole = OrderedPair(Point(1.0), Point(0.0))
+            pairs = Mixture((whole, pairs), (self.full, 1 - self.full))
         return (
             RowKind("diagonal", self.diagonal, Diagonal(times), CrossEntropy(), cross),
             RowKind("jump", share, pairs, self.jump(), self.weight()),

@@ -176,3 +176,12 @@ def test_a_teacher_of_another_kind_or_network_is_refused():
     for words, teacher in wrong.items():
         with pytest.raises(UserError, match=words):
             plugin.method(net, path, teacher, TASK, key=jr.key(0))
+
+
+def test_a_share_of_the_jumps_is_the_whole_one():
+    plugin = dataclasses.replace(find_plugin("cat-mf")(), full=0.25)
+    jumps = plugin.kinds(4)[1].times
+    s, t = once(lambda key, progress: jumps(key, 8, progress))(jr.key(0), np.float32(0))
+    assert ((s == 1) & (t == 0)).sum() == 2 and (s >= t).all()
+    with pytest.raises(UserError, match="--plugin.full must be in"):
+        dataclasses.replace(plugin, full=1.5)
