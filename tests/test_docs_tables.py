@@ -16,7 +16,11 @@ NUMBER = re.compile(
 NAMED = re.compile(r"results/([\w-]+)\.(?:json|md)")
 GENERATED = "Defaults by kind of data"
 """Tables of flags, which `apps.plugins --presets` prints."""
-NO_FIGURES = {("samplers.md", "All of them"), ("scaling.md", "On paper: iMF, XL/2, ImageNet-256")}
+NO_FIGURES = {
+    ("samplers.md", "All of them"),
+    ("scaling.md", "On paper: iMF, XL/2, ImageNet-256"),
+    ("methods/drifting.md", "Recipes"),
+}
 """Tables of orders and of plans: nothing in them was measured."""
 PAGE_ALONE = {
     ("export.md", "Sizes"),

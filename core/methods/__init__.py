@@ -14,6 +14,7 @@ from core.methods.plugin import Plugin as Plugin
 from core.methods.plugin import Progress as Progress
 from core.methods.plugin import Task as Task
 from core.methods.presets import by_kind as by_kind
+from core.methods.recipes import Recipe as Recipe
 from core.methods.reflow import PairsPlugin as PairsPlugin
 from core.methods.reflow import nearest_pairs as nearest_pairs
 from core.methods.reflow import teacher_pairs as teacher_pairs

@@ -13,6 +13,7 @@ from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import defaults
+from core.methods.recipes import Recipe
 from core.objectives.objective import Objective
 from core.oracle.problem import Problem
 from core.overriding import overridable
@@ -74,8 +75,9 @@ class Plugin(abc.ABC):
     of its pairs `(x_0, z)` than the two distributions, so that they may depend on each other and
     `z` need not be Gaussian (--source, --coupling). `spaces`: its residuals use what every space
     has, so that it runs on spheres, tori and rotations too. `tokens`: it trains the logits of
-    tokens, and no other data. The default of a flag that
-    depends on the kind of data is given by `by_kind`.
+    tokens, and no other data. `recipes`: how it is trained on each kind of data, and the figures
+    that were measured so; a subclass does not inherit them. The default of a flag that depends on
+    the kind of data is given by `by_kind`.
     """
 
     card: ClassVar[Card]
@@ -87,6 +89,13 @@ class Plugin(abc.ABC):
     couples: ClassVar[bool] = False
     spaces: ClassVar[bool] = False
     tokens: ClassVar[bool] = False
+    recipes: ClassVar[tuple[Recipe, ...]] = ()
+
+    @classmethod
+    def recipe(cls, kind: str) -> Recipe | None:
+        """The recipe of this kind of data among the class's own; None: that of all methods."""
+        own: tuple[Recipe, ...] = vars(cls).get("recipes", ())
+        return next((each for each in own if each.kind == kind), None)
 
     @classmethod
     def preset(cls, kind: str) -> Self:

@@ -4,6 +4,7 @@ Each recipe is a `TrainConfig`; a flag overrides any value of it.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +61,7 @@ def recipe(
     if plugin.most_nfe is not None:
         evals = base.get("evals", TrainConfig.evals)
         base["evals"] = tuple(n for n in evals if n <= plugin.most_nfe)
-    return TrainConfig(
+    config = TrainConfig(
         plugin=plugin.card.name,
         data=data,
         plugin_flags=plugin.preset("image" if kind in ("series", "tokens") else kind),
@@ -69,6 +70,15 @@ def recipe(
         source_flags=source_flags(source),
         **base,
     )
+    own = plugin.recipe(kind)
+    return config if own is None or not own.flags else _changed(config, own.flags)
+
+
+def _changed(config: TrainConfig, flags: Mapping[str, Any]) -> TrainConfig:
+    """The configuration with these settings, of `optim` and its own."""
+    inner = {key[6:]: value for key, value in flags.items() if key.startswith("optim.")}
+    outer = {key: value for key, value in flags.items() if not key.startswith("optim.")}
+    return replace(config, optim=replace(config.optim, **inner), **outer)
 
 
 def kind_of(data: str, shape: tuple[int, ...] | None = None) -> str:

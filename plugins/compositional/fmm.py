@@ -17,6 +17,7 @@ from core.flow.flow_map import FlowMap
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import EVERYTHING, Declares
@@ -57,6 +58,10 @@ class FMM(RowPlugin):
         gradient="everything",
         targets="none",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 1.28, 0.183, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 4.09, 0.308, "compare-digits"),
+    )  # fmt: skip
 
     diagonal: float = 0.5
     uniform: float = by_kind(1.0, small_image=0.3)

@@ -7,6 +7,7 @@ the newest jump, the others all that came before, so that one network serves eve
 """
 
 from core.methods.card import Card
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.times.pairs import DyadicJumps, TimeSampler
 from plugins.compositional.staged import StagedPlugin
@@ -25,6 +26,10 @@ class PD(StagedPlugin):
         whole_cost=5,
         targets="last stage",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.146, 0.138, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.357, 0.333, "compare-digits"),
+    )  # fmt: skip
 
     def jump_times(self) -> TimeSampler:
         return DyadicJumps(self.stages, climb=True)

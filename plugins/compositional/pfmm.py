@@ -6,6 +6,7 @@ for gaps `s - t` inside a window. As progressive distillation, with any times in
 """
 
 from core.methods.card import Card
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.times.pairs import GrowingWindow, TimeSampler
 from plugins.compositional.staged import StagedPlugin
@@ -25,6 +26,10 @@ class PFMM(StagedPlugin):
         seed_cost=5,
         targets="last stage",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.145, 0.134, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.478, 0.454, "compare-digits"),
+    )  # fmt: skip
 
     def jump_times(self) -> TimeSampler:
         return GrowingWindow(self.stages)

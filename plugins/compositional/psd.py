@@ -21,6 +21,7 @@ from core.flow.flow_map import FlowMap
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import VALUE, Declares
@@ -71,6 +72,10 @@ class PSD(RowPlugin):
         whole_cost=8,
         seed_cost=8,
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.205, 0.179, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.404, 0.268, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
     couples = True
     spaces = True

@@ -15,6 +15,7 @@ from core.errors import require
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import RowKind, Term
@@ -36,6 +37,10 @@ class Shortcut(RowPlugin):
         seed_cost=8,
         targets="EMA",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.201, 0.179, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.484, 0.305, "compare-digits"),
+    )  # fmt: skip
     spaces = True
 
     diagonal: float = by_kind(0.875, points=0.5, small_image=0.5)

@@ -8,6 +8,7 @@ L = E |V(x_s, s, t) - sg[l V(x_s, s, u) + (1 - l) V(x_u, u, t)]|^2
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
@@ -27,6 +28,10 @@ class SplitMF(RowPlugin):
         whole_cost=9,
         seed_cost=9,
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.154, 0.141, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.267, 0.195, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
     needs_teacher = True
     spaces = True

@@ -11,6 +11,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.objective import RowKind, Term
 from core.objectives.perceptual import perceived
@@ -35,6 +36,10 @@ class CD(GridPlugin):
         gradient="F",
         targets="teacher, current",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.251, 0.252, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 12.9,  11.3,  "compare-digits"),
+    )  # fmt: skip
     needs_teacher = True
     guidable = True
 

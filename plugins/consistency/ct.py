@@ -10,6 +10,7 @@ that of the geodesic distance.
 
 from core.methods.card import Card
 from core.methods.plugin import Task
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.objective import RowKind, Term
 from core.objectives.perceptual import perceived
@@ -33,6 +34,10 @@ class CT(GridPlugin):
         parameterisation="F",
         gradient="F",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.348, 0.363, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 18.8,  11.1,  "compare-digits"),
+    )  # fmt: skip
     spaces = True
 
     features: str = "identity"

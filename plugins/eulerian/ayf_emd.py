@@ -21,6 +21,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import VALUE, Declares
@@ -97,6 +98,10 @@ class AYFEMD(AlignedPlugin):
         seed_cost=6,
         targets="teacher, current",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.171, 0.153, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.608, 0.807, "compare-digits"),
+    )  # fmt: skip
     needs_teacher = True
 
     def jump(self, teacher: Teacher) -> Term:

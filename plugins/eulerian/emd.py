@@ -13,6 +13,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import EVERYTHING, Declares
@@ -52,6 +53,10 @@ class EMD(RowPlugin):
         gradient="everything",
         targets="teacher",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.146, 0.14,  "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.526, 0.233, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
     needs_teacher = True
 

@@ -16,6 +16,7 @@ from core.flow.flow_map import FlowMap
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import START_RATE, VELOCITY, Declares
@@ -65,6 +66,10 @@ class ESD(RowPlugin):
         seed_cost=10,
         gradient="dF/ds",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.191,  0.189, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 3850.0, 254.0, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)

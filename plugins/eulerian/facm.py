@@ -19,6 +19,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import VALUE, VELOCITY, Carrier, Declares
@@ -87,6 +88,10 @@ class FACM(RowPlugin):
         gradient="V, v, direction of v",
         targets="teacher, current",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.204, 0.173, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 4.13,  4.17,  "compare-digits"),
+    )  # fmt: skip
     needs_teacher = True
     sampler = "restart"
 

@@ -18,6 +18,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.rules import full_products
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import VALUE, Declares
@@ -104,6 +105,10 @@ class SoFlow(RowPlugin):
         whole_cost=7,
         seed_cost=7,
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.216, 0.175, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.363, 0.281, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import FlowMatching, Term
@@ -40,6 +41,10 @@ class FM(VelocityPlugin):
         gradient="v",
         targets="none",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 1.63, 0.451, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 5.37, 0.693, "compare-digits"),
+    )  # fmt: skip
     couples = True
     spaces = True
 

@@ -9,6 +9,7 @@ are made once, by Diffrax, before the training.
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.reflow import PairsPlugin
 from core.methods.registry import register
 from core.objectives.objective import FlowMatching, Term
@@ -29,6 +30,10 @@ class Reflow(PairsPlugin, VelocityPlugin):
         gradient="v",
         targets="none",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.143, 0.139, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.237, 0.195, "compare-digits"),
+    )  # fmt: skip
 
     # PairsPlugin stands first: but for these its defaults hold, not those of VelocityPlugin
     full: float = 0.0

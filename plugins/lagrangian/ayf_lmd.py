@@ -13,6 +13,7 @@ from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import VALUE, Declares
@@ -55,6 +56,10 @@ class AYFLMD(RowPlugin):
         seed_cost=6,
         targets="teacher, current",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.137, 0.137, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.232, 0.183, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
     needs_teacher = True
 

@@ -14,6 +14,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.rules import full_products
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Term
@@ -72,6 +73,10 @@ class BOOT(NoisePlugin):
         gradient="V(z, 1, t - d)",
         targets="teacher, current",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.175, None, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.236, None, "compare-digits"),
+    )  # fmt: skip
 
     diagonal: float = 0.1
     """Share of rows at s = t = 1, which hold the start of the trajectory."""

@@ -22,6 +22,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import RowKind, Term
@@ -83,6 +84,10 @@ class FreeFlow(NoisePlugin):
         gradient="V, V(z, 1, 0)",
         targets="teacher, current, auxiliary",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.168, None, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.247, None, "compare-digits"),
+    )  # fmt: skip
 
     correction: float = 0.25
     """Share of correction rows."""

@@ -17,6 +17,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import END_RATE, EVERYTHING, Declares
@@ -62,6 +63,10 @@ class LMD(RowPlugin):
         gradient="everything",
         targets="teacher",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.134, 0.14,  "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 11.2,  0.368, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
     needs_teacher = True
     spaces = True

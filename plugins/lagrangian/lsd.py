@@ -16,6 +16,7 @@ from core.flow.flow_map import FlowMap
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import END_RATE, Declares
@@ -53,6 +54,10 @@ class LSD(RowPlugin):
         seed_cost=10,
         gradient="dF/dt",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.175, 0.175, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 2.2,   0.472, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
     couples = True
     spaces = True

@@ -21,6 +21,7 @@ from core.flow.rules import full_products
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.carriers import END_RATE, Carrier, Declares
 from core.objectives.objective import RowKind, Term
@@ -118,6 +119,10 @@ class PID(NoisePlugin):
         gradient="dF/dt",
         targets="teacher, current",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.136, None, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.199, None, "compare-digits"),
+    )  # fmt: skip
 
     step: float = 0.004
     """Step of the difference quotient in unit time."""

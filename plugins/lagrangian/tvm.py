@@ -9,6 +9,7 @@ from typing import Any
 
 from core.methods.card import Card
 from core.methods.plugin import Task
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
@@ -34,6 +35,10 @@ class TVM(RowPlugin):
         gradient="dF/dt",
         targets="current, EMA",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.174, 0.171, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 3.17,  0.464, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
 
     diagonal: float = 0.5

@@ -21,6 +21,7 @@ from core.flow.flow_map import FlowMap, Network
 from core.flow.interpolant import Interpolant
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.guidance import GuidanceConfig
@@ -56,6 +57,10 @@ class IMF(RowPlugin):
         whole_cost=5,
         seed_cost=5,
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.208, 0.167, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.316, 0.206, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
     couples = True
     spaces = True

@@ -18,6 +18,7 @@ from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.guidance import GuidanceConfig
@@ -63,6 +64,10 @@ class MF(RowPlugin):
         whole_cost=4,
         seed_cost=4,
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.215, 0.173, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.4,   0.283, "compare-digits"),
+    )  # fmt: skip
     both_ways = True
     couples = True
     spaces = True

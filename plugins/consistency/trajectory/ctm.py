@@ -11,6 +11,7 @@ from typing import Literal
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from plugins.consistency.trajectory.plugin import TrajectoryPlugin
 from plugins.consistency.trajectory.segment import Segment, Solved
@@ -33,6 +34,10 @@ class CTM(TrajectoryPlugin):
         gradient="F_target(F, t, 0)",
         targets="teacher, current, EMA",
     )
+    recipes = (
+        Recipe("points",      "checkerboard", 3000, 0.181, 0.158, "compare-checkerboard"),
+        Recipe("small-image", "digits",       2300, 0.412, 0.21,  "compare-digits"),
+    )  # fmt: skip
     needs_teacher = True
 
     substeps: int = by_kind(1, points=2, small_image=2)
