@@ -120,6 +120,7 @@ class F2D2(RowPlugin):
         cost=8.75,
         whole_cost=21,
         gradient="dF/dt",
+        family="Lagrangian",
     )
     guidable: ClassVar[bool] = False
     both_ways: ClassVar[bool] = True
