@@ -88,6 +88,9 @@ def space_of(config: TrainConfig, steps: int) -> list[Dimension]:
         if uniform is not None:
             rest = 1 - (full or 0.0)
             space.append(_range("plugin.uniform", uniform / rest if rest else 0.0, 0.0, 1.0))
+    flags = config.plugin_flags
+    if getattr(flags, "both_ways", False) and flags.step_function() is None:  # any jump
+        space.append(_choice("plugin.grow", has["grow"], 0.0, 0.3, 0.7))
     if has.get("time_std", 0.0) > 0:
         space.append(_range("plugin.time-mean", has["time_mean"], -2.0, 1.0))
         space.append(_range("plugin.time-std", has["time_std"], 0.5, 2.0))

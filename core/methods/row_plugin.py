@@ -33,7 +33,7 @@ from core.times.distributions import (
     Uniform,
 )
 from core.times.measured import measured
-from core.times.pairs import BothWays, Diagonal, Mixture, OrderedPair, TimeSampler
+from core.times.pairs import BothWays, Diagonal, Growing, Mixture, OrderedPair, TimeSampler
 from core.times.steps import Step
 
 
@@ -66,6 +66,9 @@ class RowPlugin(Plugin):
     positions, the sum over symbols."""
     both: float = 0.0
     """Share of the jump rows that go towards noise, s < t, for a map that runs both ways."""
+    grow: float = 0.0
+    """Fraction of the training over which jumps grow from nothing to their length; 0: they have it
+    from the start."""
     measured: str = ""
     """Certificate of a trained run (certificate.json, by apps.inspect --certify): half of the jump
     rows get times where that map was measured to be wrong."""
@@ -82,7 +85,7 @@ class RowPlugin(Plugin):
 
     def __post_init__(self):
         shares = {"diagonal": self.diagonal, "full": self.full, "uniform": self.uniform}
-        shares |= {"label-drop": self.label_drop, "both": self.both}
+        shares |= {"label-drop": self.label_drop, "both": self.both, "grow": self.grow}
         for name, share in shares.items():
             require(0 <= share <= 1, f"--plugin.{name} must be in [0, 1], got {share}")
         for name in ("time_std", "power", "constant"):
@@ -133,6 +136,8 @@ class RowPlugin(Plugin):
         teacher = needed(teacher, self.card.name) if self.needs_teacher else None
         drop = self.label_drop or (0.1 if self.guidance.on else 0.0)
         kinds, guide = self.kinds(teacher, task), self.guide(task)
+        if self.grow:
+            kinds = tuple(self.growing(kind) for kind in kinds)
         if self.both:
             kinds = tuple(self.exchanged(kind) for kind in kinds)
         return RowObjective(path, kinds, task.num_classes, drop, task.steps, guide)
@@ -210,6 +215,16 @@ class RowPlugin(Plugin):
         if isinstance(kind.times, Diagonal):
             return kind
         return dataclasses.replace(kind, times=BothWays(kind.times, self.both))
+
+    def growing(self, kind: RowKind) -> RowKind:
+        """The kind with jumps that grow; diagonal rows as they are. Raises `UserError`."""
+        require(
+            self.both_ways and kind.step is None,
+            f"{self.card.name} does not train jumps between any two times: leave out --plugin.grow",
+        )
+        if isinstance(kind.times, Diagonal):
+            return kind
+        return dataclasses.replace(kind, times=Growing(kind.times, self.grow))
 
     @overridable
     def weight(self) -> Weight:

@@ -8,6 +8,7 @@ sampled residual moves the minimiser away from the conditional mean, so oracle c
 """
 
 import abc
+import math
 from typing import Literal
 
 import equinox as eqx
@@ -73,14 +74,16 @@ class Adaptive(Weight):
 
 
 class PseudoHuber(Weight):
-    """`sqrt(|R|^2 + c^2) - c`. Source: iCT (arXiv 2310.14189), c = 0.00054 sqrt(dimension)."""
+    """`sqrt(|R|^2 + c^2) - c`; a constant None is iCT's, `c = 0.00054 sqrt(dimension)`, for which
+    `|R|^2` is a sum. Source: iCT (arXiv 2310.14189)."""
 
-    constant: float = 0.03
+    constant: float | None = 0.03
     reduce: Reduce = eqx.field(static=True, default="sum")
 
     def __call__(self, residual: Float[Array, "*shape"], times: Times) -> Float[Array, ""]:
         del times
-        return jnp.sqrt(square(residual, self.reduce) + self.constant**2) - self.constant
+        c = 0.00054 * math.sqrt(residual.size) if self.constant is None else self.constant
+        return jnp.sqrt(square(residual, self.reduce) + c**2) - c
 
 
 class Cauchy(Weight):

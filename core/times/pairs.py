@@ -283,6 +283,24 @@ def stage_length(steps: int, stages: int) -> int:
     return max(round(CLIMB * steps / stages), 1)
 
 
+class Growing(TimeSampler):
+    """The pairs of `times` with shorter gaps at first: `t = s + c (t' - s)`, where `c` rises evenly
+    from 0 to 1 over the fraction `until` of the training.
+
+    Short jumps are close to the velocity, which is learned first; longer ones then stand on them.
+    """
+
+    times: TimeSampler
+    until: float = eqx.field(static=True)
+
+    def __call__(
+        self, key: Key[Array, ""], n: int, progress: Array
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        s, t = self.times(key, n, progress)
+        c = jnp.minimum(progress / self.until, 1.0)
+        return s, jnp.where(c < 1, s + c * (t - s), t)
+
+
 class Mixture(TimeSampler):
     """A static mixture: the first `round(shares[0] n)` pairs from `samplers[0]`, and so on.
 

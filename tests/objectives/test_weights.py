@@ -33,6 +33,7 @@ def test_values_name_their_reduction():
         weights.Adaptive(1.0, 0.01): 25 / 25.01,
         weights.Adaptive(0.5, 1.0, "mean"): 6.25 / 7.25**0.5,
         weights.PseudoHuber(12.0): 13 - 12,
+        weights.PseudoHuber(None): np.hypot(5, 0.00108) - 0.00108,  # of four dimensions
         weights.Cauchy(6.25): np.log(2.0),
         weights.Adaptive(0.0): 25,  # power 0 is the plain square
     }

@@ -14,6 +14,7 @@ from core.methods.plugin import Task
 from core.objectives.guidance import GuidanceConfig
 from core.objectives.objective import GroupTerm
 from core.objectives.row import make_row
+from core.times.pairs import Growing
 from core.times.unit import Times
 from plugins.compositional.psd import PSD
 from plugins.compositional.shortcut import Shortcut
@@ -181,3 +182,14 @@ def test_align_your_flow_without_a_teacher_takes_its_own_diagonal(normal, x64):
     a, b = 0.7, 0.4
     found, x = residual(AYFScratch(warm_to=0.9).jump(None), a, b, normal)
     np.testing.assert_allclose(found, a * x - (b * x + 0.9 * (T - S) * a * b * x), rtol=1e-12)
+
+
+def test_jumps_grow_where_they_lead_between_any_two_times():
+    """The diagonal stays, and methods of given jumps refuse it."""
+    kinds = {kind.name: kind for kind in LSD(grow=0.5).row_objective(PATH, None, TASK).kinds}
+    assert isinstance(kinds["jump"].times, Growing) and kinds["jump"].times.until == 0.5
+    assert not isinstance(kinds["diagonal"].times, Growing)
+    with pytest.raises(UserError, match="shortcut does not train jumps between any two times"):
+        Shortcut(grow=0.5).row_objective(PATH, None, TASK)
+    with pytest.raises(UserError, match=r"--plugin.grow must be in \[0, 1\]"):
+        LSD(grow=-1.0)

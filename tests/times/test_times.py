@@ -189,6 +189,16 @@ def test_a_share_of_pairs_goes_both_ways(share):
     assert halves.max() - halves.min() <= 1
 
 
+@pytest.mark.parametrize("progress, share", [(0.0, 0.0), (0.2, 0.5), (0.4, 1.0), (1.0, 1.0)])
+def test_jumps_that_grow_have_a_share_of_their_gap(progress, share):
+    pair = times.OrderedPair(distributions.Uniform(), distributions.Uniform())
+    s, t = (np.asarray(part) for part in drawn(pair, jr.key(0), 40))
+    here, there = drawn(times.Growing(pair, 0.4), jr.key(0), 40, np.float32(progress))
+    assert np.array_equal(here, s)
+    np.testing.assert_allclose(here - there, share * (s - t), atol=1e-6)
+    assert share < 1 or np.array_equal(there, t)
+
+
 def test_measured_pairs_have_the_shares_of_the_table(getkey, tmp_path):
     """By a certificate of three nodes; the entry on the diagonal counts for nothing."""
     table = [[9.0, 1.0, 3.0], [None, None, 4.0], [None, None, None]]
