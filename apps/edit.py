@@ -1,28 +1,22 @@
 """Edits examples by a trained map: `python -m apps.edit --run runs/imf-digits`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
 from apps._data import NoData, load, parse
 from apps._main import launch
-from core.data.dataset import Dataset
 from core.errors import UserError, require
 from core.files import write_arrays, write_json
 from core.report.edits import Sheet, draw_sheet
 from core.report.versions import versions
-from portolan.editing import Editor, editor, round_trip
+from portolan.edit_sheets import EDITS, MADE, Edit, chosen
+from portolan.editing import editor
 from portolan.runs import open as open_run
 from portolan.stored import Stored, check_data
 from portolan.tables import console
-
-Edit = Literal["round-trip", "interpolate", "classes", "variations"]
-EDITS: tuple[Edit, ...] = ("round-trip", "interpolate", "classes", "variations")
-SHARES = np.linspace(0, 1, 9)
 
 
 @dataclass(frozen=True)
@@ -69,16 +63,6 @@ class EditConfig:
     """Flags of the data set."""
 
 
-@dataclass(frozen=True)
-class Given:
-    """The examples that are edited, and as many others of the same classes: network values."""
-
-    x: np.ndarray
-    others: np.ndarray
-    labels: np.ndarray | None
-    names: tuple[str, ...]
-
-
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Edits, and writes pictures, values and the JSON file."""
     config = parse(EditConfig, argv)
@@ -97,7 +81,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     )
     numbers: dict[str, Any] = {}
     for edit in asked:
-        sheet, found = MADE[edit](editing, examples, config)
+        sheet, found = MADE[edit](editing, examples, config.noise)
         numbers |= found
         write(run, edit, sheet, out)
     result = {"run": config.run, "sampler": config.sampler or run.sampler, "steps": config.steps}
@@ -109,66 +93,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             f"worst {numbers['round_trip_worst']:.3f}"
         )
     return result if config.json else None
-
-
-def chosen(dataset: Dataset, first: int, n: int) -> Given:
-    """`n` examples from number `first` on, with the classes in turn where there are some, and
-    another of the same class for each. Raises `UserError` where there are too few."""
-    kinds = np.zeros(len(dataset), np.int32) if dataset.labels is None else dataset.labels
-    after = kinds[first:]
-    groups = [first + np.flatnonzero(after == k) for k in np.unique(after)]
-    turns = [(groups[i % len(groups)], 2 * (i // len(groups))) for i in range(n if groups else 0)]
-    enough = bool(turns) and all(place + 1 < len(group) for group, place in turns)
-    require(enough, f"fewer than {2 * n:,} examples from number {first:,} on: lower --n or --first")
-    x, others = (
-        np.asarray(dataset.decode(dataset.take(np.array([g[place + k] for g, place in turns]))))
-        for k in (0, 1)
-    )
-    labels = None if dataset.labels is None else kinds[[g[place] for g, place in turns]]
-    return Given(x, others, labels, dataset.class_names)
-
-
-def there_and_back(
-    editing: Editor, given: Given, config: EditConfig
-) -> tuple[Sheet, dict[str, Any]]:
-    """Data, noise, and data again."""
-    z, again, errors = round_trip(editing, given.x, given.labels)
-    sheet = Sheet(
-        "there and back", ("data", "noise", "again"), np.stack([given.x, z, again], axis=1)
-    )
-    mean, worst = float(errors.mean()), float(errors.max())
-    return sheet, {"round_trip": mean, "round_trip_worst": worst}
-
-
-def between(editing: Editor, given: Given, config: EditConfig) -> tuple[Sheet, dict[str, Any]]:
-    """From each example to another of its class."""
-    a, b = (editing.encode(x, given.labels) for x in (given.x, given.others))
-    ways = editing.between(a, b, given.labels, SHARES)
-    page = np.concatenate([given.x[:, None], ways, given.others[:, None]], axis=1)
-    return Sheet("through noise", ("data", *(f"{w:.3g}" for w in SHARES), "data "), page), {}
-
-
-def classes(editing: Editor, given: Given, config: EditConfig) -> tuple[Sheet, dict[str, Any]]:
-    """Each example as every class."""
-    kinds = np.arange(min(len(given.names), 10), dtype=np.int32)
-    read = editing.as_classes(editing.encode(given.x, given.labels), kinds)
-    page = np.concatenate([given.x[:, None], read], axis=1)
-    return Sheet("the noise of each, as every class", ("data", *given.names[:10]), page), {}
-
-
-def variations(editing: Editor, given: Given, config: EditConfig) -> tuple[Sheet, dict[str, Any]]:
-    """Each example with more and more noise, and back."""
-    varied = [editing.varied(given.x, given.labels, unit) for unit in config.noise]
-    names = ("data", *(f"t = {unit:g}" for unit in config.noise))
-    return Sheet("noise up to t, and back", names, np.stack([given.x, *varied], axis=1)), {}
-
-
-MADE: dict[Edit, Callable[[Editor, Given, EditConfig], tuple[Sheet, dict[str, Any]]]] = {
-    "round-trip": there_and_back,
-    "interpolate": between,
-    "classes": classes,
-    "variations": variations,
-}
 
 
 def write(run: Stored, edit: str, sheet: Sheet, out: Path) -> None:

@@ -138,9 +138,11 @@ def set_up(
     label: str | int | None = None,
     chunk: int | None = None,
     seed: int = 0,
+    prior: Float[np.ndarray, " m *shape"] | None = None,
 ) -> Setting:
     """The tilted distribution; `strength` is in standard deviations of the reward over the
-    prior."""
+    prior, whose samples are drawn unless they are given, as another setting of the same model and
+    label has them."""
     check_flat(model)
     require(
         model.abilities.noise != "none",
@@ -159,7 +161,7 @@ def set_up(
     shape = tuple(model.spec.shape)
     symbols = shape[-1] if model.spec.kind == "tokens" else 0
     tilt = Tilt(flow_map, reward, jnp.asarray(1.0), shape, cond, symbols=symbols)
-    prior = _prior(tilt, turns, seed)
+    prior = _prior(tilt, turns, seed) if prior is None else prior
     rewards = check_reward(reward, jnp.asarray(prior))
     if lam is None:
         check_varies(np.asarray(rewards))

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from core.errors import require
 
+Word = TypeVar("Word", bound=str)
 SEED = 2**31 - 1
 """The largest seed."""
 
@@ -46,7 +47,7 @@ class Fields:
         require(good, f"{name} must be a list of 1 to {most:,} numbers")
         return [Fields({name: each}).number(name, low, high) for each in found]
 
-    def word(self, name: str, known: Iterable[str], default: str | None = None) -> str:
+    def word(self, name: str, known: Iterable[Word], default: Word | None = None) -> Word:
         """One of some words."""
         found, words = self._of(name, default), list(known)
         require(found in words, f"{name} must be one of {', '.join(words)}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from portolan.studio import carrying, sampling
+from portolan.studio import carrying, editing, following, inspecting, sampling, steering
 from portolan.studio.about import describe
 from portolan.studio.fields import Fields
 from portolan.studio.session import Opened, Session
@@ -16,6 +16,13 @@ JOBS: dict[str, Callable[[Opened, Fields], Shown]] = {
     "exact": carrying.exact,
     "trajectory": carrying.trajectory,
     "table": carrying.table,
+    "steerable": steering.steerable,
+    "tilt": steering.tilt,
+    "complete": steering.complete,
+    "example": steering.example,
+    "edit": editing.edit,
+    "measure": inspecting.measure,
+    "reload": following.reload,
 }
 """Those of one run that compute: they stand in the row of the worker."""
 
@@ -26,5 +33,10 @@ def listed(session: Session, fields: Fields) -> Shown:
     return Shown(said={"runs": [{"run": run.number, "name": run.name} for run in session.runs]})
 
 
-AT_ONCE: dict[str, Callable[[Session, Fields], Shown]] = {"runs": listed}
+AT_ONCE: dict[str, Callable[[Session, Fields], Shown]] = {
+    "runs": listed,
+    "follow": following.follow,
+    "picture": following.picture,
+    "certificate": inspecting.certificate,
+}
 """Those that only read: they are answered at once."""

@@ -2,10 +2,17 @@
 
 import { Line, ask, onGone } from "./api.js";
 import { el } from "./dom.js";
+import { makeEdit } from "./edit.js";
+import { makeInspect } from "./inspect.js";
 import { makeMap } from "./map.js";
 import { makeSample } from "./sample.js";
+import { makeSteer } from "./steer.js";
+import { makeTraining } from "./training.js";
 
-const panels = { sample: makeSample(), map: makeMap() };
+let runs = [];
+const panels = {
+  sample: makeSample(), map: makeMap(), steer: makeSteer(), training: makeTraining(() => runs), edit: makeEdit(), inspect: makeInspect(),
+};
 const names = Object.keys(panels);
 const [tabs, main, picker, said, gone] = ["tabs", "panels", "run", "about", "gone"]
   .map((id) => document.getElementById(id));
@@ -50,6 +57,8 @@ async function show() {
   const panel = panels[current];
   if (!described.has(run)) {
     said.textContent = "Opening the run…";
+    document.body.dataset.open = "wait";
+    panel.without?.(run);
     try {
       const found = await line.ask("about", { run });
       if (!found) return;
@@ -57,7 +66,6 @@ async function show() {
     } catch (error) {
       said.textContent = error.message;
       document.body.dataset.open = "no";
-      panel.without?.(run, error.message);
       return;
     }
   }
@@ -69,6 +77,16 @@ async function show() {
     about.path].join(" · ");
   panel.show(about);
 }
+
+document.addEventListener("reload", async ({ detail: run }) => {
+  try {
+    await line.ask("reload", { run });
+    described.delete(run);
+    go(current);
+  } catch (error) {
+    said.textContent = error.message;
+  }
+});
 
 picker.addEventListener("change", () => go(current));
 window.addEventListener("hashchange", () => {
@@ -86,7 +104,7 @@ onGone((yes) => {
 });
 
 async function begin() {
-  const { runs } = await ask("runs", {});
+  ({ runs } = await ask("runs", {}));
   picker.replaceChildren(...runs.map(({ run, name }) => el("option", { value: run }, name)));
   picker.parentNode.classList.toggle("only", runs.length === 1);
   const [name, run] = location.hash.slice(1).split("/");

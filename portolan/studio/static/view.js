@@ -54,6 +54,15 @@ export class View {
     this.redraw();
   }
 
+  /** Shows nothing. */
+  clear() {
+    this.answer = null;
+    this.canvas.width = this.canvas.height = 1;
+    this.list.replaceChildren();
+    this.heads.replaceChildren();
+    this.named = null;
+  }
+
   redraw() {
     const { answer, kind, options } = this;
     if (!answer) return;
