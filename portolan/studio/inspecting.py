@@ -47,7 +47,7 @@ def _tables(found: dict[str, Any], source: str) -> Shown:
         "source": source,
         "examples": int(found["examples"]),
         "units": [float(unit) for unit in found["units"]],
-        "words": WORDS,
+        "kinds": list(WORDS),
         "times": {k: [float(t) for t in way] for k, way in found["times"].items()},
         "distance": float(found["distance"]),
         "bound": float(found["bound"]),

@@ -1,6 +1,7 @@
 """The jobs by name: what a page can ask."""
 
 from collections.abc import Callable
+from typing import Any
 
 from portolan.studio import carrying, editing, following, inspecting, sampling, steering
 from portolan.studio.about import describe
@@ -25,6 +26,12 @@ JOBS: dict[str, Callable[[Opened, Fields], Shown]] = {
     "reload": following.reload,
 }
 """Those of one run that compute: they stand in the row of the worker."""
+
+
+LIKELY: dict[str, Callable[[Opened, Fields], list[Callable[[], Any]]]] = {
+    "sample": sampling.likely,
+}
+"""After a job: what is likely to come, to be compiled while nothing else is asked."""
 
 
 def listed(session: Session, fields: Fields) -> Shown:

@@ -1,6 +1,9 @@
 """The panel Sample: grids of samples, and one that is carried along in the space of noise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,13 +21,15 @@ from portolan import drawing
 from portolan.studio.bounds import MOST, MOST_STEPS, most_of
 from portolan.studio.fields import SEED, Fields
 from portolan.studio.session import Opened
-from portolan.studio.views import Shown, shown
+from portolan.studio.views import Shown, shown, view_of
 
 EACH = 256
 """The batch of `core.sampling.generate`: so many samples take their noise from one key, and so a
 seed means here what it means there."""
 TURN = np.pi
 """The largest angle of a turn of noise."""
+LIKELY = 2, 4
+"""Steps that are likely to be asked."""
 WALK = 33
 """Places along a way, at most."""
 
@@ -92,6 +97,24 @@ def walk(run: Opened, fields: Fields) -> Shown:
         z = turned(model.flow_map.path, first, fields.whole("direction", 0, SEED, 0), at)
     labels = drawing.labels_of(model, len(at), a.label)
     return shown(run, draw(run, asked, z, labels).x)
+
+
+def likely(run: Opened, fields: Fields) -> list[Callable[[], Any]]:
+    """What is likely to be asked after a first grid of samples, so that its programs are compiled
+    before: other numbers of steps, and ways through noise."""
+    key = ("likely", fields.values.get("sampler"), fields.values.get("n"))
+    if key in run.kept:
+        return []
+    run.kept[key] = True
+    most = run.model.abilities.most_nfe or LIKELY[-1]
+    values = {name: fields.values.get(name) for name in ("sampler", "n", "guidance")}
+    held = {"a": {"seed": 0, "index": 0}, "direction": 0}
+    if run.model.spec.num_classes:
+        held["a"]["label"] = 0
+    places = [9, 1] if view_of(run.model.spec) in ("tiles", "text") else [33, 1]
+    asked = [(walk, {**values, **held, "at": [0.0] * many}) for many in places]
+    asked += [(sample, {**values, "steps": steps}) for steps in LIKELY if steps <= most]
+    return [partial(job, run, Fields(each)) for job, each in asked]
 
 
 def draw(

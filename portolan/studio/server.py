@@ -18,7 +18,7 @@ from starlette.routing import Route
 from core.errors import UserError, explained
 from portolan.studio.fields import SEED, Fields
 from portolan.studio.guard import Guard
-from portolan.studio.jobs import AT_ONCE, JOBS
+from portolan.studio.jobs import AT_ONCE, JOBS, LIKELY
 from portolan.studio.session import Session, Unknown
 from portolan.studio.views import Shown
 from portolan.studio.wire import packed
@@ -37,11 +37,15 @@ MESSAGE = "application/octet-stream"
 log = logging.getLogger("portolan.studio")
 
 
-def application(session: Session, port: int, worker: Worker) -> Guard:
-    """The ASGI application. All files that it serves are read now: no path comes from the page."""
+def application(session: Session, port: int, worker: Worker, ahead: bool = False) -> Guard:
+    """The ASGI application. All files that it serves are read now: no path comes from the page.
+
+    `ahead`: whether programs that are likely to be asked for are compiled while nothing else is.
+    """
 
     async def job(request: Request) -> Response:
-        return await answer(session, worker, request.path_params["job"], await request.body())
+        name = request.path_params["job"]
+        return await answer(session, worker, name, await request.body(), ahead)
 
     async def missing(request: Request, error: Exception) -> Response:
         del request, error
@@ -75,7 +79,7 @@ def _file(body: bytes, kind: str) -> Callable[[Request], Any]:
     return answered
 
 
-async def answer(session: Session, worker: Worker, job: str, body: bytes) -> Response:
+async def answer(session: Session, worker: Worker, job: str, body: bytes, ahead: bool) -> Response:
     """The answer to a request: a message of `wire`, or one line that says what was wrong.
 
     400 for what is no JSON object, 404 for a job or run that there is not, 409 for a request that
@@ -90,7 +94,7 @@ async def answer(session: Session, worker: Worker, job: str, body: bytes) -> Res
         if job in AT_ONCE:
             found = await asyncio.to_thread(AT_ONCE[job], session, fields)
         else:
-            found = await _computed(session, worker, job, fields)
+            found = await _computed(session, worker, job, fields, ahead)
     except UserError as error:
         return failed(404 if isinstance(error, Unknown) else 422, str(error))
     except OutOfDate:
@@ -107,7 +111,9 @@ async def answer(session: Session, worker: Worker, job: str, body: bytes) -> Res
     return Response(packed(found.said, found.arrays), media_type=MESSAGE)
 
 
-async def _computed(session: Session, worker: Worker, job: str, fields: Fields) -> Shown:
+async def _computed(
+    session: Session, worker: Worker, job: str, fields: Fields, ahead: bool
+) -> Shown:
     if job not in JOBS:
         raise Unknown(f"there is no job {job!r}")
     run = session.run(fields.whole("run", 0, SEED))
@@ -115,7 +121,12 @@ async def _computed(session: Session, worker: Worker, job: str, fields: Fields) 
     number = fields.whole("number", 0, 2**53) if page else None
     panel = fields.text("panel", 40, job)
     work = JOBS[job]
-    return await asyncio.wrap_future(worker.ask((page, panel), number, lambda: work(run, fields)))
+    future = worker.ask((page, panel), number, lambda: work(run, fields))
+    found = await asyncio.wrap_future(future)
+    if ahead and job in LIKELY:
+        for each in LIKELY[job](run, fields):
+            worker.later(each)
+    return found
 
 
 def read(body: bytes) -> dict[str, Any]:
@@ -159,7 +170,7 @@ def serve(session: Session, sock: socket.socket) -> None:
     """Answers until it is stopped by a signal."""
     worker = Worker()
     config = uvicorn.Config(
-        application(session, sock.getsockname()[1], worker),
+        application(session, sock.getsockname()[1], worker, ahead=True),
         log_level="warning", access_log=False, server_header=False, lifespan="off", http="h11",
         ws="none", proxy_headers=False, timeout_keep_alive=30, timeout_graceful_shutdown=1,
         limit_concurrency=512, h11_max_incomplete_event_size=16 * 1024,

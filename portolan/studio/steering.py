@@ -83,11 +83,9 @@ def argument_of(name: str) -> str:
 
 def methods_row(name: str, kind: type[Steering]) -> dict[str, Any]:
     """A method of steering: its name, whether it is exact and has steps, and what it says."""
-    words = (kind.__doc__ or "").strip().partition("\n\n")[0]
-    chain = hasattr(kind, "steps")
-    return {
-        "name": name, "exact": kind.exact, "steps": chain, "words": " ".join(words.replace("`", "").split())
-    }  # fmt: skip
+    words = (kind.__doc__ or "").strip().partition("\n\n")[0].replace("`", "")
+    steps = hasattr(kind, "steps")
+    return {"name": name, "exact": kind.exact, "steps": steps, "words": " ".join(words.split())}
 
 
 def context_of(run: Opened) -> RewardContext:

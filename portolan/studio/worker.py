@@ -1,7 +1,7 @@
 """One thread that computes, one job at a time; a newer request of a panel replaces the older."""
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -42,6 +42,7 @@ class Worker:
         self._change = threading.Condition()
         self._waiting: OrderedDict[Hashable, _Job] = OrderedDict()
         self._newest: OrderedDict[Hashable, int] = OrderedDict()
+        self._later: deque[Callable[[], Any]] = deque(maxlen=WAITING)
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="studio", daemon=True)
         self._thread.start()
@@ -71,6 +72,12 @@ class Worker:
             before.future.set_exception(OutOfDate())
         return job.future
 
+    def later(self, work: Callable[[], Any]) -> None:
+        """Runs `work()` when nothing else is to do; nobody hears of its result, or of its error."""
+        with self._change:
+            self._later.append(work)
+            self._change.notify()
+
     def _remember(self, panel: Hashable, number: int) -> None:
         self._newest[panel] = number
         self._newest.move_to_end(panel)
@@ -90,11 +97,14 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._change:
-                while not self._waiting and not self._closed:
+                while not (self._waiting or self._later or self._closed):
                     self._change.wait()
                 if self._closed:
                     return
-                _, job = self._waiting.popitem(last=False)
+                if self._waiting:
+                    _, job = self._waiting.popitem(last=False)
+                else:
+                    job = _Job(self._later.popleft(), Future())
             if not job.future.set_running_or_notify_cancel():
                 continue
             try:

@@ -58,6 +58,7 @@ export function makeEdit() {
     const { rows, stages, names, arrays } = found;
     view.node.hidden = about.view !== "tiles" && about.view !== "text";
     squares.hidden = !view.node.hidden;
+    view.node.style.maxWidth = about.view === "tiles" ? `${Math.min(44, 5 * stages)}rem` : "";
     if (about.view === "tiles") view.show(found, { columns: stages, names });
     else if (about.view === "text") view.show({ texts: found.texts.map((text, k) => `${names[k % stages].trim().padEnd(6)} ${text}`) }, {});
     else points(arrays.points, rows, stages, names);
@@ -78,7 +79,7 @@ export function makeEdit() {
       const some = new Float32Array(rows * dim);
       for (let i = 0; i < rows; i += 1) some.set(data.subarray((i * stages + j) * dim, (i * stages + j + 1) * dim), i * dim);
       figure.querySelector("strong").textContent = names[j];
-      figure.view.show({ arrays: { points: { data: some, shape: [rows, dim] } } }, { behind: about.arrays.points });
+      figure.view.show({ arrays: { points: { data: some, shape: [rows, dim] } } }, { behind: names[j] === "noise" ? null : about.arrays.points });
     });
   }
 

@@ -4,10 +4,10 @@ import { Line } from "./api.js";
 import { button, el, short, status } from "./dom.js";
 import { colour, isDark, onScheme, placeOf, sheet } from "./draw.js";
 
-const HINTS = {
-  eulerian: "moving the start along the flow", lagrangian: "moving the end along the flow",
-  compositional: "one jump against two", round_trip: "from s to t and back",
-  ode: "the jump against the ODE", end: "and what that costs at the data",
+const NAMES = {
+  eulerian: ["Eulerian rule", "moving the start along the flow"], lagrangian: ["Lagrangian rule", "moving the end along the flow"],
+  compositional: ["Compositional rule", "one jump against two"], round_trip: ["There and back", "from s to t, and to s again"],
+  ode: ["Distance to its ODE", "one jump against the flow of its velocity"], end: ["Cost at the data", "that distance, carried on to the data"],
 };
 
 export function makeInspect() {
@@ -34,7 +34,7 @@ export function makeInspect() {
       if (!answer || run !== about) return;
       found = answer.found ? answer : null;
       intro.hidden = answer.found;
-      note.say(answer.found ? `From ${answer.source}, ${answer.examples} examples. Values are root mean squares, in network values; darker is worse.` : "");
+      note.say(answer.found ? `From ${answer.source}, ${answer.examples} examples. Values are root mean squares, in network values; stronger colour is worse.` : "");
       if (answer.found) make();
       document.dispatchEvent(new CustomEvent("painted", { detail: { panel: "inspect" } }));
     } catch (error) {
@@ -48,7 +48,7 @@ export function makeInspect() {
     numbers.replaceChildren(
       number("One jump to the ODE's end", short(found.distance), "on average over examples; bounds Wasserstein-2"),
       number("Gronwall's bound", short(found.bound), "from residuals and slopes"));
-    maps = Object.keys(found.words).map((kind) => heat(kind));
+    maps = Object.keys(NAMES).map((kind) => heat(kind));
     grid.replaceChildren(...maps.map((map) => map.node));
     maps.forEach((map) => map.draw());
     times.replaceChildren(el("table", { class: "plain" }, el("caption", {}, "The best times to stop at, by the number of jumps (apps.sample --times certified)"),
@@ -58,13 +58,14 @@ export function makeInspect() {
   }
 
   function heat(kind) {
-    const canvas = el("canvas", { class: "heat", tabindex: 0, role: "img", "aria-label": `${found.words[kind]} over s and t` });
-    const value = el("span", { class: "soft" }, HINTS[kind] ?? "");
-    const figure = el("figure", {}, el("figcaption", {}, el("strong", {}, found.words[kind]), value), canvas);
+    const canvas = el("canvas", { class: "heat", tabindex: 0, role: "img", "aria-label": `${NAMES[kind][0]} over s and t` });
     const { data, shape } = found.arrays[kind];
     const n = shape[0];
     const good = data.filter((v) => Number.isFinite(v) && v > 0);
     const [low, high] = [Math.log(Math.min(...good, 1)), Math.log(Math.max(...good, 1e-9))];
+    const hint = `${NAMES[kind][1]}; ${short(Math.exp(low), 2)} to ${short(Math.exp(high), 2)}`;
+    const value = el("span", { class: "soft" }, hint);
+    const figure = el("figure", {}, el("figcaption", {}, el("strong", {}, NAMES[kind][0]), value), canvas);
     let at = null;
 
     function draw() {
@@ -72,14 +73,15 @@ export function makeInspect() {
       const { context, width, height } = sheet(canvas);
       const [left, below] = [30, 22];
       const [w, h] = [(width - left) / n, (height - below) / n];
-      const [light, dark] = isDark() ? [[38, 46, 54], [255, 157, 92]] : [[238, 241, 243], [160, 52, 4]];
+      const [light, dark] = isDark() ? [[44, 52, 60], [255, 157, 92]] : [[236, 232, 228], [160, 52, 4]];
       for (let i = 0; i < n; i += 1) {
         for (let j = 0; j < n; j += 1) {
           const v = data[i * n + j];
           if (!Number.isFinite(v)) continue;
           const share = v > 0 && high > low ? Math.min(1, Math.max(0, (Math.log(v) - low) / (high - low))) : 0;
           context.fillStyle = `rgb(${light.map((c, k) => Math.round(c + share * (dark[k] - c))).join(" ")})`;
-          context.fillRect(left + j * w, i * h, Math.ceil(w), Math.ceil(h));
+          const [x0, y0] = [Math.round(left + j * w), Math.round(i * h)];
+          context.fillRect(x0, y0, Math.round(left + (j + 1) * w) - x0 - 1, Math.round((i + 1) * h) - y0 - 1);
         }
       }
       context.font = "11px system-ui, sans-serif";
@@ -104,7 +106,7 @@ export function makeInspect() {
       at = place;
       const v = at ? data[at[0] * n + at[1]] : NaN;
       value.textContent = Number.isFinite(v)
-        ? `${short(v)} from s = ${short(found.units[at[0]], 3)} to t = ${short(found.units[at[1]], 3)}` : (HINTS[kind] ?? "");
+        ? `${short(v)} from s = ${short(found.units[at[0]], 3)} to t = ${short(found.units[at[1]], 3)}` : hint;
       draw();
     }
     canvas.addEventListener("pointermove", (event) => {

@@ -16,7 +16,7 @@ export function makeSteer() {
 
   const mode = either({ name: "Steer", value: "reward", options: [["reward", "By rewards"], ["mask", "By a mask"]], on: suit });
   const list = el("div", { class: "goals" });
-  const strength = slider({ name: "Strength", min: 0, max: 6, step: 0.1, value: 2, words: (v) => `${v.toFixed(1)} sd`,
+  const strength = slider({ name: "Strength", min: 0, max: 6, step: 0.1, value: 1, words: (v) => `${v.toFixed(1)} sd`,
     hint: "In standard deviations of the reward over the run's own samples.", on: later });
   const method = choice({ name: "Method", on: () => { suitMethod(); later(); } });
   const steps = slider({ name: "Steps of the method", min: 2, max: 16, value: 8, on: later });
@@ -45,13 +45,16 @@ export function makeSteer() {
   const mean = el("canvas", { class: "pixels pad", role: "img", "aria-label": "The mean of all particles by weight" });
   const meanBox = el("figure", { class: "mean" }, el("figcaption", {}, el("strong", {}, "Mean"), el("span", { class: "soft" }, "of all particles, by weight")), mean);
   const bars = el("canvas", { class: "chart", role: "img", "aria-label": "Weights of the particles, the heaviest first" });
+  const shares = el("canvas", { class: "chart", role: "img", "aria-label": "Effective share after each step of the method" });
   const words = { before: el("strong", {}, "The run itself"), after: el("strong", {}, "Steered") };
   const results = el("div", { class: "pair" },
     el("figure", {}, el("figcaption", {}, words.before), before.node),
     el("figure", {}, el("figcaption", {}, words.after), after.node));
   const weighed = el("figure", { class: "weights" }, el("figcaption", {}, el("strong", {}, "Weights"),
     el("span", { class: "soft" }, "the heaviest particle first, as multiples of the mean")), bars);
-  const more = el("div", { class: "pair" }, weighed, meanBox);
+  const essBox = el("figure", { class: "weights" }, el("figcaption", {}, el("strong", {}, "Effective share"),
+    el("span", { class: "soft" }, "of an island after each step, from noise to data")), shares);
+  const more = el("div", { class: "pair" }, weighed, essBox, meanBox);
   const rewardSide = el("div", { class: "controls inner" }, list, strength.node);
 
   const node = el("div", { class: "panel" },
@@ -223,6 +226,31 @@ export function makeSteer() {
     meanBox.hidden = !arrays.mean;
     if (arrays.mean) drawTiles(mean, arrays.mean, 1);
     drawBars(arrays.weights);
+    essBox.hidden = found.ess.length < 2;
+    if (!essBox.hidden) drawShares(found.ess);
+  }
+
+  function drawShares(values) {
+    const { context, width, height } = sheet(shares);
+    const px = (k) => 34 + (k / (values.length - 1)) * (width - 40);
+    const py = (v) => 6 + (1 - v) * (height - 12);
+    context.font = "11px system-ui, sans-serif";
+    context.textAlign = "right";
+    context.textBaseline = "middle";
+    context.fillStyle = colour("soft");
+    context.strokeStyle = colour("line");
+    for (const v of [0, 0.5, 1]) {
+      context.fillText(`${100 * v} %`, 30, py(v));
+      context.beginPath();
+      context.moveTo(34, py(v));
+      context.lineTo(width, py(v));
+      context.stroke();
+    }
+    context.strokeStyle = colour("accent");
+    context.lineWidth = 2;
+    context.beginPath();
+    values.forEach((v, k) => (k ? context.lineTo(px(k), py(v)) : context.moveTo(px(k), py(v))));
+    context.stroke();
   }
 
   function drawBars({ data, shape }) {
@@ -260,6 +288,8 @@ export function makeSteer() {
     rewardSide.hidden = masked;
     words.before.textContent = masked ? "Without the mask" : "The run itself";
     words.after.textContent = masked ? "Completions" : "Steered";
+    results.hidden = more.hidden = numbers.hidden = true;
+    last = null;
     if (able && masked && method.value === "snis" && able.methods.some(({ name }) => name === "smc")) {
       method.value = "smc";
       suitMethod();

@@ -33,7 +33,7 @@ export function makeTraining(runs) {
     const self = { run: run.run, name: run.name, ink: INKS[run.run % INKS.length], steps: [], figures: {}, place: 0, pictures: [], index: 0, shownPicture: "" };
     self.on = tick({ name: run.name, on: () => { refresh(); redraw(); } });
     self.on.node.append(el("span", { class: `ink ${self.ink}` }));
-    self.image = el("img", { alt: "", class: "pixels" });
+    self.image = el("img", { alt: "" });
     self.words = el("span", { class: "soft" });
     self.slide = slider({ name: "Picture", min: 0, max: 0, value: 0, words: (k) => self.pictures[k] ?? "none", on: (k) => { self.index = k; self.follow = k === self.pictures.length - 1; fetchPicture(self); } });
     self.box = el("figure", {}, el("figcaption", {}, el("strong", {}, self.name), self.words), self.image, self.slide.node);
@@ -47,8 +47,9 @@ export function makeTraining(runs) {
   const ticked = () => [...entries.values()].filter(({ on }) => on.value);
 
   async function poll(self) {
-    const found = await self.line.ask("follow", { run: self.run, place: self.place });
-    if (!found) return;
+    const from = self.place;
+    const found = await self.line.ask("follow", { run: self.run, place: from });
+    if (!found || from !== self.place) return; // another look has read it
     if (found.again) Object.assign(self, { steps: [], figures: {} });
     self.place = found.place;
     const before = self.steps.length;
@@ -61,7 +62,7 @@ export function makeTraining(runs) {
       while (values.length < self.steps.length) values.push(null);
     }
     self.checkpoint = found.checkpoint;
-    self.done = found.done;
+    self.done = !found.going;
     if (found.pictures.length !== self.pictures.length) {
       self.pictures = found.pictures;
       self.slide.bounds(0, Math.max(0, self.pictures.length - 1));
@@ -69,7 +70,7 @@ export function makeTraining(runs) {
       self.slide.value = self.index;
     }
     const step = self.steps.at(-1);
-    self.words.textContent = step === undefined ? "no figures yet" : self.done ? `finished at step ${step.toLocaleString("en")}` : `step ${step.toLocaleString("en")}, goes on`;
+    self.words.textContent = step === undefined ? "no figures yet" : `${self.done ? (found.done ? "finished at" : "stopped at") : "goes on, at"} step ${step.toLocaleString("en")}`;
     await fetchPicture(self);
   }
 
@@ -95,7 +96,7 @@ export function makeTraining(runs) {
       gallery.replaceChildren(...ticked().filter(({ pictures }) => pictures.length).map(({ box }) => box));
       if (!gallery.childElementCount) gallery.textContent = "No pictures yet; apps.train --sample-every says how often they are drawn.";
       const going = ticked().filter(({ done }) => !done).length;
-      note.say(going ? `${going} of ${ticked().length} ${ticked().length === 1 ? "run" : "runs"} may still be going on; looked every ${EVERY / 1000} seconds.` : "All of them are finished.");
+      note.say(going ? `${going} of ${ticked().length} ${ticked().length === 1 ? "run goes" : "runs go"} on; its files are read every ${EVERY / 1000} seconds.` : "None of them is being trained now.");
       offer();
       redraw();
       document.dispatchEvent(new CustomEvent("painted", { detail: { panel: "training" } }));
@@ -158,6 +159,7 @@ export function makeTraining(runs) {
       const py = (v) => top + (1 - (scale(v) - low) / (high - low)) * (height - top - bottom);
       axes(context, { low, high, last, px, py, width, height, left, right, bottom, top, log: log.value });
       const said = [];
+      let place = "";
       for (const { steps, values, ink, name: run } of curves) {
         context.strokeStyle = colour(ink);
         context.lineWidth = 1.7;
@@ -172,7 +174,8 @@ export function makeTraining(runs) {
         });
         context.stroke();
         const k = hover === null ? steps.length - 1 : nearestStep(steps, ((hover - left) / (width - left - right)) * last);
-        said.push(`${curves.length > 1 ? `${run} ` : ""}${short(values[k], 4)}${hover === null ? "" : ` at ${steps[k]?.toLocaleString("en")}`}`);
+        said.push(el("span", { class: `of ${ink}`, title: run }, short(values[k], 4)));
+        if (hover !== null) place = ` at step ${steps[k]?.toLocaleString("en")}`;
         if (hover !== null && values[k] !== null) {
           context.fillStyle = colour(ink);
           context.beginPath();
@@ -180,7 +183,7 @@ export function makeTraining(runs) {
           context.fill();
         }
       }
-      value.textContent = said.join(" · ");
+      value.replaceChildren(...said, place);
     }
     new ResizeObserver(draw).observe(canvas);
     return { node: box, draw };
@@ -230,7 +233,9 @@ function axes(context, { low, high, last, px, width, height, left, right, bottom
   context.fillStyle = colour("soft");
   context.lineWidth = 1;
   const span = height - top - bottom;
-  const places = ticks(low, high, log && high - low > 4 ? 3 : 4);
+  const wide = log && high - low > 1.5; // decades, else round numbers
+  const places = !log ? ticks(low, high, 4) : wide ? ticks(low, high, 4).filter(Number.isInteger)
+    : ticks(10 ** low, 10 ** high, 4).map(Math.log10);
   context.textAlign = "right";
   context.textBaseline = "middle";
   for (const v of places) {
