@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -83,12 +84,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = parse_flags(StudioBenchmarkConfig, argv)
     with served(config.run) as place, page_of(place) as (page, browser):
         rows = [row for steps in config.steps for row in timed(page, config, steps)]
-    result = {"versions": versions(), "browser": browser, "run": config.run, "rows": rows}
-    title = f"From the slider to the painted picture, {config.run}"
+    name = Path(config.run).resolve().name
+    result = {"versions": versions(), "browser": browser, "run": name, "rows": rows}
+    title = f"From the slider to the painted picture, {name}"
     table: list[dict[str, Any]] = [dict(zip(COLUMNS, row.values(), strict=True)) for row in rows]
     print_table(title, COLUMNS, table)
     if config.out:
-        page_text = f"{markdown(title, COLUMNS, table)}\n{caption(result['versions'])}, {browser}\n"
+        page_text = f"{markdown(title, COLUMNS, table)}\n{caption(result['versions'])} {browser}.\n"
         save(config.out, result, page_text)
     return result if config.json else None
 

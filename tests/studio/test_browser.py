@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import time
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip("uvicorn", reason="needs the extra studio")
 # ruff: noqa: E402
 from portolan.studio.session import session_of
 from tests.studio.browser import chromium, watched
-from tests.studio.tiny import make_runs, served
+from tests.studio.tiny import certificate, make_runs, served
 
 pytestmark = pytest.mark.slow
 
@@ -118,8 +119,11 @@ def test_requests_between_are_dropped_and_the_last_one_is_drawn(open_page):
         }}""",
         page.locator(seed).evaluate("node => '#' + node.id"),
     )
-    page.wait_for_timeout(200)
-    assert settled(page, GRID, first) == last
+    end = time.monotonic() + 20
+    while picture(page, GRID) != last and time.monotonic() < end:
+        page.wait_for_timeout(50)
+    page.wait_for_timeout(300)
+    assert picture(page, GRID) == last
     sent = [url for url in found.asked if url.endswith("/api/sample")]
     assert 1 <= len(sent) <= 3  # of 24
 
@@ -169,6 +173,60 @@ def test_a_table_of_jumps_has_a_picture_for_each_pair_of_times(open_page):
     slide(page, control("map", "Times"), 4)
     while page.locator(".jumps canvas").count() != 4 * 5 // 2:  # or the test is stopped
         page.wait_for_timeout(50)
+
+
+def test_a_reward_steers_and_a_drawn_mask_is_completed(open_page):
+    page = open_page("steer/0").page
+    steered = "#panel-steer .pair figure:nth-child(2) canvas"
+    before = settled(page, steered)
+    slide(page, control("steer", "Strength"), 0)
+    plain = settled(page, steered, before)
+    assert page.locator(".numbers dd").nth(1).inner_text().startswith("100 %")
+    page.get_by_role("radio", name="By a mask").check()
+    page.locator("#panel-steer .control:has(label:text-is('Method')) select").select_option("snis")
+    completed = settled(page, steered, plain)
+    page.get_by_role("button", name="Nothing").click()
+    page.wait_for_selector("#panel-steer .status:has-text('nothing of it is kept')")
+    pad = page.locator("#panel-steer .masking canvas")
+    box = pad.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.45, box["y"] + box["height"] * 0.1)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.45, box["y"] + box["height"] * 0.9, steps=9)
+    page.mouse.up()
+    settled(page, steered, completed)
+    mean = pixels(settled(page, "#panel-steer .mean canvas"))
+    assert mean.shape == (56, 56, 3)
+    drawn = pixels(picture(page, "#panel-steer .masking canvas"))
+    assert drawn[:, 21:28].std() > 30 > drawn[:, 42:].std()  # kept as it was; dim elsewhere
+
+
+def test_a_run_is_followed_while_it_goes_on(open_page, session):
+    folder = session.runs[1].folder
+    log = folder / "metrics.jsonl"
+    log.write_text("".join(json.dumps({"step": k, "loss": 3 / k}) + "\n" for k in (1, 2, 3)))
+    (folder / "samples").mkdir(exist_ok=True)
+    Image.new("RGB", (30, 20), "red").save(folder / "samples" / "step_0000003.png")
+    page = open_page("training/1").page
+    chart = settled(page, "#panel-training .chart")
+    page.wait_for_selector("#panel-training img[src^=blob]")
+    with log.open("a") as stream:
+        stream.write(json.dumps({"step": 9, "loss": 0.1}) + "\n")
+    assert settled(page, "#panel-training .chart", chart, seconds=10) != chart
+    page.wait_for_selector("#panel-training figcaption:has-text('step 9')")
+
+
+def test_examples_are_edited_and_a_certificate_is_read(open_page, session):
+    certificate(session.runs[0].folder, 4)
+    page = open_page("inspect/0").page
+    settled(page, "#panel-inspect .heat")
+    assert page.locator("#panel-inspect .heat").count() == 6
+    page.locator("#panel-inspect .heat").first.hover(position={"x": 140, "y": 20})
+    page.wait_for_selector("#panel-inspect figcaption:has-text('from s = 1 to t =')")
+    page.get_by_role("tab", name="Edit").click()
+    there = settled(page, "#panel-edit .view canvas")
+    assert "relative error" in page.locator("#panel-edit .status").inner_text()
+    page.locator("#panel-edit select").first.select_option("interpolate")
+    settled(page, "#panel-edit .view canvas", there)
 
 
 def test_the_page_fits_a_phone_and_knows_the_dark(open_page):

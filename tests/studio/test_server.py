@@ -132,7 +132,7 @@ def test_a_bad_request_is_one_line_with_its_status(ask, body, status):
     assert "\n" not in answer.json()["error"] and answer.json()["error"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_values_out_of_bounds_are_refused_and_the_next_request_is_answered(ask_digits):
     for bad in (
         {"n": 10**9},
@@ -187,7 +187,7 @@ def test_samples_are_those_of_python(ask_digits, digits):
     assert np.ptp(expected) > 100  # the weights are noise, so pictures are no plain gray
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_way_through_noise_starts_at_the_held_sample(ask_digits):
     """At angle 0, and at share 0, stands the sample of the grid; at share 1 the other one."""
     grid = unpacked(ask_digits("POST", "/api/sample", {"run": 0, "n": 12, "seed": 3}).content)[1][
