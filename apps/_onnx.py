@@ -6,7 +6,7 @@ from typing import Any
 from core.errors import UserError, require
 from core.export.function import SamplerFunction
 from core.export.onnx_example import example
-from core.export.onnx_file import check_function, check_installed, difference, to_onnx
+from core.export.onnx_file import Function, check_function, check_installed, difference, to_onnx
 from core.files import write_bytes, write_text
 from portolan import __version__
 from portolan.stored import Stored
@@ -48,8 +48,40 @@ def write_onnx(
     return result | {"inputs": list(function.inputs)} | found
 
 
-def converted(
+def write_web(
     function: SamplerFunction,
+    run: Stored,
+    name: str,
+    guidance: float | None,
+    interval: tuple[float, float],
+    *,
+    out: str | None,
+    check: bool,
+    ort: str | None,
+) -> dict[str, Any]:
+    """Writes the folder of a page that plays the run, as `write_onnx` writes a file."""
+    from portolan.player.about import JUMPS, about_page
+    from portolan.player.page import graph_of, write_page
+    from portolan.player.runtime import VERSION, runtime
+
+    folder, jumps = Path(out or Path(run.folder) / "web"), name == JUMPS
+    about = about_page(run, function, name, guidance, jumps)
+    graph = graph_of(function, jumps)
+    said = metadata(function, run, name, guidance, interval)
+    said |= {"inputs": {key: item.meaning for key, item in graph.inputs.items()}}
+    if jumps:  # the graph is one jump
+        said = {key: said[key] for key in said if key not in ("steps", "times", "evaluations")}
+    content, found = converted(graph, run, name, guidance, said, check=check)
+    if ort is None:
+        console.print(f"npm fetches onnxruntime-web {VERSION}, 33 MB; --ort DIR takes a copy")
+    sizes = write_page(folder, content, about, runtime(ort))
+    console.print(f"wrote {folder}, {sum(sizes.values()):,} bytes: open {folder / 'index.html'}")
+    result = {"run": str(run.folder), "step": run.step, "out": str(folder), "bytes": sizes}
+    return result | {"sampler": name, "most_steps": about["most_steps"]} | found
+
+
+def converted(
+    function: Function,
     run: Stored,
     name: str,
     guidance: float | None,

@@ -11,7 +11,7 @@ from jax import export
 
 from apps._exporting import write_packed, write_parts
 from apps._main import launch, print_json
-from apps._onnx import write_onnx
+from apps._onnx import write_onnx, write_web
 from apps._sampling import Sampling
 from core.adapters.writing import Keys
 from core.errors import UserError, require
@@ -49,9 +49,12 @@ class ExportConfig:
 
     run: str = "runs/imf-digits"
     """Run folder, or model folder of apps.convert."""
-    format: Literal["jax", "onnx"] = "jax"
-    """jax: a program of JAX and its weights; onnx: one graph with the weights in it, needs
+    format: Literal["jax", "onnx", "web"] = "jax"
+    """jax: a program of JAX and its weights; onnx: one graph with the weights in it; web: a page
+    that plays the run, for which npm fetches onnxruntime-web. The last two need
     pip install "portolan[onnx]"."""
+    ort: str | None = None
+    """Folder of the npm package onnxruntime-web, for --format web; then nothing is fetched."""
     vae: str | None = None
     """Model folder of the autoencoder whose latents a converted network makes; the program then
     makes pictures."""
@@ -66,7 +69,7 @@ class ExportConfig:
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
     """Platforms of the program: cpu, cuda, rocm, tpu. None of them need be here."""
     out: str | None = None
-    """Folder to write; default: <run>/export, or <run>/onnx."""
+    """Folder to write; default: <run>/export, <run>/onnx or <run>/web."""
     packed: Literal["float32", "float16", "bfloat16"] | None = None
     """Write a run folder with these weights alone, in this precision, in place of a program
     (default: <run>/packed). An adapter is merged into them."""
@@ -106,10 +109,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     plain = _with_plain_attention(run, config)
     function, name = function_of(plain, config)
     scale = scales[0][0] if scales[0] else 1.0 if run.abilities.guidance else None
-    if config.format == "onnx":
-        interval, out = config.sampling.interval, config.out
-        made = write_onnx(function, plain, name, scale, interval, out=out, check=config.check)
-        return _printed(made, config)
+    if config.format != "jax":
+        return _printed(_write_graph(config, function, plain, name, scale), config)
     program, weights = make_program(function, config.platforms)
     folder = Path(config.out or Path(config.run) / "export")
     about = describe(run, plain, config, function, name, scale)
@@ -134,8 +135,24 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
+def _write_graph(
+    config: ExportConfig, function: SamplerFunction, run: Stored, name: str, scale: float | None
+) -> dict[str, Any]:
+    how: dict[str, Any] = {"out": config.out, "check": config.check}
+    interval = config.sampling.interval
+    if config.format == "onnx":
+        return write_onnx(function, run, name, scale, interval, **how)
+    given = config.nfe is not None or config.times or config.sampling.grid is not None
+    require(
+        name != "pushforward" or not given,
+        "the page takes any number of jumps itself; leave out --nfe, --times and --grid",
+    )
+    return write_web(function, run, name, scale, interval, ort=config.ort, **how)
+
+
 def _check_format(config: ExportConfig) -> None:
     """Raises `UserError` for flags of another format than the one asked for."""
+    require(config.ort is None or config.format == "web", "--ort goes with --format web")
     if config.format == "jax":
         return
     check_installed()

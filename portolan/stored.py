@@ -35,6 +35,13 @@ class Stored(Model):
     def about(self) -> dict[str, Any]:
         """What it is, as plain values, for files beside its samples."""
 
+    def play(self) -> Any:
+        """A widget for notebooks that shows samples, with sliders for steps, guidance and the way
+        from one noise to another; needs `pip install "portolan[notebook]"`."""
+        from portolan.player.widget import play
+
+        return play(self)
+
     @property
     def place(self) -> str:
         """The folder, with the step where there is one, for titles."""

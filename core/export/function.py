@@ -110,19 +110,28 @@ class SamplerFunction:
         keys: UInt32[Array, " n 2"] | None = None,
     ) -> Float[Array, " n ..."]:
         """Samples with these weights. Weights that are left out are zeros."""
-        field, codec = _with(self.field, weights, _name), _with(self.codec, weights, _codec_name)
+        field, codec = self.map_with(weights), _with(self.codec, weights, _codec_name)
         times, path = jnp.asarray(self.times, jnp.float32), field.path
 
         def one(z, label, scale, bits):
-            guidance = None if scale is None else jnp.asarray([scale, *interval], scale.dtype)
-            known = label is not None or guidance is not None
-            cond = Condition(label, guidance) if known else None
+            cond = conditions(label, scale, self.interval)
             key = jr.key(0, impl=KEYS) if bits is None else jr.wrap_key_data(bits, impl=KEYS)
             x = path.start(path.noise_std * z if isinstance(path, Path) else z, times[0])
             return self.finished(self.sampler(field, x, times, cond, key=key).x, codec)
 
-        interval = self.interval or (0.0, 1.0)
         return jax.vmap(one)(noise, labels, guidance, keys)
+
+    def map_with(self, weights: dict[str, Shaped[Array, "..."]]) -> Any:
+        """The map with these weights. Those that are left out are zeros."""
+        return _with(self.field, weights, _name)
+
+
+def conditions(label: Any, scale: Any, interval: tuple[float, float] | None) -> Condition | None:
+    """The conditions of one sample: its label and its guidance scale, where there are such."""
+    guidance = None
+    if scale is not None:
+        guidance = jnp.asarray([scale, *(interval or (0.0, 1.0))], scale.dtype)
+    return None if label is None and guidance is None else Condition(label, guidance)
 
 
 def _with(tree: Any, weights: dict[str, Shaped[Array, "..."]], named: Callable) -> Any:

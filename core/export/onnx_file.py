@@ -21,9 +21,12 @@ from jaxtyping import Float
 
 from core.errors import UserError, require
 from core.export.function import SamplerFunction
+from core.export.jump import JumpFunction
 from core.export.plain import plain, primitives
 from core.flow.path import Path
 
+Function = SamplerFunction | JumpFunction
+"""What is written: a whole sampler, or one jump."""
 NEEDS = 'ONNX files need jax2onnx, onnx and onnxruntime: pip install "portolan[onnx]"'
 OUTPUT = "samples"
 OPSET = 21
@@ -41,7 +44,7 @@ def _found(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def check_function(function: SamplerFunction, name: str) -> None:
+def check_function(function: Function, name: str) -> None:
     """Raises `UserError` for a sampler that draws random numbers on its way."""
     require(
         "keys" not in function.inputs,
@@ -50,7 +53,7 @@ def check_function(function: SamplerFunction, name: str) -> None:
     )
 
 
-def to_onnx(function: SamplerFunction, about: Mapping[str, Any]) -> bytes:
+def to_onnx(function: Function, about: Mapping[str, Any]) -> bytes:
     """The ONNX file of a sampler: inputs those of `function.inputs`, output `samples`.
 
     `about` goes into the metadata of the file, by name: texts as they are, other values as JSON.
@@ -128,7 +131,7 @@ def run(content: bytes, inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "
 
 
 def difference(
-    content: bytes, function: SamplerFunction, guidance: float | None, *, n: int = 16
+    content: bytes, function: Function, guidance: float | None, *, n: int = 16
 ) -> tuple[float, float]:
     """The largest difference between the file's samples and JAX's from the same fresh noise, of `n`
     samples and of one, and the largest value of the latter."""
@@ -149,9 +152,10 @@ def difference(
 
 
 def fresh(
-    function: SamplerFunction, n: int, guidance: float | None, *, seed: int = 0
+    function: Function, n: int, guidance: float | None, *, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Inputs of `n` samples: noise of the path, classes in turn, one guidance scale."""
+    """Inputs of `n` samples: noise of the path, classes in turn, one guidance scale; of a jump that
+    from the noise to the unit time 0.6."""
     key, path, shape = jax.random.key(seed), function.field.path, function.shape
     if isinstance(path, Path):
         noise = jax.random.normal(key, (n, *shape))
@@ -159,6 +163,9 @@ def fresh(
         noise = jax.vmap(lambda key: path.noise(key, shape))(jax.random.split(key, n))
     given = {
         "noise": np.asarray(noise, np.float32),
+        "x": np.asarray(jax.vmap(lambda z: path.start(z, path.t_max))(noise), np.float32),
+        "s": np.full(n, path.t_max, np.float32),
+        "t": np.full(n, path.time_of_unit(jnp.asarray(0.6)), np.float32),
         "labels": (np.arange(n) % max(function.num_classes, 1)).astype(np.int32),
         "guidance": np.full(n, 1.0 if guidance is None else guidance, np.float32),
     }

@@ -77,10 +77,11 @@ function lost() {
   setTimeout(again, 2000);
 }
 
-/** The requests of one panel, or of one part of it. */
+/** The requests of one panel, or of one part of it. `asks` answers them in place of the server. */
 export class Line {
-  constructor(panel) {
+  constructor(panel, asks = ask) {
     this.panel = panel;
+    this.asks = asks;
     this.sent = 0;
     this.dropped = 0;
     this.running = null;
@@ -107,7 +108,7 @@ export class Line {
     this.sent += 1;
     number += 1;
     try {
-      resolve(await ask(job, { ...body, page, panel: this.panel, number }, stop.signal));
+      resolve(await this.asks(job, { ...body, page, panel: this.panel, number }, stop.signal));
     } catch (error) {
       if (error.name === "AbortError") resolve(null);
       else reject(error);

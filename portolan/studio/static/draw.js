@@ -1,8 +1,9 @@
 // Pictures on canvases: tiles of pixels, points of the plane and of the torus, the globe, curves.
 
-/** A colour of the style sheet. */
+/** A colour of the style sheet, which in a notebook is that of the panel alone. */
 export function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const root = document.querySelector(".portolan-play") ?? document.documentElement;
+  return getComputedStyle(root).getPropertyValue(`--${name}`).trim();
 }
 
 const scheme = matchMedia("(prefers-color-scheme: dark)");

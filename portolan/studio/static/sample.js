@@ -6,8 +6,11 @@ import { View, columnsOf } from "./view.js";
 
 const STRIP = 9;
 
-export function makeSample() {
-  const lines = { grid: new Line("sample"), one: new Line("walk"), strip: new Line("strip") };
+/** The panel. `asks(job, body)` answers in place of the server. */
+export function makeSample(asks) {
+  const lines = {
+    grid: new Line("sample", asks), one: new Line("walk", asks), strip: new Line("strip", asks),
+  };
   let about = null;
   let held = []; // at most two: { seed, index, label, word }
 
