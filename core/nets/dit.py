@@ -56,6 +56,9 @@ class DiTConfig(EmbeddingConfig):
     and keys are turned, so that a head sees distances."""
     qk_norm: bool = True
     """Normalise queries and keys, which keeps derivatives of the attention bounded."""
+    modulation_norm: bool = False
+    """Normalise scales, shifts and gates too, and tokens by their root mean square alone, so that
+    the output changes no faster than its inputs (TVM; sCM's double normalisation)."""
     head_depth: int = 0
     """Extra blocks of an auxiliary velocity head on the trunk, used in training only; 0: none."""
     context: int = 0

@@ -27,6 +27,8 @@ class BlockFlags(Protocol):
     @property
     def qk_norm(self) -> bool: ...
     @property
+    def modulation_norm(self) -> bool: ...
+    @property
     def context(self) -> int: ...
     @property
     def attention(self) -> Implementation: ...
@@ -40,6 +42,10 @@ class Block(eqx.Module):
     """Attention and MLP, each modulated by the embedding and gated; the identity at the start.
 
         h = h + gate_1 attend(scale_1 norm(h) + shift_1),   h = h + gate_2 mlp(scale_2 norm(h) + ..)
+
+    With `config.modulation_norm` scales, shifts and gates have root mean square 1, and tokens are
+    normalised by theirs alone, so that the output changes no faster than its inputs. Source: TVM
+    (arXiv 2511.19797), section 4; sCM (arXiv 2410.11081) calls the former double normalisation.
 
     With `config.context` the modulation is a constant. Where a key is given, hidden numbers of the
     MLP are dropped. Source: DiT (arXiv 2212.09748), adaLN-zero;
@@ -57,6 +63,7 @@ class Block(eqx.Module):
     implementation: Implementation = eqx.field(static=True)
     drop_rate: float = eqx.field(static=True)
     rotary: bool = eqx.field(static=True)
+    bounded: bool = eqx.field(static=True)
 
     def __init__(self, config: BlockFlags, *, normal: Normal):
         width, hidden = config.width, round(config.mlp_ratio * config.width)
@@ -70,6 +77,7 @@ class Block(eqx.Module):
         self.k_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
         self.heads, self.implementation = config.heads, config.attention
         self.drop_rate, self.rotary = config.dropout, config.rotary
+        self.bounded = config.modulation_norm
 
     def __call__(
         self,
@@ -77,10 +85,10 @@ class Block(eqx.Module):
         e: Float[Array, " width"],
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "tokens width"]:
-        modulation = jnp.split(self.modulation(e)[None], 6, axis=-1)
+        modulation = _parts(self.modulation(e), 6, self.bounded)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
-        h = h + gate_1 * self._attend(layer_norm(h) * (1 + scale_1) + shift_1)
-        hidden = self.up(layer_norm(h) * (1 + scale_2) + shift_2)
+        h = h + gate_1 * self._attend(_normal(h, self.bounded) * (1 + scale_1) + shift_1)
+        hidden = self.up(_normal(h, self.bounded) * (1 + scale_2) + shift_2)
         return h + gate_2 * self.down(thinned(jax.nn.gelu(hidden), self.drop_rate, key))
 
     def _attend(self, h: Float[Array, "tokens width"]) -> Float[Array, "tokens width"]:
@@ -99,16 +107,31 @@ class Readout(eqx.Module):
 
     modulation: Dense | Constant
     output: Dense
+    bounded: bool = eqx.field(static=True)
 
     def __init__(self, pixels: int, config: BlockFlags, *, normal: Normal):
         self.modulation = _modulation(2, config, normal)
         self.output = Dense(config.width, pixels, scale=0.0, normal=normal)
+        self.bounded = config.modulation_norm
 
     def __call__(
         self, h: Float[Array, "tokens width"], e: Float[Array, " width"]
     ) -> Float[Array, "tokens pixels"]:
-        shift, scale = jnp.split(self.modulation(e)[None], 2, -1)
-        return self.output(layer_norm(h) * (1 + scale) + shift)
+        shift, scale = _parts(self.modulation(e), 2, self.bounded)
+        return self.output(_normal(h, self.bounded) * (1 + scale) + shift)
+
+
+def _parts(
+    modulation: Float[Array, " all"], count: int, bounded: bool
+) -> list[Float[Array, "1 width"]]:
+    """So many vectors of the token's width."""
+    parts = jnp.split(modulation[None], count, axis=-1)
+    ones = jnp.ones(parts[0].shape[-1])
+    return [rms_norm(part, ones) for part in parts] if bounded else parts
+
+
+def _normal(h: Float[Array, "tokens width"], bounded: bool) -> Float[Array, "tokens width"]:
+    return rms_norm(h, jnp.ones(h.shape[-1])) if bounded else layer_norm(h)
 
 
 def _modulation(parts: int, config: BlockFlags, normal: Normal) -> Dense | Constant:

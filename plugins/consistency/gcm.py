@@ -16,8 +16,10 @@ from typing import Literal, Self
 from core.errors import pick, require
 from core.flow.flow_map import FlowMap, Network
 from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
 from core.methods.card import Card
 from core.methods.registry import register
+from core.nets.scaled import ScaledNetwork
 from core.nets.warped import WarpedTimes
 from core.objectives.objective import GroupTerm, Term
 from core.objectives.weights import Norm, Squared, Weight
@@ -59,6 +61,9 @@ class GCMPlugin(ConsistencyPlugin):
     ends: tuple[float, float] | None = None
     """a and b of that distribution, sine or cosh of a y + b (1 - y): by default 1 and 0.01 for the
     sine, 1.5 and 0 for cosh."""
+    data_std: float = 0.0
+    """Scale in- and output of the network for data of this standard deviation (c_in and c_out); 0:
+    the data are taken as they are."""
     metric: Literal["norm", "squared"] = "norm"
     """Distance of the residual."""
     group: int = 1
@@ -72,6 +77,8 @@ class GCMPlugin(ConsistencyPlugin):
         super().__post_init__()
         gap = self.mean_gap
         require(0 < gap < 0.1, f"--plugin.mean-gap must be between 0 and 0.1, got {gap}")
+        std = self.data_std
+        require(0 <= std < 1e6, f"--plugin.data-std must be 0 or a deviation, got {std}")
         require(self.group >= 1, f"--plugin.group must be at least 1, got {self.group}")
         require(self.bandwidth > 0, f"--plugin.bandwidth must be positive, got {self.bandwidth}")
         pick(STEPS, self.shape, "step")
@@ -100,6 +107,8 @@ class GCMPlugin(ConsistencyPlugin):
 
     def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
         warped = WarpedTimes(net, self.conditioning) if self.conditioning else net
+        if self.data_std:
+            warped = ScaledNetwork(warped, gaussian(path), self.data_std)
         return super().flow_map(warped, path)
 
     def step_function(self) -> Step:

@@ -7,11 +7,15 @@ The gradient flows through `dF/dt`. The second term has its own times; half of t
 
 from typing import Any
 
+from core.errors import require
+from core.flow.flow_map import FlowMap, Network
+from core.flow.interpolant import Interpolant
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
+from core.nets.scaled import GuidanceScaled
 from core.objectives.objective import Term
 from core.objectives.weights import Reduce
 from core.times.distributions import LogitNormal
@@ -49,6 +53,22 @@ class TVM(RowPlugin):
     """Standard deviation of the logit-normal gap."""
     target_decay: float = 0.99
     """Decay of the EMA that the targets use; 0 for the current parameters."""
+    scaled: bool = False
+    """The network's output times the guidance scale is V, as in the paper; it goes with
+    --plugin.guidance.even."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self.guidance.on or not self.scaled,
+            "--plugin.scaled multiplies by the guidance scale: set --plugin.guidance.scale, or "
+            "leave it out",
+        )
+
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
+        if self.scaled:
+            net = GuidanceScaled(net, None if self.guidance.most else self.guidance.learned)
+        return super().flow_map(net, path)
 
     def jump(self, teacher: None) -> Term:
         return LagrangianJump()

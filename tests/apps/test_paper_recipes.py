@@ -17,13 +17,13 @@ from tests.apps.conftest import ROOT
 
 FILES = sorted((ROOT / "configs" / "train").glob("*.toml"))
 DIT = ["--net.width", "32", "--net.depth", "2", "--net.heads", "2"]
-UNET = ["--net.channels", "8", "--net.blocks", "1", "--net.head-channels", "8", "--net.attention"]
+UNET = ["--net.channels", "8", "--net.blocks", "1", "--net.multipliers", "1", "1"]
 SMALL = {
     "official-dit": DIT,
     "imf-dit": [*DIT, "--net.head-depth", "1"],
     "dit": DIT,
-    "edm-unet": [*UNET, "4"],
-    "edm2-unet": [*UNET, "4"],
+    "edm-unet": [*UNET, "--net.attention", "4", "--net.head-channels", "8"],
+    "edm2-unet": [*UNET, "--net.attention", "4", "--net.head-channels", "8"],
 }
 TINY = ["--steps", "2", "--batch", "16", "--dispatch", "1", "--optim.warmup", "0"]
 OWN = {"drift": ["--plugin.group", "4", "--plugin.positives", "4", "--plugin.unconditional", "4"]}

@@ -210,6 +210,23 @@ def test_conditions_as_tokens_reach_the_image(getkey, normal):
         make(getkey, context=3, encoder_depth=1)
 
 
+@pytest.mark.long
+def test_normalised_modulations_have_no_size(getkey, normal):
+    """Ten times the modulation's weights are the same modulation."""
+    x, (s, t) = normal(*SHAPE), times(0.7, 0.2)
+    run = once(lambda network, *args: network(*args))
+
+    def change(**flags):
+        net = make(getkey, depth=1, **flags)
+        where = lambda n: [n.blocks.modulation.weight, n.blocks.modulation.bias]  # noqa: E731
+        larger = eqx.tree_at(where, net, [10 * np.asarray(leaf) for leaf in where(net)])
+        before = run(net, x, s, t)
+        return np.abs(run(larger, x, s, t) - before).max() / np.abs(before).max()
+
+    assert change(modulation_norm=True) < 1e-4
+    assert change() > 0.1
+
+
 def test_each_parameter_of_a_network_with_context_tokens_does_something(getkey):
     """Weights of modulations would not: they would multiply zeros."""
     net = make(getkey, context=2, depth=2, head_depth=1)
