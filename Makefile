@@ -34,7 +34,7 @@ WORDS_IN := '*.py' '*.md' '*.toml' '*.yml' '*.yaml' '*.sh' '*.ipynb' ':!CHANGELO
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test slow long costs check docs
+.PHONY: help train studio test slow long costs check docs
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -47,6 +47,9 @@ help: ## list the commands
 
 train: $(VENV)/.for-train ## train a one-step sampler of digits and draw it
 	$(PY) -m apps.train --plugin imf $(ARGS)
+
+studio: $(VENV)/.for-studio ## play with runs on a page of the browser: ARGS="--run DIR --run DIR"
+	$(PY) -m apps.studio $(ARGS)
 
 test: $(VENV)/.for-test ## run the tests, but for the slow and the long ones
 	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not long" $(ARGS)
@@ -77,6 +80,10 @@ $(VENV)/.made:
 $(VENV)/.for-train: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); this takes about half a minute"
 	@$(call install,) && touch $@
+
+$(VENV)/.for-studio: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), with what the page needs"
+	@$(call install,studio) && touch $@
 
 $(VENV)/.for-test: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), with what the tests need; this takes about half a minute"

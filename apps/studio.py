@@ -2,11 +2,13 @@
 
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from apps._main import launch
 from core.errors import require
 from core.train.cli import parse_flags
+from portolan.runs import SHIPPED
 from portolan.tables import console
 
 NEEDED = ("starlette", "uvicorn")
@@ -21,9 +23,10 @@ class StudioConfig:
     other page, and fetches nothing. Ctrl-C ends it.
     """
 
-    run: tuple[str, ...] = ("runs/imf-digits",)
+    run: tuple[str, ...] = ()
     """Run folders, or model folders of apps.convert: --run DIR, once for each or several behind
-    one."""
+    one; default: runs/imf-digits, or without it the sampler of digits that comes with the
+    package."""
     port: int | None = None
     """Port of the page; 0 for any free one; default: 8421, or a free one where that is taken."""
     open: bool = False
@@ -44,7 +47,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from portolan.studio.server import HERE, listening, serve
     from portolan.studio.session import session_of
 
-    session = session_of(config.run)
+    session = session_of(config.run or usual())
     sock = listening(config.port)
     place = f"http://{HERE}:{sock.getsockname()[1]}/"
     console.print(f"{place} shows {', '.join(run.name for run in session.runs)}; Ctrl-C ends it")
@@ -53,6 +56,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
         webbrowser.open(place)
     serve(session, sock)
+
+
+def usual() -> tuple[str]:
+    """The run of `make train` where there is one, else that of the package."""
+    made = Path("runs/imf-digits")
+    return (str(made if (made / "config.toml").exists() else SHIPPED / "digits"),)
 
 
 def gathered(argv: list[str]) -> list[str]:

@@ -27,6 +27,7 @@ from portolan.studio.worker import Busy, Closed, OutOfDate, Worker
 HERE = "127.0.0.1"
 """The only address that is listened on: nothing outside of this machine reaches it."""
 PORT = 8421
+BACKLOG = 256
 TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -157,12 +158,14 @@ def listening(port: int | None) -> socket.socket:
     except (OSError, OverflowError) as error:
         if port is None and getattr(error, "errno", None) == errno.EADDRINUSE:
             found.bind((HERE, 0))
+            found.listen(BACKLOG)
             return found
         found.close()
         raise UserError(
             f"port {port} cannot be opened ({getattr(error, 'strerror', None) or error}); "
             "name another --port, or 0 for any free one"
         ) from None
+    found.listen(BACKLOG)  # the address is printed: who opens it at once waits for the first answer
     return found
 
 

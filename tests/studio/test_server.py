@@ -296,7 +296,7 @@ def test_the_socket_is_of_this_machine_and_a_taken_port_is_said():
     sock = listening(0)
     host, port = sock.getsockname()
     assert host == "127.0.0.1"
-    sock.listen()
+    socket.create_connection((host, port)).close()  # it is listened to before it is said
     with pytest.raises(UserError, match="--port"):
         listening(port)
     with pytest.raises(UserError, match="--port"):

@@ -222,6 +222,7 @@ export function makeMap() {
       if (i > 0) cell.style.setProperty("--share", `${Math.round((far / worst) * 100)}%`);
       return cell;
     })));
+    sheet.style.setProperty("--n", n);
     sheet.replaceChildren(el("table", { class: texts ? "jumps words" : "jumps" }, el("caption", {},
       "Of a perfect map every column has one picture. The number says how far a jump from s is from the one from noise (rms)."),
     el("thead", {}, head), el("tbody", {}, rows)));

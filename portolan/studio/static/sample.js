@@ -47,8 +47,8 @@ export function makeSample(asks) {
   const node = el("div", { class: "panel" },
     el("div", { class: "controls" }, steps.node, sampler.node, guidance.node, noGuidance, label.node,
       start.node, count.node),
-    el("div", { class: "stage" }, note.node, view.node,
-      el("section", { class: "below", "aria-label": "Held noise" }, el("h2", {}, "Held noise"), invite, carried)));
+    el("div", { class: "stage" }, note.node, view.node),
+    el("section", { class: "below", "aria-label": "Held noise" }, el("h2", {}, "Held noise"), invite, carried));
 
   function how() {
     const scale = guidance.input.disabled || guidance.value === 1 ? null : guidance.value;
