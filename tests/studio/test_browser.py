@@ -155,6 +155,8 @@ def test_a_plane_is_carried_and_a_place_followed(open_page):
     page = open_page("map/1").page
     one = "#panel-map .places figure:nth-child(2) canvas"
     at_data = settled(page, one)
+    box = page.locator(one).bounding_box()
+    assert box["width"] == pytest.approx(box["height"], abs=1) and box["width"] > 200
     slide(page, control("map", "To t"), 1)
     still = settled(page, one, at_data)
     start = settled(page, "#panel-map .places figure:nth-child(1) canvas")

@@ -37,11 +37,14 @@ export function slider({ name, min, max, step = 1, value, words = String, hint, 
     on?.(Number(input.value));
   });
   say();
-  const node = el("div", { class: "control" },
-    el("label", { for: id }, name), shown, input, hint ? el("small", {}, hint) : null);
+  const note = hint ? el("small", {}, hint) : null;
+  const node = el("div", { class: "control" }, el("label", { for: id }, name), shown, input, note);
   return {
     node,
     input,
+    say(words) {
+      note.textContent = words;
+    },
     get value() {
       return Number(input.value);
     },

@@ -28,8 +28,7 @@ export function makeSample(asks) {
     options: [["turn", "Turn it"], ["between", "From A to B"]], on: () => { suitWay(); walk(); } });
   const turn = slider({ name: "Turn", min: -180, max: 180, value: 0, words: (v) => `${v}°`, on: one,
     hint: "Towards other noise, which stays noise at every angle." });
-  const share = slider({ name: "From A to B", min: 0, max: 100, value: 0, words: (v) => `${v} %`, on: one,
-    hint: "Along the sphere on which noise lies." });
+  const share = slider({ name: "From A to B", min: 0, max: 100, value: 0, words: (v) => `${v} %`, on: one, hint: " " });
   let direction = 0;
   const other = button("Another direction", () => { direction += 1; walk(); });
   const large = new View({ words: "The held sample, carried along" });
@@ -111,6 +110,9 @@ export function makeSample(asks) {
     way.node.hidden = held.length < 2 || about.noise === "none";
     turn.node.hidden = other.hidden = between;
     share.node.hidden = !between;
+    const mine = held.length && held[0].label !== null ? `, read as class ${about.classes[held[0].label]}` : "";
+    share.say(about.noise === "none" ? `Straight from one example to the other${mine}.`
+      : about.space ? `Along a geodesic${mine}.` : `Along the sphere on which noise lies${mine}.`);
     const words = between ? ["A", "", "B"] : ["−180°", "A", "180°"];
     ends.querySelectorAll("span").forEach((span, k) => (span.textContent = words[k]));
   }
