@@ -1,5 +1,7 @@
 """`run.play()`: the messages of the panel are answered as the studio answers them."""
 
+import base64
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from portolan.studio.fields import Fields
 from portolan.studio.sampling import sample
 from portolan.studio.session import Opened
 from portolan.studio.wire import unpacked
+from tests.studio.browser import chromium, watched
 from tests.train.runs import make_run
 
 PLANE = ["--plugin", "imf", "--data", "two-moons", "--data.n", "256", "--net", "mlp",
@@ -62,3 +65,50 @@ def test_rules_of_the_style_hold_in_the_panel_alone():
     style = widget.style()
     assert ":root" not in style and style.count("{") == style.count("}")
     assert style.index("--page") > style.index(".portolan-play {")
+
+
+PAGE = """
+async (code) => {
+  const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+  const { render } = (await import(url)).default;
+  const listeners = new Set();
+  const model = {
+    on: (name, listener) => name === "msg:custom" && listeners.add(listener),
+    off: (name, listener) => listeners.delete(listener),
+    async send(content) {
+      const [said, coded] = await window.answer(content);
+      const buffers = coded.map((text) => {
+        const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+        return new DataView(bytes.buffer);
+      });
+      listeners.forEach((listener) => listener(said, buffers));
+    },
+  };
+  render({ model, el: document.getElementById("output") });
+}
+"""
+
+
+@pytest.mark.long
+def test_the_panel_in_a_page_that_has_a_style_of_its_own(played, tmp_path):
+    answer = widget.answers(played)
+
+    def coded(content):
+        said, buffers = answer(content)
+        return [said, [base64.b64encode(buffer).decode() for buffer in buffers]]
+
+    with chromium() as browser:
+        found = watched(browser)
+        page = found.page
+        page.expose_function("answer", coded)
+        page.set_content("<p id=own>A cell</p><div id=output></div>")
+        before = page.evaluate("getComputedStyle(document.querySelector('#own')).margin")
+        page.add_style_tag(content=widget.style())
+        page.evaluate(PAGE, widget.script())
+        status = page.locator(".portolan-play .status")
+        status.filter(has_text="1 evaluation each").wait_for()
+        page.get_by_label("Steps").fill("4")
+        status.filter(has_text="4 evaluations each").wait_for()
+        assert page.evaluate("getComputedStyle(document.querySelector('#own')).margin") == before
+        assert found.errors == []
+        page.screenshot(path=str(tmp_path / "panel.png"))
