@@ -5,7 +5,7 @@ t: each frame is F(z, 1, t) of the same noise, coloured by the place where it be
 noise of digits is turned through a full circle: each frame is F(z, 1, 0) of other noise. The runs
 are
 
-    python -m apps.train --plugin lsd --data checkerboard --steps 3000 --ema 0.998
+    python -m apps.train --plugin imf --data eight-gaussians --steps 3000 --ema 0.998
     python -m apps.train --plugin imf --data digits
 """
 
@@ -21,10 +21,10 @@ from PIL import Image, ImageDraw, ImageFont
 import portolan as po
 from core.flow.condition import Condition
 
-FRAMES, HOLD = 32, 6
+FRAMES, HOLD = 24, 4
 SIDE, FINE = 240, 3
 """Pixels of a panel, and how many times larger it is drawn."""
-PARTICLES, ROWS = 700, 4
+PARTICLES, ROWS = 600, 4
 PAPER, INK, SOFT = (255, 255, 255), (38, 50, 56), (207, 216, 220)
 GAP, TOP = 22, 26
 
@@ -32,7 +32,7 @@ GAP, TOP = 22, 26
 def main() -> None:
     """Writes the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--plane", default="runs/lsd-checkerboard")
+    parser.add_argument("--plane", default="runs/imf-eight-gaussians")
     parser.add_argument("--digits", default="runs/imf-digits")
     parser.add_argument("--out", default=str(Path(__file__).parents[1] / "images" / "map.webp"))
     flags = parser.parse_args()
@@ -49,7 +49,13 @@ def main() -> None:
         write(page, "F(z, 1, 0),  z turned", (SIDE + GAP, 4))
         pages.append(page)
     pages[0].save(
-        flags.out, save_all=True, append_images=pages[1:], duration=90, loop=0, quality=34, method=6
+        flags.out,
+        save_all=True,
+        append_images=pages[1:],
+        duration=110,
+        loop=0,
+        quality=30,
+        method=6,
     )
     print(f"{flags.out}: {len(pages)} frames, {Path(flags.out).stat().st_size:,} bytes")
 
