@@ -73,7 +73,8 @@ class Kind:
 
     **Fields:** `says`, the word that --from takes; `title`; `marks`, patterns of keys that such a
     file has; `read`; `flags` of `Given` that it takes; the `licence` of the files that are
-    published, "" where there are many; `images`, "NCHW" or "NHWC", as its own code has them.
+    published, "" where there are many; `images`, "NCHW" or "NHWC", as its own code has them;
+    `latents`, how the latents are scaled that it makes, None for pictures.
     """
 
     name: str
