@@ -151,6 +151,14 @@ def test_values_out_of_bounds_are_refused_and_the_next_request_is_answered(ask_d
     assert ask_digits("POST", "/api/sample", {"run": 0, "n": 4}).status_code == 200
 
 
+def test_a_request_that_does_not_say_how_long_it_is_ends_at_the_same_length(ask):
+    async def parts():
+        for _ in range(MOST // 1024 + 1):
+            yield b" " * 1024
+
+    assert ask("POST", "/api/runs", parts()).status_code == 413
+
+
 def test_a_run_that_does_not_open_is_one_line(ask):
     answer = ask("POST", "/api/about", {"run": 0})
     assert answer.status_code == 422 and "checkpoint" in answer.json()["error"]
