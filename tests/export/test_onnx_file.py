@@ -56,6 +56,7 @@ def differs(function, content, n=5):
     return far / max(1, np.abs(wanted).max())
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_a_guided_sampler_of_labelled_points_for_any_number_with_what_it_says_of_itself():
     function = sampler(MLP, 4, interval=(0.0, 1.0))

@@ -16,7 +16,7 @@ from portolan.studio.session import session_of
 from tests.studio.browser import chromium, watched
 from tests.studio.tiny import certificate, make_runs, served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
 GRID = "#panel-sample .stage > .view canvas"
 
