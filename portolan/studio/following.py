@@ -25,7 +25,7 @@ def follow(session: Session, fields: Fields) -> Shown:
     """The lines of a run's log from the byte `place` on: `steps`, and a list for each figure, with
     null where a line lacks it; which pictures there are, and what checkpoint is the newest.
 
-    A log that is shorter than `place` was written again: `again` says that it begins anew.
+    A log that is shorter than `place` was written again: `again` says that it begins again.
     """
     run = session.run(fields.whole("run", 0, SEED))
     place = fields.whole("place", 0, 2**53, 0)

@@ -100,7 +100,7 @@ def test_there_must_be_a_run():
         session_of([])
 
 
-def test_two_runs_of_one_name_are_told_from_each_other(tmp_path):
+def test_two_runs_of_one_name_are_kept_apart(tmp_path):
     for place in ("a/x", "b/x", "y"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "config.toml").write_text("")
