@@ -36,7 +36,7 @@ class Case:
 
 CASES = {
     "chain": Case({"name": "bigram"}, steps=3000, width=48, depth=2),
-    "letters": Case({"name": "bigram", "length": 64}, "file", steps=9000),
+    "letters": Case({"name": "bigram", "length": 64}, "file", steps=12000),
     "names": Case({"name": "text", "unit": "line", "length": 14}, "names", batch=128),
     "book": Case({"name": "text", "length": 64}, "file"),
 }

@@ -34,7 +34,7 @@ export function makeInspect() {
       if (!answer || run !== about) return;
       found = answer.found ? answer : null;
       intro.hidden = answer.found;
-      note.say(answer.found ? `From ${answer.source}, ${answer.examples} examples. Values are root mean squares, in network values; stronger colour is worse.` : "");
+      note.say(answer.found ? `${answer.source === "measured now" ? "Measured now" : `From ${answer.source}`}, ${answer.examples} examples. Values are root mean squares, in network values; stronger colour is worse.` : "");
       if (answer.found) make();
       document.dispatchEvent(new CustomEvent("painted", { detail: { panel: "inspect" } }));
     } catch (error) {
