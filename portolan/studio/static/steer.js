@@ -232,7 +232,8 @@ export function makeSteer() {
 
   function drawShares(values) {
     const { context, width, height } = sheet(shares);
-    const px = (k) => 34 + (k / (values.length - 1)) * (width - 40);
+    const left = 44;
+    const px = (k) => left + (k / (values.length - 1)) * (width - left - 6);
     const py = (v) => 6 + (1 - v) * (height - 12);
     context.font = "11px system-ui, sans-serif";
     context.textAlign = "right";
@@ -240,9 +241,9 @@ export function makeSteer() {
     context.fillStyle = colour("soft");
     context.strokeStyle = colour("line");
     for (const v of [0, 0.5, 1]) {
-      context.fillText(`${100 * v} %`, 30, py(v));
+      context.fillText(`${100 * v} %`, left - 5, py(v));
       context.beginPath();
-      context.moveTo(34, py(v));
+      context.moveTo(left, py(v));
       context.lineTo(width, py(v));
       context.stroke();
     }
