@@ -11,7 +11,27 @@ from core.flow.network import Asked, Callee, Network, as_network
 from core.flow.path import Path
 
 
-class ScaledNetwork(Network):
+class Around(Network):
+    """A network around another, with that one's abilities; a published network stands by itself,
+    since it has scales of its own."""
+
+    net: eqx.AbstractVar[Callee]
+
+    def suited(self, asked: Asked) -> Network:
+        inner = as_network(self.net)
+        own = inner.suited(asked)
+        return self if own is inner else own
+
+    @property
+    def takes_guidance(self) -> bool:
+        return as_network(self.net).takes_guidance
+
+    @property
+    def last_weight(self) -> Any:
+        return as_network(self.net).last_weight
+
+
+class ScaledNetwork(Around):
     """`c_out N(c_in x, s, t)`, so that the network gets and gives numbers of size 1.
 
         c_in  = 1 / sqrt(alpha^2 d^2 + sigma^2 n^2),   c_out = sqrt(alpha'^2 d^2 + sigma'^2 n^2)
@@ -37,19 +57,8 @@ class ScaledNetwork(Network):
         speed = jnp.hypot(path.d_alpha(time) * d, path.d_sigma(time) * path.noise_std)
         return speed * self.net(x / size, s, t, cond)
 
-    def suited(self, asked: Asked) -> Network:
-        return _suited(self, self.net, asked)
 
-    @property
-    def takes_guidance(self) -> bool:
-        return as_network(self.net).takes_guidance
-
-    @property
-    def last_weight(self) -> Any:
-        return as_network(self.net).last_weight
-
-
-class GuidanceScaled(Network):
+class GuidanceScaled(Around):
     """`w N(x, s, t)`, `w` the guidance scale: `scale`, or where that is None the condition's own, 1
     without one.
 
@@ -71,21 +80,3 @@ class GuidanceScaled(Network):
         if scale is None:
             scale = 1.0 if cond is None or cond.guidance is None else cond.guidance[0]
         return scale * self.net(x, s, t, cond)
-
-    def suited(self, asked: Asked) -> Network:
-        return _suited(self, self.net, asked)
-
-    @property
-    def takes_guidance(self) -> bool:
-        return as_network(self.net).takes_guidance
-
-    @property
-    def last_weight(self) -> Any:
-        return as_network(self.net).last_weight
-
-
-def _suited(outer: Network, net: Callee, asked: Asked) -> Network:
-    """The network itself; a published one instead, which has scales of its own."""
-    inner = as_network(net)
-    own = inner.suited(asked)
-    return outer if own is inner else own
