@@ -8,11 +8,12 @@ import tyro
 
 from apps._data import NoData, load, parse
 from apps._main import launch
+from core.data.dataset import Dataset
 from core.errors import UserError, require
 from core.files import write_arrays, write_json
 from core.report.edits import Sheet, draw_sheet
 from core.report.versions import versions
-from portolan.edit_sheets import EDITS, MADE, Edit, chosen
+from portolan.edit_sheets import EDITS, MADE, Edit, chosen, of_two_classes
 from portolan.editing import editor
 from portolan.runs import open as open_run
 from portolan.stored import Stored, check_data
@@ -27,7 +28,9 @@ class EditConfig:
     round-trip: data, noise, data again, with the error of each. interpolate: from each example to
     another of its class through noise, along the sphere on which noise lies. classes: the noise of
     each example read as every class. variations: noise added up to each of --noise, and removed
-    again (SDEdit); the more noise, the less is left of the example.
+    again (SDEdit); the more noise, the less is left of the example. attributes, of runs without
+    classes and data with them: what sets one class apart from another, added to the noise of
+    examples of the first.
 
     The way to noise is a jump with s < t: runs trained with --plugin.both know it best, and
     --sampler heun takes the ODE, which every run with velocities has in both directions.
@@ -50,6 +53,8 @@ class EditConfig:
     """Steps of it from end to end."""
     noise: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
     """Times of the variations, in (0, 1]."""
+    attribute: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FROM TO")] = ()
+    """Two classes of --data for the edit attributes; default: the first two."""
     seed: int = 0
     """Seed of the noise of the variations."""
     out: str | None = None
@@ -72,16 +77,16 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     given = load(config.data_flags)
     dataset = run.dataset() if given is None else check_data(run, given)
     editing = editor(run, config.sampler, config.steps, config.seed)
-    examples = chosen(dataset, config.first, config.n)
     out = Path(config.out or Path(config.run) / "edit")
-    asked = config.edit or tuple(e for e in EDITS if e != "classes" or run.spec.num_classes > 1)
-    require(
-        "classes" not in asked or run.spec.num_classes > 1,
-        f"{run.name} was trained without classes: leave out --edit classes",
-    )
+    asked = config.edit or allowed(run, dataset)
+    check_edits(config, run, asked)
+    examples = chosen(dataset, config.first, config.n)
     numbers: dict[str, Any] = {}
     for edit in asked:
-        sheet, found = MADE[edit](editing, examples, config.noise)
+        given = examples
+        if edit == "attributes":
+            given = of_two_classes(dataset, config.attribute, config.first, config.n)
+        sheet, found = MADE[edit](editing, given, config.noise)
         numbers |= found
         write(run, edit, sheet, out)
     result = {"run": config.run, "sampler": config.sampler or run.sampler, "steps": config.steps}
@@ -93,6 +98,30 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             f"worst {numbers['round_trip_worst']:.3f}"
         )
     return result if config.json else None
+
+
+def allowed(run: Stored, dataset: Dataset) -> tuple[Edit, ...]:
+    """All edits but those that need classes of the run, or of the data alone."""
+    without = set()
+    if run.spec.num_classes < 2:
+        without.add("classes")
+    if run.spec.num_classes or len(dataset.class_names) < 2:
+        without.add("attributes")
+    return tuple(edit for edit in EDITS if edit not in without)
+
+
+def check_edits(config: EditConfig, run: Stored, asked: tuple[Edit, ...]) -> None:
+    """Raises `UserError` for an edit that the run does not allow."""
+    require(
+        "classes" not in asked or run.spec.num_classes > 1,
+        f"{run.name} was trained without classes: leave out --edit classes",
+    )
+    require(
+        "attributes" not in asked or not run.spec.num_classes,
+        f"{run.name} knows the classes, and its noise little of them: --edit classes exchanges "
+        "them",
+    )
+    require(len(config.attribute) in (0, 2), "--attribute takes two classes, such as 3 8")
 
 
 def write(run: Stored, edit: str, sheet: Sheet, out: Path) -> None:

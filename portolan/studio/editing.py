@@ -13,6 +13,8 @@ from portolan.tables import quiet
 
 MOST = 12
 """Examples, and stages of each, at most."""
+SHEETS = tuple(edit for edit in EDITS if edit != "attributes")
+"""The edits of the page: all that need no other data than the run's."""
 
 
 def edit(run: Opened, fields: Fields) -> Shown:
@@ -22,7 +24,7 @@ def edit(run: Opened, fields: Fields) -> Shown:
     Raises `UserError` where the run has no way to noise, no data, or no classes for `classes`.
     """
     model = run.model
-    what: Edit = fields.word("edit", EDITS, "round-trip")
+    what: Edit = fields.word("edit", SHEETS, "round-trip")
     n = fields.whole("n", 1, max(1, min(MOST, most_of(model) // MOST)), 8)
     sampler = fields.text("sampler", 40) if fields.has("sampler") else None
     steps, seed = fields.whole("steps", 1, MOST_STEPS, 4), fields.whole("seed", 0, SEED, 0)
