@@ -13,7 +13,7 @@ from portolan.tables import quiet
 
 MOST = 12
 """Examples, and stages of each, at most."""
-SHEETS = tuple(edit for edit in EDITS if edit != "attributes")
+SHEETS: tuple[Edit, ...] = tuple(edit for edit in EDITS if edit != "attributes")
 """The edits of the page: all that need no other data than the run's."""
 
 
