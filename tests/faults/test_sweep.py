@@ -25,7 +25,7 @@ OTHERS = {
     "eval": ["--n", "32", "--nfe", "1"],
     "export": ["--no-check", "--platforms", "cpu"],
 }
-FEW = 5
+FEW = 2
 
 
 @pytest.fixture(scope="module")
