@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,17 @@ def print_json(result: dict[str, Any]) -> None:
     """Prints one line of JSON on stdout, with null in place of NaN and infinity, which JSON
     lacks."""
     print(json.dumps(finite(result), allow_nan=False), flush=True)
+
+
+def finished(result: dict[str, Any], failed: Sequence[str], as_json: bool) -> dict[str, Any] | None:
+    """What a command of several runs gives back; exits with status 1 where some of them failed,
+    after naming them."""
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        if as_json:
+            print_json(result)
+        sys.exit(1)
+    return result if as_json else None
 
 
 def _prepare() -> None:

@@ -1,7 +1,6 @@
 """Holds methods against the exact oracle: `python -m apps.check --plugin imf`."""
 
 import argparse
-import sys
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -9,7 +8,7 @@ import jax
 import tyro
 
 from apps import _precision, _weighting
-from apps._main import launch, print_json
+from apps._main import finished, launch
 from core.conformance import SPACE_PROBLEMS, Check, check_plugin, gradient_checks
 from core.errors import pick
 from core.flow.path import PATHS
@@ -86,12 +85,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     result = {"versions": versions(), "plugins": report}
     if config.out:
         save(config.out, result, f"{markdown(*table)}\n{note}\n\n{caption(result['versions'])}\n")
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-        if config.json:
-            print_json(result)
-        sys.exit(1)
-    return result if config.json else None
+    return finished(result, failed, config.json)
 
 
 def _measured(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:

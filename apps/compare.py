@@ -1,6 +1,5 @@
 """Compares methods on one data set: `python -m apps.compare --plugins imf mf --seeds 3`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from apps._compare.outputs import write_outputs
 from apps._compare.plan import Plan
 from apps._compare.settings import CompareConfig, read_settings
 from apps._compare.work import train_all
-from apps._main import launch, print_json
+from apps._main import finished, launch
 from core.report.compare.cell import cells_in
 from core.train.folder import one_writer
 from portolan.tables import print_table
@@ -33,12 +32,7 @@ def compared(settings: CompareConfig, plan: Plan, out: Path) -> dict[str, Any] |
     failed = train_all(settings, plan)
     result = write_outputs(out) if cells_in(out) or not failed else {"out": str(out)}
     result |= {"failed": failed}
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-        if settings.json:
-            print_json(result)
-        sys.exit(1)
-    return result if settings.json else None
+    return finished(result, failed, settings.json)
 
 
 def dry_run(settings: CompareConfig, plan: Plan) -> dict[str, Any] | None:

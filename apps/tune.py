@@ -1,10 +1,9 @@
 """Searches settings for a method: `python -m apps.tune --plugin lsd --data digits --trials 30`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from apps._main import launch, print_json
+from apps._main import finished, launch
 from apps._tune.outputs import write_outputs
 from apps._tune.search import Setup, searched
 from apps._tune.settings import TuneConfig, read_settings
@@ -27,12 +26,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     with one_writer(out):
         failed = searched(setup)
         result = write_outputs(out) | {"failed": failed}
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-        if settings.json:
-            print_json(result)
-        sys.exit(1)
-    return result if settings.json else None
+    return finished(result, failed, settings.json)
 
 
 def dry_run(settings: TuneConfig, setup: Setup) -> dict[str, Any] | None:

@@ -165,31 +165,14 @@ class Space(eqx.Module):
         return shape
 
 
-class Euclidean(Space):
-    """Flat space of any dimension: every function is a sum or the identity."""
-
-    @property
-    def flat(self) -> bool:
-        return True
-
-    def exp(self, x: Float[Array, "*shape"], u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return x + u
-
-    def log(self, x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return y - x
+class Parallel(Space):
+    """A space in which tangent vectors are the same everywhere, so that jumps add up: no curvature."""
 
     def tangent(
         self, x: Float[Array, "*shape"], w: Float[Array, "*shape"]
     ) -> Float[Array, "*shape"]:
         del x
         return w
-
-    def project(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return x
-
-    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
-        """A standard normal draw."""
-        return jr.normal(key, shape)
 
     def push(
         self, x: Float[Array, "*shape"], u: Float[Array, "*shape"], g: Float[Array, "*shape"]
@@ -214,6 +197,27 @@ class Euclidean(Space):
     ) -> Float[Array, "*shape"]:
         del x
         return u + w
+
+
+class Euclidean(Parallel):
+    """Flat space of any dimension: every function is a sum or the identity."""
+
+    @property
+    def flat(self) -> bool:
+        return True
+
+    def exp(self, x: Float[Array, "*shape"], u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return x + u
+
+    def log(self, x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return y - x
+
+    def project(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return x
+
+    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """A standard normal draw."""
+        return jr.normal(key, shape)
 
     def corrected(
         self,

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from core.flow.space import Space
+from core.flow.space import Parallel
 
 TURN = 2 * jnp.pi
 
 
-class Torus(Space):
+class Torus(Parallel):
     """Angles in radians, in `[-pi, pi]`; a circle is a torus of one angle.
 
     Flat, but not simply connected: jumps add up as in flat space and only points are wrapped, never
@@ -23,41 +23,11 @@ class Torus(Space):
     def log(self, x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return wrap(y - x)
 
-    def tangent(
-        self, x: Float[Array, "*shape"], w: Float[Array, "*shape"]
-    ) -> Float[Array, "*shape"]:
-        del x
-        return w
-
     def project(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return wrap(x)
 
     def uniform(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
         return jr.uniform(key, shape, minval=-jnp.pi, maxval=jnp.pi)
-
-    def push(
-        self, x: Float[Array, "*shape"], u: Float[Array, "*shape"], g: Float[Array, "*shape"]
-    ) -> Float[Array, "*shape"]:
-        del x, u
-        return g
-
-    def source_pull(
-        self, x: Float[Array, "*shape"], u: Float[Array, "*shape"], v: Float[Array, "*shape"]
-    ) -> Float[Array, "*shape"]:
-        del x, u
-        return v
-
-    def target_pull(
-        self, x: Float[Array, "*shape"], u: Float[Array, "*shape"], w: Float[Array, "*shape"]
-    ) -> Float[Array, "*shape"]:
-        del x, u
-        return w
-
-    def join(
-        self, x: Float[Array, "*shape"], u: Float[Array, "*shape"], w: Float[Array, "*shape"]
-    ) -> Float[Array, "*shape"]:
-        del x
-        return u + w
 
     def features(self, x: Float[Array, "*shape"]) -> Float[Array, "..."]:
         return jnp.concatenate([jnp.sin(x), jnp.cos(x)], axis=-1)
