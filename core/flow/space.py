@@ -166,7 +166,7 @@ class Space(eqx.Module):
 
 
 class Parallel(Space):
-    """A space in which tangent vectors are the same everywhere, so that jumps add up: no curvature."""
+    """A space without curvature: tangent vectors are the same everywhere, and jumps add up."""
 
     def tangent(
         self, x: Float[Array, "*shape"], w: Float[Array, "*shape"]
