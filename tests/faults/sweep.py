@@ -34,12 +34,21 @@ def built(folder: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: its status as a shell has it, its output, and how many calls changed files
-    (of a child that was not killed)."""
+    """How a child ended: its status as a shell has it, its output, and of a child that was not
+    killed how many calls changed files, and a letter for each: `w` writes, `s` syncs, `d` deletes or
+    truncates, `g` for all others."""
 
     status: int
     err: str
     calls: int
+    kinds: str
+
+    def struck(self, mode: str) -> list[int]:
+        """The numbers of the calls whose failure can be another one than that of the next call: only
+        a write is short, a kill at a sync finds the files that one after it does, and a full disk
+        lets deletions pass."""
+        same = {"kill": "s", "full": "d", "broken": "", "short": "sdg"}[mode]
+        return [k for k, kind in enumerate(self.kinds, 1) if kind not in same]
 
 
 class Children:
@@ -87,22 +96,22 @@ def load(names: list[str]) -> None:
 
 def forked(shim: str, order: dict) -> dict:
     with tempfile.TemporaryDirectory() as place:
-        out, err, calls, modules = (
-            os.path.join(place, name) for name in ("out", "err", "calls", "modules")
+        out, err, kinds, modules = (
+            os.path.join(place, name) for name in ("out", "err", "kinds", "modules")
         )
         child = os.fork()
         if child == 0:
-            obey(shim, order, out, err, calls, modules)
+            obey(shim, order, out, err, kinds, modules)
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
         text = Path(err).read_text() if os.path.exists(err) else ""
-        count = int(Path(calls).read_text()) if os.path.exists(calls) else 0
+        seen = Path(kinds).read_text() if os.path.exists(kinds) else ""
         if order["at"] == 0:
             load([name for name in Path(modules).read_text().split() if name not in sys.modules])
-        return {"status": code, "err": text, "calls": count}
+        return {"status": code, "err": text, "calls": len(seen), "kinds": seen}
 
 
-def obey(shim: str, order: dict, out: str, err: str, calls: str, modules: str) -> None:
+def obey(shim: str, order: dict, out: str, err: str, kinds: str, modules: str) -> None:
     """In the child: runs the command and leaves."""
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
@@ -123,9 +132,11 @@ def obey(shim: str, order: dict, out: str, err: str, calls: str, modules: str) -
         traceback.print_exc()
         status = 1
     sys.stderr.flush()
-    count = library.shim_count()
+    library.shim_kinds.restype = ctypes.c_char_p
+    seen = library.shim_kinds().decode()
+    assert len(seen) == library.shim_count()
     library.shim_arm(b"/nowhere", 0, 0)
-    Path(calls).write_text(str(count))
+    Path(kinds).write_text(seen)
     Path(modules).write_text("\n".join(name for name in sys.modules if name != "__main__"))
     os._exit(status)
 

@@ -1,7 +1,7 @@
 """Every call that changes a file fails once: by a kill, a full disk, an error of the disk, a short
 write. Nothing is lost, and the same command then ends where an undisturbed one does.
 
-The long set sweeps all calls, the slow one a few of them; `SWEEP=100` in the environment takes so
+The long set sweeps all calls whose failure differs from that of the next, the slow one a few; `SWEEP=100` in the environment takes so
 many at even distances. All calls of a training take hours: with `SWEEP_LOG=FILE` each is a line of
 that file, and a later call goes on behind those that are there.
 """
@@ -39,11 +39,11 @@ def children(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(children, tmp_path_factory):
-    """An undisturbed run, and how many calls it took."""
+    """An undisturbed run, and how its command ended."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     ended = children.run("train", [*TRAIN, "--run", str(folder)], folder)
     assert ended.status == 0, ended.err
-    return folder, ended.calls
+    return folder, ended
 
 
 def state(folder):
@@ -75,10 +75,11 @@ def results(folder):
     }
 
 
-def chosen(calls):
+def chosen(ended, mode):
     """The numbers of the calls that fail."""
-    most = int(os.environ.get("SWEEP", calls))
-    return np.unique(np.linspace(1, calls, min(most, calls)).round().astype(int)).tolist()
+    calls = ended.struck(mode)
+    most = min(int(os.environ.get("SWEEP", len(calls))), len(calls))
+    return [calls[i] for i in np.linspace(0, len(calls) - 1, most).round().astype(int)]
 
 
 def ended_well(ended, mode):
@@ -132,7 +133,7 @@ def logged_sweep(log, children, whole, folder, mode, calls):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_that_fails_somewhere_ends_where_it_would_have(children, whole, tmp_path, mode):
-    calls = whole[1]
+    calls = whole[1].calls
     some = np.linspace(1, calls, FEW + 2).round().astype(int)[1:-1].tolist()
     assert sweep_training(children, whole, tmp_path, mode, some) == []
 
@@ -140,12 +141,12 @@ def test_a_run_that_fails_somewhere_ends_where_it_would_have(children, whole, tm
 @pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_no_call_of_a_training_loses_anything(children, whole, tmp_path, mode):
-    calls, log = chosen(whole[1]), os.environ.get("SWEEP_LOG")
+    calls, log = chosen(whole[1], mode), os.environ.get("SWEEP_LOG")
     if log:
         lost = logged_sweep(Path(log), children, whole, tmp_path, mode, calls)
     else:
         lost = sweep_training(children, whole, tmp_path, mode, calls)
-    print(f"{mode}: {len(calls)} of {whole[1]} calls, {len(lost)} lost")
+    print(f"{mode}: {len(calls)} of {whole[1].calls} calls, {len(lost)} lost")
     assert lost == []
 
 
@@ -164,7 +165,7 @@ def test_no_call_of_another_command_spoils_a_run(children, whole, tmp_path, app,
     flags, before = ["--run", str(run), *OTHERS[app]], left(run)
     ended = children.run(app, flags, run)
     assert ended.status == 0, ended.err
-    after, calls, lost = left(run), chosen(ended.calls), []
+    after, calls, lost = left(run), chosen(ended, mode), []
     assert set(after) > set(before) and ended.calls > 3
     for at in calls:
         shutil.rmtree(run)
