@@ -35,8 +35,8 @@ def built(folder: Path) -> Path | None:
 @dataclass(frozen=True)
 class Ended:
     """How a child ended: its status as a shell has it, its output, and of a child that was not
-    killed how many calls changed files, and a letter for each: `w` writes, `s` syncs, `d` deletes or
-    truncates, `g` for all others."""
+    killed how many calls changed files, and a letter for each: `w` writes, `s` syncs, `d` deletes
+    or truncates, `g` for all others."""
 
     status: int
     err: str
@@ -44,9 +44,9 @@ class Ended:
     kinds: str
 
     def struck(self, mode: str) -> list[int]:
-        """The numbers of the calls whose failure can be another one than that of the next call: only
-        a write is short, a kill at a sync finds the files that one after it does, and a full disk
-        lets deletions pass."""
+        """The numbers of the calls whose failure can be another one than that of the next call:
+        only a write is short, a kill at a sync finds the files that one after it does, and a full
+        disk lets deletions pass."""
         same = {"kill": "s", "full": "d", "broken": "", "short": "sdg"}[mode]
         return [k for k, kind in enumerate(self.kinds, 1) if kind not in same]
 

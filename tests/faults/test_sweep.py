@@ -1,9 +1,10 @@
 """Every call that changes a file fails once: by a kill, a full disk, an error of the disk, a short
 write. Nothing is lost, and the same command then ends where an undisturbed one does.
 
-The long set sweeps all calls whose failure differs from that of the next, the slow one a few; `SWEEP=100` in the environment takes so
-many at even distances. All calls of a training take hours: with `SWEEP_LOG=FILE` each is a line of
-that file, and a later call goes on behind those that are there.
+The long set sweeps all calls whose failure differs from that of the next, the slow one a few;
+`SWEEP=100` in the environment takes so many at even distances. All calls of a training take hours:
+with `SWEEP_LOG=FILE` each is a line of that file, and a later call goes on behind those that are
+there.
 """
 
 import io
