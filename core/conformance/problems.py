@@ -2,9 +2,16 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Key
 
+from core.flow.flow_map import FlowMap
+from core.flow.path import gaussian
 from core.flow.space import Space
+from core.objectives.objective import Batch
 from core.oracle import (
     ClassMixture,
     Fisher,
@@ -40,6 +47,15 @@ def classes() -> ClassMixture:
         stds=jnp.array([[0.4, 0.7, 0.5]]),
     )
     return ClassMixture(mixture, jnp.array([0, 1, 1]), 2)
+
+
+@eqx.filter_jit
+def pairs_of(exact: FlowMap, batch: Batch, key: Key[Array, ""]) -> Batch:
+    """As many pairs of noise and its end under the ODE as the batch has examples."""
+    path = gaussian(exact.path)
+    ends, shape = (jnp.asarray(path.t_max), jnp.asarray(path.t_min)), batch.x_0.shape[1:]
+    z = jax.vmap(lambda k: path.noise(k, shape))(jr.split(key, len(batch.x_0)))
+    return Batch(jax.vmap(lambda z: exact(path.start(z, ends[0]), *ends))(z), z=z)
 
 
 def sphere_problem() -> SpaceProblem:

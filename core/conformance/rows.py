@@ -23,7 +23,8 @@ gradients flow is checked away from the exact map, in `core.conformance.gradient
 Where the rows of a batch have weights, the gradients are multiplied by them, and where a method
 learns another distribution than that of the data, a tilted one, the exact map is that of the tilted
 one. Where rows are conditioned on a noisy state of their clean example, exact map and marginal
-velocity are those of the posterior.
+velocity are those of the posterior. A method for pairs of a teacher alone gets those of the exact
+map, in both checks.
 
 Where a method learns guidance, the data have two classes and the exact map is that of the guided
 velocity, integrated by Diffrax; the pair's velocity goes through the method's guidance first.
@@ -54,7 +55,7 @@ from core.conformance import spaces, tokens
 from core.conformance.batches import batch_checks, batch_scores
 from core.conformance.checks import E0_BOUND, Check, largest_score, need_wide_floats
 from core.conformance.probes import NUM_BUMPS, NoNetwork, Probe, flipped, probed, shifted
-from core.conformance.problems import classes, space_problem
+from core.conformance.problems import classes, pairs_of, space_problem
 from core.conformance.problems import problems as all_problems
 from core.flow.categorical import TokenMap
 from core.flow.flow_map import FlowMap
@@ -128,6 +129,7 @@ def check_plugin(
         method = plugin.method(NoNetwork(), path, MapTeacher(exact), task, key=key)
         drawn = jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows))
         batch = Batch(*drawn) if isinstance(drawn, tuple) else Batch(drawn)
+        batch = pairs_of(exact, batch, jr.fold_in(key, 0)) if plugin.paired else batch
         orders = _Orders(order_rows, steps)
         checks += _check_method(name, method, learned, exact, batch, orders, key)
     return checks
@@ -190,7 +192,7 @@ def _check_method(
             continue
         # Guidance comes after the exchange of the pair: its targets contain the pair's velocity
         # too.
-        marginal = _marginal_rows(problem, objective.path, made)
+        marginal = made if batch.z is not None else _marginal_rows(problem, objective.path, made)
         guided = _guided if objective.guide is not None else RowObjective.guided
         (p0, e0), (p0_flipped, e0_flipped), *far = (
             _examine(

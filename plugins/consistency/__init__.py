@@ -8,6 +8,7 @@ from plugins.consistency.gcm import GCMConstant as GCMConstant
 from plugins.consistency.gcm import GCMVariable as GCMVariable
 from plugins.consistency.ict import ICT as ICT
 from plugins.consistency.imm import IMM as IMM
+from plugins.consistency.kd import KD as KD
 from plugins.consistency.rcm import RCM as RCM
 from plugins.consistency.scm import SCD as SCD
 from plugins.consistency.scm import SCT as SCT

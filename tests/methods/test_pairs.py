@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from core.data import DATA
+from core.errors import UserError
 from core.flow.path import TrigPath
 from core.flow.solve import FixedSteps
 from core.flow.teacher import MapTeacher
 from core.methods.plugin import DataContext
 from core.methods.reflow import nearest_pairs, teacher_pairs
 from core.oracle import GaussianProblem, OracleMap
+from plugins.consistency.kd import KD
 from plugins.flow_matching.reflow import Reflow
 
 PROBLEM = GaussianProblem(mean=jnp.array([0.5, -0.3]), covariance=jnp.diag(jnp.array([0.8, 0.5])))
@@ -67,3 +69,10 @@ def test_the_farthest_pairs_are_left_out():
     places = [int(np.flatnonzero(made.noise[:, 0] == z)[0]) for z in kept.noise[:, 0]]
     assert places == sorted(places)
     np.testing.assert_array_equal(kept.labels, made.labels[places])
+
+
+@pytest.mark.parametrize("flag, value", [("full", 0.5), ("diagonal", 0.1), ("label_drop", 0.1)])
+def test_regression_on_pairs_is_of_the_whole_jump_and_of_every_label(flag, value):
+    """Between its ends a pair is on no trajectory, and its noise belongs to one label."""
+    with pytest.raises(UserError, match=f"leave out --plugin.{flag.replace('_', '-')}$"):
+        KD(**{flag: value})

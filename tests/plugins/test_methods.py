@@ -55,9 +55,15 @@ CHECKED = sorted(set(VARIANTS) - SAME_RESIDUALS)
 SLOW = {"imf guided", "gft", "dmd", "drift", "drift no-columns", "adversarial", "fdloss"}
 SLOW |= {"ctm-scratch jumps", "mfm", "vfm"}
 """Not quick on any data."""
+LONG = {"kd"}
+"""Slow on the Gaussian, long on the mixture."""
 ON_MIXTURE = {"fm", "shortcut", "ct", "soflow", "boot", "imf boundary"}
 """One of each family, some with an order: the quick tests take these on the mixture, whose exact
 map is compiled for five seconds, and all others on the Gaussian. The slow ones take all."""
+
+
+def long(name):
+    return [pytest.mark.long] * (name in LONG)
 
 
 def check(name, problem):
@@ -79,7 +85,10 @@ def check(name, problem):
 @pytest.mark.programs(80)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[] if n in ON_MIXTURE else pytest.mark.slow) for n in CHECKED],
+    [
+        pytest.param(n, marks=[] if n in ON_MIXTURE else [pytest.mark.slow, *long(n)])
+        for n in CHECKED
+    ],
 )
 def test_the_exact_map_is_a_fixed_point_and_a_wrong_one_is_not(name, x64):
     """On a skewed mixture, where rules with a finite step have their order."""
@@ -88,7 +97,13 @@ def test_the_exact_map_is_a_fixed_point_and_a_wrong_one_is_not(name, x64):
 
 
 @pytest.mark.programs(80)
-@pytest.mark.parametrize("name", sorted(set(CHECKED) - SLOW - ON_MIXTURE - set(APPROXIMATE)))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] * (n in LONG))
+        for n in sorted(set(CHECKED) - SLOW - ON_MIXTURE - set(APPROXIMATE))
+    ],
+)
 def test_the_exact_map_of_a_gaussian_is_a_fixed_point_and_a_wrong_one_is_not(name, x64):
     assert not check(name, "gaussian")
 
