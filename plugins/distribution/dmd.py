@@ -10,6 +10,7 @@ scores of the two noised distributions, the gradient of their Kullback-Leibler d
 """
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -74,7 +75,8 @@ class Matching(Objective):
     momentum spreads one gradient over the steps until the next. Both players look at the same
     samples and noise levels `tau`, so that one evaluation of the fake serves both.
 
-    Only the denoisers receive `tau`; the map does not. Guidance is the teacher's alone.
+    Only the denoisers receive `tau`; the map does not. Guidance is the teacher's alone. A `tether`
+    adds `tether |v_f - v_r|^2` to the fake's loss, which holds it near the teacher.
     """
 
     generate: OneStep
@@ -84,6 +86,7 @@ class Matching(Objective):
     every: int = eqx.field(static=True, default=5)
     wait: int = eqx.field(static=True, default=0)
     normalise: bool = eqx.field(static=True, default=True)
+    tether: float = eqx.field(static=True, default=0.0)
 
     def init(self, players: Players) -> Any:
         return self.anchor.init(players["model"])
@@ -108,16 +111,21 @@ class Matching(Objective):
         )
         x_tau, tau, v = self.noised(stop(x), key_noise)
         v_fake = velocities(players["fake"], x_tau, tau, starts.label)
+        fake, v_held = jnp.mean((v_fake - v) ** 2), None
+        if self.tether:
+            v_held = stop(velocities(self.teacher, x_tau, tau, starts.label))
+            fake += self.tether * jnp.mean((v_fake - v_held) ** 2)
 
         def push() -> tuple[Array, Array]:
-            v_real = velocities(self.teacher, x_tau, tau, starts.label)
+            v_real = v_held
+            if v_real is None:
+                v_real = velocities(self.teacher, x_tau, tau, starts.label)
             delta = self.directions(stop(x), x_tau, tau, stop(v_fake), v_real)
             loss = jnp.mean((x - stop(x - delta)) ** 2) / 2
             return loss + self.anchor(model, carry, starts, x), jnp.mean(delta**2)
 
         nothing = jnp.zeros((), x.dtype)
         loss, size = jax.lax.cond(active, push, lambda: (nothing, nothing))
-        fake = jnp.mean((v_fake - v) ** 2)
         metrics = {"loss": fake, "generator": self.every * loss, "delta": self.every * size}
         return {"model": loss, "fake": fake}, carry, metrics
 
@@ -155,7 +163,11 @@ class Matching(Objective):
         pull = jnp.mean((moving - (x - delta)) ** 2) / 2
         pull += self.anchor(live["model"], carry, starts, moving)
         fake = velocities(live["fake"], x_tau, tau, starts.label)
-        return {"model": jnp.where(due, pull, 0.0), "fake": jnp.mean((fake - v) ** 2)}
+        own = jnp.mean((fake - v) ** 2)
+        if self.tether:
+            held = velocities(self.teacher, x_tau, tau, starts.label)
+            own += self.tether * jnp.mean((held - fake) ** 2)
+        return {"model": jnp.where(due, pull, 0.0), "fake": own}
 
     def noised(
         self, x: Float[Array, " n *shape"], key: Key[Array, ""]
@@ -199,8 +211,30 @@ def fake_of(teacher: Teacher, net: Network, path: Interpolant) -> FlowMap:
     return AverageVelocityMap(net=net, path=path)
 
 
+@dataclass(frozen=True)
+class FakePlugin(DistributionPlugin):
+    """A method that trains the denoiser of its own samples, the fake, beside the map."""
+
+    needs_teacher = True
+
+    wait: float = by_kind(0.1, points=0.3)
+    every: int = 5
+    """Steps of the fake for one of the map."""
+    rate: float = by_kind(4.0, points=50.0)
+    """Learning rate of the fake, in units of the map's."""
+    levels: tuple[float, float] = (0.02, 0.98)
+    """Least and greatest noise level at which the two distributions are compared, in unit time."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.every >= 1, f"--plugin.every must be at least 1, got {self.every}")
+        require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
+        low, high = self.levels
+        require(0 < low < high <= 1, f"--plugin.levels must rise inside (0, 1], got {low} {high}")
+
+
 @register
-class DMD(DistributionPlugin):
+class DMD(FakePlugin):
     """Distribution matching distillation (DMD2, arXiv 2405.14867), without its adversarial part."""
 
     card = Card(
@@ -214,15 +248,6 @@ class DMD(DistributionPlugin):
         gradient="F(z, 1, 0)",
         targets="teacher, current, fake",
     )
-    needs_teacher = True
-
-    wait: float = by_kind(0.1, points=0.3)
-    every: int = 5
-    """Steps of the fake for one of the map."""
-    rate: float = by_kind(4.0, points=50.0)
-    """Learning rate of the fake, in units of the map's."""
-    levels: tuple[float, float] = (0.02, 0.98)
-    """Least and greatest noise level at which the two distributions are compared, in unit time."""
     normalise: bool = True
     """Divide a sample's push by its mean distance from the teacher's answer; for examples
     of a few numbers, where that may be close to zero, rather not."""
@@ -232,10 +257,6 @@ class DMD(DistributionPlugin):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.every >= 1, f"--plugin.every must be at least 1, got {self.every}")
-        require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
-        low, high = self.levels
-        require(0 < low < high <= 1, f"--plugin.levels must rise inside (0, 1], got {low} {high}")
         idle = self.features != "identity" and not self.anchor
         require(not idle, "--plugin.features is what the anchor looks at: set --plugin.anchor")
 

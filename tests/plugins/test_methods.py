@@ -53,10 +53,10 @@ SAME_RESIDUALS |= {"mf guided", "alphaflow exact", "f2d2"}
 
 CHECKED = sorted(set(VARIANTS) - SAME_RESIDUALS)
 SLOW = {"imf guided", "gft", "dmd", "drift", "drift no-columns", "adversarial", "fdloss"}
-SLOW |= {"ctm-scratch jumps", "mfm", "vfm"}
+SLOW |= {"ctm-scratch jumps", "mfm", "vfm", "moment", "moment middle"}
 """Not quick on any data."""
-LONG = {"kd"}
-"""Slow on the Gaussian, long on the mixture."""
+LONG = {"kd", "moment", "moment middle"}
+"""Long on the mixture, and slow on the Gaussian where they are checked there."""
 ON_MIXTURE = {"fm", "shortcut", "ct", "soflow", "boot", "imf boundary"}
 """One of each family, some with an order: the quick tests take these on the mixture, whose exact
 map is compiled for five seconds, and all others on the Gaussian. The slow ones take all."""
@@ -160,7 +160,7 @@ def losses_of(name, carried=lambda objective, players, batch: objective.init(pla
     def losses(trained, target, fixed):
         objective = eqx.combine(fixed, objective_static)
         stopped = frozen(eqx.combine(target, target_static))
-        step = jnp.asarray(4)
+        step = jnp.asarray(9)  # one in which every player learns
         return objective(eqx.combine(trained, static), stopped, carry, batch, jr.key(1), step)[0]
 
     return losses, trained, target, fixed

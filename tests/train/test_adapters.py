@@ -195,7 +195,8 @@ def test_a_step_in_pieces_is_that_of_the_whole_batch(taught, tmp_path):
 
 NAMES = sorted(name for name, cls in registered().items() if cls.__module__.startswith("plugins."))
 SOME = {"imf", "lmd", "ct", "dmd", "drift"}
-MORE = {"dmd": ["--plugin.every", "1", "--plugin.wait", "0"]}
+AT_ONCE = ["--plugin.every", "1", "--plugin.wait", "0"]
+MORE = {"dmd": AT_ONCE, "moment": AT_ONCE}
 """Flags with which the map is trained from the first step on."""
 
 
