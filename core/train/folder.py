@@ -222,6 +222,25 @@ def _open_locked(path: Path) -> int | None:
         os.close(number)  # the last holder deleted it in between
 
 
+def is_written(folder: Path) -> bool:
+    """Whether a process writes the folder, by its lock. The file of a process of this machine that
+    was killed stays, and does not count; nothing is locked to find out."""
+    try:
+        said = (folder / LOCK).read_text("utf-8", "replace")
+    except OSError:
+        return False
+    found = re.fullmatch(r"process (\d{1,9}) on (.+)\n", said)
+    if found is None or found[2] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is there, and somebody else's
+    return True
+
+
 def _is(number: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(number), path.stat())

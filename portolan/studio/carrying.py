@@ -65,6 +65,7 @@ def trajectory(run: Opened, fields: Fields) -> Shown:
     """The way of the state `at` from s to t: by one jump to each time between and by many jumps,
     or, where it is asked for alone, by the exact flow."""
     model = run.model
+    check_drawn(model)
     s, t = fields.number("s", 0, 1), fields.number("t", 0, 1)
     dim = model.spec.shape[0]
     at = np.array([fields.numbers("at", dim, -100, 100)], np.float32)
@@ -84,6 +85,10 @@ def table(run: Opened, fields: Fields) -> Shown:
     """F(F(z, 1, s), s, t) of one noise for falling times s (rows) and t <= s (columns), and how
     far each is from F(z, 1, t), which a perfect map makes zero: root mean squares."""
     model, nodes = run.model, fields.whole("nodes", 2, NODES, 7)
+    require(
+        model.flow_map.two_times and model.abilities.most_nfe is None,
+        f"{model.name} has learned jumps to the data alone: there is no table of others",
+    )
     seed, index = fields.whole("seed", 0, SEED, 0), fields.whole("index", 0, MOST - 1, 0)
     z = noise(run, seed, np.array([index]))[0]
     units = np.linspace(1, 0, nodes).astype(np.float32)
@@ -101,16 +106,17 @@ def table(run: Opened, fields: Fields) -> Shown:
 
 
 def states_at(run: Opened, fields: Fields, s: float) -> Float[np.ndarray, "n dim"]:
-    """Particles of the marginal at time s: of the data with noise where these are at hand, else
-    carried from noise by the map. Raises `UserError` where they are drawn on no picture here."""
+    """Particles of the marginal at time s, of the class that is carried: of the data with noise
+    where these are at hand, else carried from noise by the map. Raises `UserError` where they are
+    drawn on no picture here."""
     model = run.model
     check_drawn(model)
     n = fields.whole("n", 1, BESIDE, 600)
     z = noise(run, fields.whole("seed", 0, SEED, 0), np.arange(n))
+    cond = condition(model, fields)
     try:
-        x_0 = np.resize(run.examples(n), z.shape)
+        x_0 = np.resize(run.examples(n, label=class_of(model, cond)), z.shape)
     except UserError:
-        cond = condition(model, fields)
         return carried(model.flow_map, z, np.linspace(1, s, 17), cond)[-1] if s < 1 else z
     return np.asarray(_mixed(model.flow_map, x_0, z, np.asarray(s, np.float32)))
 
@@ -155,6 +161,12 @@ def condition(model: Model, fields: Fields) -> Condition | None:
     if not fields.has("label"):
         return Condition(label=jnp.asarray(usual))
     return Condition(label=jnp.asarray(class_number(model.spec, fields.whole("label", 0, SEED))))
+
+
+def class_of(model: Model, cond: Condition | None) -> int | None:
+    """The class of a condition; None for all together."""
+    label = None if cond is None or cond.label is None else int(cond.label)
+    return None if label == model.spec.num_classes else label
 
 
 def carried(

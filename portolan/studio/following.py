@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import UserError, require
 from core.files import inside
-from core.train.folder import LOCK
+from core.train.folder import is_written
 from portolan.studio.fields import SEED, Fields
 from portolan.studio.session import Opened, Session
 from portolan.studio.views import Shown
@@ -40,7 +40,7 @@ def follow(session: Session, fields: Fields) -> Shown:
         "figures": {name: [row.get(name) for row in rows] for name in names},
         "pictures": [name for name, _ in pictures(run.folder)],
         "checkpoint": newest_checkpoint(run.folder),
-        "going": (run.folder / LOCK).exists(),
+        "going": is_written(run.folder),
         "done": (run.folder / "summary.json").is_file(),
     }
     return Shown(said=said)

@@ -19,7 +19,7 @@ from core.errors import UserError, explained
 from portolan.studio.fields import SEED, Fields
 from portolan.studio.guard import Guard
 from portolan.studio.jobs import AT_ONCE, JOBS, LIKELY
-from portolan.studio.session import Session, Unknown
+from portolan.studio.session import Opened, Session, Unknown
 from portolan.studio.views import Shown
 from portolan.studio.wire import packed
 from portolan.studio.worker import Busy, Closed, OutOfDate, Worker
@@ -125,9 +125,14 @@ async def _computed(
     future = worker.ask((page, panel), number, lambda: work(run, fields))
     found = await asyncio.wrap_future(future)
     if ahead and job in LIKELY:
-        for each in LIKELY[job](run, fields):
-            worker.later(each)
+        worker.later(lambda: _ahead(worker, run, job, fields))
     return found
+
+
+def _ahead(worker: Worker, run: Opened, job: str, fields: Fields) -> None:
+    """Puts down what is likely to be asked. In the worker's thread: the model of a run is its."""
+    for each in LIKELY[job](run, fields):
+        worker.later(each)
 
 
 def read(body: bytes) -> dict[str, Any]:

@@ -54,13 +54,20 @@ class Opened:
             self.kept["data"] = self.model.dataset()
         return self.kept["data"]
 
-    def examples(self, n: int, seed: int = 0) -> Float[np.ndarray, " m *shape"]:
-        """Some examples of the data as network values, the same for a seed. Raises `UserError`."""
-        key = ("examples", n, seed)
+    def examples(
+        self, n: int, seed: int = 0, label: int | None = None
+    ) -> Float[np.ndarray, " m *shape"]:
+        """Some examples of the data as network values, the same for a seed; of one class where
+        there is a `label`. Raises `UserError`, also where the data have none of that class."""
+        key = ("examples", n, seed, label)
         if key not in self.kept:
             dataset = self.dataset()
-            order = np.random.default_rng(seed).permutation(len(dataset))[:n]
-            self.kept[key] = np.asarray(dataset.decode(dataset.take(order)))
+            order = np.random.default_rng(seed).permutation(len(dataset))
+            if label is not None:
+                labels = np.full(len(dataset), -1) if dataset.labels is None else dataset.labels
+                order = order[np.asarray(labels)[order] == label]
+                require(len(order) > 0, f"the data of {self.name} have no examples of this class")
+            self.kept[key] = np.asarray(dataset.decode(dataset.take(order[:n])))
         return self.kept[key]
 
 

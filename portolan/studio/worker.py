@@ -31,6 +31,12 @@ class _Job:
     future: Future
 
 
+def _refuse(job: _Job, error: Exception) -> None:
+    """Ends a job that has not begun; whoever asked may have gone, which cancels its future."""
+    if job.future.set_running_or_notify_cancel():
+        job.future.set_exception(error)
+
+
 class Worker:
     """Runs jobs in a thread of its own, in the order in which they came.
 
@@ -69,7 +75,7 @@ class Worker:
             self._waiting[key] = job
             self._change.notify()
         if before is not None:
-            before.future.set_exception(OutOfDate())
+            _refuse(before, OutOfDate())
         return job.future
 
     def later(self, work: Callable[[], Any]) -> None:
@@ -92,7 +98,7 @@ class Worker:
             self._waiting.clear()
             self._change.notify()
         for job in left:
-            job.future.set_exception(Closed())
+            _refuse(job, Closed())
 
     def _run(self) -> None:
         while True:

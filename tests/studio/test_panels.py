@@ -1,11 +1,17 @@
 """What the jobs of the panels answer: the files of a run, steering, edits, the map."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from core.errors import UserError
+from core.flow.flow_map import AverageVelocityMap, DataEndMap
+from core.flow.path import LinearPath
+from core.train.folder import LOCK, one_writer
 from portolan.certificate import WORDS
+from portolan.maps import Map
 from portolan.studio import carrying, editing, following, inspecting, steering
 from portolan.studio.fields import Fields
 from portolan.studio.session import Unknown, session_of
@@ -39,6 +45,45 @@ def test_a_log_is_read_as_it_grows(folder):
     log.write_text('{"step": 1, "loss": 9}\n')  # the run began again
     again = following.follow(session, at(place=more["place"])).said
     assert again["again"] and again["figures"] == {"loss": [9]}
+
+
+def test_the_lock_of_a_process_that_was_killed_is_not_taken_for_training(folder):
+    session = session_of([folder])
+    with one_writer(folder):
+        assert following.follow(session, at()).said["going"]
+        said = (folder / LOCK).read_text()
+    for text, going in (
+        (said, True),  # this process
+        (said.replace(str(os.getpid()), "999999999"), False),
+        (said.replace(str(os.getpid()), "999999999").replace("\n", "x\n"), True),  # elsewhere
+    ):
+        (folder / LOCK).write_text(text)
+        assert following.follow(session, at()).said["going"] == going
+
+
+def opened(folder, shape, **about):
+    """A run whose model is a map of jumps to the data alone, without a network."""
+    (run,) = session_of([folder]).runs
+    still = AverageVelocityMap(net=lambda x, s, t, cond: x, path=LinearPath())
+    run.__dict__["model"] = Map(DataEndMap.of(still), shape, **about)
+    return run
+
+
+def test_particles_are_those_of_the_class_that_is_carried(folder):
+    x = np.array([[-1, 0], [-2, 0], [1, 0], [2, 0]], np.float32)
+    labels = np.array([0, 0, 1, 1], np.int32)
+    run = opened(folder, (2,), num_classes=2, all_classes=True, data=x, labels=labels)
+    for label, signs in ((0, [-1]), (1, [1]), (None, [-1, 1])):
+        found = carrying.states_at(run, at(n=16, label=label), 0.0)
+        assert np.unique(np.sign(found[:, 0])).tolist() == signs
+
+
+def test_what_has_no_plane_or_table_of_jumps_is_refused(folder):
+    run = opened(folder, (8, 8, 1))
+    with pytest.raises(UserError, match="jumps to the data alone"):
+        carrying.table(run, at())
+    with pytest.raises(UserError, match="points of two numbers"):
+        carrying.trajectory(run, at(s=1, t=0, at=[0.0] * 8))
 
 
 def test_pictures_are_named_by_number_and_none_leads_out(folder, tmp_path_factory):

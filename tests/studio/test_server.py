@@ -232,7 +232,10 @@ def test_fields_refuse_what_is_out_of_bounds():
     assert fields.whole("n", 1, 3) == 3 and fields.number("x", 0, 1) == 0.5
     assert fields.numbers("many", 2, 0, 3) == [1.0, 2.5] and fields.flag("on")
     assert fields.whole("missing", 0, 9, 5) == 5
+    huge = Fields({"x": 10**400, "many": [float("inf")]})
     for bad in (
+        lambda: huge.number("x", 0, 1),
+        lambda: huge.numbers("many", 1, 0, 1),
         lambda: fields.whole("n", 1, 2),
         lambda: fields.whole("on", 0, 1),
         lambda: fields.numbers("many", 1, 0, 3),
@@ -289,6 +292,16 @@ def test_few_requests_wait_and_none_after_the_end(held):
         worker.ask(None, None, lambda: 1)
     go.set()
     assert first.result(10)
+
+
+def test_requests_whose_asker_has_gone_are_in_nobodys_way(held):
+    worker, _, _ = held
+    left = [worker.ask("panel", 1, lambda: 1), worker.ask("other panel", 1, lambda: 1)]
+    assert all(future.cancel() for future in left)
+    new = worker.ask("panel", 2, lambda: 1)
+    worker.close()
+    with pytest.raises(Closed):
+        new.result(1)
 
 
 def test_an_error_of_a_job_is_that_of_its_request_alone(held):
