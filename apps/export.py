@@ -152,6 +152,11 @@ def _write_graph(
 
 def _check_format(config: ExportConfig) -> None:
     """Raises `UserError` for flags of another format than the one asked for."""
+    require(
+        config.packed is None or not config.adapter_only,
+        "--packed writes a run and --adapter-only a part of one: give one of them",
+    )
+    require(config.keys == "own" or config.adapter_only, "--keys goes with --adapter-only")
     require(config.ort is None or config.format == "web", "--ort goes with --format web")
     if config.format == "jax":
         return

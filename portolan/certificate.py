@@ -1,5 +1,6 @@
 """The certificate of a model: where its map is wrong, and the times at which it should stop."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -114,6 +115,7 @@ def certify(
     times = np.array([float(path.time_of_unit(float(u))) for u in units])
     with Meter("jumps", nodes - 1) as meter:
         tables = measure(model.flow_map, x_0, z, label, times, progress=meter.more)
+    check_finite(tables, model.name)
     size = float(np.sqrt(np.prod(model.spec.shape)))
     stretches = np.array([
         float(
@@ -130,7 +132,7 @@ def certify(
     gaps = times[0] - times[1:]
     residuals = np.concatenate([[0.0], tables["lagrangian"][0, 1:] / gaps * size])
     bound = gronwall(times, residuals, stretches)
-    ways = {k: best_times(tables["end"], k) for k in JUMPS if k < nodes}
+    ways = _ways(tables["end"])
     return Certificate(
         units=tuple(units.tolist()),
         tables=tables,
@@ -206,6 +208,24 @@ def check(model: Model, n: int, nodes: int) -> None:
         model.abilities.noise != "none",
         f"{model.name} starts from data: its certificate would need pairs of both ends",
     )
+
+
+def check_finite(tables: Tables, name: str) -> None:
+    """Raises `UserError` where a whole table has no finite number."""
+    require(
+        all(np.isfinite(table).any() for table in tables.values()),
+        f"the jumps of {name} are not finite, so nothing can be certified; train it by apps.train "
+        "with a lower --optim.rate",
+    )
+
+
+def _ways(cost: Float[np.ndarray, "nodes nodes"]) -> dict[int, list[int]]:
+    """The best ways by their numbers of jumps, where the nodes allow one that is finite."""
+    found = {}
+    for jumps in JUMPS:
+        with contextlib.suppress(ValueError):
+            found[jumps] = best_times(cost, jumps)
+    return found
 
 
 def write(found: Certificate, folder: Path) -> tuple[Path, Path]:

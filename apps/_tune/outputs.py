@@ -13,7 +13,7 @@ import tomli_w
 
 from apps._tune.search import FILE
 from apps._tune.space import words_of
-from apps._tune.study import Study, state_of
+from apps._tune.study import recorded, state_of
 from apps._tune.trial import Report, read_report
 from core.errors import UserError
 from core.files import write_json, write_text
@@ -35,7 +35,7 @@ def write_outputs(out: Path) -> Row:
         about = json.loads((out / FILE).read_text("utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{out} holds no search; name another --out") from None
-    rows = [_row(out, each) for each in Study(out, (), 0, 1).trials()]
+    rows = [_row(out, each) for each in recorded(out)]
     done = [row for row in rows if row["state"] == "complete"]
     best = min(done, key=lambda row: (row["value"], row["trial"]), default=None)
     batch = int(about["batch"])
@@ -67,7 +67,7 @@ def _row(out: Path, trial: Any) -> Row:
         "value": report.value if state == "complete" else None,
         "figures": [] if cell is None else cell.rows, "rungs": rungs,
         "flags": trial.user_attrs.get("flags", {}), "why": trial.user_attrs.get("why"),
-        "steps": _steps(folder, report, cell), "seconds": report.seconds,
+        "steps": _steps(folder, report, cell), "of": report.steps, "seconds": report.seconds,
         "flops": None if cell is None else cell.flops, "run": str(folder),
     }  # fmt: skip
 
@@ -87,8 +87,9 @@ def _teacher(out: Path) -> Cell | None:
 
 def cost_of(rows: Sequence[Row], steps: int, batch: int, teacher: Cell | None) -> Row:
     """What the search itself took: steps and examples, trainings of a full budget that this would
-    be, seconds of the machine (compilation and measuring included), and operations, of which those
-    of stopped trials are counted by the mean of the others; of a teacher that it trained beside."""
+    be (of `steps`, but where a trial counted its own: `of`), seconds of the machine (compilation
+    and measuring included), and operations, of which those of stopped trials are counted by the
+    mean of the others; of a teacher that it trained beside."""
     states = [row["state"] for row in rows]
     total = sum(row["steps"] for row in rows)
     counted = [row["flops"] for row in rows if row["flops"]]
@@ -96,7 +97,7 @@ def cost_of(rows: Sequence[Row], steps: int, batch: int, teacher: Cell | None) -
         **{name: states.count(name) for name in ("complete", "pruned", "diverged", "failed")},
         "steps": total,
         "examples": total * batch,
-        "trainings": round(total / steps, 2),
+        "trainings": round(sum(row["steps"] / (row["of"] or steps) for row in rows), 2),
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "operations": total * statistics.fmean(counted) if counted else None,
     }

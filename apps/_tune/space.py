@@ -113,6 +113,10 @@ def changed_space(space: Sequence[Dimension], path: Path, config: TrainConfig) -
         usual = _value_in(tree, name)
         where = f"{path}: {flag}"
         require(usual is not None, f"{where} is no flag with a value; `apps.train --help` lists")
+        if name in found:  # of some flags another measure is searched than the flag's own
+            usual = found[name].usual
+        elif name == "ema":
+            usual = _window(usual, where)
         require(isinstance(table, dict), f"{where} needs a table: low and high, or choices")
         unknown = set(table) - {"low", "high", "log", "choices"}
         require(not unknown, f"{where} has {', '.join(sorted(unknown))}; low, high, log, choices")
@@ -120,6 +124,8 @@ def changed_space(space: Sequence[Dimension], path: Path, config: TrainConfig) -
             choices = table["choices"]
             good = isinstance(choices, list) and choices and all(map(_plain, choices))
             require(bool(good), f"{where}: choices is a list of values, at least one")
+            if name == "ema":
+                choices = [_window(value, where) for value in choices]
             found[name] = _choice(name, usual, *choices)
         else:
             found[name] = _given_range(name, usual, table, where)
@@ -132,11 +138,20 @@ def _given_range(name: str, usual: Any, table: dict[str, Any], where: str) -> Di
     require(good, f"{where} needs numbers low and high, or choices")
     low, high, log = table["low"], table["high"], bool(table.get("log", False))
     require(low < high and math.isfinite(high - low), f"{where}: low must be below high")
-    require(not log or low > 0, f"{where}: with log the low end must be above 0")
-    if name == "ema":  # searched as the window over which weights are averaged
-        require(0 <= low and high < 1, f"{where}: both must be in [0, 1)")
-        return _range(name, 1 / (1 - usual), 1 / (1 - low), 1 / (1 - high), log=True)
+    if name == "ema":
+        return _range(name, usual, _window(low, where), _window(high, where), log=True)
+    require(
+        not log or min(low, usual) > 0,
+        f"{where}: with log the low end must be above 0, and so must the recipe's value, {usual}",
+    )
     return _range(name, usual, low, high, log)
+
+
+def _window(ema: Value, where: str) -> float:
+    """The steps over which weights are averaged, `1 / (1 - ema)`: that is searched for `ema`."""
+    good = isinstance(ema, int | float) and 0 <= ema < 1
+    require(good, f"{where}: all values must be in [0, 1)")
+    return 1 / (1 - float(ema))
 
 
 def _plain(value: Any) -> bool:

@@ -15,7 +15,7 @@ from core.files import write_bytes
 if TYPE_CHECKING:
     import optuna
 
-FILE = "study.journal"
+FILE, NAME = "study.journal", "search"
 State = Literal["complete", "pruned", "diverged", "failed", "running"]
 
 
@@ -52,15 +52,12 @@ class Study:
     def __init__(self, folder: Path, space: Sequence[Dimension], seed: int, startup: int):
         self._optuna, self._space = optuna_module(), space
         self._seed, self._startup = seed, startup
-        path = folder / FILE
-        _leave_out_cut_line(path)
-        storages, pruners = self._optuna.storages, self._optuna.pruners
-        storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(path)))
+        _leave_out_cut_line(folder / FILE)
         self._study: optuna.Study = self._optuna.create_study(
-            storage=storage,
-            study_name="search",
+            storage=_storage(folder),
+            study_name=NAME,
             load_if_exists=True,
-            pruner=pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=0),
+            pruner=self._optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=0),
         )
         self._running: dict[int, optuna.Trial] = {}
 
@@ -123,8 +120,7 @@ class Study:
 
     def trials(self) -> list["optuna.trial.FrozenTrial"]:
         """All trials in their order; what was not yet begun is left out."""
-        found = self._study.get_trials(deepcopy=False)
-        return [each for each in found if each.state != self._states.WAITING]
+        return _begun(self._study)
 
     def done(self) -> int:
         """The number of trials that have a result: those that failed have none."""
@@ -137,6 +133,28 @@ class Study:
 
     def _frozen(self, number: int) -> "optuna.trial.FrozenTrial":
         return self._study.get_trials(deepcopy=False)[number]
+
+
+def recorded(folder: Path) -> list["optuna.trial.FrozenTrial"]:
+    """The trials of a search as its file has them, also while another process writes it: nothing is
+    written here. Raises `UserError` where there are none."""
+    lost = UserError(f"{folder} has no record of trials ({FILE}); name another --out")
+    if not (folder / FILE).is_file():
+        raise lost
+    try:
+        return _begun(optuna_module().load_study(study_name=NAME, storage=_storage(folder)))
+    except KeyError:
+        raise lost from None
+
+
+def _storage(folder: Path) -> Any:
+    storages = optuna_module().storages
+    return storages.JournalStorage(storages.journal.JournalFileBackend(str(folder / FILE)))
+
+
+def _begun(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    found = study.get_trials(deepcopy=False)
+    return [each for each in found if each.state.name != "WAITING"]
 
 
 def state_of(trial: "optuna.trial.FrozenTrial") -> State:

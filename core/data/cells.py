@@ -73,10 +73,13 @@ class CellsData:
         table = arrays.get("", arrays.get(self.array))
         if table is None:
             raise UserError(f"{file}: no array named {self.array!r}; name one with --data.array")
-        number = table.dtype.kind in "fiu" and np.isfinite(table).all()
+        number = table.dtype.kind in "fiu" and table.ndim >= 1 and table.size > 0
+        found = table.astype(np.float64) if number else np.zeros(1)
+        with np.errstate(over="ignore"):
+            total = found.sum()
         require(
-            bool(table.ndim >= 1 and number and table.min() >= 0 and table.sum() > 0),
+            bool(np.isfinite(total) and found.min() >= 0 and total > 0),
             f"{file}: shape {table.shape} of type {table.dtype} is no table of probabilities; give "
             "numbers that are not negative, one axis an angle",
         )
-        return table.astype(np.float64) / table.sum(dtype=np.float64)
+        return found / total

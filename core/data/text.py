@@ -193,6 +193,11 @@ def _stored_codes(file: Path) -> tuple[Integer[np.ndarray, "n length"], tuple[st
             "shape (n, length)"
         )
     names = arrays.get("vocabulary")
+    if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+        raise UserError(
+            f"{file}: vocabulary of type {names.dtype} and shape {names.shape}; give one text a "
+            "symbol"
+        )
     count = int(codes.max()) + 1 if names is None else len(names)
     if codes.min() < 0 or codes.max() >= count or not 2 <= count <= MOST_SYMBOLS:
         raise UserError(
@@ -201,8 +206,6 @@ def _stored_codes(file: Path) -> tuple[Integer[np.ndarray, "n length"], tuple[st
         )
     if names is None:
         return codes, tuple(f"{k} " for k in range(count)), ""
-    if names.ndim != 1 or names.dtype.kind != "U":
-        raise UserError(f"{file}: vocabulary of type {names.dtype}; give one text a symbol")
     found, end = tuple(str(name) for name in names), str(arrays.get("end", ""))
     require(not end or end in found, f"{file}: end {end!r} is no symbol of its vocabulary")
     return codes, found, end

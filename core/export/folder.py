@@ -43,7 +43,7 @@ def write(
     """
     code = to_bytes(program)
     write_bytes(folder / PROGRAM, code)
-    arrays = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
+    arrays = {name: np.asarray(weight, order="C") for name, weight in weights.items()}
     write_bytes(folder / WEIGHTS, save(arrays))
     described = describe(program, weights, function) | about
     write_json(folder / ABOUT, described)

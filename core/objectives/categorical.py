@@ -78,6 +78,16 @@ def along_target(model: TokenMap, row: Row) -> tuple[Zeta, Zeta]:
     )
 
 
+def eulerian(row: Row, psi: Zeta, end: Zeta, d_zeta: Zeta) -> Zeta:
+    """`w (psi - end + D_s psi / kappa)` with `kappa = t / (s (s - t))` and
+    `w = t / (t + s (s - t))`: the Eulerian rule for the endpoint, finite up to `t = 0`, where it
+    says that `psi` does not change along the flow. `end` is that of the velocity of the
+    derivative: the example, or the diagonal."""
+    s, t = row.s, row.t
+    reach = s * (s - t)
+    return (t * (psi - end) + reach * rate(psi, d_zeta)) / jnp.maximum(t + reach, 1e-12)
+
+
 def landed(row: Row, psi: Zeta, t: Float[Array, ""]) -> Float[Array, "length symbols"]:
     """`F(x_s, s, t)` by its endpoint."""
     return row.x_s + (t - row.s) * towards(row.x_s, row.s, psi)

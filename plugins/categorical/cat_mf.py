@@ -11,12 +11,11 @@ evaluation and no diagonal is needed in the jumps. An adaptive weight would move
 """
 
 import jax
-import jax.numpy as jnp
 
 from core.flow.categorical import TokenMap
 from core.methods.card import Card
 from core.methods.registry import register
-from core.objectives.categorical import TokenTerm, Zeta, along_source, rate
+from core.objectives.categorical import TokenTerm, Zeta, along_source, eulerian
 from core.objectives.objective import Metrics, Term
 from core.objectives.row import Row
 from plugins.categorical.base import CategoricalPlugin
@@ -26,11 +25,8 @@ class MeanFlowEndpoint(TokenTerm):
     """`w (psi - e + D_s psi / kappa)`, its weight within: finite up to `t = 0`."""
 
     def pull(self, model: TokenMap, row: Row) -> tuple[Zeta, Zeta, Metrics]:
-        s, t = row.s, row.t
         zeta, d_zeta = along_source(model, row, row.v)
-        psi, reach = jax.nn.softmax(zeta), s * (s - t)
-        whole = jnp.maximum(t + reach, 1e-12)
-        return zeta, (t * (psi - row.x_0) + reach * rate(psi, d_zeta)) / whole, {}
+        return zeta, eulerian(row, jax.nn.softmax(zeta), row.x_0, d_zeta), {}
 
 
 @register

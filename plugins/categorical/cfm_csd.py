@@ -3,7 +3,8 @@
     L = E CE(e, psi(x_t, t, t)) + E |t dF/dt - sg[F - psi(F, t, t)]|^2,     F = F(x_s, s, t)
 
 The gradient flows through `dF/dt`, `F` is a number. Squares: the sum over symbols, the mean over
-positions. The backward pass goes through the derivative, so a jump row costs twice that of others.
+positions. At `t = 0` nothing has a gradient, so that --plugin.full trains nothing here. The
+backward pass goes through the derivative, so a jump row costs twice that of others.
 """
 
 import jax

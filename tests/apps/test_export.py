@@ -228,6 +228,8 @@ WRONG = {
         "goes by labels, and imf was trained without them",
     ),
     "times and evaluations": (["--times", "1", "0", "--nfe", "1"], "leave out --nfe"),
+    "a run and a part of it": (["--packed", "float16", "--adapter-only"], "give one of them"),
+    "names of no adapter": (["--keys", "peft"], "--keys goes with --adapter-only"),
     "a file for a folder": (["--out", "file/x"], "cannot write"),
 }
 

@@ -20,7 +20,7 @@ from apps._tune.space import (
     space_of,
     words_of,
 )
-from apps._tune.study import FILE, Study
+from apps._tune.study import FILE, Study, recorded
 from apps._tune.trial import figure
 from core.errors import NotFinite, UserError
 from core.methods.registry import find_plugin, plugins
@@ -84,6 +84,8 @@ def test_what_is_fixed_or_without_effect_is_not_searched():
         ("['optim.rat']\nlow = 1\nhigh = 2", "no flag with a value"),
         ("['optim.rate']\nlow = 2.0\nhigh = 1.0", "low must be below high"),
         ("['optim.rate']\nlow = 0.0\nhigh = 1.0\nlog = true", "must be above 0"),
+        ("['plugin.grow']\nlow = 0.1\nhigh = 0.9\nlog = true", "recipe's value, 0.0"),
+        ("[ema]\nchoices = [0.9, 1.0]", r"must be in \[0, 1\)"),
         ("['optim.rate']\nstep = 1", "has step"),
         ("['plugin.form']\nlow = 1\nhigh = 2", "or choices"),
         ("ema = 0.9", "needs a table"),
@@ -106,6 +108,9 @@ def test_a_file_changes_the_space(tmp_path):
     assert found["plugin.form"].choices == ("average", "rotation")
     window = found["ema"]
     assert (window.low, window.high) == pytest.approx((10, 500))  # the recipe's own is inside
+    path.write_text("[ema]\nchoices = [0.9, 0.99]")
+    (window,) = changed_space([], path, imf())
+    assert [flags_for({"ema": one}, 0.0)["ema"] for one in window.choices] == [0.9, 0.99, 0.998]
 
 
 @pytest.mark.long
@@ -163,6 +168,10 @@ def test_a_study_that_was_cut_goes_on_as_if_it_had_not_been(tmp_path):
         with (folder / FILE).open("ab") as journal:
             journal.write(b'{"op_code":4,"work')  # killed while it wrote
         (folder / (FILE + ".lock")).symlink_to(folder / FILE)
+        before = (folder / FILE).read_bytes()
+        assert len(recorded(folder)) == cut + 1  # by --report-only, which touches nothing
+        assert (folder / FILE).read_bytes() == before
+        assert (folder / (FILE + ".lock")).is_symlink()
         play(folder, 9)
         assert record(folder) == record(tmp_path / "whole")
     found = record(tmp_path / "whole")
@@ -199,12 +208,14 @@ def test_the_least_lines_of_a_configuration_give_it_again():
 
 
 def test_the_cost_counts_what_was_stopped():
-    row = {"state": "complete", "steps": 100, "seconds": 3.0, "flops": 2.0}
-    stopped = {"state": "pruned", "steps": 25, "seconds": 1.0, "flops": None}
+    row = {"state": "complete", "steps": 100, "of": 100, "seconds": 3.0, "flops": 2.0}
+    stopped = {"state": "pruned", "steps": 25, "of": 0, "seconds": 1.0, "flops": None}
     found = cost_of([row, row, stopped], 100, 8, None)
     assert found["steps"] == 225 and found["examples"] == 1800 and found["trainings"] == 2.25
     assert found["operations"] == 450 and found["seconds"] == 7.0
     assert (found["complete"], found["pruned"], found["failed"]) == (2, 1, 0)
+    small = [{**row, "of": 200}, {**row, "steps": 50, "of": 50}]  # of so many operations, say
+    assert cost_of(small, 1000, 8, None)["trainings"] == 1.5
 
 
 @pytest.mark.long

@@ -73,6 +73,14 @@ def test_the_best_times_are_the_best_of_all(rng):
         best_times(cost, 7)
 
 
+def test_a_jump_that_is_not_finite_is_on_no_way():
+    cost = np.triu(np.ones((4, 4)), 1)
+    cost[0, 1], cost[0, 2] = np.nan, 5.0
+    assert best_times(cost, 2) == [0, 2, 3] and best_times(cost, 1) == [0, 3]
+    with pytest.raises(ValueError, match="3 jumps"):  # the only one begins with the lost jump
+        best_times(cost, 3)
+
+
 def test_the_stretch_of_a_linear_velocity_is_its_largest_rate():
     """`v = (t - (1 - t) c) / (t^2 + (1 - t)^2 c) x` in each direction, `c` the variance."""
     t, c = 0.6, STDS**2

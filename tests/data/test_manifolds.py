@@ -127,7 +127,9 @@ def test_what_is_no_point_of_a_space_is_refused_in_one_line(x, flags, message, t
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("p", [-np.ones((2, 2)), np.zeros((2, 2)), np.array(1.0)])
+@pytest.mark.parametrize(
+    "p", [-np.ones((2, 2)), np.zeros((2, 2)), np.array(1.0), np.zeros((0, 3)), np.full(2, 1e308)]
+)
 def test_what_is_no_table_of_probabilities_is_refused(p, tmp_path):
     np.savez(tmp_path / "p.npz", p=p)
     with pytest.raises(UserError, match="is no table of probabilities"):

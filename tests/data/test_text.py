@@ -95,6 +95,7 @@ def bad(tmp_path):
     (tmp_path / "long.txt").write_text("\n".join(["a" * 99] * 9))
     np.savez(tmp_path / "float.npz", codes=np.zeros((4, 4)))
     np.savez(tmp_path / "many.npz", codes=np.full((4, 4), 9), vocabulary=np.array(["a", "b"]))
+    np.savez(tmp_path / "word.npz", codes=np.eye(4, dtype=int), vocabulary=np.array("ab"))
     np.savez(tmp_path / "other.npz", images=np.zeros((4, 4), int))
     return str(tmp_path)
 
@@ -113,6 +114,7 @@ def bad(tmp_path):
         ({"path": "/long.txt", "length": 0}, "--data.length 0"),
         ({"path": "/float.npz"}, "give whole numbers"),
         ({"path": "/many.npz"}, "codes from 9 to 9 for 2 symbols"),
+        ({"path": "/word.npz"}, "give one text a symbol"),
         ({"path": "/other.npz"}, "no array named codes"),
         ({"path": "/short.txt", "vocabulary": "/gone.json"}, "no such file"),
     ],

@@ -1,6 +1,8 @@
 """Modules of JavaScript as one script, and where onnxruntime for browsers comes from."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -23,6 +25,25 @@ def test_every_name_that_a_module_imports_is_one_that_another_exports(modules):
     assert set(given) == {name for _, name in modules} and len(wanted) >= 5
     for words, name in wanted:
         assert {word.strip() for word in words.split(",") if word.strip()} <= given[name]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_without_a_scale_the_page_draws_without_guidance():
+    """Also where the page begins with another scale, as of `apps.export --guidance 3`."""
+    program = (
+        bundle.bundle([("player", "threefry"), ("player", "engine")])
+        + """
+    const about = { shape: [2], classes: [], guided: true, guidance: 3, nfe: 1 };
+    const seen = [];
+    const run = async ({ noise, guidance }) => { seen.push(...guidance.data); return noise.data; };
+    const { draw } = module_engine.makeEngine(about, run);
+    const z = [new Float32Array(2)];
+    draw(z, [0], { guidance: null }).then(() => draw(z, [0], { guidance: 2 }))
+      .then(() => console.log(JSON.stringify(seen)));
+    """
+    )
+    done = subprocess.run(["node", "-"], input=program, capture_output=True, text=True, check=True)
+    assert done.stdout == "[1,2]\n"
 
 
 def test_a_module_before_one_that_it_imports_is_refused():

@@ -9,21 +9,25 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 from core.conformance import E0_BOUND, P0_BOUND, check_plugin
 from core.conformance.probes import NoNetwork
 from core.errors import UserError
-from core.flow.categorical import CategoricalMap
+from core.flow.categorical import CategoricalMap, TokenMap
 from core.flow.flow_map import AverageVelocityMap
-from core.flow.path import LinearPath
+from core.flow.path import LinearPath, Path
 from core.flow.teacher import MapTeacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.registry import find_plugin, plugins
 from core.objectives.categorical import TokenTerm, against, landed
 from core.objectives.objective import Batch
+from core.objectives.row import Row
+from core.times.unit import Times
 from plugins.categorical.base import CategoricalPlugin
 from plugins.categorical.cat_mf import MeanFlowEndpoint
+from plugins.categorical.dfm_esd import EulerianEndpoint
 from plugins.categorical.dfm_psd import first_share
 from tests.compiling import device, once
 from tests.objectives.terms import TinyNet
@@ -176,6 +180,37 @@ def test_a_teacher_of_another_kind_or_network_is_refused():
     for words, teacher in wrong.items():
         with pytest.raises(UserError, match=words):
             plugin.method(net, path, teacher, TASK, key=jr.key(0))
+
+
+class Still(TokenMap):
+    """A diagonal that is one distribution `p` everywhere, so that the flow goes straight away from
+    it, and at `t = 0` an endpoint that is the same all along each way."""
+
+    p: Array
+    path: Path = LinearPath()
+    bent: float = 0.0
+
+    def logits(self, x, s, t, cond=None):
+        return jnp.where(s == t, jnp.log(self.p), (x - self.p) / s + self.bent * x)
+
+
+@pytest.mark.slow
+def test_the_eulerian_rule_leaves_whole_jumps_alone_where_they_keep_their_end():
+    """`psi` along `x + r (x - p) / s`: constant, and with a bend of slope `bent (x - p) / s`."""
+    p, x = np.array([[0.7, 0.2, 0.1]], np.float32), np.array([[1.0, -0.5, 0.3]], np.float32)
+    s, bent = np.float32(0.8), 0.25
+
+    def pulls(p, x, s):
+        t = jnp.zeros_like(s)
+        row = Row(x, x, s, s, t, Times(s, s, t), x, x, None, jr.key(0), t, s)
+        return [EulerianEndpoint().pull(Still(p, bent=b), row)[1] for b in (0.0, bent)]
+
+    still, moved = once(pulls)(p, x, s)
+    slope = (x - p) / s
+    psi = np.exp(slope + bent * x) / np.exp(slope + bent * x).sum()
+    wanted = psi * bent * (slope - (psi * slope).sum())
+    assert np.abs(still).max() < 1e-6
+    assert np.allclose(moved, wanted, atol=1e-5) and np.abs(wanted).max() > 0.01
 
 
 def test_a_share_of_the_jumps_is_the_whole_one():

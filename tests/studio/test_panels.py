@@ -69,6 +69,7 @@ def opened(folder, shape, **about):
     return run
 
 
+@pytest.mark.long
 def test_particles_are_those_of_the_class_that_is_carried(folder):
     x = np.array([[-1, 0], [-2, 0], [1, 0], [2, 0]], np.float32)
     labels = np.array([0, 0, 1, 1], np.int32)

@@ -60,7 +60,7 @@ export function makeEngine(about, run) {
     const fill = (value) => ({ data: new Float32Array(n).fill(value), shape: [n] });
     const rest = {};
     if (about.classes.length) rest.labels = { data: Int32Array.from(labels), shape: [n] };
-    if (about.guided) rest.guidance = fill(guidance ?? about.guidance);
+    if (about.guided) rest.guidance = fill(guidance ?? 1);
     if (!about.grids) return { x: await run({ noise: { data: x, shape }, ...rest }), nfe: about.nfe };
     const times = about.grids[steps - 1];
     let state = x.map((value) => about.start * value);

@@ -139,8 +139,12 @@ export function makeInspect() {
       this.show({ run });
     },
     show(described) {
-      if (about?.run === described.run) return;
-      about = described;
+      const again = about?.run === described.run;
+      if (again && (about.step ?? described.step) === described.step) {
+        about.step = described.step;
+        return;
+      }
+      about = { run: described.run, step: described.step };
       found = null;
       lines.certificate.stop();
       for (const each of [numbers, grid, times]) each.replaceChildren();

@@ -73,6 +73,7 @@ export function makeMap() {
       const found = await lines.plane.ask("plane", body());
       if (!found || run !== about) return;
       answer = found;
+      exact.note.textContent = "of the distribution of the data";
       many.note.textContent = `${jumps.value} of them; ${short(found.apart, 2)} from one jump (rms)`;
       note.say(`${count.value} particles from s = ${unit(s.value)} to t = ${unit(t.value)}`);
       both.textContent = t.value > s.value
@@ -166,6 +167,7 @@ export function makeMap() {
   function pointed(canvas) {
     canvas.tabIndex = 0;
     const to = (place) => {
+      if (!about.two_times) return;
       at = place;
       trajectory();
     };
@@ -247,6 +249,7 @@ export function makeMap() {
       Object.values(lines).forEach((line) => line.stop());
       stop();
       answer = known = way = at = null;
+      sheet.replaceChildren();
       const points = flat();
       const able = !points || drawn();
       label.fill([[ "", points ? (about.all_classes ? "all together" : about.classes[0] ?? "") : "in turn"],
@@ -262,10 +265,14 @@ export function makeMap() {
         note.say("The plane of a map is drawn for points of two numbers, on the sphere and on the torus; this run has others. Sample shows them.");
         return;
       }
-      if (!about.two_times) {
-        s.enable(false);
-        t.enable(false);
+      if (!points && !about.two_times) {
+        note.say("This run has learned jumps to the data alone: it has no table of others. Sample shows them.");
+        return;
       }
+      for (const each of [s, t, jumps]) each.enable(about.two_times);
+      play.disabled = !about.two_times;
+      many.node.hidden = !about.two_times;
+      if (!about.two_times) [s.value, t.value] = [1, 0];
       exact.node.hidden = !about.exact;
       places.classList.toggle("four", about.exact);
       exact.note.textContent = "of the distribution of the data";
@@ -273,6 +280,7 @@ export function makeMap() {
       hint.textContent = about.view === "globe"
         ? "Drag a globe, or use the arrow keys, to turn all of them; click the first to follow a place. Colours say where a particle is at s."
         : "Point at a place at s, or focus the square and use the arrow keys, to follow it. Colours say where a particle is at s.";
+      if (!about.two_times) hint.textContent = "This run has learned jumps to the data alone. Colours say where a particle is at s.";
       if (points) for (const place of all) suit(place);
       if (points) carry();
       else table();

@@ -191,6 +191,7 @@ export function makeSample(asks) {
         [name, `${name} (${words[needs]}${noisy ? ", fresh noise" : ""})`]), about.sampler);
       steps.bounds(1, Math.min(16, about.most_steps));
       steps.enable(about.most_steps > 1);
+      guidance.value = about.guidance ?? 1;
       label.fill([["", "all in turn"], ...about.classes.map((name, k) => [k, name])], "");
       label.node.hidden = about.classes.length === 0;
       const points = run_line();
