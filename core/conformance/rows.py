@@ -108,14 +108,15 @@ def check_plugin(
     with 64-bit floats enabled.
 
     **Arguments:** `plugin` with its flags; `path`; the `problems` that are checked, by default all
-    of `core.conformance.problems`; a guided plugin is checked on classes always, and on a path in
-    a space that is not flat the problem is that of the space; `rows` per check; `order_rows`, of
-    which the order of a finite step and groups are measured; the `steps` for that, each half of the
-    one before; `seed`. Raises `ValueError` where floats are 32-bit.
+    of `core.conformance.problems`; one with guidance or labels is checked on classes always, and on
+    a path in a space that is not flat the problem is that of the space; `rows` per check;
+    `order_rows`, of which the order of a finite step and groups are measured; the `steps` for that,
+    each half of the one before; `seed`. Raises `ValueError` where floats are 32-bit.
     """
     need_wide_floats()
     checks: list[Check] = []
-    given = {"classes": classes()} if plugin.guided else problems or all_problems()
+    labels = plugin.guided or plugin.labelled
+    given = {"classes": classes()} if labels else problems or all_problems()
     if plugin.tokens:
         given, rows = {"chain": tokens.chain()}, min(rows, tokens.ROWS)
     if not path.space.flat:

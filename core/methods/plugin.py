@@ -74,9 +74,10 @@ class Plugin(abc.ABC):
     which sampling means nothing, 1 for a map that starts at noise only. `couples`: it asks no more
     of its pairs `(x_0, z)` than the two distributions, so that they may depend on each other and
     `z` need not be Gaussian (--source, --coupling). `paired`: its residual holds for pairs alone in
-    which `z` is noise and `x_0` its end under the teacher's ODE. `spaces`: its residuals use what
-    every space has, so that it runs on spheres, tori and rotations too. `tokens`: it trains the
-    logits of tokens, and no other data. `recipes`: how it is trained on each kind of data, and the
+    which `z` is noise and `x_0` its end under the teacher's ODE. `labelled`: its residuals compare
+    labels, so that the checks are made with classes. `spaces`: its residuals use what every space
+    has, so that it runs on spheres, tori and rotations too. `tokens`: it trains the logits of
+    tokens, and no other data. `recipes`: how it is trained on each kind of data, and the
     figures that were measured so; a subclass does not inherit them. The default of a flag that
     depends on the kind of data is given by `by_kind`.
     """
@@ -89,6 +90,7 @@ class Plugin(abc.ABC):
     most_nfe: ClassVar[int | None] = None
     couples: ClassVar[bool] = False
     paired: ClassVar[bool] = False
+    labelled: ClassVar[bool] = False
     spaces: ClassVar[bool] = False
     tokens: ClassVar[bool] = False
     recipes: ClassVar[tuple[Recipe, ...]] = ()
