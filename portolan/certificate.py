@@ -163,7 +163,10 @@ def _memory(
     seed: int,
 ) -> tuple[dict[str, float], ...]:
     """The map beside the training set's own, of its examples and of others; nothing for text and
-    latents, of sets that are too large, or that have no labels where the map has."""
+    latents, of sets that are too large, or that have no labels where the map has, and of maps whose
+    noise goes with the data, of which the set's own map is another."""
+    if model.abilities.noise != "independent":
+        return ()
     size = len(dataset) * int(np.prod(model.spec.shape))
     fresh = own.label is None and model.spec.num_classes > 0
     if dataset.kind == "tokens" or model.spec.codec or size > MOST_NUMBERS or fresh:

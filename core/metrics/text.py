@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Shaped
 
 MOST_COUNTED = 2**22
 """Symbols of a text that an n-gram model counts."""
@@ -24,16 +24,36 @@ def distinct_rate(codes: Integer[np.ndarray, "n length"]) -> float:
     return len(np.unique(codes, axis=0)) / len(codes)
 
 
-def pair_shares(codes: Integer[np.ndarray, "n length"], symbols: int) -> Float[np.ndarray, "k k"]:
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The shares of pairs of neighbours, of those alone that there are: a table of all pairs of
+    50,000 symbols has 20 gigabytes. `keys` are `first * symbols + second`, in order."""
+
+    keys: Integer[np.ndarray, " m"]
+    shares: Float[np.ndarray, " m"]
+
+    @classmethod
+    def of_table(cls, table: Float[np.ndarray, "k k"]) -> "Pairs":
+        """Those of a table `table[first, second]`."""
+        keys = np.flatnonzero(table)
+        return cls(keys, table.reshape(-1)[keys])
+
+    def at(self, keys: Integer[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """The shares of these pairs."""
+        return _looked_up(keys, self.keys, self.shares)
+
+
+def pair_shares(codes: Integer[np.ndarray, "n length"], symbols: int) -> Pairs:
     """The share of each pair of neighbours."""
     pairs = codes[:, :-1].astype(np.int64) * symbols + codes[:, 1:]
-    counts = np.bincount(pairs.reshape(-1), minlength=symbols**2).reshape(symbols, symbols)
-    return counts / max(pairs.size, 1)
+    keys, counts = np.unique(pairs, return_counts=True)
+    return Pairs(keys, counts / max(pairs.size, 1))
 
 
-def total_variation(p: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*shape"]) -> float:
+def total_variation(p: Pairs, q: Pairs) -> float:
     """`sum |p - q| / 2`."""
-    return float(np.abs(p - q).sum() / 2)
+    keys = np.union1d(p.keys, q.keys)
+    return float(np.abs(p.at(keys) - q.at(keys)).sum() / 2)
 
 
 def up_to_end(
@@ -112,9 +132,12 @@ def _keys(
 
 
 def _looked_up(
-    keys: Integer[np.ndarray, "n length"],
+    keys: Integer[np.ndarray, "*n"],
     known: Integer[np.ndarray, " m"],
-    counts: Integer[np.ndarray, " m"],
-) -> Integer[np.ndarray, "n length"]:
+    values: Shaped[np.ndarray, " m"],
+) -> Shaped[np.ndarray, "*n"]:
+    """The values of keys among `known`, which are in order; 0 for others."""
+    if not len(known):
+        return np.zeros(keys.shape, values.dtype)
     place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return np.where(known[place] == keys, counts[place], 0)
+    return np.where(known[place] == keys, values[place], 0)

@@ -12,6 +12,7 @@ from core.data.dataset import Dataset
 from core.flow.field import VelocityField
 from core.metrics.text import (
     NGrams,
+    Pairs,
     distinct_rate,
     pair_shares,
     total_variation,
@@ -42,7 +43,7 @@ class TextYardstick:
     end: int | None
     judge: str
     bits: Callable[[Integer[np.ndarray, "n length"]], Float[np.ndarray, "n length"]]
-    pairs: Float[np.ndarray, "k k"]
+    pairs: Pairs
     known: frozenset[bytes]
 
     def row(self, codes: Integer[np.ndarray, "n length"]) -> Row:
@@ -85,7 +86,8 @@ def yardstick_of(dataset: Dataset) -> TextYardstick:
     end = dataset.vocabulary.index(dataset.end) if dataset.end else None
     known = frozenset(map(_bytes, codes)) if end is not None else frozenset()
     if chain is not None:
-        return TextYardstick(symbols, end, "the true chain", chain.bits, chain.pairs, known)
+        pairs = Pairs.of_table(chain.pairs)
+        return TextYardstick(symbols, end, "the true chain", chain.bits, pairs, known)
     model, pairs = NGrams.of(codes, symbols, ORDER), pair_shares(codes, symbols)
     name = f"a model of order {model.order} of the training text"
     return TextYardstick(symbols, end, name, model.bits, pairs, known)

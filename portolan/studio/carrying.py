@@ -17,7 +17,7 @@ from core.flow.solve import FixedSteps
 from core.oracle import KNOWN_DISTRIBUTIONS, OracleMap
 from portolan.model import Model
 from portolan.runs import Run
-from portolan.studio.bounds import MOST
+from portolan.studio.bounds import MOST, most_nodes
 from portolan.studio.fields import SEED, Fields
 from portolan.studio.sampling import bucket, noise
 from portolan.studio.session import BESIDE, Opened
@@ -84,7 +84,8 @@ def trajectory(run: Opened, fields: Fields) -> Shown:
 def table(run: Opened, fields: Fields) -> Shown:
     """F(F(z, 1, s), s, t) of one noise for falling times s (rows) and t <= s (columns), and how
     far each is from F(z, 1, t), which a perfect map makes zero: root mean squares."""
-    model, nodes = run.model, fields.whole("nodes", 2, NODES, 7)
+    model, most = run.model, most_nodes(run.model, NODES)
+    nodes = fields.whole("nodes", 2, most, min(7, most))
     require(
         model.flow_map.two_times and model.abilities.most_nfe is None,
         f"{model.name} has learned jumps to the data alone: there is no table of others",

@@ -25,7 +25,8 @@ def edit(run: Opened, fields: Fields) -> Shown:
     """
     model = run.model
     what: Edit = fields.word("edit", SHEETS, "round-trip")
-    n = fields.whole("n", 1, max(1, min(MOST, most_of(model) // MOST)), 8)
+    most = max(1, min(MOST, most_of(model) // MOST))
+    n = fields.whole("n", 1, most, min(8, most))
     sampler = fields.text("sampler", 40) if fields.has("sampler") else None
     steps, seed = fields.whole("steps", 1, MOST_STEPS, 4), fields.whole("seed", 0, SEED, 0)
     noise = [0.2, 0.4, 0.6, 0.8]

@@ -14,7 +14,7 @@ from core.steering.registry import RewardContext, make_reward, rewards
 from core.steering.reward import Observation, Reward
 from core.steering.steering import Steered, Steering, steerings
 from portolan import tilting
-from portolan.studio.bounds import NUMBERS
+from portolan.studio.bounds import ISLANDS, most_particles
 from portolan.studio.fields import SEED, Fields
 from portolan.studio.session import Opened
 from portolan.studio.views import Shown, shown, view_of
@@ -23,7 +23,6 @@ from portolan.tables import quiet
 FILES = ("python", "numpy", "class")
 """Rewards that name code or folders: none of these from a page."""
 MOST_REWARDS = 4
-PARTICLES, ISLANDS = 256, 8
 SHOWN = 20
 """Samples of a picture of images or texts."""
 POINTS = 1000
@@ -70,7 +69,7 @@ def steerable(run: Opened, fields: Fields) -> Shown:
     except UserError:
         count = 0
     small = view_of(model.spec) == "tiles" and model.spec.kind == "image" and not model.spec.codec
-    said = {"rewards": found, "methods": methods, "examples": count}
+    said = {"rewards": found, "methods": methods, "examples": count, "most": most_particles(model)}
     return Shown(said={**said, "mask": small and max(model.spec.shape[:2]) <= 64})
 
 
@@ -164,7 +163,7 @@ def steered(
 ) -> Shown:
     """Steers by a reward, of a strength in standard deviations or of lambda itself."""
     model = run.model
-    most = max(1, min(PARTICLES, NUMBERS // (16 * int(np.prod(model.spec.shape)))))
+    most = most_particles(model)
     n, seed = fields.whole("n", 2, most, min(64, most)), fields.whole("seed", 0, SEED, 0)
     word, steps = fields.word("method", steerings(), "snis"), fields.whole("steps", 1, 32, 8)
     settings = {"steps": steps} if hasattr(steerings()[word], "steps") else {}

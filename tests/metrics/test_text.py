@@ -11,6 +11,7 @@ from core.data.text import tokens
 from core.data.vocabulary import END, Symbols
 from core.metrics.text import (
     NGrams,
+    Pairs,
     distinct_rate,
     pair_shares,
     total_variation,
@@ -30,10 +31,19 @@ def test_entropy_pairs_and_different_texts_are_those_counted_by_hand():
     share = np.array([5, 4, 3]) / 12
     assert unigram_entropy(rows, 4) == pytest.approx(-share @ np.log2(share))
     pairs = pair_shares(rows, 4)
-    assert pairs[1, 1] == 1 / 9 and pairs[1, 2] == 3 / 9 and pairs[2, 0] == 3 / 9
+    assert pairs.at(np.array([5, 6, 8, 15])).tolist() == [1 / 9, 3 / 9, 3 / 9, 0]
     assert distinct_rate(rows) == 2 / 3
-    uniform = np.eye(4) / 4  # |2/9 - 1/4| + |1/9 - 1/4| + 1/4 + 1/4 and two of 1/3, halved
+    uniform = Pairs.of_table(
+        np.eye(4) / 4
+    )  # |2/9 - 1/4| + |1/9 - 1/4| + 1/4 + 1/4 and two of 1/3, halved
     assert total_variation(pairs, uniform) == pytest.approx(2 / 3)
+
+
+def test_pairs_of_many_symbols_take_little_room():
+    """A table of all pairs of these would have 8 terabytes."""
+    many = 2**20
+    near, far = (pair_shares(np.array([[0, 1], [last, 0]]), many) for last in (3, many - 1))
+    assert total_variation(near, near) == 0 and total_variation(near, far) == 0.5
 
 
 def test_a_text_is_valid_if_nothing_follows_its_end():

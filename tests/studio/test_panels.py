@@ -13,6 +13,7 @@ from core.train.folder import LOCK, one_writer
 from portolan.certificate import WORDS
 from portolan.maps import Map
 from portolan.studio import carrying, editing, following, inspecting, steering
+from portolan.studio.bounds import most_nodes, most_of, most_particles
 from portolan.studio.fields import Fields
 from portolan.studio.session import Unknown, session_of
 from portolan.studio.views import limits
@@ -85,6 +86,15 @@ def test_what_has_no_plane_or_table_of_jumps_is_refused(folder):
         carrying.table(run, at())
     with pytest.raises(UserError, match="points of two numbers"):
         carrying.trajectory(run, at(s=1, t=0, at=[0.0] * 8))
+
+
+@pytest.mark.parametrize("side", [8, 64, 256, 2048])
+def test_what_the_page_asks_first_is_within_bounds(folder, side):
+    """The particles, times and examples with which its sliders begin, of pictures of any size."""
+    model = opened(folder, (side, side, 3)).model
+    n, nodes = most_particles(model), most_nodes(model, 12)
+    assert 2 <= n <= 256 and n * 16 * side * side * 3 <= max(2**22, 32 * side * side * 3)
+    assert 2 <= nodes <= 12 and nodes * (nodes + 1) // 2 <= max(most_of(model), 3)
 
 
 def test_pictures_are_named_by_number_and_none_leads_out(folder, tmp_path_factory):

@@ -96,7 +96,9 @@ export function makeEdit() {
       const ways = about.samplers.filter(({ noisy }) => !noisy).map(({ name }) => name);
       sampler.fill(ways.map((name) => [name, name]), ways.includes(about.sampler) ? about.sampler : ways[0]);
       kind.fill(EDITS.filter(([name]) => name !== "classes" || about.classes.length > 1), "round-trip");
-      if (about.view === "plane") count.value = 12;
+      const most = Math.max(1, Math.min(12, Math.floor(about.most_n / 12))); // as portolan/studio/editing.py has it
+      count.bounds(1, most);
+      count.value = about.view === "plane" ? most : Math.min(8, most);
       suit();
       go();
     },

@@ -250,6 +250,7 @@ export function makeMap() {
       stop();
       answer = known = way = at = null;
       sheet.replaceChildren();
+      nodes.bounds(3, Math.max(3, Math.min(10, Math.floor((Math.sqrt(8 * about.most_n + 1) - 1) / 2))));
       const points = flat();
       const able = !points || drawn();
       label.fill([[ "", points ? (about.all_classes ? "all together" : about.classes[0] ?? "") : "in turn"],

@@ -294,7 +294,7 @@ export function makeSteer() {
     if (able && masked && method.value === "snis" && able.methods.some(({ name }) => name === "smc")) {
       method.value = "smc";
       suitMethod();
-      count.value = 32;
+      count.value = Math.min(32, able.most);
     }
     if (masked && able) fetchExample();
     else later();
@@ -333,7 +333,8 @@ export function makeSteer() {
       method.fill(able.methods.map(({ name, exact }) => [name, exact ? `${name} (exact)` : name]), "snis");
       label.fill([["", about.all_classes ? "all together" : "all in turn"], ...about.classes.map((name, k) => [k, name])], "");
       label.node.hidden = about.classes.length === 0;
-      count.value = 64;
+      count.bounds(Math.min(8, able.most), able.most);
+      count.value = Math.min(64, able.most);
       suitMethod();
       suit();
     },
