@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from core.conformance.emulation import with_tf32
-from core.flow.field import VelocityField
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath, TrigPath
 from core.flow.teacher import Guided, MapTeacher, frozen
@@ -126,58 +125,6 @@ def test_samples_of_another_distribution_are_moved_towards_the_data(x64):
     towards, moved = np.array(DATA["mean"]) - x.mean(axis=0), -delta.mean(axis=0)
     assert moved @ towards > 0.1
     assert np.all(moved * towards > 0)
-
-
-class Between(VelocityField):
-    """`share` of one velocity and the rest of another."""
-
-    one: VelocityField
-    other: VelocityField
-    share: jax.Array
-    path: LinearPath = LINEAR
-
-    def velocity(self, x, t, cond=None):
-        return self.share * self.one.velocity(x, t) + (1 - self.share) * self.other.velocity(x, t)
-
-
-class Student(eqx.Module):
-    """Noise to a Gaussian in one step, moved."""
-
-    by: jax.Array
-
-    def __call__(self, x, s, t, cond=None):
-        del s, t, cond
-        root = np.linalg.cholesky(np.array(STUDENT["covariance"]))
-        return np.array(STUDENT["mean"]) + root @ x + self.by
-
-
-@pytest.mark.slow
-def test_moments_are_matched_towards_the_teacher_by_a_fake_that_rests_halfway(x64):
-    """Downhill in the objective's own loss, and nowhere where the fake is the teacher."""
-    objective = dataclasses.replace(
-        matching_to(OracleMap(problem=gaussian(DATA), path=LINEAR)), normalise=False, tether=1.0
-    )
-    own = OracleMap(problem=gaussian(STUDENT), path=LINEAR)
-
-    @once
-    def run(shares, x_0):
-        def losses(by, share):
-            players = {"model": Student(by), "fake": Between(own, objective.teacher, share)}
-            given = {}, None, Batch(x_0), jr.key(3), jnp.asarray(0)
-            found = objective(players, *given)[0]
-            return found["model"], found["fake"]
-
-        slope = jax.value_and_grad(losses, has_aux=True)
-        (_, fake), uphill = jax.vmap(slope, (None, 0))(jnp.zeros(2), shares)
-        return uphill, fake
-
-    shares = np.array([0.0, 0.5, 1.0])
-    uphill, fake = run(shares, np.zeros((4096, 2)))
-    towards = np.array(DATA["mean"]) - STUDENT["mean"]
-    assert not np.any(uphill[0]) and np.all(-uphill[2] * towards > 0)
-    np.testing.assert_allclose(uphill[1], uphill[2] / 2, rtol=1e-9)
-    curve = np.polynomial.Polynomial.fit(shares, fake, 2)
-    assert curve.deriv().roots()[0] == pytest.approx(0.5, abs=0.03)
 
 
 def gradients(objective, players, step):
