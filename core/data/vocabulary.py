@@ -49,7 +49,10 @@ def in_pieces(text: str, file: str) -> Symbols:
     """One code a piece of a tokenizer, those that occur. Raises `UserError` without the library,
     and for a file that it does not read."""
     tokenizer = opened(file)
+    tokenizer.no_truncation()  # a file may say that texts are cut to what its model takes
+    tokenizer.no_padding()
     ids = np.asarray(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+    require(len(ids) > 0, f"{file} makes no piece of the text; choose another --data.vocabulary")
     kinds = _types(json.loads(tokenizer.to_str()).get("decoder"))
     name = next((_NAMES[kind] for kind in kinds if kind in _NAMES), str)
     size = int(ids.max()) + 1

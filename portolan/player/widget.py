@@ -1,9 +1,10 @@
 """`run.play()`: the panel Sample of the studio in a notebook. Python draws, the page shows."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from core.errors import UserError
+from core.errors import UserError, explained
 from portolan.player.bundle import PANEL, bundle, text
 from portolan.studio.fields import Fields
 from portolan.studio.jobs import JOBS
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 WIDGET = [*PANEL, ("player", "notebook")]
 ASKED = ("about", "sample", "walk")
 """The jobs of the panel."""
+log = logging.getLogger("portolan.player")
 _OWN = """
 & { background: var(--page); color: var(--ink); padding: 1rem; }
 & { font: 15px/1.45 system-ui, sans-serif; }
@@ -59,8 +61,12 @@ def answers(run: "Stored") -> Callable[[Mapping[str, Any]], tuple[dict[str, Any]
         try:
             job = Fields(content).word("job", ASKED)
             shown = JOBS[job](opened, Fields(content).inside("body"))
-        except UserError as error:
-            return {"number": number, "error": str(error)}, []
+        except Exception as error:
+            known = explained(error)
+            if known is None:
+                log.exception("a fault in the job %s", content.get("job"))
+            said = str(known or "a fault of the program; the log of the kernel says where")
+            return {"number": number, "error": said}, []
         return {"number": number}, [packed(shown.said, shown.arrays)]
 
     return answer

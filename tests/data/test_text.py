@@ -3,13 +3,15 @@
 import gzip
 import itertools
 import sys
+import types
 
 import numpy as np
 import pytest
 
+from core.data import vocabulary
 from core.data.bigram import BigramData
 from core.data.chain import Chain, drawn_chain
-from core.data.text import TextData
+from core.data.text import TextData, symbols_of
 from core.errors import UserError
 from tests.compiling import once
 
@@ -125,6 +127,37 @@ def test_what_is_no_text_is_refused_in_one_line(flags, message, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         TextData(**flags).load()
     assert "\n" not in str(caught.value)
+
+
+class Cut:
+    """What `Tokenizer.from_file` gives of a file that cuts texts to 2 pieces and fills them up to
+    4, as many published ones do: a piece a letter."""
+
+    most, least = 2, 4
+
+    def no_truncation(self):
+        self.most = None
+
+    def no_padding(self):
+        self.least = 0
+
+    def encode(self, text, add_special_tokens):
+        ids = [ord(letter) - 96 for letter in text if letter.isalpha()][: self.most]
+        return types.SimpleNamespace(ids=ids + [0] * (self.least - len(ids)))
+
+    def to_str(self):
+        return '{"decoder": null}'
+
+    def id_to_token(self, number):
+        return chr(number + 96) if number else "[PAD]"
+
+
+def test_a_tokenizer_that_cuts_its_texts_gives_all_of_this_one(monkeypatch):
+    monkeypatch.setattr(vocabulary, "opened", lambda file: Cut())
+    found = symbols_of("abcba", "tokenizer.json")
+    assert found.names == ("a", "b", "c") and found.codes.tolist() == [0, 1, 2, 1, 0]
+    with pytest.raises(UserError, match="no piece of the text"):
+        symbols_of("...", "tokenizer.json")
 
 
 def test_without_the_library_of_tokenizers_a_line_says_what_to_install(file, monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """`run.play()`: the messages of the panel are answered as the studio answers them."""
 
 import base64
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def played(tmp_path_factory):
 
 
 @pytest.mark.long
-def test_messages_are_answered_and_what_is_wrong_is_one_line(played):
+def test_messages_are_answered_and_what_is_wrong_is_one_line(played, monkeypatch):
     answer = widget.answers(played)
     said, (about,) = answer({"number": "1-1", "job": "about", "body": {}})
     assert said == {"number": "1-1"} and unpacked(about)[0]["view"] == "plane"
@@ -43,6 +44,10 @@ def test_messages_are_answered_and_what_is_wrong_is_one_line(played):
     ):
         said, buffers = answer(wrong)
         assert said["number"] == "1-3" and words in said["error"] and buffers == []
+    for fault, words in ((MemoryError(), "not enough memory"), (KeyError("x"), "a fault of the")):
+        monkeypatch.setitem(widget.JOBS, "sample", Mock(side_effect=fault))
+        said, _ = answer({"number": "1-4", "job": "sample", "body": BODY})  # else the page waits
+        assert said["number"] == "1-4" and words in said["error"] and "\n" not in said["error"]
 
 
 @pytest.mark.long
