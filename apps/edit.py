@@ -9,6 +9,7 @@ import tyro
 from apps._data import NoData, load, parse
 from apps._main import launch
 from core.data.dataset import Dataset
+from core.data.spaces import words
 from core.errors import UserError, require
 from core.files import write_arrays, write_json
 from core.report.edits import Sheet, draw_sheet
@@ -26,11 +27,11 @@ class EditConfig:
     and values (npz) for each edit, and edit.json.
 
     round-trip: data, noise, data again, with the error of each. interpolate: from each example to
-    another of its class through noise, along the sphere on which noise lies. classes: the noise of
-    each example read as every class. variations: noise added up to each of --noise, and removed
-    again (SDEdit); the more noise, the less is left of the example. attributes, of runs without
-    classes and data with them: what sets one class apart from another, added to the noise of
-    examples of the first.
+    another of its class through noise, along the sphere on which noise lies, or a geodesic of the
+    space that samples are points of. classes: the noise of each example read as every class.
+    variations: noise added up to each of --noise, and removed again (SDEdit); the more noise, the
+    less is left of the example. attributes, of runs without classes and data with them: what sets
+    one class apart from another, added to the noise of examples of the first.
 
     The way to noise is a jump with s < t: runs trained with --plugin.both know it best, and
     --sampler heun takes the ODE, which every run with velocities has in both directions.
@@ -105,7 +106,7 @@ def allowed(run: Stored, dataset: Dataset) -> tuple[Edit, ...]:
     without = set()
     if run.spec.num_classes < 2:
         without.add("classes")
-    if run.spec.num_classes or len(dataset.class_names) < 2:
+    if run.spec.num_classes or len(dataset.class_names) < 2 or run.spec.space:
         without.add("attributes")
     return tuple(edit for edit in EDITS if edit not in without)
 
@@ -120,6 +121,11 @@ def check_edits(config: EditConfig, run: Stored, asked: tuple[Edit, ...]) -> Non
         "attributes" not in asked or not run.spec.num_classes,
         f"{run.name} knows the classes, and its noise little of them: --edit classes exchanges "
         "them",
+    )
+    require(
+        "attributes" not in asked or not run.spec.space,
+        f"samples of {run.name} are points on {words(run.spec.space)}, which cannot be added: "
+        "leave out --edit attributes",
     )
     require(len(config.attribute) in (0, 2), "--attribute takes two classes, such as 3 8")
 

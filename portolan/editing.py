@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from core.errors import require
 from core.sampling import Sampler
-from core.sampling.edits import along, relative_errors, slerp
+from core.sampling.edits import along, between, relative_errors
 from portolan.drawing import check, choose
 from portolan.model import Model
 from portolan.progress import Meter
@@ -56,7 +56,8 @@ class Editor:
         self, a: Examples, b: Examples, labels: Labels, shares: Float[np.ndarray, " m"]
     ) -> Float[np.ndarray, "n m *shape"]:
         """From each of the noises `a` to that of `b`, `(n, m, *shape)`; both are of one class."""
-        ways = np.concatenate([slerp(one, other, shares) for one, other in zip(a, b)])
+        space = self.model.flow_map.path.space
+        ways = np.concatenate([between(space, one, other, shares) for one, other in zip(a, b)])
         found = self.decode(ways, None if labels is None else np.repeat(labels, len(shares)))
         return found.reshape(len(a), len(shares), *a.shape[1:])
 
@@ -106,4 +107,4 @@ def round_trip(
     """The noise of examples, what it becomes again, and the relative error of each."""
     z = editing.encode(x, labels)
     again = editing.decode(z, labels)
-    return z, again, relative_errors(x, again)
+    return z, again, relative_errors(x, again, editing.model.flow_map.path.space)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from core.errors import NotFinite
 from core.flow.condition import Condition
 from core.flow.field import VelocityField
+from core.flow.space import Euclidean, Space
 from core.sampling.sampler import Sampler
 
 BATCH = 64
@@ -80,9 +81,36 @@ def slerp(
     return path.reshape(-1, *a.shape).astype(a.dtype)
 
 
+def between(
+    space: Space,
+    a: Float[np.ndarray, "*shape"],
+    b: Float[np.ndarray, "*shape"],
+    shares: Float[np.ndarray, " m"],
+) -> Float[np.ndarray, " m *shape"]:
+    """The way from one noise to another: `slerp`, or in another space than the flat one the
+    shortest geodesic."""
+    if space.flat:
+        return slerp(a, b, shares)
+    return np.asarray(_geodesic(space, a, b, shares.astype(a.dtype)))
+
+
+@eqx.filter_jit
+def _geodesic(space: Space, a, b, shares):
+    way = space.log(a, b)
+    return jax.vmap(lambda w: space.exp(a, w * way))(shares)
+
+
 def relative_errors(
-    x: Float[np.ndarray, " n *shape"], again: Float[np.ndarray, " n *shape"]
+    x: Float[np.ndarray, " n *shape"],
+    again: Float[np.ndarray, " n *shape"],
+    space: Space = Euclidean(),
 ) -> Float[np.ndarray, " n"]:
-    """`|again - x| / |x|` of each example."""
-    flat, back = x.reshape(len(x), -1), again.reshape(len(x), -1)
-    return np.linalg.norm(back - flat, axis=1) / np.maximum(np.linalg.norm(flat, axis=1), 1e-12)
+    """`|again - x| / |x|` of each example, with the length of the shortest geodesic above."""
+    apart = again - x if space.flat else np.asarray(_apart(space, x, again))
+    sizes = np.linalg.norm(x.reshape(len(x), -1), axis=1)
+    return np.linalg.norm(apart.reshape(len(x), -1), axis=1) / np.maximum(sizes, 1e-12)
+
+
+@eqx.filter_jit
+def _apart(space: Space, x, y):
+    return jax.vmap(space.log)(x, y)

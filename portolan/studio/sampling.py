@@ -15,8 +15,7 @@ from jaxtyping import Float, Int
 from core.data.starts import start_values
 from core.errors import require
 from core.flow.interpolant import Interpolant
-from core.sampling import Drawing, Samples
-from core.sampling.edits import slerp
+from core.sampling import Drawing, Samples, edits
 from portolan import drawing
 from portolan.studio.bounds import MOST, MOST_STEPS, most_of
 from portolan.studio.fields import SEED, Fields
@@ -195,15 +194,7 @@ def between(
     """From one noise to another: along the sphere on which noise lies, along a geodesic of other
     spaces, straight between examples of data."""
     path, model = run.model.flow_map.path, run.model
-    if not path.space.flat:
-        return np.asarray(_geodesic(path, a, b, shares.astype(np.float32)))
-    if model.abilities.noise == "none":
+    if model.abilities.noise == "none" and path.space.flat:
         w = shares.reshape(-1, *[1] * a.ndim)
         return ((1 - w) * a + w * b).astype(np.float32)
-    return slerp(a, b, shares)
-
-
-@eqx.filter_jit
-def _geodesic(path: Interpolant, a, b, shares):
-    way = path.space.log(a, b)
-    return jax.vmap(lambda w: path.space.exp(a, w * way))(shares)
+    return edits.between(path.space, a, b, shares)

@@ -7,7 +7,7 @@ import { View } from "./view.js";
 const EDITS = [["round-trip", "There and back"], ["interpolate", "From one to another"], ["classes", "Every class"], ["variations", "Some noise"]];
 const WORDS = {
   "round-trip": "Each example carried to noise, and back to data.",
-  interpolate: "From the noise of an example to that of another of its class, along the sphere on which noise lies.",
+  interpolate: "From the noise of an example to that of another of its class, WAY.",
   classes: "The noise of each example, read as every class.",
   variations: "Noise added up to time t, and removed again (SDEdit): the more noise, the less is left of the example.",
 };
@@ -30,7 +30,8 @@ export function makeEdit() {
     el("div", { class: "stage" }, note.node, words, view.node, squares));
 
   function suit() {
-    words.textContent = WORDS[kind.value];
+    const way = about?.space ? "along a geodesic" : "along the sphere on which noise lies";
+    words.textContent = WORDS[kind.value].replace("WAY", way);
     noise.node.hidden = kind.value !== "variations";
   }
 
