@@ -80,7 +80,8 @@ def space_of(config: TrainConfig, steps: int) -> list[Dimension]:
         _choice("optim.clip", optim.clip, 0.0, 0.3, 1.0, 10.0),
         _range("ema", window, max(2, 0.02 * steps), max(4, 0.5 * steps), log=True),
     ]
-    if 0 <= has.get("diagonal", 1.0) < 1.0:
+    one_jump = config.plugin_flags.paired  # from noise to data: neither kinds of rows nor times
+    if not one_jump and 0 <= has.get("diagonal", 1.0) < 1.0:
         space.append(_range("plugin.diagonal", has["diagonal"], 0.1, 0.9))
         full, uniform = has.get("full"), has.get("uniform")
         if full is not None:
@@ -91,7 +92,7 @@ def space_of(config: TrainConfig, steps: int) -> list[Dimension]:
     flags = config.plugin_flags
     if getattr(flags, "both_ways", False) and flags.step_function() is None:  # any jump
         space.append(_choice("plugin.grow", has["grow"], 0.0, 0.3, 0.7))
-    if has.get("time_std", 0.0) > 0:
+    if not one_jump and has.get("time_std", 0.0) > 0:
         space.append(_range("plugin.time-mean", has["time_mean"], -2.0, 1.0))
         space.append(_range("plugin.time-std", has["time_std"], 0.5, 2.0))
     if "power" in has:
