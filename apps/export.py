@@ -144,8 +144,8 @@ def _write_graph(
         return write_onnx(function, run, name, scale, interval, **how)
     given = config.nfe is not None or config.times or config.sampling.grid is not None
     require(
-        name != "pushforward" or not given,
-        "the page takes any number of jumps itself; leave out --nfe, --times and --grid",
+        name != "pushforward" or not (given or config.sampling.shift != 1),
+        "the page takes any number of jumps itself; leave out --nfe, --times, --grid and --shift",
     )
     return write_web(function, run, name, scale, interval, ort=config.ort, **how)
 

@@ -62,8 +62,10 @@ def log_probs(
 ) -> Float[np.ndarray, " n"]:
     """See `Model.log_prob`. Raises `UserError`."""
     spec = model.spec
-    require(np.shape(x)[1:] == spec.shape, f"x has shape {np.shape(x)}, not (n, *{spec.shape})")
+    good = np.shape(x)[1:] == spec.shape and len(x) > 0
+    require(good, f"x has shape {np.shape(x)}, not (n, *{spec.shape}) with n of at least 1")
     check(model, by, steps)
+    check_labels(model, label, len(x))
     network = np.asarray(spec.scale.network(jnp.asarray(x, jnp.float32)))
     found = traced(model, network, label, by=by, steps=steps, seed=seed)
     return np.asarray(found["log_prob"]) - log_spread(spec)
@@ -175,6 +177,19 @@ def check(model: Model, by: str, steps: int) -> None:
         f"{model.name} has learned jumps to the data alone, which have no velocity and no way "
         "back; train another method, such as apps.train --plugin imf",
     )
+
+
+def check_labels(model: Model, label: Int[np.ndarray, " m"] | None, n: int) -> None:
+    """Raises `UserError` where these are no labels of `n` examples: a network would take a class
+    that there is not for another one."""
+    if label is None:
+        return
+    classes = model.spec.num_classes
+    require(classes > 0, f"{model.name} has no classes: leave out label")
+    require(np.shape(label) == (n,), f"label has shape {np.shape(label)}, not ({n},)")
+    most = classes if model.abilities.all_classes else classes - 1
+    bad = [int(one) for one in np.asarray(label) if not 0 <= one <= most]
+    require(not bad, f"label {bad[:1] and bad[0]}: {model.name} has classes 0 to {classes - 1}")
 
 
 def traced(

@@ -128,3 +128,5 @@ def test_what_the_page_cannot_draw_is_named(tmp_path, capsys):
              str(tmp_path / "x.npz"), "--net", "mlp", *NET)  # fmt: skip
     status, *_ = run("export", "--run", tmp_path / "run", "--format", "web")
     assert status == 2 and "the page draws no points of 3 numbers" in capsys.readouterr().err
+    status, *_ = run("export", "--run", tmp_path / "run", "--format", "web", "--shift", "3")
+    assert status == 2 and "--grid and --shift" in capsys.readouterr().err

@@ -60,3 +60,16 @@ def test_units_of_the_data_count():
 def test_what_has_no_likelihood_says_so(settings, by, word):
     with pytest.raises(UserError, match=word):
         model(**settings).log_prob(X, by=by)
+
+
+@pytest.mark.parametrize(
+    ("settings", "label", "word"),
+    [
+        ({}, [0, 0, 0], "has no classes: leave out label"),
+        ({"num_classes": 2}, [0, 2, 1], "label 2: this map has classes 0 to 1"),
+        ({"num_classes": 2, "all_classes": True}, [2, 2, -1], "label -1: this map has"),
+    ],
+)
+def test_labels_that_are_none_of_the_classes_are_refused(settings, label, word):
+    with pytest.raises(UserError, match=word):
+        model(**settings).log_prob(X, label=np.array(label))
