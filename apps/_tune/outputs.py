@@ -49,7 +49,7 @@ def write_outputs(out: Path) -> Row:
     try:
         write_json(out / "trials.json", {**head, **result})
         if best is not None:
-            _write_best(out, best, rows[0], about["identity"])
+            _write_best(out, best, _recipe(rows), about["identity"])
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror}); choose another --out") from None
     _print(out, rows, best, cost, about)
@@ -109,8 +109,8 @@ def cost_of(rows: Sequence[Row], steps: int, batch: int, teacher: Cell | None) -
     return found
 
 
-def _write_best(out: Path, best: Row, first: Row, identity: Mapping[str, Any]) -> None:
-    recipe = first["value"]
+def _write_best(out: Path, best: Row, usual: Row, identity: Mapping[str, Any]) -> None:
+    recipe = usual["value"]
     said = "not finished" if recipe is None else shown(recipe)
     lines = [
         f"# {identity['plugin']} on {identity['data']}: {best['metric']} {shown(best['value'])} at",
@@ -175,6 +175,12 @@ def merged(tree: Row, more: Row) -> Row:
         both = isinstance(old, dict) and isinstance(value, dict)
         found[key] = merged(old, value) if both else value  # pyright: ignore[reportArgumentType]
     return dict(sorted(found.items(), key=lambda item: isinstance(item[1], dict)))
+
+
+def _recipe(rows: Sequence[Row]) -> Row:
+    """The trial with the recipe's settings, the last where it failed at first."""
+    own = [row for row in rows if not row["flags"]]
+    return own[-1] if own else rows[0]
 
 
 def _evaluations(identity: Mapping[str, Any]) -> str:

@@ -131,6 +131,7 @@ class _Search:
         self._setup, self._study, self._engine = setup, study, engine
         self._settings, self.failed = setup.settings, list[str]()
         self._numbers: dict[str, int] = {}  # by the folder of a trial
+        self._recipes: set[int] = set()
         self._best: tuple[float, int] | None = None
         for each in study.trials():
             if each.state.name == "COMPLETE" and each.value is not None:
@@ -163,7 +164,9 @@ class _Search:
     def _job(self, asked: Asked) -> Iterator[Job]:
         """The job of a trial; nothing where it has ended already, or cannot be."""
         full = float(getattr(self._setup.recipe.plugin_flags, "full", 0.0))
-        flags = flags_for(asked.point, full) if asked.number else {}  # the first is the recipe
+        flags = {} if asked.usual else flags_for(asked.point, full)
+        if asked.usual:
+            self._recipes.add(asked.number)
         label = f"trial-{asked.number:04d}"
         self._study.annotate(asked.number, flags=flags)
         try:
@@ -221,7 +224,7 @@ class _Search:
 
     def _fail(self, number: int, name: str, why: str) -> None:
         self._study.tell(number, "failed", why=why)
-        if number == 0:
+        if number in self._recipes:
             raise UserError(f"the recipe itself, {name}, failed: {why}")
         self.failed.append(name)
         console.print(f"{name} failed: {why}", soft_wrap=True)

@@ -21,10 +21,12 @@ State = Literal["complete", "pruned", "diverged", "failed", "running"]
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial that is to run: its number and its point of the space."""
+    """A trial that is to run: its number and its point of the space; `usual` says that it is the
+    recipe's."""
 
     number: int
     point: dict[str, Value]
+    usual: bool
 
 
 def optuna_module() -> Any:
@@ -67,10 +69,11 @@ class Study:
         return [self._asked(self._optuna.Trial(self._study, each._trial_id)) for each in running]
 
     def ask(self) -> Asked:
-        """A new trial; the first has the usual value of every dimension."""
-        if not self._study.get_trials(deepcopy=False):
-            usual = point(self._space, lambda one: one.usual)
-            self._study.enqueue_trial(usual, skip_if_exists=True)
+        """A new trial; the first has the usual value of every dimension, and the next too where
+        that failed."""
+        before = self._study.get_trials(deepcopy=False)
+        if all(each.state == self._states.FAIL for each in before):
+            self._study.enqueue_trial(point(self._space, lambda one: one.usual))
         number = len(self._study.get_trials(deepcopy=False))
         return self._asked(self._trial(number))
 
@@ -86,7 +89,8 @@ class Study:
 
     def _asked(self, trial: Any) -> Asked:
         self._running[trial.number] = trial
-        return Asked(trial.number, point(self._space, lambda one: _suggested(trial, one)))
+        usual = "fixed_params" in self._frozen(trial.number).system_attrs
+        return Asked(trial.number, point(self._space, lambda one: _suggested(trial, one)), usual)
 
     def report(self, number: int, rungs: Mapping[str, Mapping[str, float]]) -> None:
         """Notes the figures of a trial at rungs, by their numbers, and whether each is worse than

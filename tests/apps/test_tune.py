@@ -180,6 +180,19 @@ def test_a_study_that_was_cut_goes_on_as_if_it_had_not_been(tmp_path):
     assert {state for _, _, _, state in found} == {"COMPLETE", "PRUNED"}
 
 
+@pytest.mark.long
+def test_a_recipe_that_failed_is_tried_again(tmp_path):
+    """Also by the next call, such as after the disk was full."""
+    for state in ("failed", "failed", "complete"):
+        study = Study(tmp_path, SPACE, 7, 2)
+        asked = study.ask()
+        assert asked.usual and asked.point["optim.rate"] == 0.1 and asked.point["optim.decay"] == 3
+        study.tell(asked.number, state, 1.0 if state == "complete" else None)
+    assert asked.number == 2 and not study.ask().usual
+    (going,) = Study(tmp_path, SPACE, 7, 2).interrupted()
+    assert going.number == 3 and not going.usual
+
+
 # --- Figures and files ---
 
 
