@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, pick, require
+from core.methods.plugin import Plugin
 from core.train import toml
 from core.train.config import TrainConfig
 
@@ -82,7 +83,8 @@ def space_of(config: TrainConfig, steps: int) -> list[Dimension]:
     ]
     one_jump = config.plugin_flags.paired  # from noise to data: neither kinds of rows nor times
     if not one_jump and 0 <= has.get("diagonal", 1.0) < 1.0:
-        space.append(_range("plugin.diagonal", has["diagonal"], 0.1, 0.9))
+        if _takes(config.plugin_flags, diagonal=0.5):  # else it is the teacher's
+            space.append(_range("plugin.diagonal", has["diagonal"], 0.1, 0.9))
         full, uniform = has.get("full"), has.get("uniform")
         if full is not None:
             space.append(_range("plugin.full", full, 0.0, 0.5))
@@ -102,6 +104,15 @@ def space_of(config: TrainConfig, steps: int) -> list[Dimension]:
         positive = tuple({0.5, 1.0, has["power"]} - {0.0})
         space.append(replace(weight, when=("plugin.power", positive)))
     return space
+
+
+def _takes(flags: Plugin, **changes: Value) -> bool:
+    """Whether a method takes these values of its flags."""
+    try:
+        replace(flags, **changes)
+    except UserError:
+        return False
+    return True
 
 
 def changed_space(space: Sequence[Dimension], path: Path, config: TrainConfig) -> list[Dimension]:
