@@ -197,8 +197,8 @@ def guided_map(
     )
     require(
         model.abilities.null,
-        f"{model.name} was never trained without labels: leave out --guidance, or train one with "
-        "--plugin.label-drop 0.1",
+        f"{model.name} was never trained without labels: leave out --guidance, or train one by "
+        "apps.train --plugin.label-drop 0.1",
     )
     return Guided(model.flow_map, None, model.spec.num_classes, channels=channels)
 

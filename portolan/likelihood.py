@@ -163,8 +163,8 @@ def check(model: Model, by: str, steps: int) -> None:
     )
     require(
         by != HEAD or model.divergence is not None,
-        f"{model.name} has no divergence head: train one with apps.train --plugin f2d2, or take "
-        "--likelihood exact",
+        f"{model.name} has no divergence head: take --likelihood exact, or train one by apps.train "
+        "--plugin f2d2",
     )
     size = int(np.prod(spec.shape))
     require(

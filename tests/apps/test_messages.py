@@ -29,6 +29,7 @@ PLACES = {
     "core/data/latent_folder.py": ("latents",),
     "core/data/": ("train", "features"),
     "core/export/example.py": (),  # a command of its own
+    "core/export/onnx_example.py": (),
     "core/export/": ("export",),
     "core/files.py": SAMPLING,
     "core/metrics/": ("eval",),
@@ -51,7 +52,10 @@ PLACES = {
     "portolan/certificate.py": ("inspect",),
     "portolan/curved.py": ("eval",),
     "portolan/drawing.py": SAMPLING,
+    "portolan/edit_sheets.py": ("edit",),
     "portolan/editing.py": ("edit",),
+    "portolan/likelihood.py": ("eval",),
+    "portolan/player/": ("export",),
     "portolan/pretrained.py": ("eval", "tilt"),
     "portolan/stored.py": ("eval", "tilt"),
     "portolan/texts.py": ("eval",),
@@ -67,6 +71,8 @@ NOT_THERE = {
     ("core/train/features.py", "out"): "apps.latents alone comes here with a folder",
     ("core/sampling/grids.py", "times"): "said of times that were given",
     ("apps/_compare/plan.py", "comparison"): "a prefix that is taken away",
+    ("portolan/player/widget.py", "page"): "a colour of a style sheet",
+    ("portolan/player/widget.py", "ink"): "a colour of a style sheet",
     ("portolan/runs.py", "vae"): "apps.train never comes here",
     ("portolan/texts.py", "from"): "apps.sample alone comes here with examples",
     (
