@@ -107,6 +107,7 @@ def named():
                 yield text, command, flag
 
 
+@pytest.mark.ci
 def test_every_flag_in_a_message_is_a_flag_of_its_command():
     wrong = [
         f"{text.file}:{text.line}: --{flag} is no flag of apps.{command}: {text.text}"
