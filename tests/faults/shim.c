@@ -30,7 +30,6 @@ void shim_arm(const char *folder, long k, long how) {
   memset(kinds, 0, sizeof kinds);
 }
 const char *shim_kinds(void) { return kinds; }
-long shim_count(void) { return count; }
 
 static int below(const char *path) {
   char full[PATH_MAX];

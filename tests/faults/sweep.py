@@ -134,7 +134,6 @@ def obey(shim: str, order: dict, out: str, err: str, kinds: str, modules: str) -
     sys.stderr.flush()
     library.shim_kinds.restype = ctypes.c_char_p
     seen = library.shim_kinds().decode()
-    assert len(seen) == library.shim_count()
     library.shim_arm(b"/nowhere", 0, 0)
     Path(kinds).write_text(seen)
     Path(modules).write_text("\n".join(name for name in sys.modules if name != "__main__"))
