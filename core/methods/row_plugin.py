@@ -46,6 +46,8 @@ class RowPlugin(Plugin):
     """Whether guidance can be learned: the pair's velocity is all that the method takes from it."""
     both_ways: ClassVar[bool] = False
     """Whether its jump rows may go towards noise too, as the oracle shows."""
+    any_times: ClassVar[bool] = False
+    """Whether jump rows take any s > t, so that jumps may grow; those of `both_ways` do."""
 
     diagonal: float = 0.0
     """Share of rows with s = t (plain flow matching)."""
@@ -219,7 +221,7 @@ class RowPlugin(Plugin):
     def growing(self, kind: RowKind) -> RowKind:
         """The kind with jumps that grow; diagonal rows as they are. Raises `UserError`."""
         require(
-            self.both_ways and kind.step is None,
+            (self.both_ways or self.any_times) and kind.step is None,
             f"{self.card.name} does not train jumps between any two times: leave out --plugin.grow",
         )
         if isinstance(kind.times, Diagonal):

@@ -29,7 +29,7 @@ from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
-from core.times.pairs import Growing, SourceThenTarget, TimeSampler
+from core.times.pairs import SourceThenTarget, TimeSampler
 
 stop = jax.lax.stop_gradient
 
@@ -96,6 +96,7 @@ class SelfE(RowPlugin):
     )
     guidable = False
     labelled = True
+    any_times = True
 
     diagonal: float = 0.5
     full: float = 0.0
@@ -104,16 +105,12 @@ class SelfE(RowPlugin):
     label_drop: float = 0.1
     normalise: bool = by_kind(True, points=False)
     """Give the goal the norm of the clean example, against colours that saturate."""
-    lengthen: float = 0.42
-    """Fraction of the training over which jumps grow from nothing to their length."""
+    grow: float = 0.42
 
     def __post_init__(self):
         super().__post_init__()
         why = "self-e compares with the null class, which --plugin.label-drop trains"
         require(self.label_drop > 0, f"{why}: it must be above 0")
-        require(
-            0 <= self.lengthen <= 1, f"--plugin.lengthen must be in [0, 1], got {self.lengthen}"
-        )
 
     @classmethod
     def variants(cls) -> dict[str, Self]:
@@ -133,5 +130,4 @@ class SelfE(RowPlugin):
         return diagonal, dataclasses.replace(jump, term=term)
 
     def jump_times(self) -> TimeSampler:
-        pairs = SourceThenTarget(self.distribution())
-        return Growing(pairs, self.lengthen) if self.lengthen else pairs
+        return SourceThenTarget(self.distribution())
