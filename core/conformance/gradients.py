@@ -37,7 +37,7 @@ from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.flow.teacher import MapTeacher
 from core.methods.plugin import Method, Plugin, Task
-from core.objectives.carriers import JUMP, VELOCITY, Declares
+from core.objectives.carriers import VELOCITY, Declares
 from core.objectives.categorical import DIAGONAL_LOGITS
 from core.objectives.objective import Batch, GroupTerm, JointTerm, Players
 from core.objectives.row import Row
@@ -159,8 +159,7 @@ def _scaled_checks(plugin: Plugin, path: Interpolant, key: Key[Array, ""]) -> li
 
 def _named(term: JointTerm, path: Interpolant) -> bool:
     """Whether the term's declared form is the one that its carriers make."""
-    points = JUMP in term.declares.carriers and not path.space.flat
-    return type(term).declared is JointTerm.declared and not points
+    return type(term).declared is JointTerm.declared and not term.of_points(path.space)
 
 
 def _built(plugin: Plugin, exact: FlowMap, task: Task, key: Array, key_teacher: Array) -> Method:

@@ -15,6 +15,7 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 from core.flow.flow_map import FlowMap
+from core.flow.space import Space
 from core.flow.teacher import Teacher
 from core.objectives.carriers import EVERYTHING, JUMP, VALUE, VELOCITY, Declares
 from core.objectives.row import Row
@@ -160,14 +161,19 @@ class JointTerm(eqx.Module):
         carriers, model, still = self.declares.carriers, live["model"], fixed["model"]
         if all(carrier.read is None for carrier in carriers):
             return self.residuals(live, target, row)["model"]
-        if JUMP in carriers and not model.path.space.flat:
-            # Points of a curved space have no difference: the numbers must all be the target's.
+        if self.of_points(model.path.space):
             return self.residuals(live, target, row)["model"]
         here = self.residuals(fixed, target, row)["model"]
         return tuple(
             R + carrier.of(model, row) - carrier.of(still, row)
             for carrier, R in zip(carriers, here, strict=True)
         )
+
+    def of_points(self, space: Space) -> bool:
+        """Whether the residual compares points of a space where they have no difference: then all
+        of its numbers are other players', and what is live is all of the map."""
+        declares = self.declares
+        return JUMP in declares.carriers and "current" not in declares.numbers and not space.flat
 
     @overridable
     def declared_of(
