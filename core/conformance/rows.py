@@ -148,6 +148,17 @@ def _exact(problem: Case, path: Interpolant, plugin: Plugin) -> tuple[FlowMap, T
     return OracleMap(problem=problem, path=gaussian(path)), Task(problem.shape, "points", 0)
 
 
+def _models(exact: FlowMap) -> list[FlowMap]:
+    """The exact map and the flipped one. On spaces, where velocities are small beside those of
+    pairs and few rows show a flip in the mean, also one whose velocity and jumps are off alike at
+    all rows: the control of E0."""
+    flips = [jnp.asarray(flip) for flip in (0.0, 1.0)]
+    if not isinstance(exact, SpaceMap):
+        return [flipped(exact, flip) for flip in flips]
+    right, off = spaces.off_by(exact, 0.0), spaces.off_by(exact, 1.0)
+    return [*(flipped(right, flip) for flip in flips), flipped(off, flips[0])]
+
+
 def _check_method(
     name: str,
     method: Method,
@@ -158,10 +169,7 @@ def _check_method(
     key: Key[Array, ""],
 ) -> list[Check]:
     objective = method.objective
-    # On spaces velocities are small beside those of pairs, and few rows show a flip in the mean:
-    # the control of E0 is ten times the flip there.
-    flips = (0.0, 1.0, 10.0) if isinstance(exact, SpaceMap) else (0.0, 1.0)
-    models = [flipped(exact, jnp.asarray(flip)) for flip in flips]
+    models = _models(exact)
     # Every further player is a velocity field that should equal the map's, so the map takes its
     # place.
     players = list(method.players)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from core.conformance.checks import Check
+from core.conformance.probes import Probe
 from core.flow.condition import Condition
 from core.flow.flow_map import FlowMap
 from core.flow.interpolant import GeodesicPath, Interpolant
@@ -107,6 +108,12 @@ class Moved(FlowMap):
     ) -> Float[Array, "*shape"]:
         V = self.exact.average_velocity(x, s, t, cond)
         return V + self.off * (1.5 * self.exact.problem.velocity(x, (s + t) / 2) - V)
+
+
+def off_by(exact: SpaceMap, size: float) -> Probe:
+    """The exact map with a constant added to its velocity, and `cos(x) (s - t)` to its jumps."""
+    psi = size * jnp.array([0.5, 0.0, 0.0, 0.0, 0.0, 1.0])
+    return Probe(exact=exact, psi=psi, path=exact.path)
 
 
 class Smooth(FlowMap):
