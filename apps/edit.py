@@ -14,7 +14,7 @@ from core.errors import UserError, require
 from core.files import write_arrays, write_json
 from core.report.edits import Sheet, draw_sheet
 from core.report.versions import versions
-from portolan.edit_sheets import EDITS, MADE, Edit, chosen, of_two_classes
+from portolan.edit_sheets import EDITS, MADE, Edit, Given, chosen, of_two_classes
 from portolan.editing import editor
 from portolan.runs import open as open_run
 from portolan.stored import Stored, check_data
@@ -79,19 +79,19 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     dataset = run.dataset() if given is None else check_data(run, given)
     editing = editor(run, config.sampler, config.steps, config.seed)
     out = Path(config.out or Path(config.run) / "edit")
-    asked = config.edit or allowed(run, dataset)
-    check_edits(config, run, asked)
-    examples = chosen(dataset, config.first, config.n)
+    require(len(config.attribute) in (0, 2), "--attribute takes two classes, such as 3 8")
+    asked = config.edit or tuple(e for e in EDITS if not hindrance(e, run, dataset))
+    for edit in asked:
+        why = hindrance(edit, run, dataset)
+        require(not why, f"{why}: leave out --edit {edit}")
+    examples = {edit: examples_for(edit, config, dataset) for edit in asked}
     numbers: dict[str, Any] = {}
     for edit in asked:
-        given = examples
-        if edit == "attributes":
-            given = of_two_classes(dataset, config.attribute, config.first, config.n)
-        sheet, found = MADE[edit](editing, given, config.noise)
+        sheet, found = MADE[edit](editing, examples[edit], config.noise)
         numbers |= found
         write(run, edit, sheet, out)
     result = {"run": config.run, "sampler": config.sampler or run.sampler, "steps": config.steps}
-    result |= {"n": len(examples.x), "edits": list(asked), **numbers, "versions": versions()}
+    result |= {"n": config.n, "edits": list(asked), **numbers, "versions": versions()}
     write_json(out / "edit.json", result)
     if "round_trip" in numbers:
         console.print(
@@ -101,33 +101,27 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return result if config.json else None
 
 
-def allowed(run: Stored, dataset: Dataset) -> tuple[Edit, ...]:
-    """All edits but those that need classes of the run, or of the data alone."""
-    without = set()
-    if run.spec.num_classes < 2:
-        without.add("classes")
-    if run.spec.num_classes or len(dataset.class_names) < 2 or run.spec.space:
-        without.add("attributes")
-    return tuple(edit for edit in EDITS if edit not in without)
+def hindrance(edit: Edit, run: Stored, dataset: Dataset) -> str:
+    """Why a run and data do not allow an edit; empty where they do."""
+    classes, space = run.spec.num_classes, run.spec.space
+    if edit == "classes" and classes < 2:
+        return f"{run.name} was trained without classes"
+    if edit != "attributes":
+        return ""
+    if classes:
+        return f"{run.name} knows the classes, and its noise little of them (classes does it)"
+    if space:
+        return f"samples of {run.name} are points on {words(space)}, which cannot be added"
+    if len(dataset.class_names) < 2:
+        return "it needs data with classes, of which the run knows nothing; name such with --data"
+    return ""
 
 
-def check_edits(config: EditConfig, run: Stored, asked: tuple[Edit, ...]) -> None:
-    """Raises `UserError` for an edit that the run does not allow."""
-    require(
-        "classes" not in asked or run.spec.num_classes > 1,
-        f"{run.name} was trained without classes: leave out --edit classes",
-    )
-    require(
-        "attributes" not in asked or not run.spec.num_classes,
-        f"{run.name} knows the classes, and its noise little of them: --edit classes exchanges "
-        "them",
-    )
-    require(
-        "attributes" not in asked or not run.spec.space,
-        f"samples of {run.name} are points on {words(run.spec.space)}, which cannot be added: "
-        "leave out --edit attributes",
-    )
-    require(len(config.attribute) in (0, 2), "--attribute takes two classes, such as 3 8")
+def examples_for(edit: Edit, config: EditConfig, dataset: Dataset) -> Given:
+    """The examples of an edit. Raises `UserError` where there are too few."""
+    if edit == "attributes":
+        return of_two_classes(dataset, config.attribute, config.first, config.n)
+    return chosen(dataset, config.first, config.n)
 
 
 def write(run: Stored, edit: str, sheet: Sheet, out: Path) -> None:

@@ -55,14 +55,9 @@ def chosen(dataset: Dataset, first: int, n: int) -> Given:
 
 def of_two_classes(dataset: Dataset, pair: Sequence[str], first: int, n: int) -> Given:
     """`n` examples of the class `pair[0]` from number `first` on, and others of it and of `pair[1]`
-    to compare; an empty pair is the first two classes. Raises `UserError` where there are too few,
-    or no such classes."""
+    to compare; an empty pair is the first two classes. For data with classes. Raises `UserError`
+    where there are too few, or no such classes."""
     names, labels = dataset.class_names, dataset.labels
-    require(
-        labels is not None and len(names) > 1,
-        "--edit attributes needs data with classes, of which the run knows nothing: name such "
-        "with --data",
-    )
     assert labels is not None
     known = {name: k for k, name in enumerate(names)}
     low, high = (pick(known, name, "class of the data") for name in pair or names[:2])

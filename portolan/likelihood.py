@@ -188,8 +188,8 @@ def check_labels(model: Model, label: Int[np.ndarray, " m"] | None, n: int) -> N
     require(classes > 0, f"{model.name} has no classes: leave out label")
     require(np.shape(label) == (n,), f"label has shape {np.shape(label)}, not ({n},)")
     most = classes if model.abilities.all_classes else classes - 1
-    bad = [int(one) for one in np.asarray(label) if not 0 <= one <= most]
-    require(not bad, f"label {bad[:1] and bad[0]}: {model.name} has classes 0 to {classes - 1}")
+    for one in np.unique(label):
+        require(bool(0 <= one <= most), f"label {one}: {model.name} has classes 0 to {classes - 1}")
 
 
 def traced(

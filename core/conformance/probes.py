@@ -55,6 +55,12 @@ def shifted(exact: FlowMap, by: float = 0.3) -> Probe:
     return Probe(exact=exact, psi=jnp.zeros(NUM_BUMPS).at[0].set(by), path=exact.path)
 
 
+def off_by(exact: FlowMap, size: float) -> Probe:
+    """The exact map with a constant added to its velocity, and `cos(x) (s - t)` to its jumps."""
+    psi = size * jnp.array([0.5, 0.0, 0.0, 0.0, 0.0, 1.0])
+    return Probe(exact=exact, psi=psi, path=exact.path)
+
+
 class Bumped(FlowMap):
     """A map that is not exact: smooth bumps of unlike shapes, also of label and guidance, are added
     to the average velocity, and others with the same `psi` to the head."""

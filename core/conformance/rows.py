@@ -54,7 +54,7 @@ from jaxtyping import Array, Float, Key
 from core.conformance import spaces, tokens
 from core.conformance.batches import batch_checks, batch_scores
 from core.conformance.checks import E0_BOUND, Check, largest_score, need_wide_floats
-from core.conformance.probes import NUM_BUMPS, NoNetwork, Probe, flipped, probed, shifted
+from core.conformance.probes import NUM_BUMPS, NoNetwork, Probe, flipped, off_by, probed, shifted
 from core.conformance.problems import classes, pairs_of, space_problem
 from core.conformance.problems import problems as all_problems
 from core.flow.categorical import TokenMap
@@ -157,7 +157,7 @@ def _models(exact: FlowMap) -> list[FlowMap]:
     flips = [jnp.asarray(flip) for flip in (0.0, 1.0)]
     if not isinstance(exact, SpaceMap):
         return [flipped(exact, flip) for flip in flips]
-    right, off = spaces.off_by(exact, 0.0), spaces.off_by(exact, 1.0)
+    right, off = off_by(exact, 0.0), off_by(exact, 1.0)
     return [*(flipped(right, flip) for flip in flips), flipped(off, flips[0])]
 
 
