@@ -7,6 +7,7 @@ from core.conformance.precision import PRECISIONS, Precision, precision_errors
 from core.flow.path import Path
 from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin
+from portolan.progress import Meter
 
 NOTE = (
     "Error of the residuals over their size against float64, with a transformer that has noise for "
@@ -35,12 +36,15 @@ def measured(
 ) -> tuple[Table, list[dict[str, Any]]]:
     """The table of these plugins, and the same as JSON."""
     report, lines = [], []
-    for label, plugin in chosen.items():
-        found = precision_errors(plugin, path, rows=rows, seed=seed)
-        passed = all(one.passed for one in found)
-        kinds = [dataclasses.asdict(one) for one in found]
-        report.append({"name": label, "passed": passed, "precision": kinds})
-        lines += [_line(label, one) for one in found]
+    with Meter("measuring", len(chosen), shown=len(chosen) > 1) as meter:
+        for label, plugin in chosen.items():
+            meter.to(len(report), label)
+            found = precision_errors(plugin, path, rows=rows, seed=seed)
+            passed = all(one.passed for one in found)
+            kinds = [dataclasses.asdict(one) for one in found]
+            report.append({"name": label, "passed": passed, "precision": kinds})
+            lines += [_line(label, one) for one in found]
+        meter.to(len(chosen))
     return ("Passes if rounded products do little harm, and bfloat16 too or it is refused", COLUMNS,
             lines), report  # fmt: skip
 

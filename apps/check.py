@@ -17,6 +17,7 @@ from core.methods.registry import find_plugin, plugins
 from core.methods.spaces import check_space
 from core.report.versions import caption, versions
 from core.train.cli import parse_flags
+from portolan.progress import Meter
 from portolan.tables import console, markdown, print_table, save
 
 NOTE = (
@@ -113,15 +114,26 @@ def _weighed(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, st
 def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:
     """The table of the oracle checks, what it says, and the same as JSON."""
     report, rows = [], []
-    for label, plugin, space in _cases(config, argv):
-        with jax.enable_x64(True):
-            path = SPACE_PROBLEMS[space]().path if space else PATHS[config.path]()
-            checks = check_plugin(plugin, path, rows=config.rows, seed=config.seed)
-            checks += gradient_checks(plugin, path, seed=config.seed) if config.gradients else []
-        passed = all(check.passed for check in checks)
-        report.append({"name": label, "passed": passed, "checks": [c.to_json() for c in checks]})
-        rows += [_row(label, check) for check in checks]
+    cases = _cases(config, argv)
+    with Meter("checking", len(cases), shown=len(cases) > 1) as meter:
+        for label, plugin, space in cases:
+            meter.to(len(report), label)
+            checks = _checks(config, plugin, space)
+            passed = all(check.passed for check in checks)
+            found = [check.to_json() for check in checks]
+            report.append({"name": label, "passed": passed, "checks": found})
+            rows += [_row(label, check) for check in checks]
+        meter.to(len(cases))
     return ("A check passes if value <= bound < control", COLUMNS, rows), NOTE, report
+
+
+def _checks(config: CheckConfig, plugin: Plugin, space: str) -> list[Check]:
+    """The checks of one plugin, in a space or ("") in flat space."""
+    with jax.enable_x64(True):
+        path = SPACE_PROBLEMS[space]().path if space else PATHS[config.path]()
+        checks = check_plugin(plugin, path, rows=config.rows, seed=config.seed)
+        more = gradient_checks(plugin, path, seed=config.seed) if config.gradients else []
+    return [*checks, *more]
 
 
 def _with_flags(argv: list[str]) -> bool:
