@@ -9,7 +9,7 @@ from PIL import Image
 
 from core.report.pictures import Curve, Spot, cost_plot, points_plot, quality_plot
 from core.report.pictures._labels import Rectangle, is_close, place
-from core.report.pictures.compare import round_ticks
+from core.report.pictures.compare import front, round_ticks
 
 NFE = [1, 2, 4, 8]
 CURVES = [
@@ -55,6 +55,12 @@ def test_marks_and_names_are_drawn_at_any_scale_of_cost(tmp_path):
         assert count(page, BLUE) > 20 and count(page, RED) > 10
     single = [Spot("alone", "first", 1e12, 0.3, 0.1)]
     assert read(cost_plot({"1": single}, tmp_path / "s.png", "W2")).std() > 0
+
+
+def test_the_front_has_what_nothing_undercuts():
+    places = {"cheap": (1, 9), "worse": (2, 9), "good": (3, 4), "level": (3, 5), "best": (7, 1)}
+    spots = [Spot(name, "family", x, y) for name, (x, y) in reversed(places.items())]
+    assert [spot.name for spot in front(spots)] == ["cheap", "good", "best"]
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path):

@@ -113,7 +113,8 @@ def cost_plot(
 ) -> Path:
     """One panel a number of evaluations, named after it: quality against operations of training.
 
-    Each method is a mark with its name beside it, in the colour of its family. Returns the path.
+    Each method is a mark with its name beside it, in the colour of its family. A grey stair joins
+    those of the `front`. Returns the path.
 
     **Raises:** `ValueError` if there is no panel.
     """
@@ -126,10 +127,22 @@ def cost_plot(
         ax.set_xscale("log")
         _roomy(ax, spots)
         _log_y(ax)
+        best = front(spots)
+        xs, ys = [spot.x for spot in best], [spot.y for spot in best]
+        ax.plot(xs, ys, color="#999999", linewidth=1.2, drawstyle="steps-post", zorder=1.2)
         label_axes(ax, "operations of training, the teacher's included", ylabel)
         ax.set_title(name, fontproperties=font(TEXT), color=INK, pad=10)
         _name_spots(ax, spots)
     return save(figure, path)
+
+
+def front(spots: Sequence[Spot]) -> list[Spot]:
+    """The Pareto front by increasing `x`: those that no other spot undercuts in `x` and in `y`."""
+    found: list[Spot] = []
+    for spot in sorted(spots, key=lambda spot: (spot.x, spot.y)):
+        if not found or spot.y < found[-1].y:
+            found.append(spot)
+    return found
 
 
 def _check(panels: Mapping[str, Sequence[Curve]] | Mapping[str, Sequence[Spot]]) -> None:
