@@ -86,7 +86,7 @@ def space_of(config: TrainConfig, steps: int) -> list[Dimension]:
         if _takes(config.plugin_flags, diagonal=0.5):  # else it is the teacher's
             space.append(_range("plugin.diagonal", has["diagonal"], 0.1, 0.9))
         full, uniform = has.get("full"), has.get("uniform")
-        if full is not None:
+        if full is not None and _takes(config.plugin_flags, full=0.5):
             space.append(_range("plugin.full", full, 0.0, 0.5))
         if uniform is not None:
             rest = 1 - (full or 0.0)

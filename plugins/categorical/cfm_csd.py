@@ -3,13 +3,14 @@
     L = E CE(e, psi(x_t, t, t)) + E |t dF/dt - sg[F - psi(F, t, t)]|^2,     F = F(x_s, s, t)
 
 The gradient flows through `dF/dt`, `F` is a number. Squares: the sum over symbols, the mean over
-positions. At `t = 0` nothing has a gradient, so that --plugin.full trains nothing here. The
-backward pass goes through the derivative, so a jump row costs twice that of others.
+positions. At `t = 0` nothing has a gradient, so that --plugin.full is refused. The backward
+pass goes through the derivative, so a jump row costs twice that of others.
 """
 
 import jax
 from jaxtyping import Array, Float
 
+from core.errors import require
 from core.flow import rules
 from core.flow.categorical import of_tokens
 from core.flow.flow_map import FlowMap
@@ -56,6 +57,13 @@ class CfmCSD(CategoricalPlugin):
         parameterisation="softmax",
         gradient="t dF/dt",
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self.full == 0,
+            "cfm-csd learns nothing from jumps to t = 0: leave out --plugin.full",
+        )
 
     def jump(self) -> Term:
         return ScaledRate()

@@ -72,6 +72,8 @@ def test_what_is_fixed_or_without_effect_is_not_searched():
     assert [one.flag for one in chosen_space(space, ["plugin.time_mean"], [])] == [
         "plugin.time-mean"
     ]
+    refused = [one.flag for one in space_of(recipe(find_plugin("cfm-csd"), "text", None), 100)]
+    assert "plugin.full" not in refused and "plugin.diagonal" in refused
     with pytest.raises(UserError, match=r"--ema after `--` is fixed"):
         chosen_space(space, ["ema"], ["--ema", "0.9"])
     with pytest.raises(UserError, match="did you mean 'plugin.power'"):

@@ -220,3 +220,5 @@ def test_a_share_of_the_jumps_is_the_whole_one():
     assert ((s == 1) & (t == 0)).sum() == 2 and (s >= t).all()
     with pytest.raises(UserError, match="--plugin.full must be in"):
         dataclasses.replace(plugin, full=1.5)
+    with pytest.raises(UserError, match="nothing from jumps to t = 0: leave out --plugin.full"):
+        dataclasses.replace(find_plugin("cfm-csd")(), full=0.1)
