@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import jax
+
 from core.conformance.precision import PRECISIONS, Precision, precision_errors
 from core.flow.path import Path
 from core.methods.plugin import Plugin
@@ -44,6 +46,7 @@ def measured(
             kinds = [dataclasses.asdict(one) for one in found]
             report.append({"name": label, "passed": passed, "precision": kinds})
             lines += [_line(label, one) for one in found]
+            jax.clear_caches()  # programs of all methods exceed the memory maps of a process
         meter.to(len(chosen))
     return ("Passes if rounded products do little harm, and bfloat16 too or it is refused", COLUMNS,
             lines), report  # fmt: skip

@@ -65,7 +65,7 @@ class CheckConfig:
     gradients: bool = True
     """Check where gradients flow, too (G0)."""
     out: str | None = None
-    """JSON file to write; the table is written beside it as Markdown."""
+    """JSON file to write, after each method; the table is written beside it as Markdown."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
     plugin_flags: Annotated[Any, tyro.conf.arg(name="plugin")] = None
@@ -83,10 +83,17 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     print_table(*table)
     console.print(note)
     failed = [entry["name"] for entry in report if not entry["passed"]]
+    return finished(_saved(config, table, note, report), failed, config.json)
+
+
+def _saved(
+    config: CheckConfig, table: _precision.Table, note: str, report: Report
+) -> dict[str, Any]:
+    """The report with its versions, written where the flags say so."""
     result = {"versions": versions(), "plugins": report}
     if config.out:
         save(config.out, result, f"{markdown(*table)}\n{note}\n\n{caption(result['versions'])}\n")
-    return finished(result, failed, config.json)
+    return result
 
 
 def _measured(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:
@@ -115,6 +122,7 @@ def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, st
     """The table of the oracle checks, what it says, and the same as JSON."""
     report, rows = [], []
     cases = _cases(config, argv)
+    table = "A check passes if value <= bound < control", COLUMNS, rows
     with Meter("checking", len(cases), shown=len(cases) > 1) as meter:
         for label, plugin, space in cases:
             meter.to(len(report), label)
@@ -123,8 +131,10 @@ def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, st
             found = [check.to_json() for check in checks]
             report.append({"name": label, "passed": passed, "checks": found})
             rows += [_row(label, check) for check in checks]
+            _saved(config, table, NOTE, report)
+            jax.clear_caches()  # programs of all methods exceed the memory maps of a process
         meter.to(len(cases))
-    return ("A check passes if value <= bound < control", COLUMNS, rows), NOTE, report
+    return table, NOTE, report
 
 
 def _checks(config: CheckConfig, plugin: Plugin, space: str) -> list[Check]:
