@@ -87,12 +87,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def _saved(
-    config: CheckConfig, table: _precision.Table, note: str, report: Report
+    config: CheckConfig, table: _precision.Table, note: str, report: Report, said: bool = True
 ) -> dict[str, Any]:
     """The report with its versions, written where the flags say so."""
     result = {"versions": versions(), "plugins": report}
     if config.out:
-        save(config.out, result, f"{markdown(*table)}\n{note}\n\n{caption(result['versions'])}\n")
+        page = f"{markdown(*table)}\n{note}\n\n{caption(result['versions'])}\n"
+        save(config.out, result, page, said)
     return result
 
 
@@ -131,7 +132,7 @@ def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, st
             found = [check.to_json() for check in checks]
             report.append({"name": label, "passed": passed, "checks": found})
             rows += [_row(label, check) for check in checks]
-            _saved(config, table, NOTE, report)
+            _saved(config, table, NOTE, report, said=False)
             jax.clear_caches()  # programs of all methods exceed the memory maps of a process
         meter.to(len(cases))
     return table, NOTE, report

@@ -69,8 +69,8 @@ def markdown_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> st
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def save(out: str, result: dict[str, Any], page: str) -> None:
-    """Writes the JSON file and, beside it, the page of Markdown.
+def save(out: str, result: dict[str, Any], page: str, said: bool = True) -> None:
+    """Writes the JSON file and, beside it, the page of Markdown, and says so where it is `said`.
 
     Raises `UserError` where it cannot.
     """
@@ -80,7 +80,8 @@ def save(out: str, result: dict[str, Any], page: str) -> None:
         write_text(path.with_suffix(".md"), page)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another --out") from None
-    console.print(f"wrote {path} and {path.with_suffix('.md').name}")
+    if said:
+        console.print(f"wrote {path} and {path.with_suffix('.md').name}")
 
 
 def cell(value: Any) -> str:
