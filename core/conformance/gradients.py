@@ -25,6 +25,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from core.conformance import policies
 from core.conformance.cases import STEPS, BatchCase, Case, Cast, Psi, RowsCase
 from core.conformance.checks import Check, need_wide_floats
 from core.conformance.probes import NUM_BUMPS, NoNetwork, bumped
@@ -125,6 +126,10 @@ def _setting(plugin: Plugin, path: Interpolant) -> tuple[Problem | SpaceProblem,
             Smooth(problem=on_space, path=path),
             Task(on_space.shape, "points", 0, STEPS),
         )
+    if plugin.policies:
+        mixture = policies.plane()
+        task = Task(mixture.shape, "points", 0, STEPS)
+        return mixture, policies.exact_map(mixture, gaussian(path)), task
     problem = problems()["gaussian"]
     task = Task(problem.shape, "points", 2 if plugin.guided or plugin.labelled else 0, STEPS)
     return problem, OracleMap(problem=problem, path=gaussian(path)), task

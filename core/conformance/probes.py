@@ -3,12 +3,15 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.conformance.policies import PolicyBumped, PolicyFlipped
 from core.conformance.tokens import TokenBumped, TokenFlipped, TokenProbe
 from core.flow.categorical import TokenMap
 from core.flow.condition import Condition
 from core.flow.flow_map import Abilities, FlowMap
 from core.flow.interpolant import Interpolant
 from core.flow.network import Network
+from core.flow.path import gaussian
+from core.flow.policy import PolicyMap
 
 
 class Probe(FlowMap):
@@ -129,16 +132,21 @@ class Flipped(FlowMap):
 
 
 def probed(exact: FlowMap, psi: Float[Array, " count"]) -> FlowMap:
-    """The map with smooth perturbations, of the logits where it is one of tokens."""
+    """The map with smooth perturbations, of the logits where it is one of tokens, of the mixture
+    where it is one by policies."""
     if isinstance(exact, TokenMap):
         return TokenProbe(exact=exact, psi=psi, path=exact.path)
+    if isinstance(exact, PolicyMap):
+        return PolicyBumped(exact=exact, psi=psi, path=gaussian(exact.path))
     return Probe(exact=exact, psi=psi, path=exact.path)
 
 
 def bumped(exact: FlowMap, psi: Float[Array, " count"]) -> FlowMap:
-    """A map that is not exact, of tokens where the given one is."""
+    """A map that is not exact, of tokens or by policies where the given one is."""
     if isinstance(exact, TokenMap):
         return TokenBumped(psi=psi, path=exact.path)
+    if isinstance(exact, PolicyMap):
+        return PolicyBumped(exact=exact, psi=psi, path=gaussian(exact.path))
     return Bumped(exact=exact, psi=psi, path=exact.path)
 
 
@@ -146,6 +154,8 @@ def flipped(exact: FlowMap, flip: Float[Array, ""]) -> FlowMap:
     """The map that a sign error learns where `flip` is 1."""
     if isinstance(exact, TokenMap):
         return TokenFlipped(exact=exact, flip=flip, path=exact.path)
+    if isinstance(exact, PolicyMap):
+        return PolicyFlipped(exact=exact, flip=flip, path=gaussian(exact.path))
     return Flipped(exact=exact, flip=flip, path=exact.path)
 
 

@@ -30,8 +30,9 @@ Where a method learns guidance, the data have two classes and the exact map is t
 velocity, integrated by Diffrax; the pair's velocity goes through the method's guidance first.
 
 Tokens are strings of a Markov chain, whose flow map is integrated by Diffrax too; perturbations
-move its logits, and few rows are drawn, away from the ends. A term that is known to be biased
-says so: its residual and update at the exact map are printed, and refused nobody.
+move its logits, and few rows are drawn, away from the ends. Maps by policies get mixtures of
+Gaussians, whose exact policy is known; perturbations move their components. A term that is known to
+be biased says so: its residual and update at the exact map are printed, and refused nobody.
 
 Further players are exact too: a second velocity field that is trained on the student's samples is
 the marginal velocity when the student is exact. A discriminator is then constant. That the student
@@ -51,7 +52,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from core.conformance import spaces, tokens
+from core.conformance import policies, spaces, tokens
 from core.conformance.batches import batch_checks, batch_scores
 from core.conformance.checks import E0_BOUND, Check, largest_score, need_wide_floats
 from core.conformance.probes import NUM_BUMPS, NoNetwork, Probe, flipped, off_by, probed, shifted
@@ -108,8 +109,9 @@ def check_plugin(
     with 64-bit floats enabled.
 
     **Arguments:** `plugin` with its flags; `path`; the `problems` that are checked, by default all
-    of `core.conformance.problems`; one with guidance or labels is checked on classes always, and on
-    a path in a space that is not flat the problem is that of the space; `rows` per check;
+    of `core.conformance.problems`; one with guidance or labels is checked on classes always, one of
+    tokens or policies on problems of its own, and on a path in a space that is not flat the problem
+    is that of the space; `rows` per check;
     `order_rows`, of which the order of a finite step and groups are measured; the `steps` for that,
     each half of the one before; `seed`. Raises `ValueError` where floats are 32-bit.
     """
@@ -119,6 +121,8 @@ def check_plugin(
     given = {"classes": classes()} if labels else problems or all_problems()
     if plugin.tokens:
         given, rows = {"chain": tokens.chain()}, min(rows, tokens.ROWS)
+    if plugin.policies:
+        given = policies.problems()
     if not path.space.flat:
         given, rows = dict([space_problem(path.space)]), min(rows, spaces.ROWS)
         order_rows = min(order_rows, spaces.ORDER_ROWS)
@@ -147,7 +151,10 @@ def _exact(problem: Case, path: Interpolant, plugin: Plugin) -> tuple[FlowMap, T
         return exact, Task(problem.shape, "points", 0)
     if isinstance(problem, MarkovText):
         return tokens.exact_map(problem, path), Task(problem.shape, "tokens", 0)
-    return OracleMap(problem=problem, path=gaussian(path)), Task(problem.shape, "points", 0)
+    task = Task(problem.shape, "points", 0)
+    if plugin.policies:
+        return policies.exact_map(problem, gaussian(path)), task
+    return OracleMap(problem=problem, path=gaussian(path)), task
 
 
 def _models(exact: FlowMap) -> list[FlowMap]:

@@ -77,9 +77,10 @@ class Plugin(abc.ABC):
     which `z` is noise and `x_0` its end under the teacher's ODE. `labelled`: its residuals compare
     labels, so that the checks are made with classes. `spaces`: its residuals use what every space
     has, so that it runs on spheres, tori and rotations too. `tokens`: it trains the logits of
-    tokens, and no other data. `recipes`: how it is trained on each kind of data, and the
-    figures that were measured so; a subclass does not inherit them. The default of a flag that
-    depends on the kind of data is given by `by_kind`.
+    tokens, and no other data. `policies`: its map is one by policies (`core.flow.policy`), so that
+    the checks take data whose exact policy is known. `recipes`: how it is trained on each kind of
+    data, and the figures that were measured so; a subclass does not inherit them. The default of a
+    flag that depends on the kind of data is given by `by_kind`.
     """
 
     card: ClassVar[Card]
@@ -93,6 +94,7 @@ class Plugin(abc.ABC):
     labelled: ClassVar[bool] = False
     spaces: ClassVar[bool] = False
     tokens: ClassVar[bool] = False
+    policies: ClassVar[bool] = False
     recipes: ClassVar[tuple[Recipe, ...]] = ()
 
     @classmethod

@@ -38,6 +38,7 @@ from core.flow.conversions import convert
 from core.flow.flow_map import AverageVelocityMap, DataEndMap, EndpointMap, FlowMap, Interval
 from core.flow.network import Asked, Callee, DenoisedNetwork, Network, as_network
 from core.flow.path import CosinePath, LinearPath, Path, TrigPath, gaussian
+from core.flow.policy_head import MixtureMap
 from core.nets.native import Predicted
 
 TRIG = TrigPath()
@@ -165,7 +166,7 @@ def prediction_of(flow_map: FlowMap) -> str | None:
     net = getattr(flow_map, "net", None)
     if isinstance(net, Suited):
         return net.predicts
-    if isinstance(flow_map, AverageVelocityMap):
+    if isinstance(flow_map, AverageVelocityMap | MixtureMap):
         homes = (name for name, path in AT_HOME.items() if type(flow_map.path) is path)
         return next(homes, None)
     if isinstance(flow_map, EndpointMap) and isinstance(net, Predicted):

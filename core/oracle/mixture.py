@@ -1,5 +1,6 @@
 """Mixtures of isotropic Gaussians in any dimension, and finite data sets as mixtures of points."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -7,6 +8,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from core.flow.path import Path, Time
 from core.oracle.problem import Problem
+
+
+class Posterior(eqx.Module):
+    """The components of `x_0 | x_t`.
+
+    **Fields:** `log_weights` (k,), up to a constant; `x_0` and `z` (k, *shape), their means;
+    `widths` (k,), standard deviations of `x_0` over that of the noise in `x_t`.
+    """
+
+    log_weights: Float[Array, " k"]
+    x_0: Float[Array, " k *shape"]
+    z: Float[Array, " k *shape"]
+    widths: Float[Array, " k"]
 
 
 class GaussianMixture(Problem):
@@ -49,6 +63,18 @@ class GaussianMixture(Problem):
         noise = path.noise_std**2 * path.sigma(t) * jnp.tensordot(shrunk, offsets, 1)
         pull = jnp.tensordot(path.alpha(t) * self.stds**2 * shrunk, offsets, 1)
         return jnp.tensordot(posterior, self.means, 1) + pull, noise
+
+    def posterior(self, path: Path, x: Float[Array, "*shape"], t: Time) -> "Posterior":
+        """The components of `x_0 | x_t = x`. Needs widths, or `sigma > 0`."""
+        variances, offsets = self._marginals(path, x, t)
+        columns = (-1, *(1,) * x.ndim)
+        shrunk = offsets / variances.reshape(columns)
+        return Posterior(
+            log_weights=self._log_joint(variances, offsets),
+            x_0=self.means + path.alpha(t) * self.stds.reshape(columns) ** 2 * shrunk,
+            z=path.noise_std**2 * path.sigma(t) * shrunk,
+            widths=self.stds / jnp.sqrt(variances),
+        )
 
     def sample_posterior(
         self, path: Path, key: PRNGKeyArray, x: Float[Array, "*shape"], t: Time

@@ -48,6 +48,10 @@ class TinyNet(Network):
         self.second = weights(dim, width, fan_in=width)
         self.head = weights(dim, width, fan_in=width)
 
+    @property
+    def last_weight(self):
+        return self.second
+
     def _hidden(self, x, s, t):
         return jnp.tanh(self.first @ jnp.concatenate([x.ravel(), s[None], t[None]]))
 
