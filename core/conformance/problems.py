@@ -8,22 +8,32 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Key
 
+from core.conformance import policies, tokens
 from core.flow.flow_map import FlowMap
+from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.flow.space import Space
+from core.methods.plugin import Plugin, Task
 from core.objectives.objective import Batch
 from core.oracle import (
     ClassMixture,
     Fisher,
     GaussianProblem,
+    GuidedOracle,
+    OracleMap,
     Problem,
     ProductMixture,
     RotationGaussian,
+    SpaceMap,
     SpaceMixture,
     SpaceProblem,
     WrappedNormal,
 )
+from core.oracle.markov import MarkovText
 from core.registry import Registry
+
+Case = Problem | ClassMixture | SpaceProblem
+"""A distribution on which a method is checked."""
 
 
 def problems() -> dict[str, Problem]:
@@ -90,3 +100,20 @@ def space_problem(space: Space) -> tuple[str, SpaceProblem]:
         if type(problem.space) is type(space):
             return name, problem
     raise ValueError(f"no problem is registered for {space.name}: SPACE_PROBLEMS.add(name, make)")
+
+
+def exact_map(problem: Case, path: Interpolant, plugin: Plugin) -> tuple[FlowMap, Task]:
+    """The exact map of a problem, guided as the plugin learns it, and the task."""
+    if isinstance(problem, ClassMixture):
+        exact = GuidedOracle(distribution=problem, path=gaussian(path), scale=plugin.guided or 1.0)
+        return exact, Task((1,), "points", problem.num_classes)
+    if isinstance(problem, SpaceProblem):
+        # Its derivatives are less exact than itself: eight steps leave rcm's residual at 2e-9.
+        exact = SpaceMap(problem=problem, path=path, steps=10)
+        return exact, Task(problem.shape, "points", 0)
+    if isinstance(problem, MarkovText):
+        return tokens.exact_map(problem, path), Task(problem.shape, "tokens", 0)
+    task = Task(problem.shape, "points", 0)
+    if plugin.policies:
+        return policies.exact_map(problem, gaussian(path)), task
+    return OracleMap(problem=problem, path=gaussian(path)), task

@@ -56,32 +56,21 @@ from core.conformance import policies, spaces, tokens
 from core.conformance.batches import batch_checks, batch_scores
 from core.conformance.checks import E0_BOUND, Check, largest_score, need_wide_floats
 from core.conformance.probes import NUM_BUMPS, NoNetwork, Probe, flipped, off_by, probed, shifted
-from core.conformance.problems import classes, pairs_of, space_problem
+from core.conformance.problems import Case, classes, exact_map, pairs_of, space_problem
 from core.conformance.problems import problems as all_problems
 from core.flow.categorical import TokenMap
 from core.flow.flow_map import FlowMap
 from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.flow.teacher import MapTeacher, frozen
-from core.methods.plugin import Method, Plugin, Task
+from core.methods.plugin import Method, Plugin
 from core.objectives.objective import Batch, GroupTerm, JointTerm, RowKind
 from core.objectives.row import Row
 from core.objectives.rows import RowObjective
 from core.objectives.weights import Weight
-from core.oracle import (
-    ClassMixture,
-    GuidedOracle,
-    OracleMap,
-    Problem,
-    ProductMixture,
-    SpaceMap,
-    SpaceProblem,
-)
+from core.oracle import ClassMixture, Problem, ProductMixture, SpaceMap, SpaceProblem
 from core.oracle.map import posterior
-from core.oracle.markov import MarkovText
 
-Case = Problem | ClassMixture | SpaceProblem
-"""A distribution on which a method is checked."""
 P0_BOUND = 1e-9
 ORDER_BOUND = 0.25
 ORDER_ROWS = 256
@@ -130,7 +119,7 @@ def check_plugin(
         key = jr.fold_in(jr.key(seed), len(checks))
         kept = isinstance(problem, ClassMixture | SpaceProblem)
         learned = problem if kept else plugin.learns(problem)
-        exact, task = _exact(learned, path, plugin)
+        exact, task = exact_map(learned, path, plugin)
         method = plugin.method(NoNetwork(), path, MapTeacher(exact), task, key=key)
         drawn = jax.vmap(problem.sample)(jr.split(jr.fold_in(key, 0), rows))
         batch = Batch(*drawn) if isinstance(drawn, tuple) else Batch(drawn)
@@ -138,23 +127,6 @@ def check_plugin(
         orders = _Orders(order_rows, steps)
         checks += _check_method(name, method, learned, exact, batch, orders, key)
     return checks
-
-
-def _exact(problem: Case, path: Interpolant, plugin: Plugin) -> tuple[FlowMap, Task]:
-    """The exact map of a problem, guided as the plugin learns it, and the task."""
-    if isinstance(problem, ClassMixture):
-        exact = GuidedOracle(distribution=problem, path=gaussian(path), scale=plugin.guided or 1.0)
-        return exact, Task((1,), "points", problem.num_classes)
-    if isinstance(problem, SpaceProblem):
-        # Its derivatives are less exact than itself: eight steps leave rcm's residual at 2e-9.
-        exact = SpaceMap(problem=problem, path=path, steps=10)
-        return exact, Task(problem.shape, "points", 0)
-    if isinstance(problem, MarkovText):
-        return tokens.exact_map(problem, path), Task(problem.shape, "tokens", 0)
-    task = Task(problem.shape, "points", 0)
-    if plugin.policies:
-        return policies.exact_map(problem, gaussian(path)), task
-    return OracleMap(problem=problem, path=gaussian(path)), task
 
 
 def _models(exact: FlowMap) -> list[FlowMap]:

@@ -16,8 +16,10 @@ from tests.compiling import once
 from tests.objectives.terms import TinyNet, Zero
 
 
-@pytest.mark.parametrize("name", [n if n == "vp" else pytest.param(n, marks=pytest.mark.long)
-                                  for n in PATHS])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n == "vp" else pytest.mark.long) for n in PATHS],
+)
 def test_the_policy_of_the_posterior_is_the_velocity_everywhere(name, normal, x64):
     """Of an unequal mixture, at states that no trajectory joins: at the source, on the way, at the
     data end, and on the way to noise."""
@@ -95,7 +97,6 @@ def test_jumps_of_the_exact_policy_tend_to_the_exact_map_by_the_square_of_the_st
 
     apart = np.abs(once(run)(normal(64, 1), sources, targets))
     coarse, fine = apart.max(axis=(1, 3)).T
-    print(coarse, fine)
     assert coarse.max() < 0.02 and np.all(coarse[:3] / fine[:3] > 3)
 
 

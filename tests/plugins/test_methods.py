@@ -57,9 +57,9 @@ BIASED = {"self-e"}
 CHECKED = sorted(set(VARIANTS) - SAME_RESIDUALS)
 SLOW = {"imf guided", "gft", "dmd", "drift", "drift no-columns", "adversarial", "fdloss"}
 SLOW |= {"ctm-scratch jumps", "mfm", "vfm", "moment", "moment middle"}
-SLOW |= {"self-e"}
+SLOW |= {"self-e", "pi-flow"}
 """Not quick on any data."""
-LONG = {"kd", "moment", "moment middle", "self-e"}
+LONG = {"kd", "moment", "moment middle", "self-e", "pi-flow"}
 """Long on the mixture, and slow on the Gaussian where they are checked there."""
 ON_MIXTURE = {"fm", "shortcut", "ct", "soflow", "boot", "imf boundary"}
 """One of each family, some with an order: the quick tests take these on the mixture, whose exact
