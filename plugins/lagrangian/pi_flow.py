@@ -44,7 +44,8 @@ class Imitation(Term):
 
     @property
     def declares(self) -> Declares:
-        return Declares((Carrier("pi(x_u, u)", self._at_source),), ("teacher", "current"))
+        at_states = (Carrier("pi(x_u, u)", self._at_source),) * self.states
+        return Declares(at_states, ("teacher", "current"))
 
     @staticmethod
     def _at_source(model: FlowMap, row: Row) -> Float[Array, "*shape"]:
@@ -98,6 +99,7 @@ class PiFlow(RowPlugin):
 
     full: float = 0.25
     uniform: float = by_kind(0.25, points=0.75)
+    power: float = 0.5
     components: int = 8
     """Gaussians of a mixture; each position has one mixture, of all its channels."""
     std: float = 0.0
