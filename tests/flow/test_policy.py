@@ -8,7 +8,7 @@ import pytest
 from core.conformance import policies
 from core.errors import UserError
 from core.flow.path import PATHS, LinearPath
-from core.flow.policy import MixturePolicy, followed, of_policy
+from core.flow.policy import MixturePolicy, followed, of_policy, visited
 from core.flow.policy_head import MixtureMap
 from core.oracle import OracleMap
 from core.oracle.product import ProductMixture
@@ -117,3 +117,38 @@ def test_a_map_of_policies_starts_as_its_network(normal):
         bare.velocity(jnp.zeros(2), jnp.asarray(0.5))
     with pytest.raises(UserError, match="--plugin pi-flow"):
         of_policy(OracleMap(problem=policies.line(), path=LinearPath()))
+
+
+@pytest.mark.long
+def test_every_position_has_a_mixture_of_its_own(normal, rng, x64):
+    """Its velocity is that of the position alone, whatever stands beside it."""
+    path, s, u = PATHS["trig"](), np.float64(1.2), np.float64(0.3)
+    x_s, x_u, velocities = normal(2, 2, 3), normal(2, 2, 3), normal(4, 2, 2, 3)
+    levels, widths = normal(4, 2, 2, 1), rng.uniform(-1, 1, (4, 2, 2, 1))
+
+    def run(x_s, x_u, velocities, levels, widths, s, u):
+        def one(x_s, x_u, *rest):
+            return MixturePolicy.of(path, x_s, s, *rest).velocity(x_u, u)
+
+        axes = (0, 0, 1, 1, 1)
+        return one(x_s, x_u, velocities, levels, widths), jax.vmap(jax.vmap(one, axes), axes)(
+            x_s, x_u, velocities, levels, widths
+        )
+
+    whole, alone = once(run)(x_s, x_u, velocities, levels, widths, s, u)
+    np.testing.assert_allclose(whole, alone, rtol=1e-12)
+
+
+@pytest.mark.long
+def test_states_on_the_way_are_those_of_jumps_that_end_there(normal, x64):
+    """All are of one ODE."""
+    path, s, times = PATHS["cosine"](), np.float64(0.9), np.array([0.8, 0.45, 0.2])
+
+    def run(x, s, times):
+        policy = policies.exact_map(policies.plane(), path).policy(x, s)
+        ends = [x + (u - s) * followed(policy, x, s, u, 256) for u in times]
+        return visited(policy, x, s, times, 64), jnp.stack(ends)
+
+    states, ends = once(run)(normal(2), s, times)
+    np.testing.assert_allclose(states, ends, atol=1e-4)
+    assert np.all(np.abs(np.diff(ends, axis=0)).max(axis=1) > 0.01)
