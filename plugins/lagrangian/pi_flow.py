@@ -40,7 +40,7 @@ class Imitation(Term):
 
     teacher: Teacher
     states: int = 2
-    substeps: int = 32
+    substeps: int = 16
 
     @property
     def declares(self) -> Declares:
@@ -104,7 +104,7 @@ class PiFlow(RowPlugin):
     """Gaussians of a mixture; each position has one mixture, of all its channels."""
     std: float = 0.0
     """Standard deviation of every component over that of the noise in the state; 0: learned."""
-    substeps: int = 32
+    substeps: int = 16
     """Steps of the policy's ODE in a jump of any length, without the network."""
     states: int = 2
     """States on the way of a jump at which the policy is held against the teacher."""
