@@ -140,7 +140,8 @@ class MixturePolicy(Policy):
         ]
         top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
         shares = [jnp.exp(logit - top) for logit in logits]
-        parts = [share * r / _added(shares) for share, r in zip(shares, inverses, strict=True)]
+        total = _added(shares)
+        parts = [share * r / total for share, r in zip(shares, inverses, strict=True)]
         W, M = (_added([p * a for p, a in zip(parts, each, strict=True)]) for each in (w, mu))
         return W, M, _added(parts)
 
