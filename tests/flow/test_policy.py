@@ -16,10 +16,8 @@ from tests.compiling import once
 from tests.objectives.terms import TinyNet, Zero
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow if n == "vp" else pytest.mark.long) for n in PATHS],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", PATHS)
 def test_the_policy_of_the_posterior_is_the_velocity_everywhere(name, normal, x64):
     """Of an unequal mixture, at states that no trajectory joins: at the source, on the way, at the
     data end, and on the way to noise."""
@@ -42,6 +40,7 @@ def test_the_policy_of_the_posterior_is_the_velocity_everywhere(name, normal, x6
     np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_posterior_is_bayes_rule(x64):
     """The mixture times the ratio of Gaussians, by a sum over a fine grid of the line, with noise
     that is not of size one."""
@@ -100,6 +99,7 @@ def test_jumps_of_the_exact_policy_tend_to_the_exact_map_by_the_square_of_the_st
     assert coarse.max() < 0.02 and np.all(coarse[:3] / fine[:3] > 3)
 
 
+@pytest.mark.long
 def test_a_map_of_policies_starts_as_its_network(normal):
     """Its velocity, and jumps to where they start; with the last layer unknown there is none."""
     net = TinyNet((2,), key=jax.random.key(0))

@@ -172,7 +172,9 @@ def losses_of(name, carried=lambda objective, players, batch: objective.init(pla
     return losses, trained, target, fixed
 
 
-@pytest.mark.parametrize("name", WITH_TERMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n == "pi-flow")) for n in WITH_TERMS]
+)
 def test_gradients_can_reach_the_players_and_nothing_else(name):
     """Each loss moves its own player, and none the teacher or the parameters of targets."""
     losses, *arguments = losses_of(name)
