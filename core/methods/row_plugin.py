@@ -52,7 +52,9 @@ class RowPlugin(Plugin):
     diagonal: float = 0.0
     """Share of rows with s = t (plain flow matching)."""
     full: float = by_kind(0.0, small_image=0.25)
-    """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling."""
+    """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling; by rules
+    whose gradient passes through a derivative of F, on all the way: from s = 1 to any t (in t), or
+    to t = 0 from any s (in s)."""
     uniform: float = by_kind(0.0, points=1.0, small_image=0.3)
     """Share of the jump rows with uniform times; the rest has the method's own times."""
     time_mean: float = -0.4
@@ -252,10 +254,15 @@ class RowPlugin(Plugin):
         """The method's own pairs of times."""
         return OrderedPair(self.distribution(), self.distribution())
 
+    @overridable
+    def whole_jumps(self) -> TimeSampler:
+        """The pairs of times that train the whole jump. A rule that regresses a derivative of `F`
+        says nothing of `F` itself at one pair: it is the sum along the way."""
+        return OrderedPair(Point(1.0), Point(0.0))
+
     def jump_mixture(self) -> TimeSampler:
         """Whole jumps, uniform pairs and the method's own, in the shares of the flags."""
-        whole, uniform = OrderedPair(Point(1.0), Point(0.0)), OrderedPair(Uniform(), Uniform())
-        parts = (whole, uniform, self.jump_times())
+        parts = (self.whole_jumps(), OrderedPair(Uniform(), Uniform()), self.jump_times())
         usual = Mixture(parts, (self.full, self.uniform, 1 - self.full - self.uniform))
         if not self.measured:
             return usual

@@ -23,6 +23,8 @@ from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import END_RATE, EVERYTHING, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
+from core.times.distributions import Point, Uniform
+from core.times.pairs import OrderedPair, TimeSampler
 
 
 class LagrangianDistillation(Term):
@@ -81,3 +83,6 @@ class LMD(RowPlugin):
 
     def jump(self, teacher: Teacher) -> Term:
         return LagrangianDistillation(teacher, self.stop_input)
+
+    def whole_jumps(self) -> TimeSampler:
+        return OrderedPair(Point(1.0), Uniform())

@@ -22,6 +22,8 @@ from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import END_RATE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
+from core.times.distributions import Point, Uniform
+from core.times.pairs import OrderedPair, TimeSampler
 
 
 class LagrangianJump(Term):
@@ -73,3 +75,6 @@ class LSD(RowPlugin):
 
     def jump(self, teacher: None) -> Term:
         return LagrangianJump()
+
+    def whole_jumps(self) -> TimeSampler:
+        return OrderedPair(Point(1.0), Uniform())

@@ -18,8 +18,8 @@ from core.methods.row_plugin import RowPlugin
 from core.nets.scaled import GuidanceScaled
 from core.objectives.objective import Term
 from core.objectives.weights import Reduce
-from core.times.distributions import LogitNormal
-from core.times.pairs import TimeSampler, TruncatedGap
+from core.times.distributions import LogitNormal, Point, Uniform
+from core.times.pairs import OrderedPair, TimeSampler, TruncatedGap
 from plugins.lagrangian.lsd import LagrangianJump
 
 
@@ -72,6 +72,9 @@ class TVM(RowPlugin):
 
     def jump(self, teacher: None) -> Term:
         return LagrangianJump()
+
+    def whole_jumps(self) -> TimeSampler:
+        return OrderedPair(Point(1.0), Uniform())
 
     def jump_times(self) -> TimeSampler:
         return TruncatedGap(

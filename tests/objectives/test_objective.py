@@ -10,6 +10,7 @@ import pytest
 from core.errors import UserError
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath, TrigPath
+from core.methods.registry import find_plugin
 from core.objectives.objective import Batch, FlowMatching, RowKind
 from core.objectives.rows import RowObjective, row_losses
 from core.objectives.weights import Adaptive
@@ -211,3 +212,18 @@ def test_improved_meanflow_can_train_the_whole_jump_on_a_share_of_its_rows():
     jump = method(IMF(full=0.25), Zero()).objective.kinds[1]
     s, t = once(lambda key: jump.times(key, 100, STEP))(jr.key(0))
     assert np.sum((s == 1) & (t == 0)) == 25
+
+
+def test_rules_through_a_derivative_train_the_whole_jump_all_along_its_way():
+    def pairs(plugin):
+        times = plugin.whole_jumps()
+        return once(lambda key: times(key, 500, STEP))(jr.key(0))
+
+    for name in ("lsd", "tvm", "lmd"):
+        s, t = pairs(find_plugin(name)())
+        assert (s == 1).all() and t.min() < 0.02 and t.max() > 0.98, name
+    for name in ("esd", "emd"):
+        s, t = pairs(find_plugin(name)())
+        assert (t == 0).all() and s.min() < 0.02 and s.max() > 0.98, name
+    s, t = pairs(find_plugin("mf")())
+    assert (s == 1).all() and (t == 0).all()
