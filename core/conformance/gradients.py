@@ -131,7 +131,7 @@ def _setting(plugin: Plugin, path: Interpolant) -> tuple[Problem | SpaceProblem,
         task = Task(mixture.shape, "points", 0, STEPS)
         return mixture, policies.exact_map(mixture, gaussian(path)), task
     problem = problems()["gaussian"]
-    task = Task(problem.shape, "points", 2 if plugin.guided or plugin.labelled else 0, STEPS)
+    task = Task(problem.shape, "points", 2 if plugin.with_labels else 0, STEPS)
     return problem, OracleMap(problem=problem, path=gaussian(path)), task
 
 
@@ -142,7 +142,7 @@ def _scaled_checks(plugin: Plugin, path: Interpolant, key: Key[Array, ""]) -> li
     cast = Cast(exact, first.players, keys[3])
     psi, target = cast.parameters(keys[4]), cast.parameters(keys[5])
     batch = Batch(jax.vmap(problem.sample)(jr.split(keys[6], ROWS * len(MOMENTS))))
-    if plugin.guided or plugin.labelled:
+    if plugin.with_labels:
         batch = dataclasses.replace(batch, label=jnp.arange(len(batch.x_0)) % 2)
     if not isinstance(first.objective, RowObjective):
         case = _batch_case(first, cast(psi), batch, keys[0])

@@ -106,7 +106,7 @@ def check_plugin(
     """
     need_wide_floats()
     checks: list[Check] = []
-    labels = plugin.guided or plugin.labelled
+    labels = plugin.with_labels
     given = {"classes": classes()} if labels else problems or all_problems()
     if plugin.tokens:
         given, rows = {"chain": tokens.chain()}, min(rows, tokens.ROWS)

@@ -123,6 +123,12 @@ class Plugin(abc.ABC):
         """The guidance scale that is learned (the least, where it is an input), or None."""
         return None
 
+    @property
+    def with_labels(self) -> bool:
+        """Whether its residuals depend on labels: guidance that is learned, or conditions that are
+        compared."""
+        return self.guided is not None or self.labelled
+
     @overridable
     def learns(self, problem: Problem) -> Problem:
         """The distribution whose flow map the method converges to when the data follow `problem`;
