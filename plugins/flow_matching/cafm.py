@@ -129,7 +129,7 @@ class CAFM(Plugin):
     """The network's output: that of the run that --init names."""
     wait: float = 0.1
     """Fraction of the training in which the discriminator learns alone."""
-    every: int = 8
+    every: int = 10
     """Steps of the discriminator for one of the map."""
     center: float = 1e-3
     """Weight c of the discriminator's square, which keeps it near 0."""

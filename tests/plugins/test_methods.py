@@ -56,10 +56,10 @@ BIASED = {"self-e"}
 
 CHECKED = sorted(set(VARIANTS) - SAME_RESIDUALS)
 SLOW = {"imf guided", "gft", "dmd", "drift", "drift no-columns", "adversarial", "fdloss"}
-SLOW |= {"ctm-scratch jumps", "mfm", "vfm", "moment", "moment middle"}
+SLOW |= {"ctm-scratch jumps", "mfm", "vfm", "moment", "moment middle", "cafm"}
 SLOW |= {"self-e", "pi-flow"}
 """Not quick on any data."""
-LONG = {"kd", "moment", "moment middle", "self-e", "pi-flow"}
+LONG = {"kd", "moment", "moment middle", "self-e", "pi-flow", "cafm"}
 """Long on the mixture, and slow on the Gaussian where they are checked there."""
 ON_MIXTURE = {"fm", "shortcut", "ct", "soflow", "boot", "imf boundary"}
 """One of each family, some with an order: the quick tests take these on the mixture, whose exact
@@ -173,7 +173,8 @@ def losses_of(name, carried=lambda objective, players, batch: objective.init(pla
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.long] * (n == "pi-flow")) for n in WITH_TERMS]
+    "name",
+    [pytest.param(n, marks=[pytest.mark.long] * (n in ("pi-flow", "cafm"))) for n in WITH_TERMS],
 )
 def test_gradients_can_reach_the_players_and_nothing_else(name):
     """Each loss moves its own player, and none the teacher or the parameters of targets."""
