@@ -115,6 +115,7 @@ def check_plugin(
     if not path.space.flat:
         given, rows = dict([space_problem(path.space)]), min(rows, spaces.ROWS)
         order_rows = min(order_rows, spaces.ORDER_ROWS)
+        steps = tuple(step * spaces.FINER for step in steps)
     for name, problem in given.items():
         key = jr.fold_in(jr.key(seed), len(checks))
         kept = isinstance(problem, ClassMixture | SpaceProblem)

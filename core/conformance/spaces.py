@@ -29,6 +29,9 @@ EQ_BOUND = 1e-11
 ROWS = 1024
 """Rows for P0 and E0, at most: the exact map is integrated for every one."""
 ORDER_ROWS = 12
+FINER = 0.25
+"""Factor of the steps by which orders are measured: on the torus those of flat space are too coarse
+for the power to be seen (ect 1.74 of 2; so 2.00)."""
 FEW = 32
 """Rows for the checks that are of spaces alone."""
 
