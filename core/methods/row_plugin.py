@@ -52,9 +52,9 @@ class RowPlugin(Plugin):
     diagonal: float = 0.0
     """Share of rows with s = t (plain flow matching)."""
     full: float = by_kind(0.0, small_image=0.25)
-    """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling; by rules
-    whose gradient passes through a derivative of F, on all the way: from s = 1 to any t (in t), or
-    to t = 0 from any s (in s)."""
+    """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling; methods
+    that regress a slope of the jump may take all of its way: from s = 1 to any t, or from any s to
+    t = 0."""
     uniform: float = by_kind(0.0, points=1.0, small_image=0.3)
     """Share of the jump rows with uniform times; the rest has the method's own times."""
     time_mean: float = -0.4

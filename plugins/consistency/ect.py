@@ -12,6 +12,7 @@ from typing import Literal
 from core.errors import require
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.objective import Term
 from core.objectives.weights import Norm, PseudoHuber, Weight
@@ -37,6 +38,9 @@ class ECT(ConsistencyPlugin):
         whole_cost=4,
         parameterisation="F",
         gradient="F",
+    )
+    recipes = (
+        Recipe("small-image", "digits", 2300, 1.14, 1.12, "recipes-digits", {"optim.rate": 1e-3}),
     )
     spaces = True
 

@@ -9,6 +9,7 @@
 
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.objective import Term
 from core.objectives.weights import PseudoHuber, Weight
@@ -32,6 +33,9 @@ class ICT(ConsistencyPlugin):
         whole_cost=4,
         parameterisation="F",
         gradient="F",
+    )
+    recipes = (
+        Recipe("small-image", "digits", 2300, 0.879, 0.839, "recipes-digits", {"optim.rate": 1e-3}),
     )
 
     first: int = 10

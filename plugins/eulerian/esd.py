@@ -22,8 +22,6 @@ from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import START_RATE, VELOCITY, Declares
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
-from core.times.distributions import Point, Uniform
-from core.times.pairs import OrderedPair, TimeSampler
 
 stop = jax.lax.stop_gradient
 
@@ -87,9 +85,6 @@ class ESD(RowPlugin):
 
     def jump(self, teacher: None) -> Term:
         return EulerianJump(self.shared, ema=self.target_decay > 0)
-
-    def whole_jumps(self) -> TimeSampler:
-        return OrderedPair(Uniform(), Point(0.0))
 
     def target_parameters(self, task: Task) -> dict[str, Any]:
         del task

@@ -41,7 +41,7 @@ class TVM(RowPlugin):
     )
     recipes = (
         Recipe("points",      "checkerboard", 3000, 0.174, 0.171, "compare-checkerboard"),
-        Recipe("small-image", "digits",       2300, 3.17,  0.464, "compare-digits"),
+        Recipe("small-image", "digits",       2300, 0.42,  0.329, "recipes-digits"),
     )  # fmt: skip
     both_ways = True
 

@@ -68,6 +68,7 @@ def test_a_cell_that_fails_is_reported_and_the_others_go_on(half):
     assert names == ["fm"]
 
 
+@pytest.mark.long
 def test_a_second_call_trains_what_is_missing_and_nothing_else(whole):
     status, out, before = whole
     assert status == 0

@@ -51,9 +51,7 @@ def test_bad_flags_are_one_line_and_write_nothing(flags, tmp_path, monkeypatch):
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-@pytest.mark.ci
-@pytest.mark.programs(100)
+@pytest.mark.long
 def test_a_run_is_measured_against_statistics_with_samples_on_disk(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(SHIPPED / "digits", "run")

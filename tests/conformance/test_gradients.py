@@ -105,7 +105,7 @@ VARIANTS = {
     if cls.__module__.startswith("plugins.")
     for variant, flags in find_plugin(name).variants().items()
 }
-FEW = {"tvm", "ct", "esd", "imf head", "gcm-vu moments", "drift"}
+FEW = {"ct", "esd"}
 """In the slow set; the long one has all."""
 
 

@@ -177,6 +177,7 @@ def test_a_table_of_jumps_has_a_picture_for_each_pair_of_times(open_page):
         page.wait_for_timeout(50)
 
 
+@pytest.mark.long
 def test_a_reward_steers_and_a_drawn_mask_is_completed(open_page):
     page = open_page("steer/0").page
     steered = "#panel-steer .pair figure:nth-child(2) canvas"
