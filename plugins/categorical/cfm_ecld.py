@@ -14,7 +14,6 @@ from jaxtyping import Array, Float
 
 from core.flow.categorical import TokenMap, of_tokens
 from core.flow.flow_map import FlowMap
-from core.flow.teacher import frozen
 from core.methods.card import Card
 from core.methods.registry import register
 from core.objectives.carriers import Carrier, Declares
@@ -55,8 +54,8 @@ class EndpointBound(Term):
         tokens, t = of_tokens(model), row.t
         zeta, d_zeta = along_target(tokens, row)
         psi = jax.nn.softmax(zeta)
-        F = jax.lax.stop_gradient(landed(row, psi, t))
-        pull = psi - frozen(tokens).endpoint(F, t, t, row.cond)
+        F = landed(row, psi, t)
+        pull = psi - tokens.endpoint(F, t, t, row.cond)  # a number: `pulled` stops it
         gap = (row.s - t) / jnp.maximum(row.s, 1e-12)
         return pulled(2 * zeta, 2 * pull), 2 * jnp.sqrt(gap) * rate(psi, d_zeta)
 
