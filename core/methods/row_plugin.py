@@ -53,8 +53,7 @@ class RowPlugin(Plugin):
     """Share of rows with s = t (plain flow matching)."""
     full: float = by_kind(0.0, small_image=0.25)
     """Share of the jump rows that train the whole jump s = 1, t = 0 of one-step sampling; methods
-    that regress a slope of the jump may take all of its way: from s = 1 to any t, or from any s to
-    t = 0."""
+    that regress the slope of the jump in t take all of its way, from s = 1 to any t."""
     uniform: float = by_kind(0.0, points=1.0, small_image=0.3)
     """Share of the jump rows with uniform times; the rest has the method's own times."""
     time_mean: float = -0.4

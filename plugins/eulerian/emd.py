@@ -19,8 +19,6 @@ from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import EVERYTHING, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
-from core.times.distributions import Point, Uniform
-from core.times.pairs import OrderedPair, TimeSampler
 
 
 class EulerianDistillation(Term):
@@ -66,6 +64,3 @@ class EMD(RowPlugin):
 
     def jump(self, teacher: Teacher) -> Term:
         return EulerianDistillation(teacher)
-
-    def whole_jumps(self) -> TimeSampler:
-        return OrderedPair(Uniform(), Point(0.0))
