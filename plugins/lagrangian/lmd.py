@@ -67,7 +67,7 @@ class LMD(RowPlugin):
     )
     recipes = (
         Recipe("points",      "checkerboard", 3000, 0.134, 0.14,  "compare-checkerboard"),
-        Recipe("small-image", "digits",       2300, 11.2,  0.368, "compare-digits"),
+        Recipe("small-image", "digits",       2300, 0.418, 0.272, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     both_ways = True
     needs_teacher = True
