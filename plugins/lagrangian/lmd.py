@@ -66,9 +66,9 @@ class LMD(RowPlugin):
         targets="teacher",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000, 0.134, 0.14,  "compare-checkerboard"),
-        Recipe("small-image", "digits",       2300, 0.418, 0.272, "recipes-digits", {"optim.rate": 1e-3}),
-    )  # fmt: skip
+        Recipe("points", "checkerboard", 3000, 0.134, 0.14, "compare-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.418, 0.272, "recipes-digits", {"optim.rate": 1e-3}),
+    )
     both_ways = True
     needs_teacher = True
     spaces = True
