@@ -3,13 +3,11 @@
 import dataclasses
 from typing import Any
 
-import jax
-
+from apps._in_turn import in_turn
 from core.conformance.precision import PRECISIONS, Precision, precision_errors
 from core.flow.path import Path
 from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin
-from portolan.progress import Meter
 
 NOTE = (
     "Error of the residuals over their size against float64, with a transformer that has noise for "
@@ -38,16 +36,12 @@ def measured(
 ) -> tuple[Table, list[dict[str, Any]]]:
     """The table of these plugins, and the same as JSON."""
     report, lines = [], []
-    with Meter("measuring", len(chosen), shown=len(chosen) > 1) as meter:
-        for label, plugin in chosen.items():
-            meter.to(len(report), label)
-            found = precision_errors(plugin, path, rows=rows, seed=seed)
-            passed = all(one.passed for one in found)
-            kinds = [dataclasses.asdict(one) for one in found]
-            report.append({"name": label, "passed": passed, "precision": kinds})
-            lines += [_line(label, one) for one in found]
-            jax.clear_caches()  # programs of all methods exceed the memory maps of a process
-        meter.to(len(chosen))
+    for label, plugin in in_turn("measuring", chosen):
+        found = precision_errors(plugin, path, rows=rows, seed=seed)
+        passed = all(one.passed for one in found)
+        kinds = [dataclasses.asdict(one) for one in found]
+        report.append({"name": label, "passed": passed, "precision": kinds})
+        lines += [_line(label, one) for one in found]
     return ("Passes if rounded products do little harm, and bfloat16 too or it is refused", COLUMNS,
             lines), report  # fmt: skip
 

@@ -8,6 +8,7 @@ import jax
 import tyro
 
 from apps import _precision, _weighting
+from apps._in_turn import in_turn
 from apps._main import finished, launch
 from core.conformance import SPACE_PROBLEMS, Check, check_plugin, gradient_checks
 from core.errors import pick
@@ -17,7 +18,6 @@ from core.methods.registry import find_plugin, plugins
 from core.methods.spaces import check_space
 from core.report.versions import caption, versions
 from core.train.cli import parse_flags
-from portolan.progress import Meter
 from portolan.tables import console, markdown, print_table, save
 
 NOTE = (
@@ -122,19 +122,14 @@ def _weighed(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, st
 def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:
     """The table of the oracle checks, what it says, and the same as JSON."""
     report, rows = [], []
-    cases = _cases(config, argv)
     table = "A check passes if value <= bound < control", COLUMNS, rows
-    with Meter("checking", len(cases), shown=len(cases) > 1) as meter:
-        for label, plugin, space in cases:
-            meter.to(len(report), label)
-            checks = _checks(config, plugin, space)
-            passed = all(check.passed for check in checks)
-            found = [check.to_json() for check in checks]
-            report.append({"name": label, "passed": passed, "checks": found})
-            rows += [_row(label, check) for check in checks]
-            _saved(config, table, NOTE, report, said=False)
-            jax.clear_caches()  # programs of all methods exceed the memory maps of a process
-        meter.to(len(cases))
+    for label, (plugin, space) in in_turn("checking", _cases(config, argv)):
+        checks = _checks(config, plugin, space)
+        passed = all(check.passed for check in checks)
+        found = [check.to_json() for check in checks]
+        report.append({"name": label, "passed": passed, "checks": found})
+        rows += [_row(label, check) for check in checks]
+        _saved(config, table, NOTE, report, said=False)
     return table, NOTE, report
 
 
@@ -170,8 +165,8 @@ def _chosen(config: CheckConfig, with_flags: bool) -> dict[str, Plugin]:
     }
 
 
-def _cases(config: CheckConfig, argv: list[str]) -> list[tuple[str, Plugin, str]]:
-    """Label, plugin and space ("" for flat space) of everything that is checked.
+def _cases(config: CheckConfig, argv: list[str]) -> dict[str, tuple[Plugin, str]]:
+    """Plugin and space ("" for flat space) by label of everything that is checked.
 
     Learned guidance is checked in flat space alone, where its exact map is known.
     """
@@ -183,12 +178,12 @@ def _cases(config: CheckConfig, argv: list[str]) -> list[tuple[str, Plugin, str]
         spaces = [config.space]
     else:
         spaces = ["", *(SPACE_PROBLEMS if config.all else [])]
-    return [
-        (f"{label} on {space}" if space else label, plugin, space)
+    return {
+        f"{label} on {space}" if space else label: (plugin, space)
         for space in spaces
         for label, plugin in chosen.items()
         if not space or (plugin.spaces and not plugin.guided)
-    ]
+    }
 
 
 def _row(label: str, check: Check) -> dict[str, Any]:

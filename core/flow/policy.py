@@ -121,7 +121,7 @@ class MixturePolicy(Policy):
         """Of `w_k / E_k`, `mu_k / E_k` and `1 / E_k`, with the weights given `x_u`.
 
         The components are written out: one loop over the positions, where reductions over an axis
-        take eighteen times as long on a CPU (eight components, images of 8 x 8).
+        take several times as long on a CPU (eight components, images of 8 x 8).
         """
 
         def inverse(w: Array) -> Array:
@@ -208,10 +208,8 @@ def followed(
 
     def step(V: Array, now: tuple[Array, Array, Array]) -> tuple[Array, None]:
         u, then, share = now
-        x_u, middle = (
-            x + (t - s) * V,
-            path.time_of_unit((path.unit_time(u) + path.unit_time(then)) / 2),
-        )
+        x_u = x + (t - s) * V
+        middle = path.time_of_unit((path.unit_time(u) + path.unit_time(then)) / 2)
         half = x_u + (middle - u) * _slope(path, policy.means(x_u, u), u, middle)
         return V + share * _slope(path, policy.means(half, middle), u, then), None
 

@@ -255,8 +255,7 @@ class RowPlugin(Plugin):
 
     @overridable
     def whole_jumps(self) -> TimeSampler:
-        """The pairs of times that train the whole jump. A rule that regresses a derivative of `F`
-        says nothing of `F` itself at one pair: it is the sum along the way."""
+        """The pairs of times that train the whole jump."""
         return OrderedPair(Point(1.0), Point(0.0))
 
     def jump_mixture(self) -> TimeSampler:

@@ -23,8 +23,8 @@ from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import END_RATE, EVERYTHING, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
-from core.times.distributions import Point, Uniform
-from core.times.pairs import OrderedPair, TimeSampler
+from core.times.pairs import TimeSampler
+from plugins.lagrangian.noise import from_noise
 
 
 class LagrangianDistillation(Term):
@@ -85,4 +85,4 @@ class LMD(RowPlugin):
         return LagrangianDistillation(teacher, self.stop_input)
 
     def whole_jumps(self) -> TimeSampler:
-        return OrderedPair(Point(1.0), Uniform())
+        return from_noise()

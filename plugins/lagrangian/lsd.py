@@ -22,8 +22,8 @@ from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import END_RATE, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
-from core.times.distributions import Point, Uniform
-from core.times.pairs import OrderedPair, TimeSampler
+from core.times.pairs import TimeSampler
+from plugins.lagrangian.noise import from_noise
 
 
 class LagrangianJump(Term):
@@ -77,4 +77,4 @@ class LSD(RowPlugin):
         return LagrangianJump()
 
     def whole_jumps(self) -> TimeSampler:
-        return OrderedPair(Point(1.0), Uniform())
+        return from_noise()

@@ -78,7 +78,7 @@ class Imitation(Term):
 class PiFlow(RowPlugin):
     """pi-Flow (arXiv 2510.14974): few steps from a teacher, each the ODE of a mixture of Gaussians.
 
-    Bad at time for small networks: the mixture of each position is evaluated at every substep.
+    Slow beside a small network: the mixture of each position is evaluated at every substep.
     """
 
     card = Card(

@@ -18,9 +18,10 @@ from core.methods.row_plugin import RowPlugin
 from core.nets.scaled import GuidanceScaled
 from core.objectives.objective import Term
 from core.objectives.weights import Reduce
-from core.times.distributions import LogitNormal, Point, Uniform
-from core.times.pairs import OrderedPair, TimeSampler, TruncatedGap
+from core.times.distributions import LogitNormal
+from core.times.pairs import TimeSampler, TruncatedGap
 from plugins.lagrangian.lsd import LagrangianJump
+from plugins.lagrangian.noise import from_noise
 
 
 @register
@@ -74,7 +75,7 @@ class TVM(RowPlugin):
         return LagrangianJump()
 
     def whole_jumps(self) -> TimeSampler:
-        return OrderedPair(Point(1.0), Uniform())
+        return from_noise()
 
     def jump_times(self) -> TimeSampler:
         return TruncatedGap(
