@@ -16,7 +16,7 @@ class ProductSpace(Space):
 
     Equal factors need no product: they are axes before the last one. **Fields:** `factors`, and
     `sizes`, the coordinates of each: `ProductSpace((SO3(), Euclidean()), (4, 3))` is a rotation and
-    a translation.
+    a translation. Raises `ValueError` where the last axis has another length than their sum.
     """
 
     factors: tuple[Space, ...]
@@ -104,4 +104,6 @@ class ProductSpace(Space):
 
 
 def _split(x: Float[Array, "..."], sizes: Sequence[int]) -> list[Float[Array, "..."]]:
+    if x.shape[-1] != sum(sizes):
+        raise ValueError(f"ProductSpace has {sum(sizes)} coordinates, but got {x.shape[-1]}.")
     return jnp.split(x, list(itertools.accumulate(sizes))[:-1], axis=-1)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from core.errors import UserError
+from core.errors import UserError, require
 from core.flow.condition import Condition
 from core.flow.network import Network
 from core.nets.attention import Implementation
@@ -54,6 +54,9 @@ class DiTConfig(EmbeddingConfig):
     positions: Positions = "learned"
     """Position embeddings: learned, or fixed sines and cosines; rotary, of series and text: queries
     and keys are turned, so that a head sees distances."""
+    neighbours: int = 0
+    """Of series and text: places that a short convolution before each attention and MLP spans, an
+    odd number; 0: none."""
     qk_norm: bool = True
     """Normalise queries and keys, which keeps derivatives of the attention bounded."""
     modulation_norm: bool = False
@@ -82,7 +85,7 @@ class DiTConfig(EmbeddingConfig):
     def __post_init__(self):
         super().__post_init__()
         self.check_sizes(patch=1, width=1, depth=1, heads=1, unroll=1, mlp_ratio=0.01)
-        self.check_sizes(encoder_depth=0, head_depth=0, context=0)
+        self.check_sizes(encoder_depth=0, head_depth=0, context=0, neighbours=0)
         self.check_dropout(self.dropout)
 
     @property
@@ -108,12 +111,21 @@ class DiTConfig(EmbeddingConfig):
                 "--net.positions rotary is for series and text, and turns pairs of channels: "
                 "--net.width over --net.heads must be even"
             )
+        if self.neighbours:
+            self._check_neighbours(shape)
         self.check_encoder(self.encoder_depth, self.depth)
         if self.context and self.encoder_depth:
             raise UserError(
                 "--net.context tells all blocks the same: leave out --net.encoder-depth"
             )
         return initialise(lambda normal: DiT(shape, num_classes, self, normal=normal), key)
+
+    def _check_neighbours(self, shape: tuple[int, ...]) -> None:
+        require(len(shape) == 2, "--net.neighbours is for series and text: leave it out")
+        require(self.neighbours % 2 == 1, f"--net.neighbours must be odd, got {self.neighbours}")
+        require(
+            not self.context, "--net.neighbours joins tokens of the data: leave out --net.context"
+        )
 
 
 class DiT(Network):

@@ -11,6 +11,7 @@ from core.nets.attention import Implementation, attention
 from core.nets.dropout import thinned
 from core.nets.initial import Normal
 from core.nets.layers import Constant, Dense, layer_norm, rms_norm
+from core.nets.neighbours import with_neighbours
 from core.nets.rotary import turned
 
 
@@ -36,6 +37,8 @@ class BlockFlags(Protocol):
     def dropout(self) -> float: ...
     @property
     def rotary(self) -> bool: ...
+    @property
+    def neighbours(self) -> int: ...
 
 
 class Block(eqx.Module):
@@ -47,6 +50,9 @@ class Block(eqx.Module):
     normalised by theirs alone, so that the output changes no faster than its inputs. Source: TVM
     (arXiv 2511.19797), section 4; sCM (arXiv 2410.11081) calls the former double normalisation.
 
+    With `config.neighbours` a short convolution adds to `norm(h)` what stands beside it
+    (`core.nets.neighbours`).
+
     With `config.context` the modulation is a constant. Where a key is given, hidden numbers of the
     MLP are dropped. Source: DiT (arXiv 2212.09748), adaLN-zero;
     QK-norm: ViT-22B (arXiv 2302.05442).
@@ -57,6 +63,7 @@ class Block(eqx.Module):
     merge: Dense
     up: Dense
     down: Dense
+    filters: Float[Array, "2 size width"] | None
     q_scale: Float[Array, " dim"] | None
     k_scale: Float[Array, " dim"] | None
     heads: int = eqx.field(static=True)
@@ -72,6 +79,8 @@ class Block(eqx.Module):
         self.merge = Dense(width, width, normal=normal)
         self.up = Dense(width, hidden, normal=normal)
         self.down = Dense(hidden, width, normal=normal)
+        near = config.neighbours
+        self.filters = jnp.zeros((2, near, width), jnp.float32) if near else None
         dim = width // config.heads
         self.q_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
         self.k_scale = jnp.ones(dim, jnp.float32) if config.qk_norm else None
@@ -87,9 +96,13 @@ class Block(eqx.Module):
     ) -> Float[Array, "tokens width"]:
         modulation = _parts(self.modulation(e), 6, self.bounded)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
-        h = h + gate_1 * self._attend(_normal(h, self.bounded) * (1 + scale_1) + shift_1)
-        hidden = self.up(_normal(h, self.bounded) * (1 + scale_2) + shift_2)
+        h = h + gate_1 * self._attend(self._near(h, 0) * (1 + scale_1) + shift_1)
+        hidden = self.up(self._near(h, 1) * (1 + scale_2) + shift_2)
         return h + gate_2 * self.down(thinned(jax.nn.gelu(hidden), self.drop_rate, key))
+
+    def _near(self, h: Float[Array, "tokens width"], part: int) -> Float[Array, "tokens width"]:
+        normal = _normal(h, self.bounded)
+        return normal if self.filters is None else with_neighbours(normal, self.filters[part])
 
     def _attend(self, h: Float[Array, "tokens width"]) -> Float[Array, "tokens width"]:
         q, k, v = (

@@ -170,3 +170,8 @@ def test_flat_space_compiles_to_the_programs_of_the_papers(normal):
 
     parts = device((normal(8), normal(8), np.float32(0.8), np.float32(0.3)))
     assert compiled(ours, *parts) == compiled(lambda *p: as_in_papers(model, row_of(*p)), *parts)
+
+
+def test_a_product_refuses_other_lengths():
+    with pytest.raises(ValueError, match="has 7 coordinates, but got 8"):
+        MOTIONS.project(device(np.ones(8, np.float32)))

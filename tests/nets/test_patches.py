@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import UserError
 from core.nets import DiTConfig, MLPConfig, UNetConfig
+from core.nets.neighbours import with_neighbours
 from core.nets.patches import cut, grid_of, joined, patch_size, sincos_positions
 from core.nets.rotary import turned
 from tests.compiling import once
@@ -42,6 +43,14 @@ def test_turned_products_depend_on_the_distance_alone(rng):
     np.testing.assert_allclose(np.diag(products), (q * k).sum(axis=(1, 2)), rtol=1e-4, atol=1e-4)
 
 
+def test_neighbours_are_added_by_a_filter_a_channel(rng):
+    h, filters = (rng.normal(size=n).astype(np.float32) for n in ((7, 3), (5, 3)))
+    found = once(with_neighbours)(h, filters)
+    for channel in range(3):
+        added = np.correlate(h[:, channel], filters[:, channel], "same")
+        np.testing.assert_allclose(found[:, channel], h[:, channel] + added, rtol=1e-5, atol=1e-5)
+
+
 SLOW = pytest.mark.slow
 
 
@@ -51,6 +60,7 @@ SLOW = pytest.mark.slow
         {},
         pytest.param({"positions": "sincos"}, marks=SLOW),
         pytest.param({"positions": "rotary"}, marks=SLOW),
+        pytest.param({"neighbours": 3}, marks=SLOW),
         pytest.param({"encoder_depth": 1}, marks=SLOW),
     ],
 )
@@ -77,6 +87,9 @@ def test_the_transformer_takes_series(normal, flags):
         (DiTConfig(width=15, heads=3, positions="sincos"), (4, 1), "divisible by 2, not 15"),
         (DiTConfig(positions="rotary"), (4, 4, 1), "rotary is for series and text"),
         (DiTConfig(width=9, heads=3, positions="rotary"), (4, 1), "over --net.heads must be even"),
+        (DiTConfig(neighbours=3), (4, 4, 1), "neighbours is for series and text"),
+        (DiTConfig(neighbours=4), (4, 1), "neighbours must be odd, got 4"),
+        (DiTConfig(neighbours=3, context=1), (4, 1), "leave out --net.context"),
         (MLPConfig(), (12, 5), "use --net dit$"),
         (UNetConfig(), (12, 5), "use --net dit$"),
     ],
