@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from apps._main import launch
 from benchmarks._mutations import Mutant, mutants
@@ -53,8 +53,7 @@ class MutantsConfig:
     """Damages the losses one place at a time; each change should fail apps.check, or else a test.
 
     found by: check, error (it does not even run), tests, nobody. "no effect": a changed stop or
-    slot that leaves every number of the check as it is, to the last bit, such as a stop around what
-    has no gradient.
+    slot that leaves every gradient as it is, to the last bit, such as a stop around what has none.
     """
 
     files: tuple[str, ...] = ()
@@ -75,13 +74,15 @@ class MutantsConfig:
     """JSON file to write and to go on from; the table is written beside it as Markdown."""
     judge: tuple[str, ...] = ()
     """Check these methods and stop at the first failure: what a mutant's process runs."""
+    part: Literal["gradients", "values"] = "gradients"
+    """Checks of --judge: of gradients at maps that are not exact, or of values at the exact one."""
 
 
 def main(argv: list[str]) -> None:
     """Judges all changes that have no verdict yet."""
     config = parse_flags(MutantsConfig, argv)
     if config.judge:
-        sys.exit(_judge(config.judge, config.rows))
+        sys.exit(_judge(config.judge, config.part, config.rows))
     wanted = list(_wanted(config))
     if config.dry_run:
         print(*(f"{m.kind:6} {m.name}" for m in wanted), sep="\n")
@@ -141,11 +142,14 @@ def verdict_on(mutant: Mutant, root: Path, config: MutantsConfig) -> dict[str, A
 
 def _found_by(mutant: Mutant, root: Path, config: MutantsConfig) -> str:
     judge = "benchmarks.mutants", "--rows", str(config.rows), "--judge", *judges(mutant.file)
-    status, numbers = _run(judge, root)
-    if status:
-        return "error" if status == 2 else "check"
-    if mutant.kind in ("stop", "slot") and (0, numbers) == _undamaged(judge):
-        return "no effect"
+    for part in "gradients", "values":
+        command = *judge, "--part", part
+        status, numbers = _run(command, root)
+        if status:
+            return "error" if status == 2 else "check"
+        # The gradients are taken where model, target and teacher differ and no residual is zero.
+        if mutant.kind in ("stop", "slot") and (0, numbers) == _undamaged(command):
+            return "no effect"
     tests = [str(path.relative_to(ROOT)) for path in files_that_test(mutant.file)]
     quiet = "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not long"
     if config.tests and tests and _run(("pytest", *quiet, *tests), root)[0]:
@@ -209,7 +213,7 @@ def files_that_test(file: str) -> list[Path]:
     return [p for p in paths if any(f"from {name} import" in p.read_text() for name in names)]
 
 
-def _judge(names: tuple[str, ...], rows: int) -> int:
+def _judge(names: tuple[str, ...], part: str, rows: int) -> int:
     """1 where a check fails, 2 where one cannot even be made. Prints every number."""
     import jax
 
@@ -217,11 +221,8 @@ def _judge(names: tuple[str, ...], rows: int) -> int:
     from core.flow.path import LinearPath
 
     path = LinearPath()
-    in_turn = [
-        partial(gradient_checks, scales=(0.6,)),
-        partial(gradient_checks, scales=(1.0,)),
-        partial(check_plugin, rows=rows),
-    ]
+    gradients = [partial(gradient_checks, scales=(scale,)) for scale in (0.6, 1.0)]
+    in_turn = gradients if part == "gradients" else [partial(check_plugin, rows=rows)]
     for name in names:
         for plugin in plugins()[name].variants().values():
             for check in in_turn:

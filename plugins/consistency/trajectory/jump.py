@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 
 from core.flow.flow_map import FlowMap
 from core.flow.path import Path, gaussian
-from core.flow.teacher import frozen
 from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Players, Residuals, Term
 from core.objectives.perceptual import Compared, Comparing
@@ -60,7 +59,7 @@ class TrajectoryJump(Comparing):
         end = jnp.full_like(row.s, path.t_min)
         u = self._between(gaussian(path), row)
         x_u = self.segment(target, row, u)
-        near = frozen(model)(x_u, u, row.t, row.cond)
+        near = model(x_u, u, row.t, row.cond)
         wanted = target(near, row.t, end, row.cond)
         here = model(row.x_s, row.s, row.t, row.cond)
         return target(here, row.t, end, row.cond), jax.lax.stop_gradient(wanted)
