@@ -61,6 +61,8 @@ class TextConfig:
     """Methods; those of the case chain, and the first alone of the others."""
     steps: int = 0
     """Training steps; 0: as the case has them."""
+    neighbours: int = 5
+    """Places that the network's short convolutions span; 0: attention alone."""
     n: int = 2000
     """Samples a figure."""
     out: str = "runs/text"
@@ -87,7 +89,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     title = "Text: bits a symbol and figures of samples, by evaluations"
     print_table(title, columns, rows)
     settings = {name: vars(CASES[name]) for name in config.cases}
-    result = {"cases": settings, "n": config.n, "rows": rows, "versions": versions()}
+    asked = {"cases": settings, "n": config.n, "neighbours": config.neighbours}
+    result = asked | {"rows": rows, "versions": versions()}
     if config.table:
         save(config.table, result, markdown(title, columns, rows))
     if config.samples:
@@ -108,7 +111,7 @@ def trained(config: TextConfig, name: str, case: Case, method: str) -> Run:
         method,
         data,
         run=folder,
-        net={"width": case.width, "depth": case.depth},
+        net={"width": case.width, "depth": case.depth, "neighbours": config.neighbours},
         steps=config.steps or case.steps,
         batch=case.batch,
         sample_every=0,
