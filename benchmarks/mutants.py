@@ -35,8 +35,8 @@ VERDICTS = ("check", "error", "tests", "no effect", "nobody")
 JUDGES = {
     "core/flow/rules.py": ("mf", "lsd", "esd", "psd", "imf", "shortcut"),
     "core/objectives/guidance.py": ("gft", "mf", "imf"),
-    "core/objectives/rows.py": ("mf", "freeflow", "imm", "rwmf", "gft"),
-    "core/objectives/weights.py": ("mf", "ect", "ict", "dmf", "sct", "facm"),
+    "core/objectives/rows.py": ("mf", "freeflow", "imm", "rwmf", "gft", "sct"),
+    "core/objectives/weights.py": ("mf", "ect", "ict", "dmf", "sct", "facm", "ct"),
     "core/objectives/objective.py": ("fm", "emd", "splitmf"),
     "core/objectives/row.py": ("mf", "ct", "gft"),
     "core/objectives/adversarial.py": ("adversarial",),
@@ -53,7 +53,8 @@ class MutantsConfig:
     """Damages the losses one place at a time; each change should fail apps.check, or else a test.
 
     found by: check, error (it does not even run), tests, nobody. "no effect": a changed stop or
-    slot that leaves every gradient as it is, to the last bit, such as a stop around what has none.
+    slot that no test finds and that leaves every gradient as it is, to the last bit, such as a stop
+    around what has none.
     """
 
     files: tuple[str, ...] = ()
@@ -88,7 +89,8 @@ def main(argv: list[str]) -> None:
         print(*(f"{m.kind:6} {m.name}" for m in wanted), sep="\n")
         return
     out = Path(config.out)
-    known = {e["mutant"]: e for e in json.loads(out.read_text())["mutants"]} if out.exists() else {}
+    there = {mutant.name for mutant in _wanted(MutantsConfig())}
+    known = {name: verdict for name, verdict in _verdicts(out).items() if name in there}
     missing = [mutant for mutant in wanted if mutant.name not in known][: config.most]
     with tempfile.TemporaryDirectory() as folder:
         for room in ROOMS:
@@ -99,6 +101,12 @@ def main(argv: list[str]) -> None:
             print(f"{verdict['found by']:8} {mutant.kind:6} {mutant.name}", flush=True)
             known[mutant.name] = verdict
             _save(out, list(known.values()))
+
+
+def _verdicts(out: Path) -> dict[str, dict[str, Any]]:
+    """The verdicts so far, by the change: also those on lines that have moved since."""
+    kept = json.loads(out.read_text())["mutants"] if out.exists() else []
+    return {verdict["mutant"]: verdict for verdict in kept}
 
 
 def _save(out: Path, entries: list[dict[str, Any]]) -> None:
@@ -142,6 +150,7 @@ def verdict_on(mutant: Mutant, root: Path, config: MutantsConfig) -> dict[str, A
 
 def _found_by(mutant: Mutant, root: Path, config: MutantsConfig) -> str:
     judge = "benchmarks.mutants", "--rows", str(config.rows), "--judge", *judges(mutant.file)
+    missed = "nobody"
     for part in "gradients", "values":
         command = *judge, "--part", part
         status, numbers = _run(command, root)
@@ -149,12 +158,13 @@ def _found_by(mutant: Mutant, root: Path, config: MutantsConfig) -> str:
             return "error" if status == 2 else "check"
         # The gradients are taken where model, target and teacher differ and no residual is zero.
         if mutant.kind in ("stop", "slot") and (0, numbers) == _undamaged(command):
-            return "no effect"
+            missed = "no effect"
+            break
     tests = [str(path.relative_to(ROOT)) for path in files_that_test(mutant.file)]
     quiet = "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not long"
     if config.tests and tests and _run(("pytest", *quiet, *tests), root)[0]:
         return "tests"
-    return "nobody"
+    return missed
 
 
 @functools.cache
