@@ -1,0 +1,23 @@
+"""The table of all methods has the figures of the comparisons, and no others."""
+
+import json
+
+from benchmarks.overview import RESULTS, main
+from core.methods import plugins
+
+
+def test_the_table_in_the_docs_is_what_the_command_writes(tmp_path):
+    main(["--table", str(tmp_path / "overview.json")])
+    for name in ("overview.json", "overview.md"):
+        assert (tmp_path / name).read_text() == (RESULTS / name).read_text()
+
+
+def test_every_method_has_a_row_with_its_own_figures():
+    rows = {
+        row["method"]: row for row in json.loads((RESULTS / "overview.json").read_text())["rows"]
+    }
+    assert set(rows) == {name for name, plugin in plugins().items() if not plugin.tokens}
+    digits = json.loads((RESULTS / "recipes-digits.json").read_text())["methods"]
+    found = next(each for each in digits if each["plugin"] == "lsd")["quality"]["frechet"]
+    assert rows["lsd"]["digits, 4"] == found["4"]["mean"]
+    assert rows["lsd"]["from"] == "data" and rows["pid"]["from"] == "teacher"
