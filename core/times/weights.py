@@ -53,18 +53,19 @@ class PerGap(TimeWeight):
 
 
 class PerNoiseGap(TimeWeight):
-    """`1 / (sigma_s - sigma_u)`, where `s = 1` stands for the ratio `most`.
+    """`(sigma_s - sigma_u)^-power`, where `s = 1` stands for the ratio `most`.
 
     The sources' grids end at sigma 80. Here the last node is moved to `s = 1`, where one-step
     sampling starts and sigma is infinite: without `most` just those rows would count for nothing.
-    Source: iCT (arXiv 2310.14189), section 3.2; ECT uses it too.
+    Source: iCT (arXiv 2310.14189), section 3.2; ECT uses it too; `power = 1`.
     """
 
     most: float = 80.0
+    power: float = 1.0
 
     def __call__(self, times: Times) -> Float[Array, ""]:
         sigma = jnp.minimum(_sigma(times.s), self.most)
-        return 1 / jnp.maximum(sigma - _sigma(times.u), 1e-6)
+        return jnp.maximum(sigma - _sigma(times.u), 1e-6) ** -self.power
 
 
 class EdmWeight(TimeWeight):

@@ -1,7 +1,7 @@
 """The plugin that consistency models are: jumps to the data end, or to any time."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from core.errors import require
 from core.flow.flow_map import DataEndMap, FlowMap, Network
@@ -14,7 +14,7 @@ from core.overriding import overridable
 from core.times.distributions import Point
 from core.times.pairs import GridSource, OrderedPair, TimeSampler
 from core.times.steps import GridStep, NodeGrid, Step
-from core.times.weights import Even, PerGap, TimeWeight
+from core.times.weights import Even, PerGap, PerNoiseGap, TimeWeight
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,16 @@ class GridPlugin(ConsistencyPlugin):
     constant: float = by_kind(0.01, points=1e-3)
     first: int = 10
     """Intervals of the grid at the start of training."""
-    last: int = by_kind(150, points=40, small_image=20)
+    last: int = by_kind(150, points=40, small_image=80)
     """Intervals of the grid at the end of training."""
-    rho: float = by_kind(7.0, points=0.0, small_image=0.0)
+    rho: float = by_kind(7.0, points=0.0)
     """Exponent of the grid, EDM's; 0 spaces the nodes evenly in time."""
     gap_power: float = by_kind(0.0, points=2.0, small_image=1.0)
     """Divide the loss of two neighbours by this power of their gap: 0 as in CT, 1 as in iCT; a
     higher one holds the data end firmly, from where everything else is learned."""
+    gap: Literal["time", "ratio"] = by_kind("time", small_image="ratio")
+    """The gap in unit time, or of noise-to-signal ratios, as in iCT: that grows towards the noise, so
+    that rows near the data count most."""
 
     target_decay: float = 0.0
     """Decay of an EMA that the targets use; 0 takes the current parameters."""
@@ -96,4 +99,8 @@ class GridPlugin(ConsistencyPlugin):
         return GridSource(self.grid())
 
     def factor(self) -> TimeWeight:
-        return PerGap(self.gap_power) if self.gap_power else Even()
+        if not self.gap_power:
+            return Even()
+        if self.gap == "time":
+            return PerGap(self.gap_power)
+        return PerNoiseGap(self.grid().top, self.gap_power)
