@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from apps._compare.files import EXAMPLES
+from apps._compare.kept import kept_cells
 from core.errors import UserError
 from core.files import write_json, write_text
 from core.report import pictures
-from core.report.compare import Cell, Summary, as_json, cells_in, markdown, metrics_of, summarise
+from core.report.compare import Cell, Summary, as_json, markdown, metrics_of, summarise
 from core.report.compare.report import FLOOR, LABELS
 from core.report.pictures import Curve, Spot
 from core.report.strings import one_line
@@ -28,7 +29,7 @@ def write_outputs(out: Path) -> dict[str, Any]:
 
     Raises `UserError` where the folder holds no finished run, or cannot be written.
     """
-    cells = cells_in(out)
+    cells = kept_cells(out)
     if not cells:
         raise UserError(f"{out} holds no finished run of a comparison; name another --out")
     summaries = summarise(cells)

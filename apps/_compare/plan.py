@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from apps._compare.kept import kept_cell, kept_cells
 from apps._compare.settings import CompareConfig, Entry
 from core.errors import UserError
 from core.files import write_json
 from core.models import is_model
 from core.oracle import KNOWN_DISTRIBUTIONS
 from core.report.compare import steps_for
-from core.report.compare.cell import cells_in, read_cell
 from core.train import toml
 from core.train.cli import parse
 from core.train.config import TrainConfig
 from core.train.own_teacher import MARK
-from core.train.run import read_config
+from core.train.run import completed, read_config
 
 What = Literal["run", "cost", "trial"]
 
@@ -63,7 +63,7 @@ class Job:
         """Whether its figures are there, for this configuration and these evaluations."""
         if self.what == "cost":
             return read_cost(self) is not None
-        cell = read_cell(Path(self.folder))
+        cell = kept_cell(Path(self.folder))
         if cell is None or cell.config != self.config or cell.shared != self.shared:
             return False
         return set(self.nfe) <= set(cell.nfe)
@@ -171,7 +171,7 @@ class Plan:
 
     def _check_neighbours(self) -> None:
         """Raises `UserError` where the folder holds another comparison, or no teacher is there."""
-        for cell in cells_in(self.out):
+        for cell in kept_cells(self.out):
             other = toml.difference(cell.shared, self._shared)
             if other:
                 other = other.replace("--comparison.", "--")
@@ -213,6 +213,6 @@ def read_cost(job: Job) -> dict[str, Any] | None:
 def _check_folder(job: Job) -> None:
     written = Path(job.folder) / "config.toml"
     if written.exists():
-        other = toml.difference(toml.shaping(toml.read(written)), job.config)
+        other = toml.difference(toml.shaping(completed(toml.read(written))), job.config)
         if other:
             raise UserError(f"{job.folder} holds another run ({other}); choose another --out")

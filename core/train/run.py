@@ -65,14 +65,37 @@ def read_config(folder: Path) -> TrainConfig:
         raise UserError(f"{folder} is not a run folder (no config.toml); train one with apps.train")
     check_links(folder, OWN)
     tree = migrated(toml.read(written), folder)
+    config = toml.filled(_usual(tree), tree, str(written))
+    flags = config.plugin_flags.net_flags(config.net_flags)
+    return dataclasses.replace(config, net_flags=flags, run=str(folder))
+
+
+def completed(tree: dict[str, Any]) -> dict[str, Any]:
+    """A kept configuration, as nested plain values, with the defaults of settings that are younger
+    than it. Raises `UserError` for names that are not known."""
+    return _joined(toml.to_dict(_usual(tree)), tree)
+
+
+def _usual(tree: dict[str, Any]) -> TrainConfig:
+    """The settings of a configuration's method, data and network as their classes have them: what a
+    younger setting adds to an older run is off, whatever recipes make of it now."""
     plugin, data, net, source = (toml.selected(tree, name) for name in toml.SELECTORS)
     data = data or TrainConfig.data
     pick(DATA, data, "data set")
     method = find_plugin(plugin or TrainConfig.plugin)
-    default = recipe(method, data, net, source=source or TrainConfig.source)
-    config = toml.filled(default, tree, str(written))
-    flags = config.plugin_flags.net_flags(config.net_flags)
-    return dataclasses.replace(config, net_flags=flags, run=str(folder))
+    config = recipe(method, data, net, source=source or TrainConfig.source)
+    plain = {name: type(getattr(config, name))() for name in ("plugin_flags", "net_flags")}
+    return dataclasses.replace(config, **plain)
+
+
+def _joined(usual: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """`tree` over `usual`, key by key."""
+    inner = {
+        key: _joined(usual[key], value)
+        for key, value in tree.items()
+        if isinstance(value, dict) and isinstance(usual.get(key), dict)
+    }
+    return usual | tree | inner
 
 
 def read_spec(folder: Path, data_flags: Any) -> DataSpec:

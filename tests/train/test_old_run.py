@@ -5,6 +5,7 @@ are (format 0). `run_format_1.zip` is one on two moons, with a marker, its data 
 (format 1). The figures are those of the version that wrote each. A new format brings its own run.
 """
 
+import dataclasses
 import zipfile
 from pathlib import Path
 
@@ -13,13 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tomli_w
 
 import plugins as plugins
 from core.flow.condition import Condition
+from core.train import toml
 from core.train.checkpoint import Checkpoints
 from core.train.claim import claim
+from core.train.cli import parse
 from core.train.folder import FORMAT, read_marker
-from core.train.run import open_run, read_config
+from core.train.run import completed, open_run, read_config
 from core.train.teachers import build_run
 from core.train.trainer import Trainer
 
@@ -97,3 +101,15 @@ def test_a_run_of_format_1_opens_and_goes_on(folder_1):
         drawn_points(open_run(folder_1).flow_map), STOPPED_1, rtol=0, atol=1e-5
     )
     np.testing.assert_allclose(drawn_points(gone_on(folder_1)), FINISHED_1, rtol=0, atol=1e-5)
+
+
+def test_settings_that_are_younger_than_a_run_are_off_in_it(tmp_path):
+    """Text has short convolutions since, by its recipe; a comparison knows its own cells."""
+    config = parse(["--data", "bigram", "--run", str(tmp_path)])
+    assert config.net_flags.neighbours == 5
+    tree = toml.to_dict(config)
+    del tree["net"]["neighbours"]
+    (tmp_path / "config.toml").write_text(tomli_w.dumps(tree))
+    found = read_config(tmp_path)
+    assert found.net_flags == dataclasses.replace(config.net_flags, neighbours=0)
+    assert completed(tree) == toml.to_dict(found)
