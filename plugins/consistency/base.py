@@ -74,8 +74,8 @@ class GridPlugin(ConsistencyPlugin):
     """Divide the loss of two neighbours by this power of their gap: 0 as in CT, 1 as in iCT; a
     higher one holds the data end firmly, from where everything else is learned."""
     gap: Literal["time", "ratio"] = by_kind("time", small_image="ratio")
-    """The gap in unit time, or of noise-to-signal ratios, as in iCT: that grows towards the noise, so
-    that rows near the data count most."""
+    """The gap in unit time, or of noise-to-signal ratios, as in iCT: that grows towards the noise,
+    so that rows near the data count most."""
 
     target_decay: float = 0.0
     """Decay of an EMA that the targets use; 0 takes the current parameters."""
