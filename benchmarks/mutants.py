@@ -228,17 +228,20 @@ def _judge(names: tuple[str, ...], part: str, rows: int) -> int:
     import jax
 
     from core.conformance import check_plugin, gradient_checks
-    from core.flow.path import LinearPath
+    from core.flow.path import CosinePath, LinearPath
 
     path = LinearPath()
-    gradients = [partial(gradient_checks, scales=(scale,)) for scale in (0.6, 1.0)]
-    in_turn = gradients if part == "gradients" else [partial(check_plugin, rows=rows)]
+    # On a path whose rays turn at another rate too, and with data of another scale.
+    curved = partial(gradient_checks, path=CosinePath(), scales=(0.6,))
+    plain = partial(gradient_checks, path=path, scales=(1.0,))
+    values = partial(check_plugin, path=path, rows=rows)
     for name in names:
         for plugin in plugins()[name].variants().values():
-            for check in in_turn:
+            gradients = (plain,) if plugin.tokens else (curved, plain)  # tokens are on one path
+            for check in gradients if part == "gradients" else (values,):
                 with jax.enable_x64(True):
                     try:
-                        found = check(plugin, path)
+                        found = check(plugin)
                     except Exception:  # whatever a damaged loss raises
                         return 2
                 print(*(f"{c.name}: {c.value!r} {c.control!r}" for c in found), sep="\n")

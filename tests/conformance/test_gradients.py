@@ -13,7 +13,7 @@ from core.conformance import G0_BOUND, gradient_checks
 from core.conformance.stops import masks, without_stops
 from core.flow import rules
 from core.flow.flow_map import AverageVelocityMap
-from core.flow.path import LinearPath
+from core.flow.path import CosinePath, LinearPath
 from core.methods.plugin import Method, Plugin
 from core.methods.registry import find_plugin, plugins
 from core.objectives.carriers import END_RATE, Declares
@@ -114,5 +114,10 @@ FEW = {"ct", "esd"}
     "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in FEW)) for n in VARIANTS]
 )
 def test_every_method_has_the_gradient_that_it_declares(name, x64):
-    for check in gradient_checks(VARIANTS[name], LinearPath()):
+    """On a path whose rays turn at another rate than the linear one's too, with other data."""
+    flags = VARIANTS[name]
+    checks = gradient_checks(flags, LinearPath(), scales=(1.0,))
+    if not flags.tokens:
+        checks += gradient_checks(flags, CosinePath(), scales=(0.6,))
+    for check in checks:
         assert check.value <= check.bound < check.control, check

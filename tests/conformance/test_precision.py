@@ -20,6 +20,9 @@ from core.methods.precision import amplification, check_precision
 from core.methods.registry import plugins
 from core.objectives.objective import Batch, GroupTerm
 from core.objectives.rows import RowObjective
+from plugins.consistency.scm import SCT
+from plugins.meanflow.alphaflow import AlphaFlow
+from plugins.meanflow.mf import MF
 
 PATH, TASK = LinearPath(), Task((2,), "points", 0)
 DIFFERENCES = (
@@ -88,6 +91,22 @@ def test_both_evaluations_of_a_difference_take_full_products(name, x64):
     asked = [e.params["precision"] for e in program.eqns if e.primitive.name == "dot_general"]
     assert len(asked) >= 2
     assert set(asked) == {(jax.lax.Precision.HIGHEST,) * 2}
+
+
+@pytest.mark.parametrize(
+    "term, expected",
+    [
+        # Two evaluations, each rounded, over the distance of their times; of a jump of half an
+        # interval in the mean.
+        (MF(derivative="difference", step=0.01).jump(None), 25.0),
+        (SCT(derivative="difference", step=0.01).jump(None), 25.0),
+        (SCT().jump(None), 1.0),
+        (MF().jump(None), 1.0),
+        (AlphaFlow(least=0.02).jump(None), 50.0),
+    ],
+)
+def test_a_difference_amplifies_rounding_by_its_step(term, expected):
+    assert term.amplification(None) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", REFUSED)
