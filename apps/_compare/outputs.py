@@ -107,11 +107,18 @@ def _spots(summaries: Sequence[Summary], name: str, nfe: int) -> list[Spot]:
 def _pages(cells: Sequence[Cell], summaries: Sequence[Summary], out: Path) -> None:
     """One page for each number of evaluations: real data, then every method from one noise."""
     first = {cell.plugin: cell for cell in reversed(cells)}
-    kept = {name: _examples(out / f"{name}-{cell.seed}") for name, cell in first.items()}
+    folders = {name: out / f"{name}-{cell.seed}" for name, cell in first.items()}
+    # A cell may have come without its samples: it is in the table, not on the pages.
+    there = {name: each for name, each in folders.items() if (each / EXAMPLES).exists()}
+    kept = {name: _examples(folder) for name, folder in there.items()}
+    if not kept:
+        return
     data = next(iter(kept.values()))["data"]
     for nfe in sorted({count for cell in cells for count in cell.nfe}):
         key = f"nfe_{nfe}"
-        methods = {s.plugin: kept[s.plugin][key] for s in summaries if key in kept[s.plugin]}
+        methods = {
+            s.plugin: kept[s.plugin][key] for s in summaries if key in kept.get(s.plugin, {})
+        }
         if not methods:
             continue
         title = f"{cells[0].config['data']['name']}: {nfe} evaluation{'s' if nfe > 1 else ''}"

@@ -68,12 +68,15 @@ class ESD(RowPlugin):
     )
     recipes = (
         Recipe("points",      "checkerboard", 3000, 0.191,  0.189, "compare-checkerboard"),
-        Recipe("small-image", "digits",       2300, 3850.0, 254.0, "compare-digits"),
+        Recipe("small-image", "digits", 2300, 10.5, 1.61, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     both_ways = True
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     uniform: float = by_kind(1.0, small_image=0.3)
+    power: float = by_kind(0.0, small_image=1.0)
+    constant: float = by_kind(0.01, small_image=30.0)
+    grow: float = by_kind(0.0, small_image=0.5)
     shared: bool = False
     """Every row carries both terms at one x_s, so that they share the velocity; no split."""
     target_decay: float = 0.0

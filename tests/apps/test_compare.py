@@ -104,6 +104,11 @@ def test_the_report_alone_is_made_of_what_is_there(whole):
     assert run("--out", str(out), "--report-only") == 0
     assert (out / "table.md").exists()
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    examples = out / "fm-0" / "samples" / "examples.npz"
+    examples.rename(out / "away.npz")  # a cell that came without its samples is in the table still
+    assert run("--out", str(out), "--report-only") == 0
+    assert "| fm | " in (out / "table.md").read_text()
+    (out / "away.npz").rename(examples)
 
 
 def test_a_folder_holds_one_comparison(whole):
