@@ -45,6 +45,13 @@ def test_a_recipe_says_where_it_is_from_and_that_nobody_ran_it(path):
     assert set(tree["plugin"]) - {"name"} <= known
 
 
+def test_the_recipe_of_clothes_is_read():
+    config = parse(["--config", str(ROOT / "configs" / "fashion.toml"), "--data.path", "fashion"])
+    assert (config.plugin, config.data, config.steps) == ("alphaflow", "idx", 4000)
+    assert config.plugin_flags.guidance.scale == 1.5 and config.plugin_flags.full == 0.15
+    assert (config.net_flags.width, config.net_flags.depth, config.optim.rate) == (96, 4, 2e-3)
+
+
 def data_of(name, n=32):
     """Examples of the shape that a recipe is for, one class after the other."""
     draw = np.random.default_rng(0)
