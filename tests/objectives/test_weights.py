@@ -8,6 +8,7 @@ from core.objectives import weights
 from core.times import weights as time_weights
 from core.times.distributions import Uniform
 from core.times.unit import Times
+from plugins.consistency.ct import CT
 from tests.compiling import once
 
 R = np.array([[3.0, 0.0], [0.0, 4.0]], np.float32)
@@ -105,3 +106,11 @@ def test_weights_in_time_have_their_values():
     np.testing.assert_allclose(timed, 25 * np.array(expected), rtol=1e-5)
     np.testing.assert_allclose(whole, np.prod(expected), rtol=1e-5)
     assert np.all(np.isfinite(ends))
+
+
+def test_gaps_are_those_of_noise_to_signal_ratios_on_digits_and_in_time_on_points():
+    squared = time_weights.PerNoiseGap(power=2.0)
+    factors = CT.preset("small-image").factor(), CT.preset("points").factor(), squared
+    found = once(lambda times: [factor(Times(*times)) for factor in factors])(TIMES)
+    gap = SIGMA_S - SIGMA_U
+    np.testing.assert_allclose(found, [1 / gap, 100.0, gap**-2], rtol=1e-5)
