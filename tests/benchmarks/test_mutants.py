@@ -75,7 +75,8 @@ def test_the_check_judges_before_the_tests_and_the_file_is_restored(
     )
     monkeypatch.setattr("benchmarks.mutants._undamaged", lambda judge: (0, ""))
     assert verdict_on(mutant, repository, MutantsConfig())["found by"] == verdict
-    asked = status == 0 and tests is not None
-    assert [name for name, _ in seen] == ["benchmarks.mutants", "pytest"][: 1 + asked]
+    judge = ["benchmarks.mutants"]  # gradients, and values where those are others but right
+    asked = judge if status else judge * (1 + (tests is not None)) + ["pytest"]
+    assert [name for name, _ in seen] == asked
     assert all(text == mutant.source(repository) for _, text in seen if text != SOURCE)
     assert seen[0][1] != SOURCE and (repository / "jump.py").read_text() == SOURCE
