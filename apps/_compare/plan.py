@@ -14,10 +14,11 @@ from core.models import is_model
 from core.oracle import KNOWN_DISTRIBUTIONS
 from core.report.compare import steps_for
 from core.train import toml
+from core.train.claim import as_now
 from core.train.cli import parse
 from core.train.config import TrainConfig
 from core.train.own_teacher import MARK
-from core.train.run import completed, read_config
+from core.train.run import read_config
 
 What = Literal["run", "cost", "trial"]
 
@@ -213,6 +214,6 @@ def read_cost(job: Job) -> dict[str, Any] | None:
 def _check_folder(job: Job) -> None:
     written = Path(job.folder) / "config.toml"
     if written.exists():
-        other = toml.difference(toml.shaping(completed(toml.read(written))), job.config)
+        other = toml.difference(toml.shaping(as_now(written)), job.config)
         if other:
             raise UserError(f"{job.folder} holds another run ({other}); choose another --out")

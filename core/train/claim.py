@@ -196,7 +196,7 @@ def _check_same(config: LoopConfig, written: Path, same_data: bool, same_base: b
     Where the data are certainly the same, it does not matter where they lie; nor where the weights
     do that an adapter stands on.
     """
-    there, asked = toml.shaping(_as_now(written)), toml.shaping(toml.to_dict(config))
+    there, asked = toml.shaping(as_now(written)), toml.shaping(toml.to_dict(config))
     if same_base:
         there |= {place: asked[place] for place in BASES if place in asked and place in there}
     if same_data:
@@ -214,7 +214,7 @@ def _check_same(config: LoopConfig, written: Path, same_data: bool, same_base: b
     )
 
 
-def _as_now(written: Path) -> dict[str, Any]:
+def as_now(written: Path) -> dict[str, Any]:
     """The configuration in this file, with the defaults of settings that are younger than it."""
     tree = toml.read(written)
     try:
@@ -261,4 +261,4 @@ def _write(
 
 def _says_else(written: Path, config: LoopConfig) -> bool:
     """Whether what shapes the run is another in this file: the steps, or the place of the data."""
-    return toml.shaping(_as_now(written)) != toml.shaping(toml.to_dict(config))
+    return toml.shaping(as_now(written)) != toml.shaping(toml.to_dict(config))
