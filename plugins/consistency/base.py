@@ -14,7 +14,7 @@ from core.overriding import overridable
 from core.times.distributions import Point
 from core.times.pairs import GridSource, OrderedPair, TimeSampler
 from core.times.steps import GridStep, NodeGrid, Step
-from core.times.weights import Even, PerGap, PerNoiseGap, TimeWeight
+from core.times.weights import Even, GammaWeight, PerGap, PerNoiseGap, TimeWeight
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,26 @@ class ConsistencyPlugin(RowPlugin):
     def factor(self) -> TimeWeight:
         """How much a row counts by its times."""
         return Even()
+
+
+@dataclass(frozen=True)
+class WeightedPlugin(ConsistencyPlugin):
+    """A consistency model whose rows have GCM's weight in time, or none."""
+
+    weighting: Literal["gamma", "one"] = by_kind("one", small_image="gamma")
+    """Weight in time: s^gamma e^(-decay s), or none. All jumps are learned from the shortest ones,
+    so that rows near the data should count most."""
+    gamma: float = 1.0
+    """Power gamma of the weight in time."""
+    decay: float = 6.0
+    """Rate lambda with which the weight in time decays towards the noise."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.gamma >= 0, f"--plugin.gamma must not be negative, got {self.gamma}")
+
+    def factor(self) -> TimeWeight:
+        return GammaWeight(self.gamma, self.decay) if self.weighting == "gamma" else Even()
 
 
 def check_intervals(first: int, last: int) -> None:

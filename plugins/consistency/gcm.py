@@ -26,8 +26,8 @@ from core.objectives.weights import Norm, Squared, Weight
 from core.times.distributions import Cosh, Point, Sine, TimeDistribution, Uniform, UniformPower
 from core.times.pairs import TargetThenSource, TimeSampler
 from core.times.steps import STEPS, ExponentialStep, Step, with_mean_gap
-from core.times.weights import Even, GammaWeight, Importance, Product, TimeWeight
-from plugins.consistency.base import ConsistencyPlugin
+from core.times.weights import Importance, Product, TimeWeight
+from plugins.consistency.base import WeightedPlugin
 from plugins.consistency.jump import SameNoise, VelocityJump
 from plugins.consistency.moments import TimeAware, VelocityMoments
 from plugins.consistency.tangent import VelocityTangent
@@ -36,7 +36,7 @@ DISTRIBUTIONS: dict[str, TimeDistribution] = {"uniform": Uniform(), "sine": Sine
 
 
 @dataclass(frozen=True)
-class GCMPlugin(ConsistencyPlugin):
+class GCMPlugin(WeightedPlugin):
     """A Guide to Training Consistency Models: every part a flag."""
 
     shape: str = "exponential"
@@ -51,11 +51,6 @@ class GCMPlugin(ConsistencyPlugin):
     conditioning: float = 3.5
     """Rate of the time that the network receives; 0 gives it the time as it is."""
     weighting: Literal["gamma", "one"] = "gamma"
-    """Weight in time: s^gamma e^(-decay s), or none."""
-    gamma: float = 1.0
-    """Power gamma of the weight in time."""
-    decay: float = 6.0
-    """Rate lambda with which the weight in time decays towards the noise."""
     source_law: Literal["uniform", "sine", "cosh"] = "sine"
     """Distribution of s between t and 1; its density is divided out of the weight."""
     ends: tuple[float, float] | None = None
@@ -82,7 +77,6 @@ class GCMPlugin(ConsistencyPlugin):
         require(self.group >= 1, f"--plugin.group must be at least 1, got {self.group}")
         require(self.bandwidth > 0, f"--plugin.bandwidth must be positive, got {self.bandwidth}")
         pick(STEPS, self.shape, "step")
-        require(self.gamma >= 0, f"--plugin.gamma must not be negative, got {self.gamma}")
         require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
         a, b = self.ends or (1.0, 0.0)
         require(
@@ -132,7 +126,7 @@ class GCMPlugin(ConsistencyPlugin):
         return replace(chosen, a=self.ends[0], b=self.ends[1])
 
     def factor(self) -> TimeWeight:
-        shape = GammaWeight(self.gamma, self.decay) if self.weighting == "gamma" else Even()
+        shape = super().factor()
         if self.source_law == "uniform":
             return shape
         return Product((shape, Importance(self.source_distribution())))

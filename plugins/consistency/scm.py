@@ -22,13 +22,15 @@ from core.flow.flow_map import FlowMap, Form
 from core.flow.path import Path, gaussian
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Players, Residuals, Term
 from core.objectives.row import Row
 from core.objectives.weights import Squared, TangentNorm, Weight
 from core.times.steps import Step
-from plugins.consistency.base import ConsistencyPlugin
+from plugins.consistency.base import WeightedPlugin
 from plugins.consistency.jump import stop
 from plugins.consistency.tangent import jump_and_tangent
 
@@ -109,11 +111,11 @@ class StabilisedTangent(Term):
 
 
 @dataclass(frozen=True)
-class SCMPlugin(ConsistencyPlugin):
+class SCMPlugin(WeightedPlugin):
     """Simplified, stabilised continuous-time consistency."""
 
     form: Form = "rotation"
-    learned_weight: bool = True
+    learned_weight: bool = by_kind(True, small_image=False)
     data_std: float = 1.0
     """Standard deviation of the data over that of the noise, which fixes the angle."""
     warmup: float = 0.2
@@ -123,7 +125,7 @@ class SCMPlugin(ConsistencyPlugin):
     paper, and with the norm over all dimensions; 0 leaves the tangent as it is."""
     time_mean: float = -0.3
     """Mean of the log noise-to-signal ratio; the paper's -1.0 is for data of deviation 0.5."""
-    time_std: float = 1.4
+    time_std: float = by_kind(1.4, small_image=0.0)
     """Standard deviation of the log noise-to-signal ratio; 0 means uniform times."""
     derivative: Literal["exact", "difference"] = "exact"
     """An exact Jacobian-vector product, or a central difference over --plugin.step, for networks
@@ -160,6 +162,7 @@ class SCT(SCMPlugin):
         parameterisation="F",
         gradient="N",
     )
+    recipes = (Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),)
 
     def jump(self, teacher: None) -> Term:
         return self.term(teacher)
@@ -180,6 +183,7 @@ class SCD(SCMPlugin):
         gradient="N",
         targets="teacher, current",
     )
+    recipes = (Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),)
     needs_teacher = True
     guidable = True
 

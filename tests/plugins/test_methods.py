@@ -57,9 +57,9 @@ BIASED = {"self-e"}
 CHECKED = sorted(set(VARIANTS) - SAME_RESIDUALS)
 SLOW = {"imf guided", "gft", "dmd", "drift", "drift no-columns", "adversarial", "fdloss"}
 SLOW |= {"ctm-scratch jumps", "mfm", "vfm", "moment", "moment middle", "cafm"}
-SLOW |= {"self-e", "pi-flow"}
+SLOW |= {"self-e", "pi-flow", "sid"}
 """Not quick on any data."""
-LONG = {"kd", "moment", "moment middle", "self-e", "pi-flow", "cafm"}
+LONG = {"kd", "moment", "moment middle", "sid", "self-e", "pi-flow", "cafm"}
 """Long on the mixture, and slow on the Gaussian where they are checked there."""
 ON_MIXTURE = {"fm", "shortcut", "ct", "soflow", "boot", "imf boundary"}
 """One of each family, some with an order: the quick tests take these on the mixture, whose exact

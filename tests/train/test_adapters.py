@@ -196,7 +196,7 @@ def test_a_step_in_pieces_is_that_of_the_whole_batch(taught, tmp_path):
 NAMES = sorted(name for name, cls in registered().items() if cls.__module__.startswith("plugins."))
 SOME = {"imf", "lmd", "ct", "dmd", "drift"}
 AT_ONCE = ["--plugin.every", "1", "--plugin.wait", "0"]
-MORE = {"dmd": AT_ONCE, "moment": AT_ONCE, "cafm": AT_ONCE}
+MORE = {"dmd": AT_ONCE, "moment": AT_ONCE, "sid": AT_ONCE, "cafm": AT_ONCE}
 """Flags with which the map is trained from the first step on."""
 
 

@@ -1,0 +1,179 @@
+"""Score identity distillation: the Fisher divergence of noised samples from the teacher, and an
+identity of the scores that makes it one that a trained fake can follow.
+
+    L   = E <D_r - D_f, (D_r - x) - a (D_r - D_f)> / sg[mean|x - D_r|],    x = F(z, 1, 0)
+    L_f = E |v_f(x_tau, tau) - v|^2,                                x_tau = alpha x + sigma z'
+
+`D_r` is the frozen teacher's denoiser and `D_f` that of the player "fake", both at `x_tau`; the
+gradient flows through `x`, through `x_tau` and so through both denoisers, not to their parameters.
+With `D_f = E[x | x_tau]` the mean of `<D_r - D_f, D_r - x>` is `E |D_r - D_f|^2`.
+"""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, Key
+
+from core.errors import require
+from core.flow.field import VelocityField
+from core.flow.flow_map import Network
+from core.flow.interpolant import Interpolant
+from core.flow.path import gaussian
+from core.flow.teacher import Teacher, frozen
+from core.methods.card import Card
+from core.methods.plugin import Method, Task
+from core.methods.registry import register
+from core.methods.row_plugin import needed
+from core.objectives.objective import Batch, Players
+from core.objectives.one_step import Starts
+from core.times.distributions import Uniform
+from plugins.distribution.dmd import (
+    FakePlugin,
+    Matching,
+    Noised,
+    denoised,
+    fake_of,
+    stop,
+    velocities,
+)
+
+
+class Identity(Matching):
+    """The game of `dmd` with the loss of score identity distillation.
+
+    With a fake that is exact the loss is `(1 - alpha) E |D_r - D_f|^2` in value; its gradient is
+    not, for the fake does not follow the samples. `alpha` weighs two estimates of that gradient:
+    0 is the one by the identity, and of the plain square `alpha` times is taken off. Source: arXiv
+    2404.04057, algorithm 1; `alpha` 1.2, and 1 at first.
+    """
+
+    alpha: float = eqx.field(static=True, default=1.0)
+
+    def pull(
+        self,
+        x: Float[Array, " n *shape"],
+        noised: Noised,
+        starts: Starts,
+        fake: VelocityField,
+        known: tuple[Array, Array | None],
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """One evaluation of the teacher and of the fake that carry a gradient to the samples."""
+        del known
+        path, (fixed, tau, _) = gaussian(self.generate.path), noised
+        x_tau = fixed + over(jax.vmap(path.alpha)(tau), x) * (x - stop(x))
+        v_real, v_fake = (
+            velocities(field, x_tau, tau, starts.label) for field in (self.teacher, frozen(fake))
+        )
+        det, sigma = (over(jax.vmap(f)(tau), x) for f in (path.determinant, path.sigma))
+        real = (over(jax.vmap(path.d_sigma)(tau), x) * x_tau - sigma * v_real) / det
+        apart = sigma / det * (v_fake - v_real)
+        return self.identity(x, real, apart), stop(jnp.mean(apart**2))
+
+    def identity(self, x: Array, real: Array, apart: Array) -> Float[Array, ""]:
+        """The loss of samples, given the teacher's denoised means and how far these are from the
+        fake's."""
+        size = over(each(jnp.abs(x - real)), x) if self.normalise else 1.0
+        return jnp.mean(apart * (real - x - self.alpha * apart) / stop(jnp.maximum(size, 1e-6)))
+
+    def declared(
+        self,
+        live: Players,
+        fixed: Players,
+        target: Players,
+        carry: Any,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> dict[str, Float[Array, ""]]:
+        """Of both denoisers at the moving samples, the two estimates apart."""
+        losses = super().declared(live, fixed, target, carry, batch, key, step)
+        key_start, key_noise = jr.split(key)
+        starts, path = self.generate.starts(batch, key_start), self.generate.path
+        moving, x = (self.generate(players["model"], starts) for players in (live, fixed))
+        z, tau = self.drawn(x, key_noise)
+        x_tau = jax.vmap(path.interpolate)(moving, z, tau)
+        real, fake = (
+            denoised(path, field, x_tau, tau, starts.label)
+            for field in (self.teacher, fixed["fake"])
+        )
+        still = denoised(
+            path, self.teacher, jax.vmap(path.interpolate)(x, z, tau), tau, starts.label
+        )
+        size = each(jnp.abs(x - still)) if self.normalise else jnp.ones(len(x))
+        by_identity, square = each((real - fake) * (real - moving)), each((real - fake) ** 2)
+        pull = jnp.mean((by_identity - self.alpha * square) / size)
+        pull += self.anchor(live["model"], carry, starts, moving)
+        return losses | {
+            "model": jnp.where((step >= self.wait) & ((step + 1) % self.every == 0), pull, 0.0)
+        }
+
+
+def over(numbers: Float[Array, " n"], like: Float[Array, " n *shape"]) -> Float[Array, " n *ones"]:
+    """One number a sample, to be multiplied with samples."""
+    return numbers.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def each(values: Float[Array, " n *shape"]) -> Float[Array, " n"]:
+    """The mean over the dimensions of each sample."""
+    return jnp.mean(values.reshape(len(values), -1), axis=1)
+
+
+@register
+class SID(FakePlugin):
+    """Score identity distillation (arXiv 2404.04057): one step, no data but for labels."""
+
+    card = Card(
+        "sid",
+        rule="none (distributions of samples)",
+        supervision="teacher, distribution of the samples",
+        source="arXiv 2404.04057",
+        cost=10,
+        whole_cost=10,
+        parameterisation="F(z, 1, 0)",
+        gradient="F(z, 1, 0)",
+        targets="teacher, current, fake",
+    )
+
+    every: int = 2
+    alpha: float = 1.0
+    """Weight of the plain square that is taken off; the paper has 1.2, and 1 at first."""
+    normalise: bool = True
+    """Divide a sample's loss by its mean distance from the teacher's answer."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 <= self.alpha < 10, f"--plugin.alpha must be in [0, 10), got {self.alpha}")
+
+    def method(
+        self,
+        net: Network,
+        path: Interpolant,
+        teacher: Teacher | None,
+        task: Task,
+        *,
+        key: Key[Array, ""],
+    ) -> Method:
+        del key
+        teacher = needed(teacher, self.card.name)
+        objective = Identity(
+            self.generator(path, task),
+            teacher,
+            self.anchored(path, task),
+            Uniform(*self.levels),
+            self.every,
+            self.waiting(task),
+            self.normalise,
+            alpha=self.alpha,
+        )
+        players, rates = {"fake": fake_of(teacher, net, path)}, {"fake": self.rate}
+        return Method(self.flow_map(net, path), objective, players, rates)
+
+    @classmethod
+    def variants(cls):
+        """Every step trains the map, from the first on, without the normalisation of `dmd`'s."""
+        flags = dataclasses.replace(cls.preset("points"), every=1, wait=0.0, normalise=False)
+        return {"": flags}
