@@ -35,7 +35,7 @@ class OverviewConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Reads, prints and writes."""
     config = parse_flags(OverviewConfig, argv)
-    found = [row(name, plugin) for name, plugin in plugins().items() if not plugin.tokens]
+    found = [row(name, plugin) for name, plugin in listed().items()]
     rows = sorted(found, key=lambda each: (each["from"], *_places(each)))
     columns = list(dict.fromkeys(key for each in rows for key in each))
     title = "Methods by evaluations: exact W2 on checkerboard, Frechet distance on digits"
@@ -44,9 +44,23 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return {"rows": rows} if config.json else None
 
 
+def listed() -> dict[str, type[Plugin]]:
+    """The methods of pictures and points. Those of texts and those that train a reward in are
+    measured by other figures."""
+    every = plugins().items()
+    return {name: p for name, p in every if not p.tokens and p.card.family != "tilting"}
+
+
+def origin(plugin: type[Plugin]) -> str:
+    """What training begins with: "data" alone, a "teacher", or a "map" that is trained already."""
+    if plugin.tunes:
+        return "map"
+    return "teacher" if plugin.needs_teacher else "data"
+
+
 def row(name: str, plugin: type[Plugin]) -> dict[str, Any]:
     """What is known of a method."""
-    found: dict[str, Any] = {"method": name, "from": "teacher" if plugin.needs_teacher else "data"}
+    found: dict[str, Any] = {"method": name, "from": origin(plugin)}
     for each in plugin.recipes:
         if each.source:
             found |= figures(name, each)

@@ -12,6 +12,7 @@ Without the encoder it is MeanFlow under the Cauchy distance. Both parts have ro
 """
 
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
@@ -37,8 +38,10 @@ class DMF(RowPlugin):
 
     diagonal: float = 0.5
     time_mean: float = 0.0
-    scale: float = 0.01
-    """Scale c of the Cauchy distance log(|R|^2 / c + 1), which is close to the square below c."""
+    scale: float = by_kind(0.01, points=10.0, small_image=10.0)
+    """Scale c of the Cauchy distance log(|R|^2 / c + 1), which is close to the square below c. A
+    small one is blind to outliers, and with pairs nearly every residual is one: the velocity is then
+    no mean, and errors add up over steps."""
     reduce: Reduce = "mean"
 
     def jump(self, teacher: None) -> Term:
