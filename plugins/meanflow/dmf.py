@@ -40,8 +40,8 @@ class DMF(RowPlugin):
     time_mean: float = 0.0
     scale: float = by_kind(0.01, points=10.0, small_image=10.0)
     """Scale c of the Cauchy distance log(|R|^2 / c + 1), which is close to the square below c. A
-    small one is blind to outliers, and with pairs nearly every residual is one: the velocity is then
-    no mean, and errors add up over steps."""
+    small one is blind to outliers, and with pairs nearly every residual is one: the velocity is no
+    mean then, and errors add up over steps."""
     reduce: Reduce = "mean"
 
     def jump(self, teacher: None) -> Term:
