@@ -16,6 +16,7 @@ from typing import Any
 import tyro
 
 from apps._main import launch
+from benchmarks._in_features import in_features
 from core.errors import UserError
 from core.methods.registry import find_plugin
 from core.report.versions import versions
@@ -130,18 +131,8 @@ def closing(config: FamilyConfig, name: str, seed: int) -> dict[str, Any]:
     last = folders[METHODS[name][-1].plugin]
     found = json.loads((last / "summary.json").read_text())
     if config.features:
-        found[config.features] = in_features(config.features, last)
+        found[config.features] = in_features(config.features, last, NFES)
     return found
-
-
-def in_features(features: str, run: Path) -> dict[str, Any]:
-    """The rows of a run in a network's features, measured once by `apps.eval`."""
-    out = run / f"eval-{features.partition('=')[0]}.json"
-    if not out.exists():
-        flags = ["--run", str(run), "--features", features, "--nfe", *map(str, NFES)]
-        _run("apps.eval", *flags, "--out", str(out))
-    found = json.loads(out.read_text())
-    return {name: found[name] for name in ("reference", "rows")}
 
 
 def train(config: FamilyConfig, stage: Stage, folders: dict[str, Path], seed: int) -> None:
