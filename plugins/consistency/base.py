@@ -67,6 +67,7 @@ class WeightedPlugin(ConsistencyPlugin):
         super().__post_init__()
         require(self.gamma >= 0, f"--plugin.gamma must not be negative, got {self.gamma}")
 
+    @overridable
     def factor(self) -> TimeWeight:
         return GammaWeight(self.gamma, self.decay) if self.weighting == "gamma" else Even()
 

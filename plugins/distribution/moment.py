@@ -12,18 +12,15 @@ holds it near the teacher: its best is halfway between the mean of the samples a
 
 import dataclasses
 
-from jaxtyping import Array, Key
-
 from core.errors import require
-from core.flow.flow_map import Network
 from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher
 from core.methods.card import Card
-from core.methods.plugin import Method, Task
+from core.methods.plugin import Task
 from core.methods.registry import register
-from core.methods.row_plugin import needed
 from core.times.distributions import Uniform
-from plugins.distribution.dmd import FakePlugin, Matching, fake_of
+from plugins.distribution.dmd import Matching
+from plugins.distribution.game import FakePlugin, Game
 
 
 @register
@@ -56,18 +53,8 @@ class Moment(FakePlugin):
         super().__post_init__()
         require(self.tether >= 0, f"--plugin.tether must not be negative, got {self.tether}")
 
-    def method(
-        self,
-        net: Network,
-        path: Interpolant,
-        teacher: Teacher | None,
-        task: Task,
-        *,
-        key: Key[Array, ""],
-    ) -> Method:
-        del key
-        teacher = needed(teacher, self.card.name)
-        objective = Matching(
+    def game(self, path: Interpolant, task: Task, teacher: Teacher) -> Game:
+        return Matching(
             self.generator(path, task),
             teacher,
             self.anchored(path, task),
@@ -77,8 +64,6 @@ class Moment(FakePlugin):
             normalise=False,
             tether=self.tether,
         )
-        players, rates = {"fake": fake_of(teacher, net, path)}, {"fake": self.rate}
-        return Method(self.flow_map(net, path), objective, players, rates)
 
     @classmethod
     def variants(cls):

@@ -10,39 +10,36 @@ With `D_f = E[x | x_tau]` the mean of `<D_r - D_f, D_r - x>` is `E |D_r - D_f|^2
 """
 
 import dataclasses
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float
 
 from core.errors import require
 from core.flow.field import VelocityField
-from core.flow.flow_map import Network
+from core.flow.flow_map import FlowMap
 from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.flow.teacher import Teacher, frozen
 from core.methods.card import Card
-from core.methods.plugin import Method, Task
+from core.methods.plugin import Task
 from core.methods.registry import register
-from core.methods.row_plugin import needed
-from core.objectives.objective import Batch, Players
 from core.objectives.one_step import Starts
 from core.times.distributions import Uniform
-from plugins.distribution.dmd import (
+from plugins.distribution.game import (
     FakePlugin,
-    Matching,
+    Game,
     Noised,
     denoised,
-    fake_of,
+    each,
+    over,
     stop,
     velocities,
 )
 
 
-class Identity(Matching):
+class Identity(Game):
     """The game of `dmd` with the loss of score identity distillation.
 
     With a fake that is exact the loss is `(1 - alpha) E |D_r - D_f|^2` in value; its gradient is
@@ -79,47 +76,18 @@ class Identity(Matching):
         size = over(each(jnp.abs(x - real)), x) if self.normalise else 1.0
         return jnp.mean(apart * (real - x - self.alpha * apart) / stop(jnp.maximum(size, 1e-6)))
 
-    def declared(
-        self,
-        live: Players,
-        fixed: Players,
-        target: Players,
-        carry: Any,
-        batch: Batch,
-        key: Key[Array, ""],
-        step: Int[Array, ""],
-    ) -> dict[str, Float[Array, ""]]:
-        """Of both denoisers at the moving samples, the two estimates apart."""
-        losses = super().declared(live, fixed, target, carry, batch, key, step)
-        key_start, key_noise = jr.split(key)
-        starts, path = self.generate.starts(batch, key_start), self.generate.path
-        moving, x = (self.generate(players["model"], starts) for players in (live, fixed))
-        z, tau = self.drawn(x, key_noise)
-        x_tau = jax.vmap(path.interpolate)(moving, z, tau)
-        real, fake = (
-            denoised(path, field, x_tau, tau, starts.label)
-            for field in (self.teacher, fixed["fake"])
-        )
-        still = denoised(
-            path, self.teacher, jax.vmap(path.interpolate)(x, z, tau), tau, starts.label
-        )
-        size = each(jnp.abs(x - still)) if self.normalise else jnp.ones(len(x))
-        by_identity, square = each((real - fake) * (real - moving)), each((real - fake) ** 2)
-        pull = jnp.mean((by_identity - self.alpha * square) / size)
-        pull += self.anchor(live["model"], carry, starts, moving)
-        return losses | {
-            "model": jnp.where((step >= self.wait) & ((step + 1) % self.every == 0), pull, 0.0)
-        }
-
-
-def over(numbers: Float[Array, " n"], like: Float[Array, " n *shape"]) -> Float[Array, " n *ones"]:
-    """One number a sample, to be multiplied with samples."""
-    return numbers.reshape(-1, *[1] * (like.ndim - 1))
-
-
-def each(values: Float[Array, " n *shape"]) -> Float[Array, " n"]:
-    """The mean over the dimensions of each sample."""
-    return jnp.mean(values.reshape(len(values), -1), axis=1)
+    def declared_pull(
+        self, moving: Array, x: Array, drawn: tuple[Array, Array], starts: Starts, fake: FlowMap
+    ) -> Float[Array, ""]:
+        """The two estimates apart, of both denoisers at the moving samples."""
+        path, (z, tau), label = self.generate.path, drawn, starts.label
+        x_tau, still = (jax.vmap(path.interpolate)(sample, z, tau) for sample in (moving, x))
+        real, own = (denoised(path, field, x_tau, tau, label) for field in (self.teacher, fake))
+        by_identity, square = each((real - own) * (real - moving)), each((real - own) ** 2)
+        size = jnp.ones(len(x))
+        if self.normalise:
+            size = each(jnp.abs(x - denoised(path, self.teacher, still, tau, label)))
+        return jnp.mean((by_identity - self.alpha * square) / size)
 
 
 @register
@@ -148,18 +116,8 @@ class SID(FakePlugin):
         super().__post_init__()
         require(0 <= self.alpha < 10, f"--plugin.alpha must be in [0, 10), got {self.alpha}")
 
-    def method(
-        self,
-        net: Network,
-        path: Interpolant,
-        teacher: Teacher | None,
-        task: Task,
-        *,
-        key: Key[Array, ""],
-    ) -> Method:
-        del key
-        teacher = needed(teacher, self.card.name)
-        objective = Identity(
+    def game(self, path: Interpolant, task: Task, teacher: Teacher) -> Game:
+        return Identity(
             self.generator(path, task),
             teacher,
             self.anchored(path, task),
@@ -169,8 +127,6 @@ class SID(FakePlugin):
             self.normalise,
             alpha=self.alpha,
         )
-        players, rates = {"fake": fake_of(teacher, net, path)}, {"fake": self.rate}
-        return Method(self.flow_map(net, path), objective, players, rates)
 
     @classmethod
     def variants(cls):

@@ -22,9 +22,10 @@ from core.objectives.one_step import OneStep
 from core.oracle import GaussianProblem, OracleMap, ProductMixture
 from core.times.distributions import Uniform
 from plugins.distribution.anchor import Anchor
-from plugins.distribution.dmd import Matching, direction, fake_of
+from plugins.distribution.dmd import Matching, direction
 from plugins.distribution.fdloss import MatchMoments
 from plugins.distribution.frechet import Moments, centre_distance, frechet, mixed
+from plugins.distribution.game import fake_of
 from tests.compiling import once
 from tests.objectives.terms import TinyNet
 
