@@ -11,9 +11,11 @@ from core.flow.condition import Condition
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath, VPPath
 from core.methods.plugin import Task
+from core.methods.registry import find_plugin
 from core.objectives.guidance import GuidanceConfig
 from core.objectives.objective import GroupTerm
 from core.objectives.row import make_row
+from core.times.distributions import Uniform
 from core.times.pairs import Growing
 from core.times.unit import Times
 from plugins.compositional.psd import PSD
@@ -193,3 +195,18 @@ def test_jumps_grow_where_they_lead_between_any_two_times():
         Shortcut(grow=0.5).row_objective(PATH, None, TASK)
     with pytest.raises(UserError, match=r"--plugin.grow must be in \[0, 1\]"):
         LSD(grow=-1.0)
+
+
+@pytest.mark.parametrize("name", ["sct", "scd", "cct", "ccd"])
+def test_on_small_images_rows_near_the_data_count_most_and_no_learned_weight_undoes_it(name):
+    """The weight of a row there, over the one that it has elsewhere: `s e^(-6 s)`."""
+    small, other = (find_plugin(name).preset(kind) for kind in ("small-image", "image"))
+    assert not small.learned_weight and isinstance(small.distribution(), Uniform)
+    assert small.weighting == "gamma" and other.weighting == "one"
+
+    def run(s):
+        times, residual = Times(s, s, jnp.zeros_like(s)), jnp.full(3, 0.5)
+        return small.weight()(residual, times) / other.weight()(residual, times)
+
+    for s in np.array([0.1, 0.9], np.float32):
+        assert float(once(run)(s)) == pytest.approx(s * np.exp(-6 * s), rel=1e-5)
