@@ -55,7 +55,7 @@ class ConsistencyPlugin(RowPlugin):
 class WeightedPlugin(ConsistencyPlugin):
     """A consistency model whose rows have GCM's weight in time, or none."""
 
-    weighting: Literal["gamma", "one"] = by_kind("one", small_image="gamma")
+    weighting: Literal["gamma", "one"] = by_kind("one", points="gamma", small_image="gamma")
     """Weight in time: s^gamma e^(-decay s), or none. All jumps are learned from the shortest ones,
     so that rows near the data should count most."""
     gamma: float = 1.0

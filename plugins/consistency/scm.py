@@ -115,7 +115,7 @@ class SCMPlugin(WeightedPlugin):
     """Simplified, stabilised continuous-time consistency."""
 
     form: Form = "rotation"
-    learned_weight: bool = by_kind(True, small_image=False)
+    learned_weight: bool = by_kind(True, points=False, small_image=False)
     data_std: float = 1.0
     """Standard deviation of the data over that of the noise, which fixes the angle."""
     warmup: float = 0.2
@@ -125,7 +125,7 @@ class SCMPlugin(WeightedPlugin):
     paper, and with the norm over all dimensions; 0 leaves the tangent as it is."""
     time_mean: float = -0.3
     """Mean of the log noise-to-signal ratio; the paper's -1.0 is for data of deviation 0.5."""
-    time_std: float = by_kind(1.4, small_image=0.0)
+    time_std: float = by_kind(1.4, points=0.0, small_image=0.0)
     """Standard deviation of the log noise-to-signal ratio; 0 means uniform times."""
     derivative: Literal["exact", "difference"] = "exact"
     """An exact Jacobian-vector product, or a central difference over --plugin.step, for networks

@@ -71,7 +71,7 @@ class VelocityTangent(Term):
 class TangentPlugin(WeightedPlugin):
     """Continuous-time consistency, without a step."""
 
-    time_std: float = by_kind(1.0, small_image=0.0)
+    time_std: float = by_kind(1.0, points=0.0, small_image=0.0)
 
 
 @register

@@ -4,8 +4,8 @@
     L = b e / sqrt(sg[e] + 1e-3) + |V(x_s, s, s) - v|^2 + (1 - cos(V(x_s, s, s), v))
 
 with `e = mean |V(x_s, s, 0) - T|^2`, `b = sin(pi s / 2)` and `v` the teacher's velocity. The last
-two terms anchor the diagonal, on a share of the rows. Small images, on which training is short,
-have `b = s e^(-6 s)` instead: the jumps from near the noise are learned from all the others.
+two terms anchor the diagonal, on a share of the rows. Points and small images, on which training
+is short, have `b = s e^(-6 s)` instead: jumps from near the noise are learned from all the others.
 """
 
 from typing import Literal, Self
@@ -90,7 +90,7 @@ class FACM(RowPlugin):
         targets="teacher, current",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000, 0.204, 0.173, "compare-checkerboard"),
+        Recipe("points",      "checkerboard", 3000),
         Recipe("small-image", "digits",       2300, flags={"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
@@ -102,9 +102,9 @@ class FACM(RowPlugin):
     """Share of rows that also carry the anchor; FACM's own code: 1."""
     time_mean: float = -0.8
     """Mean of log tan(pi s / 2)."""
-    time_std: float = by_kind(1.6, small_image=0.0)
+    time_std: float = by_kind(1.6, points=0.0, small_image=0.0)
     """Standard deviation of log tan(pi s / 2); 0 means uniform times."""
-    weighting: Literal["sine", "gamma"] = by_kind("sine", small_image="gamma")
+    weighting: Literal["sine", "gamma"] = by_kind("sine", points="gamma", small_image="gamma")
     """Weight b of a jump by its time: sin(pi s / 2), or s e^(-6 s), with which rows near the data
     count most."""
     power: float = by_kind(0.5, points=0.0, small_image=0.0)
