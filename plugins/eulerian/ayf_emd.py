@@ -9,7 +9,7 @@ matching on diagonal rows trains.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,10 @@ from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import VALUE, Declares
 from core.objectives.objective import RowKind, Term
 from core.objectives.row import Row
-from core.objectives.weights import Adaptive, Reduce, TangentNorm, Weight
+from core.objectives.weights import Adaptive, Reduce, TangentNorm, Timed, Weight
 from core.times.distributions import LogitNormal, MixedDistribution, TimeDistribution, Uniform
 from core.times.pairs import Gap, TimeSampler
+from core.times.weights import GammaWeight
 
 
 class AlignedTangent(Term):
@@ -66,6 +67,9 @@ class AlignedPlugin(RowPlugin):
     """Fraction of the training over which r rises."""
     constant: float = 0.1
     """Constant c of the normalised tangent g / (|g| + c)."""
+    weighting: Literal["one", "gamma"] = by_kind("one", small_image="gamma")
+    """Weight of a row by its time: none, or s e^(-6 s), with which rows near the data count most. A
+    normalised tangent is as long where it means little."""
     reduce: Reduce = "mean"
 
     @classmethod
@@ -77,7 +81,8 @@ class AlignedPlugin(RowPlugin):
         return AlignedTangent(teacher, self.warm_to, self.warm_until)
 
     def weight(self) -> Weight:
-        return TangentNorm(self.constant, self.reduce)
+        norm = TangentNorm(self.constant, self.reduce)
+        return Timed(GammaWeight(), norm) if self.weighting == "gamma" else norm
 
     def jump_times(self) -> TimeSampler:
         return Gap(LogitNormal(self.time_mean, self.time_std))
@@ -100,7 +105,7 @@ class AYFEMD(AlignedPlugin):
     )
     recipes = (
         Recipe("points",      "checkerboard", 3000, 0.171, 0.153, "compare-checkerboard"),
-        Recipe("small-image", "digits",       2300, 0.608, 0.807, "compare-digits"),
+        Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
 
