@@ -164,7 +164,6 @@ class GCMVariable(GCMPlugin):
         cost=4,
         whole_cost=4,
     )
-    sampler = "pushforward"
     to_data = False
 
     target_power: int = 4

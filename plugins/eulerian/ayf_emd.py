@@ -67,7 +67,7 @@ class AlignedPlugin(RowPlugin):
     """Fraction of the training over which r rises."""
     constant: float = 0.1
     """Constant c of the normalised tangent g / (|g| + c)."""
-    weighting: Literal["one", "gamma"] = by_kind("one", small_image="gamma")
+    weighting: Literal["one", "gamma"] = by_kind("one", points="gamma", small_image="gamma")
     """Weight of a row by its time: none, or s e^(-6 s), with which rows near the data count most. A
     normalised tangent is as long where it means little."""
     reduce: Reduce = "mean"
@@ -104,7 +104,7 @@ class AYFEMD(AlignedPlugin):
         targets="teacher, current",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000, 0.171, 0.153, "compare-checkerboard"),
+        Recipe("points", "checkerboard", 3000),
         Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
