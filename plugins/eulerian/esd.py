@@ -25,6 +25,8 @@ from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import START_RATE, VELOCITY, Carrier, Declares
 from core.objectives.objective import Players, Residuals, RowKind, Term
 from core.objectives.row import Row
+from core.times.distributions import Point, Uniform
+from core.times.pairs import OrderedPair, TimeSampler
 
 stop = jax.lax.stop_gradient
 
@@ -88,7 +90,7 @@ class ESD(RowPlugin):
     )
     recipes = (
         Recipe("points",      "checkerboard", 3000, 0.191,  0.189, "compare-checkerboard"),
-        Recipe("small-image", "digits", 2300, 1.69, 0.748, "recipes-digits", {"optim.rate": 1e-3}),
+        Recipe("small-image", "digits", 2300, 0.815, 0.725, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     both_ways = True
 
@@ -113,6 +115,11 @@ class ESD(RowPlugin):
 
     def jump(self, teacher: None) -> Term:
         return EulerianJump(self.shared, self.target_decay > 0, self.stopped)
+
+    def whole_jumps(self) -> TimeSampler:
+        """From every `s` to the data: the residual is the slope of the jump in `s`, so that a row
+        at `s = 1` trains one end of the jump from noise."""
+        return OrderedPair(Uniform(), Point(0.0))
 
     def target_parameters(self, task: Task) -> dict[str, Any]:
         del task

@@ -222,5 +222,7 @@ def test_rules_through_a_derivative_train_the_whole_jump_all_along_its_way():
     for name in ("lsd", "tvm", "lmd"):
         s, t = pairs(find_plugin(name)())
         assert (s == 1).all() and t.min() < 0.02 and t.max() > 0.98, name
+    s, t = pairs(find_plugin("esd")())
+    assert (t == 0).all() and s.min() < 0.02 and s.max() > 0.98
     s, t = pairs(find_plugin("mf")())
     assert (s == 1).all() and (t == 0).all()
