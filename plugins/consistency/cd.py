@@ -37,7 +37,7 @@ class CD(GridPlugin):
         targets="teacher, current",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000, 0.251, 0.252, "compare-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.251, 0.252, "compare-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.237, 0.244, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True

@@ -16,6 +16,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.solve import FixedSteps, solve_average_velocity
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import VALUE, Declares
@@ -72,6 +73,9 @@ class CMT(RowPlugin):
         whole_cost=19,
         targets="teacher",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.146, 0.136, "recipes-checkerboard"),
+    )  # fmt: skip
     needs_teacher = True
 
     to_data: bool = False

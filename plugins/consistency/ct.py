@@ -35,7 +35,7 @@ class CT(GridPlugin):
         gradient="F",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000, 0.348, 0.363, "compare-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.348, 0.363, "compare-checkerboard"),
         Recipe("small-image", "digits", 2300, 1.17, 1.11, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     spaces = True

@@ -40,8 +40,9 @@ class ECT(ConsistencyPlugin):
         gradient="F",
     )
     recipes = (
-        Recipe("small-image", "digits", 2300, 1.14, 1.12, "recipes-digits", {"optim.rate": 1e-3}),
-    )
+        Recipe("points", "checkerboard", 3000, 0.196, 0.139, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 1.15, 1.13, "recipes-digits", {"optim.rate": 1e-3}),
+    )  # fmt: skip
     spaces = True
 
     base: float = 2.0

@@ -18,6 +18,7 @@ from core.flow.flow_map import FlowMap, Network
 from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.methods.card import Card
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.nets.scaled import ScaledNetwork
 from core.nets.warped import WarpedTimes
@@ -147,6 +148,9 @@ class GCMConstant(GCMPlugin):
         cost=4,
         whole_cost=4,
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.204, 0.124, "recipes-checkerboard"),
+    )  # fmt: skip
 
     def target_distribution(self) -> TimeDistribution:
         return Point(0.0)
@@ -164,6 +168,9 @@ class GCMVariable(GCMPlugin):
         cost=4,
         whole_cost=4,
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.217, 0.313, "recipes-checkerboard"),
+    )  # fmt: skip
     to_data = False
 
     target_power: int = 4

@@ -35,8 +35,9 @@ class ICT(ConsistencyPlugin):
         gradient="F",
     )
     recipes = (
-        Recipe("small-image", "digits", 2300, 0.879, 0.839, "recipes-digits", {"optim.rate": 1e-3}),
-    )
+        Recipe("points", "checkerboard", 3000, 0.192, 0.136, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.861, 0.813, "recipes-digits", {"optim.rate": 1e-3}),
+    )  # fmt: skip
 
     first: int = 10
     """Intervals of the grid in the first stage; each stage doubles them."""

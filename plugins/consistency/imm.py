@@ -17,6 +17,7 @@ from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.objective import GroupTerm
 from core.times.distributions import Uniform
@@ -42,6 +43,9 @@ class IMM(ConsistencyPlugin):
         parameterisation="F",
         gradient="F",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.206, 0.203, "recipes-checkerboard"),
+    )  # fmt: skip
     sampler = "pushforward"
     to_data = False
 

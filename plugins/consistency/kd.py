@@ -12,6 +12,7 @@ from core.errors import require
 from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
+from core.methods.recipes import Recipe
 from core.methods.reflow import PairsPlugin
 from core.methods.registry import register
 from core.objectives.carriers import Carrier, Declares
@@ -59,6 +60,9 @@ class KD(PairsPlugin):
         gradient="V(z, 1, 0)",
         targets="none",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.138, None, "recipes-checkerboard"),
+    )  # fmt: skip
     most_nfe = 1
     paired = True
 

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 from core.errors import require
 from core.flow.flow_map import FlowMap
 from core.methods.card import Card
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.carriers import JUMP, Declares
 from core.objectives.objective import Term
@@ -86,6 +87,9 @@ class RCM(ConsistencyPlugin):
         parameterisation="F",
         gradient="F",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.343, 0.173, "recipes-checkerboard"),
+    )  # fmt: skip
     spaces = True
 
     time_std: float = 0.0

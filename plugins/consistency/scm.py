@@ -162,7 +162,10 @@ class SCT(SCMPlugin):
         parameterisation="F",
         gradient="N",
     )
-    recipes = (Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),)
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.192, 0.134, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
+    )  # fmt: skip
 
     def jump(self, teacher: None) -> Term:
         return self.term(teacher)
@@ -183,7 +186,10 @@ class SCD(SCMPlugin):
         gradient="N",
         targets="teacher, current",
     )
-    recipes = (Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),)
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.143, 0.115, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
+    )  # fmt: skip
     needs_teacher = True
     guidable = True
 

@@ -16,6 +16,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.carriers import JUMP, Declares
 from core.objectives.objective import Term
@@ -88,6 +89,9 @@ class CCT(TangentPlugin):
         parameterisation="F",
         gradient="F",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.193, 0.143, "recipes-checkerboard"),
+    )  # fmt: skip
 
     def jump(self, teacher: None) -> Term:
         return TangentJump(teacher)
@@ -108,6 +112,9 @@ class CCD(TangentPlugin):
         gradient="F",
         targets="teacher, current",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.159, 0.118, "recipes-checkerboard"),
+    )  # fmt: skip
     needs_teacher = True
     guidable = True
 

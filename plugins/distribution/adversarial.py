@@ -20,6 +20,7 @@ from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.nets.discriminator import discriminator
 from core.nets.perception import Perception
@@ -95,6 +96,9 @@ class Adversarial(DistributionPlugin):
         gradient="F(z, 1, 0)",
         targets="discriminator",
     )
+    recipes = (
+        Recipe("small-image", "digits", 287, 0.233, None, "tuned-digits"),
+    )  # fmt: skip
 
     wait: float = 0.3
     """Fraction of the training in which the discriminator learns alone."""

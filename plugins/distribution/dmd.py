@@ -24,6 +24,7 @@ from core.flow.path import Path, gaussian
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.one_step import Starts
 from core.times.distributions import Uniform
@@ -114,6 +115,9 @@ class DMD(FakePlugin):
         gradient="F(z, 1, 0)",
         targets="teacher, current, fake",
     )
+    recipes = (
+        Recipe("small-image", "digits", 287, 0.246, None, "tuned-digits"),
+    )  # fmt: skip
     normalise: bool = True
     """Divide a sample's push by its mean distance from the teacher's answer; for examples
     of a few numbers, where that may be close to zero, rather not."""

@@ -21,6 +21,7 @@ from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Plugin, Task
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.nets.perception import Identity, Perception
 from core.objectives.carriers import Carrier, Declares
@@ -157,6 +158,9 @@ class FDLoss(DistributionPlugin):
         parameterisation="F(z, 1, 0)",
         gradient="F(z, 1, 0)",
     )
+    recipes = (
+        Recipe("small-image", "digits", 287, 0.156, None, "tuned-digits"),
+    )  # fmt: skip
 
     decay: float = 0.9
     """Decay of the moments of the samples; the population is about batch / (1 - decay). Slower

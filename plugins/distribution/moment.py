@@ -17,6 +17,7 @@ from core.flow.interpolant import Interpolant
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.times.distributions import Uniform
 from plugins.distribution.dmd import Matching
@@ -44,6 +45,9 @@ class Moment(FakePlugin):
         gradient="F(z, 1, 0)",
         targets="teacher, current, fake",
     )
+    recipes = (
+        Recipe("small-image", "digits", 287, 0.23, None, "tuned-digits"),
+    )  # fmt: skip
 
     every: int = 2
     tether: float = 1.0

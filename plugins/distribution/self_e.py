@@ -25,6 +25,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import RowKind, Term
@@ -94,6 +95,9 @@ class SelfE(RowPlugin):
         cost=4,
         whole_cost=5,
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 1.37, 0.425, "recipes-checkerboard"),
+    )  # fmt: skip
     guidable = False
     labelled = True
     any_times = True

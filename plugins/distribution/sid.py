@@ -24,6 +24,7 @@ from core.flow.path import gaussian
 from core.flow.teacher import Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Task
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.one_step import Starts
 from core.times.distributions import Uniform
@@ -105,6 +106,9 @@ class SID(FakePlugin):
         gradient="F(z, 1, 0)",
         targets="teacher, current, fake",
     )
+    recipes = (
+        Recipe("small-image", "digits", 287, 0.236, None, "tuned-digits"),
+    )  # fmt: skip
 
     every: int = 2
     alpha: float = 1.0

@@ -19,6 +19,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Method, Plugin, Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.train.features import open_perception
 from plugins.drifting.field import FieldKernel
@@ -44,6 +45,9 @@ class Drift(Plugin):
         parameterisation="F(z, 1, 0)",
         gradient="F(z, 1, 0)",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.156, None, "recipes-checkerboard"),
+    )  # fmt: skip
     most_nfe = 1
 
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)

@@ -105,7 +105,7 @@ class AYFEMD(AlignedPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000),
-        Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
+        Recipe("small-image", "digits", 2300, 0.232, 0.19, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
 
@@ -126,6 +126,9 @@ class AYFScratch(AlignedPlugin):
         cost=3.5,
         whole_cost=5,
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.244, 0.243, "recipes-checkerboard"),
+    )  # fmt: skip
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     target_decay: float = 0.0

@@ -89,7 +89,7 @@ class ESD(RowPlugin):
         gradient="dF/ds",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000, 0.191,  0.189, "compare-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.191, 0.189, "compare-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.815, 0.725, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     both_ways = True

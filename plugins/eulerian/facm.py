@@ -90,8 +90,8 @@ class FACM(RowPlugin):
         targets="teacher, current",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000),
-        Recipe("small-image", "digits",       2300, flags={"optim.rate": 1e-3}),
+        Recipe("points", "checkerboard", 3000, 0.16, 0.111, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 1.45, 0.679, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
     sampler = "restart"

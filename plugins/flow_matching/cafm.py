@@ -27,6 +27,7 @@ from core.flow.teacher import Teacher, frozen
 from core.methods.card import Card
 from core.methods.plugin import Method, Plugin, Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.nets.discriminator import Discriminator, discriminator
 from core.nets.dropout import has_dropout, with_masks
@@ -122,6 +123,9 @@ class CAFM(Plugin):
         gradient="v",
         targets="discriminator",
     )
+    recipes = (
+        Recipe("small-image", "digits", 287, 5.52, 0.657, "tuned-velocity-digits"),
+    )  # fmt: skip
     sampler = "euler"
     tunes = True
 

@@ -28,6 +28,7 @@ from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.plugin import Method, Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import find_plugin, register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import Declares
@@ -122,6 +123,9 @@ class F2D2(RowPlugin):
         gradient="dF/dt",
         family="Lagrangian",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.172, 0.171, "recipes-checkerboard"),
+    )  # fmt: skip
     guidable: ClassVar[bool] = False
     both_ways: ClassVar[bool] = True
 

@@ -57,8 +57,8 @@ class LSD(RowPlugin):
         gradient="dF/dt",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000, 0.175, 0.175, "compare-checkerboard"),
-        Recipe("small-image", "digits",       2300, 0.401, 0.321, "recipes-digits"),
+        Recipe("points", "checkerboard", 3000, 0.175, 0.175, "compare-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.405, 0.326, "recipes-digits"),
     )  # fmt: skip
     both_ways = True
     couples = True

@@ -21,6 +21,7 @@ from core.flow.policy_head import MixtureMap
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import Carrier, Declares
@@ -93,6 +94,9 @@ class PiFlow(RowPlugin):
         targets="teacher, current",
         family="Lagrangian",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.138, 0.138, "recipes-checkerboard"),
+    )  # fmt: skip
     needs_teacher = True
     any_times = True
     policies = True

@@ -120,8 +120,8 @@ class PID(NoisePlugin):
         targets="teacher, current",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000, 0.136, None, "compare-checkerboard"),
-        Recipe("small-image", "digits",       2300, 0.199, None, "compare-digits"),
+        Recipe("points", "checkerboard", 3000, 0.136, None, "compare-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.198, None, "recipes-digits"),
     )  # fmt: skip
 
     step: float = 0.004

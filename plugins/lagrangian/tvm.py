@@ -41,8 +41,8 @@ class TVM(RowPlugin):
         targets="current, EMA",
     )
     recipes = (
-        Recipe("points",      "checkerboard", 3000, 0.174, 0.171, "compare-checkerboard"),
-        Recipe("small-image", "digits",       2300, 0.42,  0.329, "recipes-digits"),
+        Recipe("points", "checkerboard", 3000, 0.174, 0.171, "compare-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.395, 0.297, "recipes-digits"),
     )  # fmt: skip
     both_ways = True
 

@@ -22,6 +22,7 @@ from core.flow.flow_map import FlowMap
 from core.flow.rules import full_products
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import VALUE, Declares
@@ -108,6 +109,9 @@ class AlphaFlow(RowPlugin):
         cost=3.5,
         whole_cost=4,
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.292, 0.173, "recipes-checkerboard"),
+    )  # fmt: skip
     both_ways = True
 
     diagonal: float = 0.5

@@ -13,6 +13,7 @@ Without the encoder it is MeanFlow under the Cauchy distance. Both parts have ro
 
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import Term
@@ -34,6 +35,9 @@ class DMF(RowPlugin):
         cost=3.5,
         whole_cost=4,
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.214, 0.178, "recipes-checkerboard"),
+    )  # fmt: skip
     both_ways = True
 
     diagonal: float = 0.5

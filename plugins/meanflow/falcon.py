@@ -17,6 +17,7 @@ from core.flow.flow_map import FlowMap
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.carriers import EVERYTHING, Declares
@@ -57,6 +58,9 @@ class Falcon(RowPlugin):
         seed_cost=4,
         gradient="V, everything",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.225, 0.184, "recipes-checkerboard"),
+    )  # fmt: skip
     both_ways = True
 
     diagonal: float = by_kind(0.5, points=0.5)

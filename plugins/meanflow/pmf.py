@@ -16,6 +16,7 @@ from core.flow.path import gaussian
 from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.methods.row_plugin import RowPlugin
 from core.objectives.objective import FlowMatching, RowKind, Term
@@ -39,6 +40,9 @@ class PMF(RowPlugin):
         whole_cost=5,
         parameterisation="g",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.225, 0.194, "recipes-checkerboard"),
+    )  # fmt: skip
     both_ways = True
 
     diagonal: float = 0.5

@@ -11,6 +11,7 @@ from typing import Self
 from core.flow.teacher import Teacher
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.reflow import PairsPlugin
 from core.methods.registry import register
 from core.objectives.objective import Term
@@ -29,6 +30,9 @@ class RMF(PairsPlugin):
         cost=3.75,
         whole_cost=4,
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.143, 0.14, "recipes-checkerboard"),
+    )  # fmt: skip
 
     diagonal: float = by_kind(0.25, points=0.5, small_image=0.5)
     power: float = by_kind(0.5, points=0.0, small_image=0.0)

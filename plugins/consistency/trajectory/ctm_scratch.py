@@ -12,6 +12,7 @@ from typing import Literal
 
 from core.methods.card import Card
 from core.methods.presets import by_kind
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from plugins.consistency.trajectory.plugin import TrajectoryPlugin
 from plugins.consistency.trajectory.segment import Jumped, Segment, Solved
@@ -33,6 +34,9 @@ class CTMScratch(TrajectoryPlugin):
         gradient="F_target(F, t, 0)",
         targets="current, EMA",
     )
+    recipes = (
+        Recipe("points", "checkerboard", 3000, 0.228, 0.182, "recipes-checkerboard"),
+    )  # fmt: skip
     least = 1.0
 
     target_decay: float = by_kind(0.999, points=0.99, small_image=0.99)
