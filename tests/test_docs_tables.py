@@ -19,7 +19,6 @@ GENERATED = "Defaults by kind of data"
 NO_FIGURES = {
     ("samplers.md", "All of them"),
     ("scaling.md", "On paper: iMF, XL/2, ImageNet-256"),
-    ("methods/drifting.md", "Recipes"),
 }
 """Tables of orders and of plans: nothing in them was measured."""
 PAGE_ALONE = {
