@@ -169,7 +169,7 @@ class GCMVariable(GCMPlugin):
         whole_cost=4,
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.217, 0.313, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.217, 0.136, "recipes-checkerboard"),
     )  # fmt: skip
     to_data = False
 
