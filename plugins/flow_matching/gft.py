@@ -7,6 +7,7 @@ matching of `w v + (1 - w) V(null)` with the weight `1 / w^2`, which is the same
 """
 
 from core.methods.card import Card
+from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.guidance import GuidanceConfig
 from core.objectives.objective import FlowMatching, Term
@@ -26,6 +27,9 @@ class GFT(VelocityPlugin):
         whole_cost=3.9,
         gradient="v",
     )
+    recipes = (
+        Recipe("small-image", "digits", 2300, 4.55, 0.757, "recipes-digits"),
+    )  # fmt: skip
 
     guidance: GuidanceConfig = GuidanceConfig(most=20.0, tilt=2.0, own=0.0, even=True)
 
