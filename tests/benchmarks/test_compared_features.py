@@ -11,7 +11,7 @@ from core.errors import UserError
 KEPT = Path(__file__).parents[2] / "docs" / "results" / "recipes-digits.json"
 
 
-def comparison(folder, figures):
+def comparison(folder, figures, floor=0.5):
     """Runs of `cd` with these distances at one evaluation and twice them at four, a seed each."""
     cells = {c["seed"]: c for c in json.loads(KEPT.read_text())["cells"] if c["plugin"] == "cd"}
     for seed, figure in enumerate(figures):
@@ -19,7 +19,7 @@ def comparison(folder, figures):
         run.mkdir(parents=True)
         (run / "cell.json").write_text(json.dumps(cells[seed]))
         rows = [{"nfe": 1, "frechet": figure}, {"nfe": 4, "frechet": 2 * figure}]
-        found = {"rows": rows, "reference": {"frechet": 0.5}}
+        found = {"rows": rows, "reference": {"frechet": floor}}
         (run / "eval-efficientnet-lite0.json").write_text(json.dumps(found))
 
 
@@ -32,6 +32,12 @@ def test_a_row_is_the_mean_over_seeds(tmp_path):
     assert floor["FD (1)"] == "0.50"
     assert json.loads(table.read_text())["runs"]["cd"][2]["frechet"] == {"1": 6.0, "4": 12.0}
     assert "3.00 ± 2.65" in table.with_suffix(".md").read_text()
+
+
+def test_too_few_real_pictures_have_no_row(tmp_path):
+    comparison(tmp_path / "runs", [1.0], floor=None)
+    (row,) = main(["--folder", str(tmp_path / "runs"), "--json"])["rows"]
+    assert row["FD (1)"] == "1.00"
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
