@@ -42,7 +42,7 @@ class TVM(RowPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.174, 0.171, "compare-checkerboard"),
-        Recipe("small-image", "digits", 2300, 0.395, 0.297, "recipes-digits"),
+        Recipe("small-image", "digits", 2300, 0.412, 0.312, "recipes-digits"),
     )  # fmt: skip
     both_ways = True
 

@@ -37,6 +37,7 @@ class DMF(RowPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.214, 0.178, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.373, 0.298, "recipes-digits"),
     )  # fmt: skip
     both_ways = True
 
