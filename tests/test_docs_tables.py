@@ -16,6 +16,7 @@ NUMBER = re.compile(
 NAMED = re.compile(r"results/([\w-]+)\.(?:json|md)")
 GENERATED = "Defaults by kind of data"
 """Tables of flags, which `apps.plugins --presets` prints."""
+SETS = ("checkerboard", "digits")
 NO_FIGURES = {
     ("samplers.md", "All of them"),
     ("scaling.md", "On paper: iMF, XL/2, ImageNet-256"),
@@ -101,12 +102,15 @@ def test_every_file_of_results_that_is_named_is_there():
 
 
 def test_the_readme_says_how_many_methods_are_measured_side_by_side():
+    """All of the table of methods, and how many on each set."""
     said = re.search(
-        r"(\d+) of them are measured\s+on equal terms", (ROOT / "README.md").read_text()
+        r"The (\d+) of points and pictures are all measured, (\d+) on a checkerboard and (\d+) on digits",
+        (ROOT / "README.md").read_text(),
     )
-    compared = [json.loads(file.read_text()) for file in RESULTS.glob("compare-*.json")]
-    assert said and compared
-    assert {len(one["methods"]) for one in compared} == {int(said[1])}
+    rows = json.loads((RESULTS / "overview.json").read_text())["rows"]
+    points, digits = ({r["method"] for r in rows if f"{data}, 1" in r} for data in SETS)
+    assert said and [int(n) for n in said.groups()] == [len(rows), len(points), len(digits)]
+    assert points | digits == {r["method"] for r in rows}
 
 
 def test_files_that_the_readme_of_configs_names_are_there():
