@@ -16,12 +16,13 @@ NUMBER = re.compile(
 NAMED = re.compile(r"results/([\w-]+)\.(?:json|md)")
 GENERATED = "Defaults by kind of data"
 """Tables of flags, which `apps.plugins --presets` prints."""
-SETS = ("checkerboard", "digits")
 NO_FIGURES = {
     ("samplers.md", "All of them"),
     ("scaling.md", "On paper: iMF, XL/2, ImageNet-256"),
 }
 """Tables of orders and of plans: nothing in them was measured."""
+SETS = ("checkerboard", "digits")
+"""Those of the table of methods."""
 PAGE_ALONE = {
     ("export.md", "Sizes"),
     ("methods/distribution.md", "Measurements"),
@@ -103,10 +104,9 @@ def test_every_file_of_results_that_is_named_is_there():
 
 def test_the_readme_says_how_many_methods_are_measured_side_by_side():
     """All of the table of methods, and how many on each set."""
-    said = re.search(
-        r"The (\d+) of points and pictures are all measured, (\d+) on a checkerboard and (\d+) on digits",
-        (ROOT / "README.md").read_text(),
-    )
+    readme = (ROOT / "README.md").read_text()
+    counts = r"are all measured, (\d+) on a checkerboard and (\d+) on digits"
+    said = re.search(rf"The (\d+) of points and pictures {counts}", readme)
     rows = json.loads((RESULTS / "overview.json").read_text())["rows"]
     points, digits = ({r["method"] for r in rows if f"{data}, 1" in r} for data in SETS)
     assert said and [int(n) for n in said.groups()] == [len(rows), len(points), len(digits)]
