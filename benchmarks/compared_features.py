@@ -50,8 +50,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         for done, cell in enumerate(cells):
             meter.to(done, cell.plugin)
             found.setdefault(cell.plugin, []).append(measured(config, cell))
-    rows = [row(name, each, config.nfe) for name, each in found.items()]
-    rows.sort(key=lambda each: each[_column(config.nfe[0])])
+    ranked = sorted(found.items(), key=lambda item: _first(item[1], config.nfe[0]))
+    rows = [row(name, runs, config.nfe) for name, runs in ranked]
     floor = next(iter(found.values()))[0]["floor"]
     if floor is not None:
         rows.append({"method": "real against real", _column(config.nfe[0]): _figure([floor])})
@@ -76,6 +76,12 @@ def row(name: str, runs: list[dict[str, Any]], nfe: tuple[int, ...]) -> dict[str
     """The mean over seeds, and its standard deviation."""
     cells = {_column(n): _figure([run["frechet"].get(n) for run in runs]) for n in nfe}
     return {"method": name, **cells, "seeds": len(runs)}
+
+
+def _first(runs: list[dict[str, Any]], n: int) -> float:
+    """The mean at `n` evaluations, by which methods are ranked; those without come last."""
+    known = [run["frechet"][n] for run in runs if n in run["frechet"]]
+    return mean(known) if known else float("inf")
 
 
 def _column(n: int) -> str:

@@ -1,6 +1,8 @@
 """The table of a comparison in a network's features: means over seeds, from files of the runs."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ from benchmarks.compared_features import main
 from core.errors import UserError
 
 KEPT = Path(__file__).parents[2] / "docs" / "results" / "recipes-digits.json"
+
+
+class Failed:
+    returncode = 1
 
 
 def comparison(folder, figures, floor=0.5):
@@ -32,6 +38,24 @@ def test_a_row_is_the_mean_over_seeds(tmp_path):
     assert floor["FD (1)"] == "0.50"
     assert json.loads(table.read_text())["runs"]["cd"][2]["frechet"] == {"1": 6.0, "4": 12.0}
     assert "3.00 ± 2.65" in table.with_suffix(".md").read_text()
+
+
+def test_methods_are_ranked_by_number_and_a_count_that_is_missing_is_measured(
+    tmp_path, monkeypatch
+):
+    comparison(tmp_path / "runs", [11.0])
+    other = tmp_path / "runs" / "ct-0"
+    shutil.copytree(tmp_path / "runs" / "cd-0", other)
+    for name in ("cell.json", "eval-efficientnet-lite0.json"):
+        text = (other / name).read_text()
+        (other / name).write_text(text.replace('"cd"', '"ct"').replace("11.0", "4.5"))
+    found = main(["--folder", str(tmp_path / "runs"), "--json"])["rows"]
+    assert [row["method"] for row in found] == ["ct", "cd", "real against real"]
+    asked = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.append(command) or Failed)
+    with pytest.raises(UserError, match="could not measure"):
+        main(["--folder", str(tmp_path / "runs"), "--nfe", "2", "--plugins", "ct"])
+    assert asked[0][asked[0].index("--nfe") + 1] == "2"
 
 
 def test_too_few_real_pictures_have_no_row(tmp_path):
