@@ -27,7 +27,6 @@ from core.methods.plugin import Task
 from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.one_step import Starts
-from core.times.distributions import Uniform
 from core.train.features import open_perception
 from plugins.distribution.game import (
     FakePlugin,
@@ -131,15 +130,9 @@ class DMD(FakePlugin):
         require(not idle, "--plugin.features is what the anchor looks at: set --plugin.anchor")
 
     def game(self, path: Interpolant, task: Task, teacher: Teacher) -> Game:
-        return Matching(
-            self.generator(path, task),
-            teacher,
-            self.anchored(path, task, open_perception(self.features, task.shape)),
-            Uniform(*self.levels),
-            self.every,
-            self.waiting(task),
-            self.normalise,
-        )
+        anchor = self.anchored(path, task, open_perception(self.features, task.shape))
+        rules = self.rules(path, task, teacher)
+        return Matching(**rules, anchor=anchor, normalise=self.normalise)
 
     @classmethod
     def variants(cls):

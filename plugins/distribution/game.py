@@ -187,9 +187,18 @@ def denoised(
     label: Int[Array, " n"] | None,
 ) -> Float[Array, " n *shape"]:
     """The denoised means `E[x_0 | x_t]` that these velocities imply."""
+    return clean(path, velocities(field, x, t, label), x, t)
+
+
+def clean(
+    path: Interpolant,
+    v: Float[Array, " n *shape"],
+    x: Float[Array, " n *shape"],
+    t: Float[Array, " n"],
+) -> Float[Array, " n *shape"]:
+    """The same of velocities that are known."""
     kinds = {"source": "velocity", "target": "x_0"}
-    found = velocities(field, x, t, label)
-    return jax.vmap(lambda *row: convert(gaussian(path), *row, **kinds))(found, x, t)
+    return jax.vmap(lambda *row: convert(gaussian(path), *row, **kinds))(v, x, t)
 
 
 def over(numbers: Float[Array, " n"], like: Float[Array, " n *shape"]) -> Float[Array, " n *ones"]:
@@ -237,6 +246,16 @@ class FakePlugin(DistributionPlugin):
         require(self.rate > 0, f"--plugin.rate must be positive, got {self.rate}")
         low, high = self.levels
         require(0 < low < high <= 1, f"--plugin.levels must rise inside (0, 1], got {low} {high}")
+
+    def rules(self, path: Interpolant, task: Task, teacher: Teacher) -> dict[str, Any]:
+        """What all games take from the flags: samples, teacher, noise levels and turns."""
+        return {
+            "generate": self.generator(path, task),
+            "teacher": teacher,
+            "levels": Uniform(*self.levels),
+            "every": self.every,
+            "wait": self.waiting(task),
+        }
 
     @abc.abstractmethod
     def game(self, path: Interpolant, task: Task, teacher: Teacher) -> Game:

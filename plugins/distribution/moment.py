@@ -19,7 +19,6 @@ from core.methods.card import Card
 from core.methods.plugin import Task
 from core.methods.recipes import Recipe
 from core.methods.registry import register
-from core.times.distributions import Uniform
 from plugins.distribution.dmd import Matching
 from plugins.distribution.game import FakePlugin, Game
 
@@ -58,16 +57,8 @@ class Moment(FakePlugin):
         require(self.tether >= 0, f"--plugin.tether must not be negative, got {self.tether}")
 
     def game(self, path: Interpolant, task: Task, teacher: Teacher) -> Game:
-        return Matching(
-            self.generator(path, task),
-            teacher,
-            self.anchored(path, task),
-            Uniform(*self.levels),
-            self.every,
-            self.waiting(task),
-            normalise=False,
-            tether=self.tether,
-        )
+        rules, anchor = self.rules(path, task, teacher), self.anchored(path, task)
+        return Matching(**rules, anchor=anchor, normalise=False, tether=self.tether)
 
     @classmethod
     def variants(cls):

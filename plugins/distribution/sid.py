@@ -27,11 +27,11 @@ from core.methods.plugin import Task
 from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.objectives.one_step import Starts
-from core.times.distributions import Uniform
 from plugins.distribution.game import (
     FakePlugin,
     Game,
     Noised,
+    clean,
     denoised,
     each,
     over,
@@ -67,7 +67,7 @@ class Identity(Game):
             velocities(field, x_tau, tau, starts.label) for field in (self.teacher, frozen(fake))
         )
         det, sigma = (over(jax.vmap(f)(tau), x) for f in (path.determinant, path.sigma))
-        real = (over(jax.vmap(path.d_sigma)(tau), x) * x_tau - sigma * v_real) / det
+        real = clean(path, v_real, x_tau, tau)
         apart = sigma / det * (v_fake - v_real)
         return self.identity(x, real, apart), stop(jnp.mean(apart**2))
 
@@ -121,16 +121,8 @@ class SID(FakePlugin):
         require(0 <= self.alpha < 10, f"--plugin.alpha must be in [0, 10), got {self.alpha}")
 
     def game(self, path: Interpolant, task: Task, teacher: Teacher) -> Game:
-        return Identity(
-            self.generator(path, task),
-            teacher,
-            self.anchored(path, task),
-            Uniform(*self.levels),
-            self.every,
-            self.waiting(task),
-            self.normalise,
-            alpha=self.alpha,
-        )
+        rules, anchor = self.rules(path, task, teacher), self.anchored(path, task)
+        return Identity(**rules, anchor=anchor, normalise=self.normalise, alpha=self.alpha)
 
     @classmethod
     def variants(cls):
