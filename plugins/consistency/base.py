@@ -9,6 +9,7 @@ from core.flow.interpolant import Interpolant
 from core.methods.plugin import Task
 from core.methods.presets import by_kind
 from core.methods.row_plugin import RowPlugin
+from core.nets.warped import WarpedTimes
 from core.objectives.weights import Timed, Weight
 from core.overriding import overridable
 from core.times.distributions import Point
@@ -62,10 +63,23 @@ class WeightedPlugin(ConsistencyPlugin):
     """Power gamma of the weight in time."""
     decay: float = 6.0
     """Rate lambda with which the weight in time decays towards the noise."""
+    conditioning: float = 0.0
+    """Rate of the time that the network receives, as in GCM; 0 gives it the time as it is."""
 
     def __post_init__(self):
         super().__post_init__()
         require(self.gamma >= 0, f"--plugin.gamma must not be negative, got {self.gamma}")
+        rate = self.conditioning
+        require(0 <= rate <= 20, f"--plugin.conditioning must be from 0 to 20, got {rate}")
+
+    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
+        return super().flow_map(self.around(net, path), path)
+
+    @overridable
+    def around(self, net: Network, path: Interpolant) -> Network:
+        """The network with its times on another scale."""
+        del path
+        return WarpedTimes(net, self.conditioning) if self.conditioning else net
 
     @overridable
     def factor(self) -> TimeWeight:

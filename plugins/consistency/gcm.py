@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from core.errors import pick, require
-from core.flow.flow_map import FlowMap, Network
+from core.flow.flow_map import Network
 from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.methods.card import Card
 from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.nets.scaled import ScaledNetwork
-from core.nets.warped import WarpedTimes
 from core.objectives.objective import GroupTerm, Term
 from core.objectives.weights import Norm, Squared, Weight
 from core.times.distributions import Cosh, Point, Sine, TimeDistribution, Uniform, UniformPower
@@ -50,7 +49,6 @@ class GCMPlugin(WeightedPlugin):
     derivative: Literal["difference", "exact"] = "difference"
     """The quotient over the step, or its limit by a Jacobian-vector product."""
     conditioning: float = 3.5
-    """Rate of the time that the network receives; 0 gives it the time as it is."""
     weighting: Literal["gamma", "one"] = "gamma"
     source_law: Literal["uniform", "sine", "cosh"] = "sine"
     """Distribution of s between t and 1; its density is divided out of the weight."""
@@ -100,11 +98,9 @@ class GCMPlugin(WeightedPlugin):
             return VelocityMoments(neighbour=SameNoise(), kernel=kernel, size=self.group)
         return VelocityTangent() if self.derivative == "exact" else VelocityJump(SameNoise())
 
-    def flow_map(self, net: Network, path: Interpolant) -> FlowMap:
-        warped = WarpedTimes(net, self.conditioning) if self.conditioning else net
-        if self.data_std:
-            warped = ScaledNetwork(warped, gaussian(path), self.data_std)
-        return super().flow_map(warped, path)
+    def around(self, net: Network, path: Interpolant) -> Network:
+        warped = super().around(net, path)
+        return ScaledNetwork(warped, gaussian(path), self.data_std) if self.data_std else warped
 
     def step_function(self) -> Step:
         step = pick(STEPS, self.shape, "step")
