@@ -1,6 +1,7 @@
 """All methods beside each other, from docs/results: `python -m benchmarks.overview`."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from portolan.tables import markdown, print_table, save
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 NFES = (1, 4, 16)
+TITLE = "Methods by evaluations: exact W2 on checkerboard, Frechet distance on digits"
 METRICS = {"points": "w2", "small-image": "frechet"}
 """What the table has of each kind of data."""
 
@@ -35,13 +37,26 @@ class OverviewConfig:
 def main(argv: list[str]) -> dict[str, Any] | None:
     """Reads, prints and writes."""
     config = parse_flags(OverviewConfig, argv)
+    found = rows()
+    print_table(TITLE, columns(found), found)
+    save(config.table, {"rows": found}, page(found))
+    return {"rows": found} if config.json else None
+
+
+def rows() -> list[dict[str, Any]]:
+    """A row a method, the best first."""
     found = [row(name, plugin) for name, plugin in listed().items()]
-    rows = sorted(found, key=lambda each: (each["from"], *_places(each)))
-    columns = list(dict.fromkeys(key for each in rows for key in each))
-    title = "Methods by evaluations: exact W2 on checkerboard, Frechet distance on digits"
-    print_table(title, columns, rows)
-    save(config.table, {"rows": rows}, markdown(title, columns, rows))
-    return {"rows": rows} if config.json else None
+    return sorted(found, key=lambda each: (each["from"], *_places(each)))
+
+
+def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What some row has."""
+    return list(dict.fromkeys(key for each in rows for key in each))
+
+
+def page(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as Markdown."""
+    return markdown(TITLE, columns(rows), rows)
 
 
 def listed() -> dict[str, type[Plugin]]:

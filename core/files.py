@@ -84,7 +84,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Writes indented JSON as a whole, with null for numbers that are not finite."""
-    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray], *, compress: bool = True) -> None:

@@ -96,11 +96,11 @@ def _table(
     head += ["teacher samples"] if budget and taught else []
     rows = []
     for summary in summaries:
-        row = [summary.plugin, *(_figure(summary.at(name, nfe)) for nfe in counts)]
+        row = [summary.plugin, *(figure(summary.at(name, nfe)) for nfe in counts)]
         rows.append(row + (_budget(summary, taught) if budget else []))
     floor = Spread.of([reference[name]] if name in reference else [])
     if floor is not None:
-        rows.append([FLOOR, *[_figure(floor)] * len(counts), *[""] * (len(head) - len(counts) - 1)])
+        rows.append([FLOOR, *[figure(floor)] * len(counts), *[""] * (len(head) - len(counts) - 1)])
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -108,7 +108,7 @@ def _table(
 def _budget(summary: Summary, taught: bool) -> list[str]:
     cells = [f"{summary.steps:,}", f"{summary.samples:,}"]
     cells.append(operations(summary.flops) + (" \\*" if summary.loop else ""))
-    cells.append(_figure(summary.seconds))
+    cells.append(figure(summary.seconds))
     if taught:
         samples = None if summary.teacher is None else summary.teacher["samples"]
         known = "unknown" if samples is None else f"{samples:,}"
@@ -116,7 +116,7 @@ def _budget(summary: Summary, taught: bool) -> list[str]:
     return cells
 
 
-def _figure(spread: Spread | None) -> str:
+def figure(spread: Spread | None) -> str:
     """`0.123 ± 0.004`: three digits of the mean, and the deviation to the same place."""
     if spread is None:
         return ""
