@@ -82,6 +82,7 @@ class PSD(RowPlugin):
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     uniform: float = by_kind(1.0, small_image=0.3)
+    learned_weight: bool = by_kind(True, points=False, small_image=False)
     midpoint: bool = False
     """Divide every jump in the middle (PSD-M) instead of anywhere (PSD-U)."""
     target_decay: float = 0.0

@@ -96,6 +96,7 @@ class ESD(RowPlugin):
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     uniform: float = by_kind(1.0, small_image=0.3)
+    learned_weight: bool = by_kind(True, points=False, small_image=False)
     stopped: bool = by_kind(True, small_image=False)
     """Stop the gradient through the spatial derivative, as the paper does; without, as in emd, a
     jump costs half as much again."""

@@ -66,6 +66,7 @@ class LSD(RowPlugin):
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
     uniform: float = by_kind(1.0, small_image=0.3)
+    learned_weight: bool = by_kind(True, points=False, small_image=False)
     target_decay: float = 0.0
     """Decay of an EMA that the targets use, as in tvm; 0 takes the current parameters."""
 
