@@ -7,6 +7,7 @@ one mask.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -27,6 +28,12 @@ class Dropout(eqx.Module):
     def keys(self, layers: int, part: int = 0) -> Key[Array, " layers"] | None:
         """A key for each layer of a part of the network."""
         return None if self.key is None else jr.split(jr.fold_in(self.key, part), layers)
+
+
+def layer_keys(held: Dropout | None, layers: int) -> Iterator[Key[Array, ""] | None]:
+    """A key for each layer of a network, one after another; None where nothing is dropped."""
+    keys = None if held is None else held.keys(layers)
+    return iter([None] * layers if keys is None else keys)
 
 
 def dropout(rate: float) -> Dropout | None:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 from core.flow.condition import Condition
 from core.flow.network import Asked, Network
 from core.nets.convolutional import LAYOUT, Image, Resample, attend_places, resample
+from core.nets.dropout import Dropout, dropout, layer_keys, thinned
 from core.nets.embeddings import sinusoid
 from core.nets.initial import Normal, initialise
 from core.nets.later_inputs import (
@@ -106,8 +107,9 @@ class EDM2Block(eqx.Module):
         x = mp_sum(x, y, 0.3),  x = mp_sum(x, proj(attention(qkv(x))), 0.3),  clipped
 
     In the encoder `x` is first projected by `skip` and normalised at each pixel; in the decoder
-    `skip` stands before the sum alone. Queries, keys and values are normalised. Source: EDM2 (arXiv
-    2312.02696), figure 21 and appendix B.
+    `skip` stands before the sum alone. Queries, keys and values are normalised. Where a key is
+    given, numbers before `conv_1` are dropped. Source: EDM2 (arXiv 2312.02696), figure 21 and
+    appendix B.
     """
 
     gain: Float[Array, ""]
@@ -120,13 +122,14 @@ class EDM2Block(eqx.Module):
     encodes: bool = eqx.field(static=True)
     how: Resample = eqx.field(static=True)
     heads: int = eqx.field(static=True)
+    drop_rate: float = eqx.field(static=True)
 
     def __init__(
         self, block: Block, embed: int, config: EDM2UNetConfig, *, encodes: bool, normal: Normal
     ):
         size_in, size_out = block.size_in, block.size_out
         how = {"folded": config.folded, "normal": normal}
-        self.encodes, self.how = encodes, block.how
+        self.encodes, self.how, self.drop_rate = encodes, block.how, config.dropout
         self.heads = size_out // config.head_channels if block.attends else 0
         self.gain = jnp.zeros((), jnp.float32)
         self.conv_0 = Weight(size_out if encodes else size_in, size_out, side=3, **how)
@@ -136,12 +139,15 @@ class EDM2Block(eqx.Module):
         self.qkv = Weight(size_out, 3 * size_out, **how) if self.heads else None
         self.proj = Weight(size_out, size_out, **how) if self.heads else None
 
-    def __call__(self, x: Image, e: Float[Array, " embed"]) -> Float[Array, "h w c"]:
+    def __call__(
+        self, x: Image, e: Float[Array, " embed"], key: Key[Array, ""] | None = None
+    ) -> Float[Array, "h w c"]:
         x = resample(x, self.how)
         if self.encodes:
             x = unit_rms(x if self.skip is None else self.skip(x))
         y = self.conv_0(mp_silu(x))
-        y = self.conv_1(mp_silu(y * (1 + self.embed(e, self.gain))[None, None]))
+        y = mp_silu(y * (1 + self.embed(e, self.gain))[None, None])
+        y = self.conv_1(thinned(y, self.drop_rate, key))
         if not self.encodes and self.skip is not None:
             x = self.skip(x)
         x = mp_sum(x, y, BALANCE)
@@ -202,6 +208,7 @@ class EDM2UNet(Network):
     output: Weight
     gain: Float[Array, ""]
     later: LaterInputs
+    dropout: Dropout | None
     joins: tuple[bool, ...] = eqx.field(static=True)
     config: EDM2UNetConfig = eqx.field(static=True)
 
@@ -223,6 +230,7 @@ class EDM2UNet(Network):
         self.decoder = tuple(
             EDM2Block(b, embed, config, encodes=False, normal=normal) for b in decoder
         )
+        self.dropout = dropout(config.dropout)
         self.joins = tuple(b.joins for b in decoder)
         self.output = Weight(sizes[0], shape[2], side=3, **how)
         self.gain = jnp.zeros((), jnp.float32)
@@ -261,16 +269,18 @@ class EDM2UNet(Network):
     def body(self, x: Image, e: Float[Array, " embed"]) -> Image:
         """The network for an embedding."""
         dtype, remat = self.config.dtype, self.config.remat
-        run = rematerialise(lambda block, h, e: block(h, e), remat, in_scan=False)
+        run = rematerialise(lambda block, h, e, key: block(h, e, key), remat, in_scan=False)
         e = e.astype(jnp.bfloat16) if dtype == "bfloat16" else e
         ones = jnp.ones((*x.shape[:2], 1), e.dtype)
         h = self.input(jnp.concatenate([x.astype(e.dtype), ones], -1))
         skips = [h]
+        masks = layer_keys(self.dropout, len(self.encoder) + len(self.decoder))
         for block in self.encoder:
-            h = run(block, h, e)
+            h = run(block, h, e, next(masks))
             skips.append(h)
         for block, joins in zip(self.decoder, self.joins, strict=True):
-            h = run(block, mp_concatenated(h, skips.pop()) if joins else h, e)
+            joined = mp_concatenated(h, skips.pop()) if joins else h
+            h = run(block, joined, e, next(masks))
         return self.output(h, self.gain).astype(x.dtype)
 
 

@@ -21,6 +21,7 @@ from core.nets.convolutional import (
     resample,
     smoothed,
 )
+from core.nets.dropout import Dropout, dropout, layer_keys, thinned
 from core.nets.initial import Normal, initialise
 from core.nets.later_inputs import Later, LaterInputs, unchanged
 from core.nets.layers import Dense, cast, rematerialise
@@ -93,7 +94,8 @@ class EDMBlock(eqx.Module):
         x = (proj(attention(qkv(norm_2(x)))) + x) f
 
     with `f = sqrt(1/2)`, and in adm `f = 1` and `norm_1(y) (1 + scale) + shift`. `rs` halves or
-    doubles the image. Source: EDM (arXiv 2206.00364), appendix F.1.
+    doubles the image. Where a key is given, numbers before `conv_1` are dropped. Source: EDM (arXiv
+    2206.00364), appendix F.1.
     """
 
     norm_0: GroupNorm
@@ -108,10 +110,11 @@ class EDMBlock(eqx.Module):
     style: Style = eqx.field(static=True)
     how: Resample = eqx.field(static=True)
     heads: int = eqx.field(static=True)
+    drop_rate: float = eqx.field(static=True)
 
     def __init__(self, block: Block, embed: int, config: EDMUNetConfig, *, normal: Normal):
         style, size_in, size_out = config.style, block.size_in, block.size_out
-        self.style, self.how = style, block.how
+        self.style, self.how, self.drop_rate = style, block.how, config.dropout
         self.heads = config.heads(size_out) if block.attends else 0
         self.norm_0 = GroupNorm(size_in, epsilon=style.epsilon)
         self.conv_0 = Conv(size_in, size_out, normal=normal)
@@ -125,7 +128,9 @@ class EDMBlock(eqx.Module):
         self.qkv = Dense(size_out, 3 * size_out, normal=normal) if attends else None
         self.proj = Dense(size_out, size_out, scale=0.0, normal=normal) if attends else None
 
-    def __call__(self, x: Image, e: Float[Array, " embed"]) -> Float[Array, "h w c"]:
+    def __call__(
+        self, x: Image, e: Float[Array, " embed"], key: Key[Array, ""] | None = None
+    ) -> Float[Array, "h w c"]:
         style, given = self.style, self.affine(e)[None, None]
         y = self.conv_0(self._resampled(jax.nn.silu(self.norm_0(x))))
         if style.scales:
@@ -133,7 +138,7 @@ class EDMBlock(eqx.Module):
             y = self.norm_1(y) * (1 + scale) + shift
         else:
             y = self.norm_1(y + given)
-        y = self.conv_1(jax.nn.silu(y))
+        y = self.conv_1(thinned(jax.nn.silu(y), self.drop_rate, key))
         x = self._resampled(x)
         x = (y + (x if self.skip is None else self.skip(x))) * style.factor
         if self.norm_2 is None or self.qkv is None or self.proj is None:
@@ -165,6 +170,7 @@ class EDMUNet(Network):
     norm: GroupNorm
     output: Conv
     later: LaterInputs
+    dropout: Dropout | None
     joins: tuple[bool, ...] = eqx.field(static=True)
     config: EDMUNetConfig = eqx.field(static=True)
 
@@ -186,6 +192,7 @@ class EDMUNet(Network):
             Conv(aux, size, padding=WIDE, normal=normal) for aux, size in zip(sizes, sizes[1:])
         )
         self.decoder = tuple(EDMBlock(b, embed, config, normal=normal) for b in decoder)
+        self.dropout = dropout(config.dropout)
         self.joins = tuple(b.joins for b in decoder)
         self.norm = GroupNorm(decoder[-1].size_out, epsilon=config.style.epsilon)
         self.output = Conv(decoder[-1].size_out, shape[2], scale=0.0, normal=normal)
@@ -229,18 +236,20 @@ class EDMUNet(Network):
         dtype, remat = self.config.dtype, self.config.remat
         parts = self.input, self.encoder, self.residuals, self.decoder, self.norm, self.output
         first, encoder, residuals, decoder, norm, output = cast(parts, dtype)
-        run = rematerialise(lambda block, h, e: block(h, e), remat, in_scan=False)
+        run = rematerialise(lambda block, h, e, key: block(h, e, key), remat, in_scan=False)
         e = e.astype(jnp.bfloat16) if dtype == "bfloat16" else e
         aux, beside = x.astype(e.dtype), iter(residuals)
+        masks = layer_keys(self.dropout, len(encoder) + len(decoder))
         h = first(aux)
         skips = [h]
         for block in encoder:
-            h = run(block, h, e)
+            h = run(block, h, e, next(masks))
             if block.how == "down" and residuals:
                 h = aux = (h + smoothed(next(beside)(aux), "down", padding=0)) * 0.5**0.5
             skips.append(h)
         for block, joins in zip(decoder, self.joins, strict=True):
-            h = run(block, jnp.concatenate([h, skips.pop()], -1) if joins else h, e)
+            joined = jnp.concatenate([h, skips.pop()], -1) if joins else h
+            h = run(block, joined, e, next(masks))
         return output(jax.nn.silu(norm(h))).astype(x.dtype)
 
     def _features(self, noise: Float[Array, ""]) -> Float[Array, " features"]:

@@ -37,6 +37,9 @@ class LevelsConfig(PublishedConfig):
     """Resolutions (heights in pixels) at which blocks have self-attention."""
     head_channels: int = 64
     """Channels of an attention head; a block of fewer channels has no attention."""
+    dropout: float = 0.0
+    """Share of the numbers before the second convolution of a block that are dropped in training,
+    drawn afresh for each row of a batch; none in targets, teachers and samples."""
     trained_without_null: bool = False
     """Whether labels were never left out in training: guidance by this network's own null class
     means nothing then."""
@@ -48,6 +51,7 @@ class LevelsConfig(PublishedConfig):
 
     def __post_init__(self):
         self.check_sizes(channels=4, multipliers=1, attention=1, head_channels=1, blocks=1)
+        self.check_dropout(self.dropout)
         if not self.multipliers or self.channels % 4:
             raise UserError(
                 "--net.multipliers needs one number a level, and --net.channels a multiple of 4"

@@ -13,7 +13,7 @@ from core.flow.condition import Condition
 from core.flow.network import Network
 from core.nets.attention import attention
 from core.nets.convolutional import Conv, GroupNorm, Image, Resample, resample
-from core.nets.dropout import Dropout, dropout, thinned
+from core.nets.dropout import Dropout, dropout, layer_keys, thinned
 from core.nets.embeddings import Embedding, EmbeddingConfig
 from core.nets.initial import Normal, initialise
 from core.nets.layers import Dense, Dtype, Remat, cast, rematerialise
@@ -191,9 +191,7 @@ class UNet(Network):
         net = cast((self.input, self.down, self.up, self.norm, self.output), dtype)
         first, down, up, norm, output = net
         run = rematerialise(lambda block, h, e, key: block(h, e, key), remat, in_scan=False)
-        count = len(down) + len(up)
-        keys = None if self.dropout is None else self.dropout.keys(count)
-        masks = iter([None] * count if keys is None else keys)
+        masks = layer_keys(self.dropout, len(down) + len(up))
         h = first(self.embedding.beside(x, cond).astype(e.dtype))
         skips = [h]
         for block in down:

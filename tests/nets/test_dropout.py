@@ -11,12 +11,13 @@ from core.errors import UserError
 from core.flow.flow_map import AverageVelocityMap
 from core.flow.path import LinearPath
 from core.methods.warm_start import warm_started
-from core.nets import DiTConfig, MLPConfig, UNetConfig
+from core.nets import DiTConfig, EDM2UNetConfig, EDMUNetConfig, MLPConfig, UNetConfig
 from core.nets.dropout import has_dropout, thinned, with_masks
 from tests.compiling import once
 from tests.nets.randomised import randomised
 
 SMALL = {"width": 8, "depth": 2, "heads": 2}
+LEVELS = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (), "dropout": 0.4}
 NETS = {
     "mlp": (MLPConfig(width=8, depth=3, dropout=0.4), (3,)),
     "dit": (DiTConfig(patch=2, dropout=0.4, **SMALL), (4, 4, 1)),
@@ -24,6 +25,8 @@ NETS = {
     "unet": (
         UNetConfig(channels=8, multipliers=(1, 2), blocks=1, attention=(), dropout=0.4), (4, 4, 1),
     ),
+    "edm-unet": (EDMUNetConfig(**LEVELS), (4, 4, 1)),
+    "edm2-unet": (EDM2UNetConfig(**LEVELS), (4, 4, 1)),
 }  # fmt: skip
 TIMES = np.float32(0.8), np.float32(0.3)
 
@@ -34,7 +37,7 @@ TIMES = np.float32(0.8), np.float32(0.3)
         "mlp",
         pytest.param("dit", marks=pytest.mark.slow),
         pytest.param("series", marks=pytest.mark.slow),
-        pytest.param("unet", marks=pytest.mark.long),
+        *(pytest.param(f"{kind}unet", marks=pytest.mark.long) for kind in ("", "edm-", "edm2-")),
     ],
 )
 def test_nothing_is_dropped_without_a_key_and_a_key_is_one_mask(name, normal):
@@ -85,7 +88,9 @@ def test_weights_go_from_a_network_without_to_one_with_dropout():
     assert np.array_equal(found.net.hidden[0].weight, source.net.hidden[0].weight)
 
 
-@pytest.mark.parametrize("config", [MLPConfig, DiTConfig, UNetConfig])
+@pytest.mark.parametrize(
+    "config", [MLPConfig, DiTConfig, UNetConfig, EDMUNetConfig, EDM2UNetConfig]
+)
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_a_share_outside_of_its_range_is_refused(config, rate):
     with pytest.raises(UserError, match=r"--net.dropout must be in \[0, 1\), got"):
