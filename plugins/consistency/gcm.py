@@ -18,6 +18,7 @@ from core.flow.flow_map import Network
 from core.flow.interpolant import Interpolant
 from core.flow.path import gaussian
 from core.methods.card import Card
+from core.methods.presets import by_kind
 from core.methods.recipes import Recipe
 from core.methods.registry import register
 from core.nets.scaled import ScaledNetwork
@@ -50,7 +51,7 @@ class GCMPlugin(WeightedPlugin):
     """The quotient over the step, or its limit by a Jacobian-vector product."""
     conditioning: float = 3.5
     weighting: Literal["gamma", "one"] = "gamma"
-    source_law: Literal["uniform", "sine", "cosh"] = "sine"
+    source_law: Literal["uniform", "sine", "cosh"] = by_kind("sine", small_image="uniform")
     """Distribution of s between t and 1; its density is divided out of the weight."""
     ends: tuple[float, float] | None = None
     """a and b of that distribution, sine or cosh of a y + b (1 - y): by default 1 and 0.01 for the
