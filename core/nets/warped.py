@@ -1,16 +1,15 @@
 """A network that receives its times on another scale."""
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.flow.condition import Condition
-from core.flow.network import Asked, Callee, Network, as_network
+from core.flow.network import Callee
+from core.nets.scaled import Around
 
 
-class WarpedTimes(Network):
+class WarpedTimes(Around):
     """`N(x, c(s), c(t))` with `c(s) = (e^(rate s) - 1) / (e^rate - 1)`, from 0 to 1.
 
     Steps proportional to `e^(-rate s)` are equally long on this scale. Source: "A Guide to Training
@@ -30,19 +29,6 @@ class WarpedTimes(Network):
         cond: Condition | None = None,
     ) -> Float[Array, "*shape"]:
         return self.net(x, self._scale(s), self._scale(t), cond)
-
-    def suited(self, asked: Asked) -> Network:
-        inner = as_network(self.net)
-        own = inner.suited(asked)
-        return self if own is inner else own  # a published network has a clock of its own
-
-    @property
-    def takes_guidance(self) -> bool:
-        return as_network(self.net).takes_guidance
-
-    @property
-    def last_weight(self) -> Any:
-        return as_network(self.net).last_weight
 
     def _scale(self, time: Float[Array, ""]) -> Float[Array, ""]:
         return jnp.expm1(self.rate * time) / jnp.expm1(self.rate)
