@@ -1,5 +1,6 @@
 """All methods beside each other, from docs/results: `python -m benchmarks.overview`."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +11,15 @@ from apps._main import launch
 from core.methods.plugin import Plugin
 from core.methods.recipes import Recipe
 from core.methods.registry import plugins
+from core.report import pictures
+from core.report.pictures import Spot
 from core.train.cli import parse_flags
-from portolan.tables import markdown, print_table, save
+from portolan.tables import console, markdown, print_table, save
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 NFES = (1, 4, 16)
 TITLE = "Methods by evaluations: exact W2 on checkerboard, Frechet distance on digits"
+LABELS = {"digits": "Fréchet distance of pixels", "checkerboard": "exact W2"}
 METRICS = {"points": "w2", "small-image": "frechet"}
 """What the table has of each kind of data."""
 
@@ -30,6 +34,9 @@ class OverviewConfig:
 
     table: str = "docs/results/overview.json"
     """JSON file to write; the table is written beside it as Markdown."""
+    pictures: str = ""
+    """Folder in which to draw quality in one and in four evaluations against the operations of
+    training: overview-digits-1.png and three more."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
@@ -40,6 +47,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     found = rows()
     print_table(TITLE, columns(found), found)
     save(config.table, {"rows": found}, page(found))
+    for data, nfe in itertools.product(LABELS, (1, 4) if config.pictures else ()):
+        console.print(f"wrote {draw(data, nfe, config.pictures)}")
     return {"rows": found} if config.json else None
 
 
@@ -82,13 +91,44 @@ def row(name: str, plugin: type[Plugin]) -> dict[str, Any]:
     return found
 
 
+def measured(name: str, recipe: Recipe) -> dict[str, Any]:
+    """What the file that a recipe names has of a method."""
+    methods = json.loads((RESULTS / f"{recipe.source}.json").read_text())["methods"]
+    return next(each for each in methods if each["plugin"] == name)
+
+
 def figures(name: str, recipe: Recipe) -> dict[str, Any]:
     """The means of a method on the data of a recipe, and over how many seeds."""
-    methods = json.loads((RESULTS / f"{recipe.source}.json").read_text())["methods"]
-    method = next(each for each in methods if each["plugin"] == name)
+    method = measured(name, recipe)
     known = method["quality"][METRICS[recipe.kind]]
     means = {f"{recipe.data}, {n}": known[str(n)]["mean"] for n in NFES if str(n) in known}
     return means | {f"{recipe.data}, seeds": len(method["seeds"])}
+
+
+def draw(data: str, nfe: int, folder: str) -> Path:
+    """Quality against the operations of training, methods from data and those with a teacher apart.
+    What trains a finished map further has no place here."""
+    panels = {
+        f"from {'a ' * (o == 'teacher')}{o}": spots(data, o, nfe) for o in ("data", "teacher")
+    }
+    title = f"{data}: {nfe} evaluation{'s' * (nfe > 1)}"
+    path = Path(folder) / f"overview-{data}-{nfe}.png"
+    return pictures.cost_plot(panels, path, LABELS[data], title)
+
+
+def spots(data: str, wanted: str, nfe: int) -> list[Spot]:
+    """The methods of an origin on a data set, the operations of their teachers included."""
+    found = []
+    for name, plugin in listed().items():
+        recipes = [each for each in plugin.recipes if each.source and each.data == data]
+        if origin(plugin) == wanted and recipes:
+            method = measured(name, recipes[0])
+            known = method["quality"][METRICS[recipes[0].kind]].get(str(nfe))
+            cost = method["flops"] + (method["teacher"] or {}).get("flops", 0.0)
+            if known is not None:
+                spread = known["std"] or 0.0
+                found.append(Spot(name, plugin.card.family, cost, known["mean"], spread))
+    return found
 
 
 def _places(row: dict[str, Any]) -> tuple[float, float]:
