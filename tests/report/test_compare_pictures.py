@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from core.report.pictures import Curve, Spot, cost_plot, points_plot, quality_plot
 from core.report.pictures._labels import Rectangle, is_close, place
-from core.report.pictures.compare import front, round_ticks
+from core.report.pictures.compare import _roomy, front, round_ticks
 
 NFE = [1, 2, 4, 8]
 CURVES = [
@@ -120,3 +121,15 @@ def test_ticks_are_round_and_few(low, high):
     ticks = round_ticks(low, high)
     assert 3 <= len(ticks) <= 8 and all(low <= tick <= high for tick in ticks)
     assert all(float(f"{tick:.2e}") == pytest.approx(tick, rel=1e-12) for tick in ticks)
+
+
+def test_labels_of_operations_do_not_run_into_each_other():
+    """Of 1.2e12, 1.4e12, 1.6e12, ... those too near to the one before are left out."""
+    figure = Figure()
+    ax = figure.add_axes((0.1, 0.1, 0.8, 0.8))
+    ax.set_xscale("log")
+    _roomy(ax, [Spot("a", "f", 1.3e12, 1.0), Spot("b", "f", 3.8e12, 1.0)])
+    low, high = ax.get_xlim()
+    ticks = ax.get_xticks()
+    assert 3 <= len(ticks) < len(round_ticks(low, high))
+    assert np.diff(np.log(ticks)).min() > 0.1 * np.log(high / low)

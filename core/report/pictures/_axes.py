@@ -1,5 +1,7 @@
 """Axes with a grid and plain numbers, linear or logarithmic; colours that differ clearly."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -25,7 +27,7 @@ def log_x(ax: Axes, values: np.ndarray) -> None:
     ax.set_xscale("log")
     ticks = np.unique(values[np.isfinite(values)])
     if 0 < len(ticks) <= 10:
-        ax.set_xticks(_apart(ticks))
+        ax.set_xticks(apart(ticks, (ticks[-1] / ticks[0]) ** _TICK_GAP))
         ax.xaxis.set_major_formatter(ScalarFormatter())
         ax.xaxis.set_minor_locator(NullLocator())
 
@@ -35,13 +37,13 @@ def shading(brightest: float) -> PowerNorm:
     return PowerNorm(0.5, vmin=0, vmax=brightest)
 
 
-def _apart(ticks: np.ndarray) -> list[float]:
-    """Those ticks, the first and on, whose labels do not run into that of the one before."""
-    least = (ticks[-1] / ticks[0]) ** _TICK_GAP
-    kept = [ticks[0]]
+def apart(ticks: Sequence[float] | np.ndarray, least: float) -> list[float]:
+    """Those ticks, the first and on, that are `least` times the one before, or more: on a
+    logarithmic axis their labels do not run into each other."""
+    kept = [float(ticks[0])]
     for tick in ticks[1:]:
         if tick >= least * kept[-1]:
-            kept.append(tick)
+            kept.append(float(tick))
     return kept
 
 

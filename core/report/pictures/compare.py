@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from core.report.pictures._axes import COLORS, label_axes, log_x
+from core.report.pictures._axes import COLORS, apart, label_axes, log_x
 from core.report.pictures._labels import Rectangle, is_close, place
 from core.report.pictures._page import (
     INK,
@@ -41,6 +41,8 @@ _LEFT, _TOP, _BELOW, _BETWEEN = 78, 76, 62, 96
 _LINE = 19
 _FLOOR = "real against real"
 _DODGE = 0.03
+_LABEL = 0.11
+"""Width of a label such as 1.6e12 over that of a panel."""
 _ROUND = (
     (1,),
     (1, 3),
@@ -261,7 +263,8 @@ def _roomy(ax: Axes, spots: Sequence[Spot]) -> None:
     for values, limit in ((xs, ax.set_xlim), (ys, ax.set_ylim)):
         pad = max(1.25, (values.max() / values.min()) ** 0.14)
         limit(values.min() / pad, values.max() * pad)
-    ax.set_xticks(round_ticks(*ax.get_xlim()))
+    low, high = ax.get_xlim()
+    ax.set_xticks(apart(round_ticks(low, high), (high / low) ** _LABEL))
     ax.xaxis.set_major_formatter(lambda value, _: _power(value))
     ax.xaxis.set_minor_locator(NullLocator())
 
