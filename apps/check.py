@@ -1,7 +1,10 @@
 """Holds methods against the exact oracle: `python -m apps.check --plugin imf`."""
 
 import argparse
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
@@ -11,7 +14,7 @@ from apps import _precision, _weighting
 from apps._in_turn import in_turn
 from apps._main import finished, launch
 from core.conformance import SPACE_PROBLEMS, Check, check_plugin, gradient_checks
-from core.errors import pick
+from core.errors import UserError, pick, require
 from core.flow.path import PATHS
 from core.methods.plugin import Plugin
 from core.methods.registry import find_plugin, plugins
@@ -66,6 +69,8 @@ class CheckConfig:
     """Check where gradients flow, too (G0)."""
     out: str | None = None
     """JSON file to write, after each method; the table is written beside it as Markdown."""
+    keep: bool = False
+    """Keep the methods that --out has already and check the others: a stopped call goes on."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
     plugin_flags: Annotated[Any, tyro.conf.arg(name="plugin")] = None
@@ -121,16 +126,48 @@ def _weighed(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, st
 
 def _checked(config: CheckConfig, argv: list[str]) -> tuple[_precision.Table, str, Report]:
     """The table of the oracle checks, what it says, and the same as JSON."""
-    report, rows = [], []
-    table = "A check passes if value <= bound < control", COLUMNS, rows
-    for label, (plugin, space) in in_turn("checking", _cases(config, argv)):
+    cases, kept = _cases(config, argv), _kept(config)
+    missing = {label: case for label, case in cases.items() if label not in kept}
+    for label, (plugin, space) in in_turn("checking", missing):
         checks = _checks(config, plugin, space)
         passed = all(check.passed for check in checks)
-        found = [check.to_json() for check in checks]
-        report.append({"name": label, "passed": passed, "checks": found})
-        rows += [_row(label, check) for check in checks]
-        _saved(config, table, NOTE, report, said=False)
-    return table, NOTE, report
+        kept[label] = {
+            "name": label, "passed": passed, "checks": [check.to_json() for check in checks],
+        }  # fmt: skip
+        _saved(config, *_report(cases, kept), said=False)
+    return _report(cases, kept)
+
+
+def _report(
+    cases: Iterable[str], known: dict[str, dict[str, Any]]
+) -> tuple[_precision.Table, str, Report]:
+    """The table of what is known, what it says, and the same as JSON: in the order of the cases,
+    and then what else a file had."""
+    report = [known[label] for label in dict.fromkeys([*cases, *known]) if label in known]
+    rows = [_row(each["name"], check) for each in report for check in _of(each)]
+    return ("A check passes if value <= bound < control", COLUMNS, rows), NOTE, report
+
+
+def _kept(config: CheckConfig) -> dict[str, dict[str, Any]]:
+    """The methods that the file has, by label. Raises `UserError` where it cannot be read."""
+    file = Path(config.out or "")
+    if not config.keep:
+        return {}
+    require(bool(config.out), "--keep goes on with a file: give --out FILE")
+    if not file.exists():
+        return {}
+    try:
+        found = {each["name"]: each for each in json.loads(file.read_text("utf-8"))["plugins"]}
+        return {label: each for label, each in found.items() if _of(each)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} is no file of checks ({type(error).__name__}); name another --out"
+        ) from None
+
+
+def _of(entry: dict[str, Any]) -> list[Check]:
+    """The checks of an entry of the report."""
+    return [Check.from_json(each) for each in entry["checks"]]
 
 
 def _checks(config: CheckConfig, plugin: Plugin, space: str) -> list[Check]:

@@ -1,7 +1,8 @@
 """A check of an objective at the exact map, and how far an expected update is from zero."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -32,6 +33,13 @@ class Check:
     def to_json(self) -> dict[str, Any]:
         """All fields, and `passed`."""
         return {**asdict(self), "passed": self.passed}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        """What `to_json` gave, from a file, where infinity is null. Raises `KeyError` where a field
+        is missing."""
+        values = {item.name: found[item.name] for item in fields(cls)}
+        return cls(**{name: math.inf if value is None else value for name, value in values.items()})
 
 
 def need_wide_floats() -> None:
