@@ -38,8 +38,11 @@ class Check:
     def from_json(cls, found: dict[str, Any]) -> Self:
         """What `to_json` gave, from a file, where infinity is null. Raises `KeyError` where a field
         is missing."""
-        values = {item.name: found[item.name] for item in fields(cls)}
-        return cls(**{name: math.inf if value is None else value for name, value in values.items()})
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            value = found[item.name]
+            values[item.name] = math.inf if value is None else value
+        return cls(**values)
 
 
 def need_wide_floats() -> None:
