@@ -12,6 +12,7 @@ from typing import Any
 from apps import plugins as printed
 from apps._main import launch
 from benchmarks import overview
+from benchmarks._gallery import gallery
 from benchmarks.overview import origin
 from core.errors import UserError
 from core.files import json_text, write_text
@@ -27,12 +28,15 @@ RECIPES, DEFAULTS = "## Recipes", "## Defaults by kind of data"
 FIGURES = re.compile(r"(<!-- figures: ([\w-]+) (\w+) -->\n\n)(?:\|.*\n)*")
 """Where a page has the means of a comparison by a metric: `<!-- figures: recipes-digits w2 -->`."""
 
+GALLERY = re.compile(r"(<!-- pictures of methods -->\n\n)(?:\|.*\n)*")
+"""Where the gallery has its table."""
+
 
 @dataclass(frozen=True)
 class TablesConfig:
     """Writes the tables on the documentation's pages that follow from something else: recipes and
-    defaults of methods on the pages of their families, from the code; comparisons and the overview,
-    from the JSON files in docs/results. A second call changes nothing."""
+    defaults of methods on the pages of their families, from the code; comparisons, the overview and
+    the gallery, from the JSON files in docs/results. A second call changes nothing."""
 
     docs: str = "docs"
     """The folder of the documentation."""
@@ -62,6 +66,8 @@ def pages(docs: Path) -> Iterator[tuple[Path, str]]:
     page = docs / "results.md"
     yield page, with_figures(page.read_text("utf-8"), docs / "results")
     rows = overview.rows()
+    page = docs / "gallery.md"
+    yield page, GALLERY.sub(lambda found: found[1] + gallery(rows), page.read_text("utf-8"))
     yield docs / "results" / "overview.json", json_text({"rows": rows})
     yield docs / "results" / "overview.md", overview.page(rows)
 

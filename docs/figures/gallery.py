@@ -1,7 +1,8 @@
 """Cuts the pictures of comparisons into one a method: `python -m docs.figures.gallery`.
 
-Reads `compare-<data>-samples.png` of docs/images and, for the order of the methods, the JSON beside
-the comparison in docs/results; writes docs/images/gallery/<data>-<method>.png.
+Reads `<comparison>-samples.png` of docs/images and, for the order of the methods, the JSON of the
+comparison in docs/results; writes docs/images/gallery/<data>-<method>.png. Of a method that several
+comparisons have, the later one's.
 """
 
 import json
@@ -21,16 +22,17 @@ Box = tuple[int, int, int, int]
 
 
 def main() -> None:
-    """Cuts both pictures."""
+    """Cuts the pictures of all methods side by side, and of those with recipes of their own."""
     (DOCS / "images" / "gallery").mkdir(exist_ok=True)
-    cut("checkerboard", panels, 1)
-    cut("digits", rows, 2)
+    for comparison in ("compare", "recipes"):
+        cut(comparison, "checkerboard", panels, 1)
+        cut(comparison, "digits", rows, 2)
 
 
-def cut(data: str, boxes: Callable[[np.ndarray], list[Box]], shrink: int) -> None:
+def cut(comparison: str, data: str, boxes: Callable[[np.ndarray], list[Box]], shrink: int) -> None:
     """Writes one picture a method; the first box of the comparison has the data themselves."""
-    whole = Image.open(DOCS / "images" / f"compare-{data}-samples.png").convert("RGB")
-    listed = json.loads((DOCS / "results" / f"compare-{data}.json").read_text())["methods"]
+    whole = Image.open(DOCS / "images" / f"{comparison}-{data}-samples.png").convert("RGB")
+    listed = json.loads((DOCS / "results" / f"{comparison}-{data}.json").read_text())["methods"]
     names = ["data", *(method["plugin"] for method in listed)]
     for name, box in zip(names, boxes(np.asarray(whole.convert("L"))), strict=True):
         part = whole.crop(box)
