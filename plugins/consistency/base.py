@@ -63,7 +63,7 @@ class WeightedPlugin(ConsistencyPlugin):
     """Power gamma of the weight in time."""
     decay: float = 6.0
     """Rate lambda with which the weight in time decays towards the noise."""
-    conditioning: float = 0.0
+    conditioning: float = by_kind(0.0, small_image=3.5)
     """Rate of the time that the network receives, as in GCM; 0 gives it the time as it is."""
 
     def __post_init__(self):

@@ -116,7 +116,6 @@ class SCMPlugin(WeightedPlugin):
 
     form: Form = "rotation"
     learned_weight: bool = by_kind(True, points=False, small_image=False)
-    conditioning: float = by_kind(0.0, small_image=3.5)
     data_std: float = 1.0
     """Standard deviation of the data over that of the noise, which fixes the angle."""
     warmup: float = 0.2

@@ -91,6 +91,7 @@ class CCT(TangentPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.193, 0.143, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
     )  # fmt: skip
 
     def jump(self, teacher: None) -> Term:
@@ -114,6 +115,7 @@ class CCD(TangentPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.159, 0.118, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
     guidable = True

@@ -36,7 +36,7 @@ def test_the_ends_stay_and_the_steps_of_gcm_become_equal(x64):
     np.testing.assert_allclose(rise * np.exp(-2 * times), 2 / (np.e**2 - 1), rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["sct", "scd", "gcm-cu"])
+@pytest.mark.parametrize("name", ["sct", "scd", "cct", "gcm-cu"])
 def test_methods_of_small_images_hand_their_network_warped_times(name):
     plugin = plugins()[name].preset("small-image")
     own = plugin.around(Heard(), LinearPath())
