@@ -167,6 +167,7 @@ class GCMVariable(GCMPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.217, 0.136, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.426, 0.369, "recipes-digits"),
     )  # fmt: skip
     to_data = False
 

@@ -62,6 +62,7 @@ class KD(PairsPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.138, None, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.191, None, "recipes-digits"),
     )  # fmt: skip
     most_nfe = 1
     paired = True

@@ -188,7 +188,7 @@ class SCD(SCMPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.143, 0.115, "recipes-checkerboard"),
-        Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
+        Recipe("small-image", "digits", 2300, 0.842, 0.747, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
     guidable = True

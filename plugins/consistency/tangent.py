@@ -91,7 +91,7 @@ class CCT(TangentPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.193, 0.143, "recipes-checkerboard"),
-        Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
+        Recipe("small-image", "digits", 2300, 1.49, 1.37, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
 
     def jump(self, teacher: None) -> Term:
@@ -115,7 +115,7 @@ class CCD(TangentPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.159, 0.118, "recipes-checkerboard"),
-        Recipe("small-image", "digits", 2300, flags={"optim.rate": 1e-3}),
+        Recipe("small-image", "digits", 2300, 1.21, 1.31, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
     guidable = True

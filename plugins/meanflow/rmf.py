@@ -32,6 +32,7 @@ class RMF(PairsPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.143, 0.14, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.207, 0.199, "recipes-digits"),
     )  # fmt: skip
 
     diagonal: float = by_kind(0.25, points=0.5, small_image=0.5)
