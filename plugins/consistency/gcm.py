@@ -147,6 +147,7 @@ class GCMConstant(GCMPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.204, 0.124, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.584, 0.461, "recipes-digits"),
     )  # fmt: skip
 
     def target_distribution(self) -> TimeDistribution:

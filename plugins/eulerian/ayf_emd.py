@@ -128,6 +128,7 @@ class AYFScratch(AlignedPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.248, 0.18, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.649, 0.295, "recipes-digits"),
     )  # fmt: skip
 
     diagonal: float = by_kind(0.75, points=0.5, small_image=0.5)
