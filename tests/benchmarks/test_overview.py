@@ -1,8 +1,9 @@
 """The table of all methods has the figures of the comparisons, and no others."""
 
 import json
+import re
 
-from benchmarks.overview import RESULTS, main, spots
+from benchmarks.overview import LABELS, RESULTS, main, spots
 from core.methods import plugins
 
 
@@ -34,3 +35,22 @@ def test_the_cost_of_a_method_is_that_of_its_training_and_of_its_teacher():
     assert taught["pid"].y == found["quality"]["frechet"]["1"]["mean"]
     assert not set(taught) & {spot.name for spot in spots("digits", "data", 1)}
     assert "pid" not in {spot.name for spot in spots("digits", "teacher", 4)}  # of one step alone
+
+
+def test_pages_say_why_where_sixteen_evaluations_are_worse_than_four():
+    """A paragraph of the family's page that has the method's name and speaks of 16 evaluations."""
+    rows = json.loads((RESULTS / "overview.json").read_text())["rows"]
+    worse = {
+        row["method"]
+        for row in rows
+        for data in LABELS
+        if row.get(f"{data}, 16", 0.0) > 1.1 * row.get(f"{data}, 4", float("inf"))
+    }
+    assert {"facm", "cd", "imm"} <= worse
+    for name in worse:
+        family = plugins()[name].card.family.lower().replace(" ", "_")
+        page = (RESULTS.parent / "methods" / f"{family}.md").read_text()
+        said = [
+            part for part in page.split("\n\n") if f"`{name}`" in part and not part.startswith("|")
+        ]
+        assert any(re.search(r"\b16\b|[Ss]ixteen", part) for part in said), name
