@@ -30,6 +30,7 @@ def test_all_tables_are_up_to_date(docs):
     assert main(["--docs", str(docs), "--json"]) == {"changed": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page, figure, wrong",
     [
@@ -43,6 +44,7 @@ def test_all_tables_are_up_to_date(docs):
         ("results/recipes-digits.md", "| lsd | 0.4", "| lsd | 0.5"),
         ("results/overview.md", "| imf | data | ", "| imf | data | 1"),
     ],
+    ids=["recipes", "defaults", "results", "comparison", "overview"],
 )
 def test_a_table_that_was_changed_is_written_again(docs, page, figure, wrong):
     path = docs / page
