@@ -6,8 +6,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from core.data.dataset import Dataset
 from core.errors import require
 from core.metrics.naming import is_network
+from core.report.drawn import Drawn, examples
+from core.report.evaluation import reference_index
 from core.report.rows import Floors, Measurement, Plan, floors, measured
 from core.report.texts import COLUMNS as TEXT_COLUMNS
 from core.report.versions import versions
@@ -104,10 +109,16 @@ def measure(
         with Meter("sampling and measuring", total, shown=progress) as meter:
             found = measured(asked.field, plan, meter.more)
     names = tuple(one.name for one in extractors)
-    real = floors(plan, beside)
+    real = floors(plan, beside, None if dataset is None or judge is None else _real(dataset, n))
     if reference is not None and spec.space:
         real = rows_in_space(asked.field, plan, reference, None if held is None else dataset)
     return Answer(found, real, tuple(how_made(plan, found)), names)
+
+
+def _real(dataset: Dataset, n: int) -> Drawn:
+    """As many examples of the data as there are samples, evenly spaced."""
+    index = reference_index(dataset)
+    return examples(dataset, index[np.linspace(0, len(index) - 1, min(n, len(index))).astype(int)])
 
 
 def about(model: Model) -> dict[str, Any]:

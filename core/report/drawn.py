@@ -16,6 +16,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int
 
+from core.data.dataset import Dataset
 from core.data.spec import DataSpec
 from core.files import inside, write_json
 from core.flow.field import VelocityField
@@ -60,6 +61,16 @@ def drawn(
     found = generate(field, drawing, shape, labels, key=jr.key(seed), progress=progress)
     given = None if isinstance(labels, int) else labels
     return Drawn(len(found.x), found.nfe, given, lambda index: found.x[index])
+
+
+def examples(dataset: Dataset, index: Int[np.ndarray, " n"]) -> Drawn:
+    """Examples of the data in the place of samples: latents as the pictures of their codec."""
+    spec, labels = dataset.spec, None if dataset.labels is None else dataset.labels[index]
+
+    def read(part: Index) -> np.ndarray:
+        return spec.pictures(dataset.decode(dataset.take(index[part])))
+
+    return Drawn(len(index), 0, labels, read)
 
 
 def in_pictures(samples: Drawn, spec: DataSpec) -> Drawn:

@@ -86,9 +86,7 @@ def measured(field_: VelocityField, plan: Plan, progress: Progress = None) -> Me
             judged = _judged(samples, plan.judge)
             for stick in plan.sticks:
                 flat, found = stick.measure(samples, seed=plan.seed, progress=progress)
-                if judged is not None:
-                    found["accuracy"] = judged
-                    flat["accuracy"] = judged.value
+                _replace(flat, found, judged)
                 head = head_of(name, drawing, samples, stick)
                 rows.append({**head, **flat, **error})
                 numbers += stick.entries(found, _shared(head, samples, plan))
@@ -111,6 +109,13 @@ def _judged(samples: Drawn, judge: Judge | None) -> Measured | None:
     parts = [judge.classes(samples.read(index)) for index in in_pieces(samples.n, PIECE)]
     right = np.concatenate(parts) == samples.labels
     return Measured(float(right.mean()), samples.n, 0, None, {"judge": judge.name})
+
+
+def _replace(flat: Row, found: dict[str, Measured], judged: Measured | None) -> None:
+    """Puts what the judge found in the place of the nearest neighbour's accuracy."""
+    if judged is not None:
+        found["accuracy"] = judged
+        flat["accuracy"] = judged.value
 
 
 def _shared(head: Row, samples: Drawn, plan: Plan) -> Row:
@@ -136,9 +141,11 @@ class Floors:
     numbers: tuple[Row, ...]
 
 
-def floors(plan: Plan, beside: Sequence[Yardstick | None]) -> Floors:
+def floors(plan: Plan, beside: Sequence[Yardstick | None], real: Drawn | None = None) -> Floors:
     """The numbers of real data: two disjoint parts of them; where the reference is a file, the data
-    against it, of which `beside` has the features, or nothing."""
+    against it, of which `beside` has the features, or nothing. The plan's judge names the classes
+    of the `real` examples, as it does those of samples."""
+    judged = None if real is None else _judged(real, plan.judge)
     names: list[str] = []
     rows: list[Row] = []
     numbers: list[Row] = []
@@ -146,6 +153,10 @@ def floors(plan: Plan, beside: Sequence[Yardstick | None]) -> Floors:
         if stick.sha256 and data is None:
             continue
         flat, found = stick.floor(plan.n) if data is None else stick.against(data.reference)
+        if plan.judge is not None:  # the nearest neighbour's would stand below what the judge says
+            found.pop("accuracy", None)
+            flat.pop("accuracy", None)
+        _replace(flat, found, judged)
         names.append("real against real" if data is None else "data against reference")
         rows.append({"features": stick.extractor.name, **flat})
         head = {"sampler": None, "steps": None, "nfe": None, "guidance": None, "labels": "data"}

@@ -25,7 +25,7 @@ from core.metrics.geodesic import compare_in_space
 from core.metrics.moments import streamed
 from core.metrics.naming import distance_title, is_network, origin_of
 from core.metrics.reference import ReferenceFile, pictures_of
-from core.report.drawn import Drawn
+from core.report.drawn import Drawn, examples
 from core.sampling.shards import ROUNDING, from_bytes
 from core.shards import Shards, found_shards
 from core.spaces import space_of
@@ -143,11 +143,8 @@ def of_data(
     spec = dataset.spec
     check_size(extractor, spec.picture_shape)
 
-    def read(part: Index) -> np.ndarray:
-        return spec.pictures(dataset.decode(dataset.take(index[part])))
-
-    labels = None if dataset.labels is None else dataset.labels[index]
-    reference = _in_features(extractor, read, len(index), labels, progress)
+    real = examples(dataset, index)
+    reference = _in_features(extractor, real.read, real.n, real.labels, progress)
     return Yardstick(
         extractor, reference, dataset.kind, dataset.name, fingerprint=fingerprint(dataset),
         allow_few=allow_few, space=dataset.space, cells=dataset.cells,

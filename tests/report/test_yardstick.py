@@ -15,7 +15,7 @@ from core.metrics.features import Pixels
 from core.metrics.reference import read_reference, write_reference
 from core.report import drawn as drawn_module
 from core.report import yardstick
-from core.report.drawn import drawn_to, remove_stored, weights_sha256
+from core.report.drawn import drawn_to, examples, remove_stored, weights_sha256
 from core.report.rows import Judge, Measurement, Plan, floors, measured
 from core.report.words import how_made
 from core.report.yardstick import of_data, of_file, samples_in
@@ -236,3 +236,17 @@ def test_features_are_taken_a_piece_at_a_time(rng):
     x = rng.normal(size=(3000, 2, 2, 1))
     some = drawn_module.Drawn(3000, 1, None, lambda index: x[index])
     np.testing.assert_array_equal(samples_in(Seen(), some).rows, x.reshape(3000, 4))
+
+
+def test_a_judge_names_real_examples_as_it_does_samples(digits):
+    """And the nearest neighbour's accuracy does not stand below what the judge says."""
+    stick = of_data(digits, "pixels", np.arange(120))
+    plan = plan_of(digits, [stick], judge=Judge("a judge", lambda x: np.zeros(len(x), int)))
+    real = examples(digits, np.arange(200, 300))
+    found = floors(plan, [None], real)
+    share = float(np.mean(digits.labels[200:300] == 0))
+    assert found.rows[0]["accuracy"] == share
+    (number,) = [one for one in found.numbers if one["metric"] == "accuracy"]
+    assert (number["value"], number["n"], number["judge"]) == (share, 100, "a judge")
+    assert "accuracy" not in floors(plan, [None]).rows[0]
+    assert floors(plan_of(digits, [stick]), [None]).rows[0]["accuracy"] > 0.5
