@@ -97,6 +97,7 @@ class SelfE(RowPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 1.37, 0.425, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 7.04, 1.68, "recipes-digits"),
     )  # fmt: skip
     guidable = False
     labelled = True

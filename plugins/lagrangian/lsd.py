@@ -58,7 +58,7 @@ class LSD(RowPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.175, 0.175, "compare-checkerboard"),
-        Recipe("small-image", "digits", 2300, 0.401, 0.319, "recipes-digits"),
+        Recipe("small-image", "digits", 2300, 0.403, 0.32, "recipes-digits"),
     )  # fmt: skip
     both_ways = True
     couples = True

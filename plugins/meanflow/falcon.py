@@ -60,6 +60,7 @@ class Falcon(RowPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.225, 0.184, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 1.01, 0.562, "recipes-digits"),
     )  # fmt: skip
     both_ways = True
 
