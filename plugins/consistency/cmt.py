@@ -75,6 +75,7 @@ class CMT(RowPlugin):
     )
     recipes = (
         Recipe("points", "checkerboard", 3000, 0.146, 0.136, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.257, 0.17, "recipes-digits"),
     )  # fmt: skip
     needs_teacher = True
 
