@@ -70,7 +70,8 @@ class CheckConfig:
     out: str | None = None
     """JSON file to write, after each method; the table is written beside it as Markdown."""
     keep: bool = False
-    """Keep the methods that --out has already and check the others: a stopped call goes on."""
+    """Keep the methods that --out has already and check the others, with the same flags: a stopped
+    call goes on."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
     plugin_flags: Annotated[Any, tyro.conf.arg(name="plugin")] = None
@@ -83,6 +84,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     kind = "small-image" if "--dtype" in argv else "image" if "--weights" in argv else "points"
     default = CheckConfig(plugin=name, plugin_flags=find_plugin(name).preset(kind))
     config = parse_flags(CheckConfig, argv, default)
+    if config.keep:
+        alone = not (config.dtype or config.weights or _with_flags(argv))
+        require(
+            alone, "--keep knows methods by their names: leave out --dtype, --weights, --plugin.*"
+        )
     make = _measured if config.dtype else _weighed if config.weights else _checked
     table, note, report = make(config, argv)
     print_table(*table)

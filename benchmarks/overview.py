@@ -124,10 +124,10 @@ def spots(data: str, wanted: str, nfe: int) -> list[Spot]:
         if origin(plugin) == wanted and recipes:
             method = measured(name, recipes[0])
             known = method["quality"][METRICS[recipes[0].kind]].get(str(nfe))
-            cost = method["flops"] + (method["teacher"] or {}).get("flops", 0.0)
-            if known is not None:
+            parts = [method["flops"], (method["teacher"] or {"flops": 0.0})["flops"]]
+            if known is not None and None not in parts:
                 spread = known["std"] or 0.0
-                found.append(Spot(name, plugin.card.family, cost, known["mean"], spread))
+                found.append(Spot(name, plugin.card.family, sum(parts), known["mean"], spread))
     return found
 
 

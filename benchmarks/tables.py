@@ -39,7 +39,7 @@ class TablesConfig:
     the gallery, from the JSON files in docs/results. A second call changes nothing."""
 
     docs: str = "docs"
-    """The folder of the documentation."""
+    """The folder of the documentation. The overview's figures are those of this checkout."""
     json: bool = False
     """Print one JSON object as the last line on stdout."""
 
@@ -79,7 +79,7 @@ def family_page(text: str, family: str) -> str:
     rows = [row for plugin in members for row in printed.presets(plugin)]
     table = markdown_table(("method", "flag", *printed.KINDS), rows)
     head, title, rest = text.partition(DEFAULTS + "\n")
-    return head + title + re.sub(r"(?:^\|.*\n)+", table, rest, count=1, flags=re.MULTILINE)
+    return head + title + re.sub(r"(?m)(?:^\|.*\n)+", lambda _: table, rest, count=1)
 
 
 def recipes(family: str, members: Sequence[type[Plugin]]) -> str:
@@ -97,12 +97,9 @@ def recipes(family: str, members: Sequence[type[Plugin]]) -> str:
 def _about(family: str, rows: Sequence[dict[str, Any]], papers: bool) -> str:
     """What the tables of a family are, and which files the figures are from."""
     command = f"`python -m apps.plugins --recipes {shlex.quote(family)}`"
-    if not rows:
-        text = (
-            f"What papers take, from `configs/train`, as {command} prints it; nobody ran it here."
-        )
-        return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
     named = sorted({row["figures"] for row in rows} - {""})
+    if not named:
+        return _filled(f"What papers take (`configs/train`), as {command} prints it; none was run.")
     *most, last = [f"`docs/results/{name}.json`" for name in named]
     text = (
         f"What is kept with each method, as {command} prints it: figures at 1 and 4 evaluations "
@@ -123,8 +120,9 @@ def _with_section(text: str, title: str, body: str) -> str:
     if not body:
         return text
     section = f"{title}\n\n{body}"
-    if f"{title}\n" in text:
-        head, _, rest = text.partition(f"{title}\n")
+    if f"\n{title}\n" in text:
+        head, line, rest = text.partition(f"\n{title}\n")
+        head += line[0]
         _, next_title, tail = rest.partition("\n## ")
         return head + section + next_title + tail
     head, title, tail = text.partition(DEFAULTS)

@@ -36,12 +36,13 @@ class Check:
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Self:
-        """What `to_json` gave, from a file, where infinity is null. Raises `KeyError` where a field
-        is missing."""
+        """What `to_json` gave, from a file, where null is infinity, or NaN in a check that did not
+        pass. Raises `KeyError` where a field is missing."""
+        null = math.inf if found["passed"] else math.nan
         values: dict[str, Any] = {}
         for item in fields(cls):
             value = found[item.name]
-            values[item.name] = math.inf if value is None else value
+            values[item.name] = null if value is None else value
         return cls(**values)
 
 

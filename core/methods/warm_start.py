@@ -17,6 +17,7 @@ from core.flow.flow_map import DataEndMap, FlowMap
 from core.nets.embeddings import Embedding
 from core.nets.later_inputs import LaterInput
 from core.nets.suited import core_of, prediction_of
+from core.nets.warped import WarpedTimes
 
 COMPUTATION = ("encoder_depth", "dtype", "remat", "unroll", "attention", "implementation")
 COMPUTATION += ("interval", "dropout", "drop_rate")
@@ -52,6 +53,8 @@ def unlike(source: FlowMap, student: FlowMap) -> list[str]:
     """In what the networks of two maps differ, so that the weights of the one are none of the
     other: options, names of weights, or shapes, a few of each. Empty where nothing does."""
     there, here = core_of(source), core_of(student)
+    if isinstance(here, WarpedTimes) and not isinstance(there, WarpedTimes):
+        return ["the network gets the time as it is there; here too with --plugin.conditioning 0"]
     if type(there) is not type(here):
         return [f"{type(there).__name__} there, {type(here).__name__} here"]
     if _reading(source) != _reading(student):

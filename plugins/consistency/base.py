@@ -63,8 +63,9 @@ class WeightedPlugin(ConsistencyPlugin):
     """Power gamma of the weight in time."""
     decay: float = 6.0
     """Rate lambda with which the weight in time decays towards the noise."""
-    conditioning: float = by_kind(0.0, small_image=3.5)
-    """Rate of the time that the network receives, as in GCM; 0 gives it the time as it is."""
+    conditioning: float = 0.0
+    """Rate of the time that the network receives, as in GCM; 0 gives it the time as it is, as a run
+    of other methods has it whose weights this one is to start from."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -167,6 +167,8 @@ class SCT(SCMPlugin):
         Recipe("small-image", "digits", 2300, 1.13, 1.11, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
 
+    conditioning: float = by_kind(0.0, small_image=3.5)
+
     def jump(self, teacher: None) -> Term:
         return self.term(teacher)
 

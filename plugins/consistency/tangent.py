@@ -94,6 +94,8 @@ class CCT(TangentPlugin):
         Recipe("small-image", "digits", 2300, 1.49, 1.37, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
 
+    conditioning: float = by_kind(0.0, small_image=3.5)
+
     def jump(self, teacher: None) -> Term:
         return TangentJump(teacher)
 

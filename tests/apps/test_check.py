@@ -8,6 +8,7 @@ import pytest
 from apps import check
 from core.conformance import Check
 from core.errors import UserError
+from core.files import finite
 
 FOUND = Check("card", "G0", 0.0, 1e-6, math.inf)
 
@@ -58,6 +59,23 @@ def test_a_file_of_something_else_is_refused_and_stays(file, text):
     with pytest.raises(UserError, match="is no file of checks .* name another --out"):
         check.main(["--plugin", "fm", "--out", str(path), "--keep"])
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("flag", [["--dtype"], ["--weights"], ["--plugin.power", "1"]])
+def test_it_is_for_checks_of_methods_as_they_are(file, flag):
+    path, _ = file
+    path.write_text("{}")
+    with pytest.raises(UserError, match="--keep knows methods by their names"):
+        check.main(["--plugin", "imf", "--out", str(path), "--keep", *flag])
+    assert path.read_text() == "{}"
+
+
+@pytest.mark.parametrize("value, control", [(float("nan"), 1.0), (0.0, float("nan"))])
+def test_what_is_not_finite_does_not_pass_after_a_file_either(value, control):
+    before = Check("a", "E0", value, 0.5, control)
+    after = Check.from_json(json.loads(json.dumps(finite(before.to_json()))))
+    assert not before.passed and not after.passed
+    assert Check.from_json(finite(FOUND.to_json())) == FOUND
 
 
 def test_it_needs_a_file():

@@ -1,7 +1,10 @@
 """Times on another scale: what the network receives, and for which methods it does."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
@@ -9,6 +12,8 @@ from core.errors import UserError
 from core.flow.network import Network
 from core.flow.path import LinearPath
 from core.methods import plugins
+from core.methods.warm_start import unlike, warm_started
+from core.nets import MLPConfig
 from core.nets.warped import WarpedTimes
 from tests.compiling import once
 
@@ -36,7 +41,7 @@ def test_the_ends_stay_and_the_steps_of_gcm_become_equal(x64):
     np.testing.assert_allclose(rise * np.exp(-2 * times), 2 / (np.e**2 - 1), rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["sct", "scd", "cct", "gcm-cu"])
+@pytest.mark.parametrize("name", ["sct", "cct", "gcm-cu"])
 def test_methods_of_small_images_hand_their_network_warped_times(name):
     plugin = plugins()[name].preset("small-image")
     own = plugin.around(Heard(), LinearPath())
@@ -47,3 +52,25 @@ def test_methods_of_small_images_hand_their_network_warped_times(name):
 def test_a_rate_out_of_range_is_refused():
     with pytest.raises(UserError, match="--plugin.conditioning must be from 0 to 20, got -1"):
         plugins()["cct"](conditioning=-1.0)
+
+
+@pytest.mark.parametrize("name", ["scd", "ccd"])
+def test_distillers_hand_on_the_time_as_it_is_and_start_from_their_teacher(name):
+    """Whose network has never heard another."""
+    plugin = plugins()[name].preset("small-image")
+    net = MLPConfig(width=4, depth=2).build((2,), 0, key=jr.key(0))
+    start = plugins()["fm"](form=plugin.form).flow_map(net, LinearPath())
+    assert warm_started(start, plugin.flow_map(net, LinearPath())) is not None
+
+
+def test_a_start_with_plain_times_is_refused_with_the_flag_that_takes_it():
+    net = MLPConfig(width=4, depth=2).build((2,), 0, key=jr.key(0))
+    start = plugins()["fm"](form="rotation").flow_map(net, LinearPath())
+    plugin = plugins()["sct"].preset("small-image")
+    student = plugin.flow_map(net, LinearPath())
+    assert warm_started(start, student) is None
+    (why,) = unlike(start, student)
+    assert "--plugin.conditioning 0" in why
+    plain = replace(plugin, conditioning=0.0).flow_map(net, LinearPath())
+    assert warm_started(start, plain) is not None
+    assert warm_started(student, student) is not None

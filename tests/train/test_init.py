@@ -50,7 +50,7 @@ def test_a_decoupled_network_is_the_velocity_network_on_its_diagonal_bit_for_bit
         (["--plugin", "mf", "--net.width", "16"], "form of the map .--net.width 8 there, 16 here."),
         (["--plugin", "mf", "--net.max-frequency", "4"], "max-frequency 8.0 there, 4.0 here"),
         (["--plugin", "mf", "--plugin.form", "rotation"], "--plugin.form average there, rotation"),
-        (["--plugin", "gcm-cu"], "--plugin fm there, gcm-cu here"),
+        (["--plugin", "gcm-cu"], "--plugin.conditioning 0.0 there, 3.5 here"),
         (["--plugin", "mf", "--data.no-labelled"], "classes 8 there, 0 here"),
         (["--plugin", "mf", "--path", "trig"], "--path linear"),
     ],
