@@ -297,8 +297,8 @@ def _settings(config: TrainConfig, written: FilePath, classes: int) -> list[str]
     """The settings of the map in which that run differs, each with both values."""
     here, there = toml.to_dict(config), toml.read(written)
     pairs = [("--plugin.form", there["plugin"].get("form"), here["plugin"].get("form"))]
-    scales = [flags["plugin"].get("conditioning") or 0.0 for flags in (there, here)]
-    pairs.append(("--plugin.conditioning", *scales))
+    before, now = (flags["plugin"].get("conditioning") or 0.0 for flags in (there, here))
+    pairs.append(("--plugin.conditioning", before, now))
     if there["net"]["name"] != here["net"]["name"]:
         pairs.append(("--net", there["net"]["name"], here["net"]["name"]))
     else:
