@@ -74,7 +74,7 @@ class CMT(RowPlugin):
         targets="teacher",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.146, 0.136, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.145, 0.136, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.257, 0.17, "recipes-digits"),
     )  # fmt: skip
     needs_teacher = True

@@ -40,7 +40,7 @@ class ECT(ConsistencyPlugin):
         gradient="F",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.196, 0.139, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.196, 0.135, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 1.14, 1.12, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     spaces = True

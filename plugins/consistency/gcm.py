@@ -146,7 +146,7 @@ class GCMConstant(GCMPlugin):
         whole_cost=4,
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.204, 0.124, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.206, 0.131, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.584, 0.461, "recipes-digits"),
     )  # fmt: skip
 
@@ -167,7 +167,7 @@ class GCMVariable(GCMPlugin):
         whole_cost=4,
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.217, 0.136, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.213, 0.141, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.426, 0.369, "recipes-digits"),
     )  # fmt: skip
     to_data = False

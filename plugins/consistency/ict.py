@@ -35,7 +35,7 @@ class ICT(ConsistencyPlugin):
         gradient="F",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.192, 0.136, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.192, 0.135, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.86, 0.81, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
 

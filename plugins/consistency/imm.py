@@ -44,7 +44,7 @@ class IMM(ConsistencyPlugin):
         gradient="F",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.206, 0.203, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.202, 0.204, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.422, 0.289, "recipes-digits"),
     )  # fmt: skip
     sampler = "pushforward"

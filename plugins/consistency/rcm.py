@@ -88,7 +88,7 @@ class RCM(ConsistencyPlugin):
         gradient="F",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.343, 0.173, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.345, 0.175, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 1.95, 1.33, "recipes-digits"),
     )  # fmt: skip
     spaces = True

@@ -116,6 +116,7 @@ class SCMPlugin(WeightedPlugin):
 
     form: Form = "rotation"
     learned_weight: bool = by_kind(True, points=False, small_image=False)
+    conditioning: float = by_kind(0.0, small_image=3.5)
     data_std: float = 1.0
     """Standard deviation of the data over that of the noise, which fixes the angle."""
     warmup: float = 0.2
@@ -163,11 +164,9 @@ class SCT(SCMPlugin):
         gradient="N",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.192, 0.134, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.187, 0.129, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 1.13, 1.11, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
-
-    conditioning: float = by_kind(0.0, small_image=3.5)
 
     def jump(self, teacher: None) -> Term:
         return self.term(teacher)
@@ -189,7 +188,7 @@ class SCD(SCMPlugin):
         targets="teacher, current",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.143, 0.115, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.145, 0.115, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.842, 0.747, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True

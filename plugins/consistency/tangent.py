@@ -90,7 +90,7 @@ class CCT(TangentPlugin):
         gradient="F",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.193, 0.143, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.214, 0.18, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 1.49, 1.37, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
 
@@ -116,8 +116,8 @@ class CCD(TangentPlugin):
         targets="teacher, current",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.159, 0.118, "recipes-checkerboard"),
-        Recipe("small-image", "digits", 2300, 1.21, 1.31, "recipes-digits", {"optim.rate": 1e-3}),
+        Recipe("points", "checkerboard", 3000, 0.157, 0.119, "recipes-checkerboard"),
+        Recipe("small-image", "digits", 2300, 0.903, 1.13, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
     guidable = True

@@ -96,7 +96,7 @@ class SelfE(RowPlugin):
         whole_cost=5,
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 1.37, 0.425, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 1.41, 0.436, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 7.04, 1.68, "recipes-digits"),
     )  # fmt: skip
     guidable = False

@@ -46,7 +46,7 @@ class Drift(Plugin):
         gradient="F(z, 1, 0)",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.156, None, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.154, None, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.93, None, "recipes-digits"),
     )  # fmt: skip
     most_nfe = 1

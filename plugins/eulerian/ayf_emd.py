@@ -104,7 +104,7 @@ class AYFEMD(AlignedPlugin):
         targets="teacher, current",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.156, 0.139, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.155, 0.139, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.232, 0.19, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True
@@ -127,7 +127,7 @@ class AYFScratch(AlignedPlugin):
         whole_cost=5,
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.248, 0.18, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.237, 0.182, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.649, 0.295, "recipes-digits"),
     )  # fmt: skip
 

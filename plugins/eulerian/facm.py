@@ -90,7 +90,7 @@ class FACM(RowPlugin):
         targets="teacher, current",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.16, 0.111, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.159, 0.112, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 1.45, 0.679, "recipes-digits", {"optim.rate": 1e-3}),
     )  # fmt: skip
     needs_teacher = True

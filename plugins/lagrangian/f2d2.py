@@ -124,7 +124,7 @@ class F2D2(RowPlugin):
         family="Lagrangian",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.172, 0.171, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.173, 0.175, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.419, 0.298, "recipes-digits"),
     )  # fmt: skip
     guidable: ClassVar[bool] = False

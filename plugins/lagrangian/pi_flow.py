@@ -95,7 +95,7 @@ class PiFlow(RowPlugin):
         family="Lagrangian",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.138, 0.138, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.138, 0.139, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.3, 0.158, "recipes-digits"),
     )  # fmt: skip
     needs_teacher = True

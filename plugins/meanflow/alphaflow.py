@@ -110,7 +110,7 @@ class AlphaFlow(RowPlugin):
         whole_cost=4,
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.292, 0.173, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.282, 0.174, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.491, 0.191, "recipes-digits"),
     )  # fmt: skip
     both_ways = True

@@ -36,7 +36,7 @@ class DMF(RowPlugin):
         whole_cost=4,
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.214, 0.178, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.211, 0.178, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.373, 0.298, "recipes-digits"),
     )  # fmt: skip
     both_ways = True

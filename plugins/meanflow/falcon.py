@@ -59,7 +59,7 @@ class Falcon(RowPlugin):
         gradient="V, everything",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.225, 0.184, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.223, 0.184, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 1.01, 0.562, "recipes-digits"),
     )  # fmt: skip
     both_ways = True

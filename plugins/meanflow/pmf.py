@@ -41,7 +41,7 @@ class PMF(RowPlugin):
         parameterisation="g",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.225, 0.194, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.228, 0.197, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.864, 0.771, "recipes-digits"),
     )  # fmt: skip
     both_ways = True

@@ -31,7 +31,7 @@ class RMF(PairsPlugin):
         whole_cost=4,
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.143, 0.14, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.142, 0.14, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.207, 0.199, "recipes-digits"),
     )  # fmt: skip
 

@@ -41,7 +41,7 @@ def test_the_ends_stay_and_the_steps_of_gcm_become_equal(x64):
     np.testing.assert_allclose(rise * np.exp(-2 * times), 2 / (np.e**2 - 1), rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["sct", "cct", "gcm-cu"])
+@pytest.mark.parametrize("name", ["sct", "scd", "cct", "gcm-cu"])
 def test_methods_of_small_images_hand_their_network_warped_times(name):
     plugin = plugins()[name].preset("small-image")
     own = plugin.around(Heard(), LinearPath())
@@ -54,10 +54,9 @@ def test_a_rate_out_of_range_is_refused():
         plugins()["cct"](conditioning=-1.0)
 
 
-@pytest.mark.parametrize("name", ["scd", "ccd"])
-def test_distillers_hand_on_the_time_as_it_is_and_start_from_their_teacher(name):
+def test_a_distiller_hands_on_the_time_as_it_is_and_starts_from_its_teacher():
     """Whose network has never heard another."""
-    plugin = plugins()[name].preset("small-image")
+    plugin = plugins()["ccd"].preset("small-image")
     net = MLPConfig(width=4, depth=2).build((2,), 0, key=jr.key(0))
     start = plugins()["fm"](form=plugin.form).flow_map(net, LinearPath())
     assert warm_started(start, plugin.flow_map(net, LinearPath())) is not None

@@ -35,7 +35,7 @@ class CTMScratch(TrajectoryPlugin):
         targets="current, EMA",
     )
     recipes = (
-        Recipe("points", "checkerboard", 3000, 0.228, 0.182, "recipes-checkerboard"),
+        Recipe("points", "checkerboard", 3000, 0.222, 0.181, "recipes-checkerboard"),
         Recipe("small-image", "digits", 2300, 0.544, 0.309, "recipes-digits"),
     )  # fmt: skip
     least = 1.0
