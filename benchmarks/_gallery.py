@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overview import RESULTS, listed, origin
+from benchmarks.overview import RESULTS, family_page, listed, origin
 from core.methods.plugin import Plugin
 
 PICTURES = RESULTS.parent / "images" / "gallery"
@@ -22,10 +22,10 @@ def gallery(rows: list[dict[str, Any]]) -> str:
 
 def _line(plugin: type[Plugin]) -> str:
     """The row of a method; empty where it has no picture."""
-    name, page = plugin.card.name, plugin.card.family.lower().replace(" ", "_")
+    name, page = plugin.card.name, family_page(plugin.card.family)
     shown = [data for data in SETTINGS if _picture(data, name).exists()]
     commands = "".join(f"<br>`{_command(plugin, data)}`" for data in shown)
-    return _cells(f"[{name}](methods/{page}.md)", name, commands) if commands else ""
+    return _cells(f"[{name}](methods/{page})", name, commands) if commands else ""
 
 
 def _command(plugin: type[Plugin], data: str) -> str:

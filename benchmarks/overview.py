@@ -82,6 +82,11 @@ def origin(plugin: type[Plugin]) -> str:
     return "teacher" if plugin.needs_teacher else "data"
 
 
+def family_page(family: str) -> str:
+    """The file of a family's page, in docs/methods."""
+    return f"{family.lower().replace(' ', '_')}.md"
+
+
 def row(name: str, plugin: type[Plugin]) -> dict[str, Any]:
     """What is known of a method."""
     found: dict[str, Any] = {"method": name, "from": origin(plugin)}

@@ -13,7 +13,7 @@ from apps import plugins as printed
 from apps._main import launch
 from benchmarks import overview
 from benchmarks._gallery import gallery
-from benchmarks.overview import origin
+from benchmarks.overview import family_page, origin
 from core.errors import UserError
 from core.files import json_text, write_text
 from core.methods.plugin import Plugin
@@ -27,7 +27,6 @@ WIDTH = 118
 RECIPES, DEFAULTS = "## Recipes", "## Defaults by kind of data"
 FIGURES = re.compile(r"(<!-- figures: ([\w-]+) (\w+) -->\n\n)(?:\|.*\n)*")
 """Where a page has the means of a comparison by a metric: `<!-- figures: recipes-digits w2 -->`."""
-
 GALLERY = re.compile(r"(<!-- pictures of methods -->\n\n)(?:\|.*\n)*")
 """Where the gallery has its table."""
 
@@ -58,8 +57,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 def pages(docs: Path) -> Iterator[tuple[Path, str]]:
     """The pages that have such tables, with their texts as they should be."""
     for family in sorted({plugin.card.family for plugin in plugins().values()}):
-        path = docs / "methods" / f"{family.lower().replace(' ', '_')}.md"
-        yield path, family_page(path.read_text("utf-8"), family)
+        path = docs / "methods" / family_page(family)
+        yield path, with_family(path.read_text("utf-8"), family)
     for path in sorted((docs / "results").glob("*.json")):
         if cells := _cells(path):
             yield path.with_suffix(".md"), markdown(cells)
@@ -72,7 +71,7 @@ def pages(docs: Path) -> Iterator[tuple[Path, str]]:
     yield docs / "results" / "overview.md", overview.page(rows)
 
 
-def family_page(text: str, family: str) -> str:
+def with_family(text: str, family: str) -> str:
     """The page of a family with its recipes and its defaults by kind of data."""
     members = printed.chosen(family)
     text = _with_section(text, RECIPES, recipes(family, members))

@@ -6,13 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from core.data.dataset import Dataset
 from core.errors import require
 from core.metrics.naming import is_network
 from core.report.drawn import Drawn, examples
-from core.report.evaluation import reference_index
+from core.report.evaluation import evenly, reference_index
 from core.report.rows import Floors, Measurement, Plan, floors, measured
 from core.report.texts import COLUMNS as TEXT_COLUMNS
 from core.report.versions import versions
@@ -117,8 +115,7 @@ def measure(
 
 def _real(dataset: Dataset, n: int) -> Drawn:
     """As many examples of the data as there are samples, evenly spaced."""
-    index = reference_index(dataset)
-    return examples(dataset, index[np.linspace(0, len(index) - 1, min(n, len(index))).astype(int)])
+    return examples(dataset, evenly(reference_index(dataset), n))
 
 
 def about(model: Model) -> dict[str, Any]:

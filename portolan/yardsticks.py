@@ -19,6 +19,7 @@ from core.report.drawn import Labels
 from core.report.evaluation import (
     MOST_SAMPLES,
     check_measurable,
+    evenly,
     labels_like,
     reference_index,
     samples_that_fit,
@@ -176,5 +177,4 @@ def _examples(dataset: Dataset, extractor: FeatureExtractor, n: int) -> Int[np.n
     index = reference_index(dataset)
     if not is_network(extractor):
         return index
-    most = min(len(index), max(n, WITH_NETWORK))
-    return index[np.linspace(0, len(index) - 1, most).astype(int)]
+    return evenly(index, max(n, WITH_NETWORK))

@@ -125,10 +125,12 @@ def reference_index(dataset: Dataset) -> Int[np.ndarray, " m"]:
         if dataset.resident
         else min(samples_that_fit(dataset.spec), MOST_SAMPLES)
     )
-    count = min(len(dataset), most)
-    if count == len(dataset):
-        return np.arange(count)
-    return np.linspace(0, len(dataset) - 1, count).astype(int)
+    return evenly(np.arange(len(dataset)), most)
+
+
+def evenly(index: Int[np.ndarray, " m"], count: int) -> Int[np.ndarray, " n"]:
+    """So many of these, evenly spaced, or all where there are no more."""
+    return index[np.linspace(0, len(index) - 1, min(count, len(index))).astype(int)]
 
 
 def reference_values(dataset: Dataset) -> np.ndarray:

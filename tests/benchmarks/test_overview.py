@@ -3,7 +3,7 @@
 import json
 import re
 
-from benchmarks.overview import LABELS, RESULTS, main, spots
+from benchmarks.overview import LABELS, RESULTS, family_page, main, spots
 from core.methods import plugins
 
 
@@ -48,8 +48,7 @@ def test_pages_say_why_where_sixteen_evaluations_are_worse_than_four():
     }
     assert {"facm", "cd", "imm"} <= worse
     for name in worse:
-        family = plugins()[name].card.family.lower().replace(" ", "_")
-        page = (RESULTS.parent / "methods" / f"{family}.md").read_text()
+        page = (RESULTS.parent / "methods" / family_page(plugins()[name].card.family)).read_text()
         said = [
             part for part in page.split("\n\n") if f"`{name}`" in part and not part.startswith("|")
         ]
